@@ -1,0 +1,89 @@
+"""The `lookalike-server` command: serve, health, show-config."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+import uvloop
+
+from lookalike_server import __version__
+from lookalike_server.app import serve
+from lookalike_server.config import Settings, load_settings
+from lookalike_server.errors import LookalikeError
+from lookalike_server.rpc.health import ask_health
+from lookalike_server.telemetry import configure_log
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def settings_options(command: F) -> F:
+    """Give a command a flag for every setting; values are checked where variables and files are, in `load_settings`."""
+    for name, field in reversed(Settings.model_fields.items()):
+        default = "" if field.is_required() else f" [default: {field.default}]"
+        flag = f"--{name.replace('_', '-')}"
+        command = click.option(flag, name, metavar="VALUE", help=f"{field.description}{default}")(command)
+    return click.option(
+        "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A TOML file of settings."
+    )(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Embed photos in batches and find the products that look like them, over gRPC.
+
+    Every setting can also be given as LOOKALIKE_<NAME> in the environment or in a TOML file; flags come first.
+    """
+
+
+@main.command("serve")
+@settings_options
+def serve_command(config: Path | None, **flags: str | None) -> None:
+    """Serve until SIGTERM, then finish the calls under way."""
+    settings = _settings(flags, config)
+    configure_log(settings.log_format, settings.log_level)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except LookalikeError as error:
+        _fail(str(error))
+
+
+@main.command("health")
+@click.option("--target", default="127.0.0.1:50051", show_default=True, help="HOST:PORT of the server.")
+@click.option("--timeout", default=3.0, show_default=True, help="Seconds to wait for its answer.")
+def health_command(target: str, timeout: float) -> None:
+    """Ask a server whether it serves: exit status 0 if so, 1 if not."""
+    answer = ask_health(target, timeout)
+    click.echo(answer)
+    sys.exit(0 if answer == "SERVING" else 1)
+
+
+@main.command("show-config")
+@settings_options
+def show_config_command(config: Path | None, **flags: str | None) -> None:
+    """Print the settings in force, with what each means."""
+    settings = _settings(flags, config)
+    for name, field in Settings.model_fields.items():
+        click.echo(f"# {field.description}\n{name} = {getattr(settings, name)}")
+
+
+def _settings(flags: dict[str, str | None], config: Path | None) -> Settings:
+    try:
+        return load_settings(flags, config)
+    except LookalikeError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"lookalike-server: {message}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

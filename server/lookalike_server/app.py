@@ -1,0 +1,167 @@
+"""The composition root: open, load, warm, serve, drain, close. The only place that builds things.
+
+Tests use it too, with port 0, a temporary folder and a session of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from lookalike_server.config import Settings
+from lookalike_server.domain import Observer, Session
+from lookalike_server.engine import Engine, Runtime
+from lookalike_server.index.hnsw import HnswSettings
+from lookalike_server.index.partition import PartitionSettings
+from lookalike_server.index.partitioned import PartitionedIndex
+from lookalike_server.inference.batcher import MicroBatcher
+from lookalike_server.inference.image import PhotoReader
+from lookalike_server.inference.manifest import ModelFolder, read_model_folder
+from lookalike_server.inference.session import OnnxSession
+from lookalike_server.rpc.auth import Authenticator, read_tokens
+from lookalike_server.rpc.gate import Gate
+from lookalike_server.rpc.server import RpcServer
+from lookalike_server.store.sqlite import Store
+from lookalike_server.telemetry import LogObserver
+
+LoadSession = Callable[[ModelFolder, Settings], Session]
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A server that answers: where, and its parts that a test may want to look at."""
+
+    port: int
+    engine: Engine
+    batcher: MicroBatcher
+    index: PartitionedIndex
+    server: RpcServer
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return. A second signal does not wait for the calls under way.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when the model, the catalogue or the address cannot be had.
+    """
+    stop = asyncio.Event()
+    serving = asyncio.current_task()
+    assert serving is not None  # noqa: S101 - a coroutine runs in a task
+
+    def on_signal() -> None:
+        # Nothing to finish while starting, and a second signal does not wait for what is left to finish.
+        if stop.is_set() or not ready.is_set():
+            serving.cancel()
+        stop.set()
+
+    ready = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    try:
+        async with running(settings):
+            ready.set()
+            await stop.wait()
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+    structlog.get_logger().info("stopped")
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, *, observer: Observer | None = None, load_session: LoadSession | None = None
+) -> AsyncIterator[App]:
+    """A server for as long as the block runs: SERVING inside it, drained and closed after it.
+
+    Args:
+        settings: What to serve, and how.
+        observer: Told what happens; the log without it.
+        load_session: Loads the model; ONNX Runtime without it.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when the model, the catalogue or the address cannot be had.
+    """
+    log = structlog.get_logger()
+    observer = observer or LogObserver()
+    async with AsyncExitStack() as stack:
+        # Open: listen at once, so that health can say NOT_SERVING while the rest loads.
+        gate = Gate()
+        authenticator = Authenticator(read_tokens(settings.tokens) if settings.tokens else None)
+        server = RpcServer(gate, authenticator, observer, settings.max_message_bytes)
+        port = await server.start(settings.listen)
+        stack.push_async_callback(server.stop)
+
+        # Load, in a thread: health is asked meanwhile.
+        folder = await asyncio.to_thread(read_model_folder, settings.model)
+        model = folder.model
+        log.info("loading", model=model.name, backbone=model.backbone, weights=model.weights, dim=model.dim)
+        if model.weights.startswith("random"):
+            log.warning("random weights: answers mean nothing, this model is for load tests", weights=model.weights)
+        session = await asyncio.to_thread(load_session or load_onnx, folder, settings)
+        index = PartitionedIndex(
+            PartitionSettings(
+                dim=model.dim,
+                metric=model.metric,
+                flat_limit=settings.flat_limit,
+                hnsw=HnswSettings(settings.hnsw_m, settings.hnsw_ef_construction, settings.hnsw_ef_search),
+            ),
+            observer,
+        )
+        stack.push_async_callback(asyncio.to_thread, index.close)
+        store = await asyncio.to_thread(Store, settings.data, model, index.apply)
+        stack.push_async_callback(asyncio.to_thread, store.close)
+        rows = await asyncio.to_thread(lambda: index.load(store.rows()))
+        log.info("catalogue loaded", folder=str(settings.data), rows=rows, categories=len(store.counts()))
+
+        # Warm: every batch size before anybody is let in.
+        batcher = MicroBatcher(session, max_batch=settings.max_batch, max_queue=settings.max_queue, observer=observer)
+        stack.push_async_callback(batcher.close)
+        ladder = await batcher.start(model.height, model.width)
+        engine = Engine(
+            model=model,
+            runtime=Runtime(session.provider, ladder),
+            reader=PhotoReader(
+                model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels
+            ),
+            batcher=batcher,
+            index=index,
+            store=store,
+            decoders=stack.enter_context(_pool(settings.decode_threads, "decoder")),
+            searchers=stack.enter_context(_pool(settings.search_threads, "searcher")),
+            bulk_photos=min(2 * settings.max_batch, settings.max_queue),
+            observer=observer,
+            clock=time.monotonic,
+        )
+
+        # Serve.
+        gate.open(engine)
+        await server.open()
+        log.info("serving", port=port, listen=settings.listen, provider=session.provider, model=model.name)
+        try:
+            yield App(port, engine, batcher, index, server)
+        finally:
+            # Drain; what the stack holds is closed after it, last opened first.
+            log.info("draining", seconds=settings.drain_seconds)
+            if not await server.drain(settings.drain_seconds):
+                log.warning("some calls did not finish in time and are cancelled")
+            await server.stop()
+
+
+def load_onnx(folder: ModelFolder, settings: Settings) -> OnnxSession:
+    """Load the model as the settings say, and log why a better provider was passed over."""
+    session = OnnxSession(folder, settings.provider, settings.threads)
+    for reason in session.skipped:
+        structlog.get_logger().info("provider skipped", reason=reason)
+    return session
+
+
+def _pool(threads: int, name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix=name)

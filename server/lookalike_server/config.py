@@ -1,0 +1,118 @@
+"""The server's settings: flags over LOOKALIKE_... variables over a TOML file over defaults; unknown keys are errors."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lookalike_server.errors import Code, LookalikeError
+
+PREFIX = "LOOKALIKE_"
+CLIENT_PREFIX = "LOOKALIKE_CLIENT_"  # the command line client's variables, which may stand beside ours
+CONFIG_VARIABLE = "LOOKALIKE_CONFIG"
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Every setting with its unit, range and default; flags, documentation and `show-config` are made from this."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    model: Path = Field(description="The model folder, as `lookalike-exporter export` wrote it.")
+    data: Path = Field(Path("data"), description="The folder of the catalogue; made when missing.")
+    listen: str = Field("127.0.0.1:50051", description="HOST:PORT to listen on; port 0 takes any free one.")
+    tokens: Path | None = Field(
+        None, description="A file of `reader TOKEN` and `writer TOKEN` lines; without it everybody may call."
+    )
+
+    provider: Literal["auto", "cuda", "openvino", "cpu"] = Field(
+        "auto", description="What runs the model. `auto` takes the first of cuda, openvino and cpu that starts."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="Threads of one run of the model; 0 means every core.")
+    max_batch: int = Field(16, ge=1, le=1024, description="The most photos in one run of the model.")
+    max_queue: int = Field(
+        256, ge=1, le=1_000_000, description="The most photos waiting for the model; beyond, calls are refused."
+    )
+
+    decode_threads: int = Field(
+        0, ge=0, le=1024, description="Threads that decode and resize photos; 0 means one a core."
+    )
+    search_threads: int = Field(
+        0, ge=0, le=1024, description="Threads that search the index and read the store; 0 means one a core."
+    )
+    max_image_bytes: int = Field(10 * MIB, ge=1, description="The largest picture file taken, in bytes.")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="The most pixels a photo may have.")
+    max_message_bytes: int = Field(
+        64 * MIB, ge=1024, le=2**31 - 1, description="The largest message taken or sent, in bytes."
+    )
+
+    flat_limit: int = Field(
+        4096, ge=1, description="Rows of a category up to which every one is compared; beyond, an HNSW graph is built."
+    )
+    hnsw_m: int = Field(16, ge=2, le=512, description="Links a node of a graph keeps (M).")
+    hnsw_ef_construction: int = Field(200, ge=1, description="Candidates weighed while a graph is built.")
+    hnsw_ef_search: int = Field(100, ge=1, description="Candidates weighed by a search of a graph, at least k.")
+
+    drain_seconds: float = Field(
+        20.0, ge=0, le=3600, description="Seconds that calls under way have to finish after SIGTERM."
+    )
+    log_format: Literal["console", "json"] = Field("console", description="How the log is written, to stderr.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least serious events in the log; `debug` has one for every call."
+    )
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
+    """Put the settings together.
+
+    Args:
+        flags: What the command line gave, by setting; None values count as not given.
+        config: A TOML file; without it the file that LOOKALIKE_CONFIG names, if any.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION naming the flag, variable or key, and what it may be.
+    """
+    unknown = sorted(
+        key
+        for key in os.environ
+        # pydantic-settings passes over unknown variables also with extra="forbid"; a typing error must not.
+        if key.startswith(PREFIX)
+        and not key.startswith(CLIENT_PREFIX)
+        and key != CONFIG_VARIABLE
+        and key.removeprefix(PREFIX).lower() not in Settings.model_fields
+    )
+    if unknown:
+        raise _wrong(f"{unknown[0]} is not a setting; `lookalike-server show-config` lists them")
+    given = {key: value for key, value in flags.items() if value is not None}
+    if config is None and CONFIG_VARIABLE in os.environ:
+        config = Path(os.environ[CONFIG_VARIABLE])
+    if config is not None:
+        from_environment = {key for key in Settings.model_fields if f"{PREFIX}{key}".upper() in os.environ}
+        read = _read_toml(config)
+        given = {key: value for key, value in read.items() if key not in from_environment} | given
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise _wrong(f"{name} is needed: give --{name.replace('_', '-')} or {PREFIX}{name.upper()}") from None
+        raise _wrong(f"{name}: {first['msg']} (got {first['input']!r})") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _wrong(f"cannot read the configuration {path}: {error}") from None
+
+
+def _wrong(message: str) -> LookalikeError:
+    return LookalikeError(Code.FAILED_PRECONDITION, message)

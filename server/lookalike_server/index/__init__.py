@@ -1,0 +1,1 @@
+"""Nearest products by category, in memory: a cache of the store."""

@@ -1,0 +1,120 @@
+"""Rows of one category in one matrix, and the exact search over them.
+
+A row keeps its slot for good; removing it only clears its live bit. Candidates are chosen with float32 arithmetic and
+then measured in float64, each row by itself, so that equal rows get equal distances wherever they stand and ties can
+be broken by product id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lookalike_server.domain import Floats, Metric
+
+Slots = npt.NDArray[np.int64]
+Distances = npt.NDArray[np.float64]
+
+TIE_MARGIN = 1e-5
+"""Candidates this much beyond the k-th (relative, for euclidean) are measured too: more than float32's rounding."""
+
+_CHUNK = 1024  # rows whose differences to a query are held at once: 8 MiB at 2,048 numbers
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The rows as they were at one moment; later changes do not show. vectors float32 [n, dim], live bool [n]."""
+
+    vectors: Floats
+    live: npt.NDArray[np.bool_]
+
+    def nearest(self, queries: Floats, rows: int, metric: Metric, start: int = 0) -> Slots:
+        """Choose the live slots from `start` on that can be among the `rows` nearest to any query, unordered.
+
+        Args:
+            queries: float32 [m, dim].
+            rows: How many are wanted; ties with the last and a margin for rounding come on top.
+            metric: How distance is measured.
+            start: The first slot to look at.
+        """
+        slots = start + np.flatnonzero(self.live[start:])
+        if len(slots) <= rows:
+            return slots
+        distances: Floats = _rough(self.vectors[start:], queries, metric)[slots - start]
+        last = np.partition(distances, rows - 1)[rows - 1]
+        margin = TIE_MARGIN if metric is Metric.COSINE else TIE_MARGIN * float(last)
+        near: Slots = slots[distances <= last + margin]
+        return near
+
+
+class FlatRows:
+    """The growing matrix. One thread changes it, under the lock of the partition that takes the views."""
+
+    def __init__(self, dim: int) -> None:
+        self._vectors: Floats = np.empty((0, dim), dtype=np.float32)
+        self._live = np.zeros(0, dtype=np.bool_)
+        self.count = 0
+        self.dead = 0
+
+    def append(self, vector: Floats) -> int:
+        """Add a row (float32 [dim]) and return its slot."""
+        if self.count == len(self._vectors):
+            capacity = max(8, self.count + self.count // 2)
+            # New arrays, never resized in place: a view may still be reading the old ones.
+            vectors = np.empty((capacity, self._vectors.shape[1]), dtype=np.float32)
+            vectors[: self.count] = self._vectors[: self.count]
+            live = np.zeros(capacity, dtype=np.bool_)
+            live[: self.count] = self._live[: self.count]
+            self._vectors, self._live = vectors, live
+        slot = self.count
+        self._vectors[slot] = vector
+        self._live[slot] = True
+        self.count += 1
+        return slot
+
+    def remove(self, slot: int) -> None:
+        """Take a row out of every later view."""
+        self._live[slot] = False
+        self.dead += 1
+
+    def view(self) -> View:
+        """The rows as they are now."""
+        return View(self._vectors[: self.count], self._live[: self.count].copy())
+
+
+def measure(vectors: Floats, queries: Floats, metric: Metric) -> Distances:
+    """Distance of each row to the nearest of the queries, float64 [n], the same for equal rows at any position.
+
+    Cosine: 1 - x.q / (|x| |q|), 0 to 2, where a zero vector is 1 from everything. Euclidean: |x - q|.
+    """
+    best = np.full(len(vectors), np.inf)
+    rows = vectors.astype(np.float64)
+    for query in queries.astype(np.float64):
+        if metric is Metric.COSINE:
+            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows) * np.einsum("j,j->", query, query))
+            dots = np.einsum("ij,j->i", rows, query)
+            cosine = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+            distances = np.clip(1.0 - cosine, 0.0, 2.0)
+        else:
+            differences = rows - query
+            distances = np.sqrt(np.einsum("ij,ij->i", differences, differences))
+        np.minimum(best, distances, out=best)
+    return best
+
+
+def _rough(vectors: Floats, queries: Floats, metric: Metric) -> Floats:
+    if metric is Metric.COSINE:
+        # Rows and queries have length 1 (the engine sees to it), so the product is the cosine.
+        cosines: Floats = (vectors @ queries.T).max(axis=1)
+        return np.float32(1.0) - cosines
+    distances = np.empty(len(vectors), dtype=np.float32)
+    for begin in range(0, len(vectors), _CHUNK):
+        chunk = vectors[begin : begin + _CHUNK]
+        best = np.full(len(chunk), np.inf, dtype=np.float32)
+        for query in queries:
+            differences = chunk - query
+            np.minimum(best, np.einsum("ij,ij->i", differences, differences), out=best)
+        distances[begin : begin + _CHUNK] = np.sqrt(best)
+    return distances

@@ -1,0 +1,184 @@
+"""One category: a flat matrix of every row, and above a size an HNSW graph over the older of them.
+
+A row is searchable at once: a search merges the graph's candidates with an exact look at the rows that came after it,
+drops the dead, and measures what is left exactly. Graphs are built aside and swapped in as a reference.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lookalike_server.domain import Floats, Hit, Hits, IndexKind, IndexRow, Metric
+from lookalike_server.index.flat import FlatRows, Slots, View, measure
+from lookalike_server.index.hnsw import HnswGraph, HnswSettings
+
+DEAD_SHARE = 0.2
+"""The share of dead rows at which a partition is copied without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSettings:
+    """When a category is searched how.
+
+    Attributes:
+        dim: Numbers in a vector.
+        metric: How distance is measured.
+        flat_limit: Rows up to which every one is compared; beyond, a graph is built over them.
+        hnsw: How graphs are built.
+    """
+
+    dim: int
+    metric: Metric
+    flat_limit: int
+    hnsw: HnswSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    graph: HnswGraph
+    end: int  # slots below it are in the graph
+
+
+class _Owner(NamedTuple):
+    label: int
+    product_id: str
+    image_index: int
+
+
+class Partition:
+    """The rows of one category. One thread changes it, another may build its graph; any thread searches."""
+
+    def __init__(self, settings: PartitionSettings, fell_back: Callable[[], None]) -> None:
+        self._settings = settings
+        self._fell_back = fell_back
+        self._lock = threading.Lock()
+        self._rows = FlatRows(settings.dim)
+        self._owners: list[_Owner] = []  # by slot
+        self._slots: dict[int, int] = {}  # by label
+        self._photos: dict[str, int] = {}  # live rows a product
+        self._most_photos = 1
+        self._sealed: _Sealed | None = None
+
+    def __len__(self) -> int:
+        """Products in it."""
+        return len(self._photos)
+
+    @property
+    def kind(self) -> IndexKind:
+        """How it is searched at present."""
+        return IndexKind.HNSW if self._sealed else IndexKind.FLAT
+
+    @property
+    def wants_graph(self) -> bool:
+        """Whether more rows are outside a graph than a flat search should look at."""
+        sealed = self._sealed
+        return self._rows.count - (sealed.end if sealed else 0) > self._settings.flat_limit
+
+    def change(self, removed: Sequence[int], added: Sequence[IndexRow]) -> None:
+        """Take out the rows with these labels and take in these; a search sees all of it or nothing."""
+        with self._lock:
+            for label in removed:
+                self._remove(label)
+            for row in added:
+                self._add(row)
+            if self._rows.dead > DEAD_SHARE * self._rows.count:
+                self._compact()
+
+    def build_graph(self) -> None:
+        """Build a graph over all live rows and swap it in; given up when the slots were renumbered meanwhile."""
+        with self._lock:
+            rows, view = self._rows, self._rows.view()
+        slots = np.flatnonzero(view.live)
+        if len(slots) == 0:
+            return
+        graph = HnswGraph(view.vectors[slots], slots, self._settings.metric, self._settings.hnsw)
+        with self._lock:
+            if rows is self._rows:
+                self._sealed = _Sealed(graph, len(view.live))
+
+    def search(self, queries: Floats, k: int, exclude: str | None, *, exact: bool) -> Hits:
+        """Find the k nearest products to any of the queries (float32 [m, dim]).
+
+        Args:
+            queries: One or more questions that count as one.
+            k: Products wanted, 1 or more.
+            exclude: A product that is not an answer.
+            exact: Compare every row also where there is a graph.
+        """
+        with self._lock:
+            view, sealed, owners = self._rows.view(), self._sealed, self._owners
+            there = min(k, len(self._photos) - (exclude in self._photos))
+            # Products, not rows, are wanted: leave room for each to have all its photos among the nearest.
+            rows = (k + (exclude is not None)) * self._most_photos
+        if sealed is not None and not exact:
+            slots = self._candidates(view, sealed, queries, rows)
+            if slots is not None:
+                hits = self._rank(view, owners, slots, queries, k, exclude)
+                if len(hits) >= there:
+                    return Hits(hits, exact=False)
+            self._fell_back()
+        slots = view.nearest(queries, rows, self._settings.metric)
+        return Hits(self._rank(view, owners, slots, queries, k, exclude), exact=True)
+
+    def _candidates(self, view: View, sealed: _Sealed, queries: Floats, rows: int) -> Slots | None:
+        dead = int(sealed.end - np.count_nonzero(view.live[: sealed.end]))
+        try:
+            found = sealed.graph.nearest(queries, rows + dead)
+        except RuntimeError:
+            return None
+        recent = view.nearest(queries, rows, self._settings.metric, start=sealed.end)
+        return np.concatenate([found[view.live[found]], recent])
+
+    def _rank(
+        self,
+        view: View,
+        owners: Sequence[_Owner],
+        slots: Slots,
+        queries: Floats,
+        k: int,
+        exclude: str | None,
+    ) -> list[Hit]:
+        distances = measure(view.vectors[slots], queries, self._settings.metric)
+        order = sorted(
+            (distance, owners[slot].product_id, owners[slot].image_index)
+            for slot, distance in zip(slots.tolist(), distances.tolist(), strict=True)
+        )
+        best: dict[str, Hit] = {}
+        for distance, product_id, image_index in order:
+            if product_id not in best and product_id != exclude:
+                best[product_id] = Hit(product_id, image_index, distance)
+                if len(best) == k:
+                    break
+        return list(best.values())
+
+    def _add(self, row: IndexRow) -> None:
+        self._slots[row.label] = self._rows.append(row.vector)
+        self._owners.append(_Owner(row.label, row.product_id, row.image_index))
+        photos = self._photos[row.product_id] = self._photos.get(row.product_id, 0) + 1
+        self._most_photos = max(self._most_photos, photos)
+
+    def _remove(self, label: int) -> None:
+        slot = self._slots.pop(label)
+        self._rows.remove(slot)
+        product_id = self._owners[slot].product_id
+        self._photos[product_id] -= 1
+        if not self._photos[product_id]:
+            del self._photos[product_id]
+
+    def _compact(self) -> None:
+        view = self._rows.view()
+        # New containers: searches under way go on with the old ones.
+        rows = FlatRows(self._settings.dim)
+        owners: list[_Owner] = []
+        slots: dict[int, int] = {}
+        for slot in np.flatnonzero(view.live).tolist():
+            owner = self._owners[slot]
+            slots[owner.label] = rows.append(view.vectors[slot])
+            owners.append(owner)
+        self._rows, self._owners, self._slots = rows, owners, slots
+        self._sealed = None

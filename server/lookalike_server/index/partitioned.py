@@ -1,0 +1,106 @@
+"""All categories: a partition each, made when the first row comes and dropped with the last.
+
+The store's writer thread is the only one that calls `apply`; graphs are built one after another in a thread of their
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from lookalike_server.domain import Floats, Hit, Hits, IndexChange, IndexKind, IndexRow, Observer
+from lookalike_server.index.partition import Partition, PartitionSettings
+
+_LOAD_ROWS = 1024  # rows handed to a partition at once while loading
+
+
+class PartitionedIndex:
+    """The embedded `VectorIndex`."""
+
+    def __init__(self, settings: PartitionSettings, observer: Observer) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._partitions: dict[str, Partition] = {}
+        self._builder = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
+        self._builds: dict[str, Future[None]] = {}
+
+    def load(self, rows: Iterable[tuple[str, IndexRow]]) -> int:
+        """Take in every row of the store, build the graphs, and return the number of rows."""
+        count = 0
+        waiting: list[tuple[str, IndexRow]] = []
+        for row in rows:
+            waiting.append(row)
+            count += 1
+            if len(waiting) == _LOAD_ROWS:
+                self._take_in(IndexChange((), waiting))
+                waiting = []
+        self._take_in(IndexChange((), waiting))
+        for category in list(self._partitions):
+            self._build_if_wanted(category)
+        self.settle()
+        return count
+
+    def apply(self, change: IndexChange) -> None:
+        """Take in one committed change (see `VectorIndex`)."""
+        for category in self._take_in(change):
+            self._build_if_wanted(category)
+
+    def kind(self, category: str) -> IndexKind:
+        """How this category is searched at present (see `VectorIndex`)."""
+        partition = self._partitions.get(category)
+        return partition.kind if partition else IndexKind.FLAT
+
+    def search(self, queries: Floats, k: int, *, category: str | None, exclude: str | None, exact: bool) -> Hits:
+        """Find the k nearest products (see `VectorIndex`)."""
+        if category is not None:
+            partition = self._partitions.get(category)
+            return partition.search(queries, k, exclude, exact=exact) if partition else Hits((), exact=True)
+        found = [partition.search(queries, k, exclude, exact=exact) for partition in list(self._partitions.values())]
+        # A product on its way from one category to another can be in both: its best row counts, once.
+        best: dict[str, Hit] = {}
+        for hit in sorted((hit for hits in found for hit in hits.hits), key=_rank):
+            best.setdefault(hit.product_id, hit)
+        return Hits(list(best.values())[:k], exact=all(hits.exact for hits in found))
+
+    def settle(self) -> None:
+        """Wait for the graphs being built."""
+        for build in list(self._builds.values()):
+            build.result()
+
+    def close(self) -> None:
+        """Stop building; a build under way ends first."""
+        self._builder.shutdown(cancel_futures=True)
+
+    def _take_in(self, change: IndexChange) -> set[str]:
+        removed: dict[str, list[int]] = {}
+        added: dict[str, list[IndexRow]] = {}
+        for category, label in change.removed:
+            removed.setdefault(category, []).append(label)
+        for category, row in change.added:
+            added.setdefault(category, []).append(row)
+        # Additions first, so that a product that moves is never in no category.
+        touched = sorted(removed.keys() | added.keys(), key=lambda category: category not in added)
+        for category in touched:
+            partition = self._partitions.get(category)
+            if partition is None:
+                partition = self._new_partition(category)
+            partition.change(removed.get(category, ()), added.get(category, ()))
+            if len(partition) == 0:
+                del self._partitions[category]
+        return added.keys() | removed.keys()
+
+    def _new_partition(self, category: str) -> Partition:
+        partition = Partition(self._settings, lambda: self._observer.search_fell_back(category))
+        self._partitions[category] = partition
+        return partition
+
+    def _build_if_wanted(self, category: str) -> None:
+        partition = self._partitions.get(category)
+        build = self._builds.get(category)
+        if partition is not None and partition.wants_graph and (build is None or build.done()):
+            self._builds[category] = self._builder.submit(partition.build_graph)
+
+
+def _rank(hit: Hit) -> tuple[float, str]:
+    return hit.distance, hit.product_id

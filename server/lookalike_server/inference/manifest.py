@@ -1,0 +1,125 @@
+"""Reads a model folder: `model.json`, as the exporter wrote it, beside the graph it describes.
+
+The digest is the sha256 of the graph file. The exporter writes what matters outside the arithmetic (resize, input
+size, metric) into the graph's metadata too, so that the digest covers the whole contract.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lookalike_server.domain import Metric, Model, Resize
+from lookalike_server.errors import Code, LookalikeError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model on disk: what it says of itself, and where its graph is and what that calls its ends."""
+
+    model: Model
+    graph: Path
+    input_name: str
+    output_name: str
+
+
+class _Part(BaseModel):
+    # Unknown keys are allowed: what is only told about (parity figures, tool versions) may grow.
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class _Graph(_Part):
+    file: str = Field(pattern=r"^[\w.-]+$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    input: str
+    output: str
+
+
+class _Input(_Part):
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    layout: Literal["NHWC"]
+    dtype: Literal["uint8"]
+    colour: Literal["RGB"]
+    resize: Literal["bilinear", "nearest"]
+
+
+class _Output(_Part):
+    dim: int = Field(ge=1)
+    pooling: str
+    metric: Literal["cosine", "euclidean"]
+    normalised: bool
+
+
+class _Manifest(_Part):
+    schema_version: int
+    name: str
+    backbone: str
+    weights: str
+    precision: str
+    graph: _Graph
+    input: _Input
+    output: _Output
+
+
+def read_model_folder(folder: Path) -> ModelFolder:
+    """Read and check a model folder.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when it is missing, of another schema, or the graph is another one.
+    """
+    path = folder / "model.json"
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise _unusable(
+            f"cannot read {path} ({error.strerror}); make a model with `lookalike-exporter export`"
+        ) from None
+    try:
+        manifest = _Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise _unusable(f"{path}: {place}: {first['msg']}; export the model again") from None
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise _unusable(
+            f"{path} has schema version {manifest.schema_version}, this server reads {SCHEMA_VERSION};"
+            " export the model again"
+        )
+    if manifest.output.metric == "cosine" and not manifest.output.normalised:
+        raise _unusable(f"{path}: output.normalised must be true where the metric is cosine; export the model again")
+    graph = folder / manifest.graph.file
+    if _sha256(graph) != manifest.graph.sha256:
+        raise _unusable(f"{graph} is not the graph that {path} describes; export the model again")
+    model = Model(
+        name=manifest.name,
+        backbone=manifest.backbone,
+        weights=manifest.weights,
+        digest=manifest.graph.sha256,
+        height=manifest.input.height,
+        width=manifest.input.width,
+        resize=Resize(manifest.input.resize),
+        pooling=manifest.output.pooling,
+        dim=manifest.output.dim,
+        metric=Metric(manifest.output.metric),
+        precision=manifest.precision,
+    )
+    return ModelFolder(model, graph, manifest.graph.input, manifest.graph.output)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unusable(f"cannot read {path} ({error.strerror}); export the model again") from None
+
+
+def _unusable(message: str) -> LookalikeError:
+    return LookalikeError(Code.FAILED_PRECONDITION, message)

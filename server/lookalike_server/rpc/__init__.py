@@ -1,0 +1,1 @@
+"""gRPC: an adapter over the engine, which does not know that RPC exists."""

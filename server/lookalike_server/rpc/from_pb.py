@@ -1,0 +1,247 @@
+"""From messages to the domain: pure, and the one place where a request's values are checked.
+
+Every function raises `LookalikeError`: INVALID_ARGUMENT naming the field, or UNIMPLEMENTED for a field that this
+version does not serve yet. Nothing is accepted and ignored.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
+from lookalike_server.domain import (
+    EncodedPhoto,
+    Floats,
+    Photo,
+    Product,
+    ProductDraft,
+    Query,
+    RawPhoto,
+    Region,
+)
+from lookalike_server.errors import invalid, unimplemented
+
+DEFAULT_K = 10
+MAX_K = 1000
+MAX_ITEMS = 1000
+MAX_PHOTOS = 8
+MAX_NAME_BYTES = 256
+MAX_TEXT_BYTES = 4096
+MAX_ATTRIBUTES = 64
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+
+
+def embed_photo(request: embedding_service_pb2.EmbedRequest) -> Photo:
+    """The photo of an EmbedRequest."""
+    if not request.HasField("image"):
+        raise invalid("image", "is missing; send a photo")
+    return photo(request.image, "image")
+
+
+def query(request: search_service_pb2.SearchRequest, dim: int) -> Query:
+    """The question of a SearchRequest, for a model with embeddings of `dim` numbers."""
+    _refuse_unbuilt(
+        filters=request.filters,
+        group_by=request.group_by,
+        group_limit=request.HasField("group_limit"),
+        collapse_duplicates=request.collapse_duplicates,
+    )
+    kind = request.WhichOneof("query")
+    if kind is None:
+        raise invalid("query", "is missing; send one of image, vector and product_id")
+    if request.category and request.all_categories:
+        raise invalid("all_categories", "cannot go together with category; leave one out")
+    if not request.category and not request.all_categories and kind != "product_id":
+        raise invalid("category", "is empty; name one, or set all_categories")
+    return Query(
+        photo=photo(request.image, "image") if kind == "image" else None,
+        vector=vector(request.vector, "vector", dim) if kind == "vector" else None,
+        product_id=name(request.product_id, "product_id") if kind == "product_id" else None,
+        category=name(request.category, "category") if request.category else None,
+        all_categories=request.all_categories,
+        k=_k(request),
+        max_distance=_max_distance(request),
+        exact=request.exact,
+    )
+
+
+def upserts(request: catalog_service_pb2.UpsertProductsRequest, dim: int) -> list[tuple[str, ProductDraft | Exception]]:
+    """For each product of the request its id, as sent, and what to store or why it cannot be."""
+    _refuse_unbuilt(client_request_id=request.client_request_id)
+    _check_count(len(request.products), "products")
+    _check_once((item.id for item in request.products), "products", ".id")
+    drafts: list[tuple[str, ProductDraft | Exception]] = []
+    for position, item in enumerate(request.products):
+        try:
+            drafts.append((item.id, draft(item, f"products[{position}]", dim)))
+        except Exception as error:  # noqa: BLE001 - the item's own status carries it
+            drafts.append((item.id, error))
+    return drafts
+
+
+def draft(item: product_pb2.ProductInput, field: str, dim: int) -> ProductDraft:
+    """One product to store."""
+    if bool(item.images) == bool(item.vectors):
+        raise invalid(f"{field}.images", "needs one to eight photos, or `vectors` one to eight embeddings, not both")
+    for kind, count in (("images", len(item.images)), ("vectors", len(item.vectors))):
+        if count > MAX_PHOTOS:
+            raise invalid(f"{field}.{kind}", f"has {count} entries; at most {MAX_PHOTOS} are taken")
+    product = Product(
+        id=name(item.id, f"{field}.id"),
+        category=name(item.category, f"{field}.category"),
+        title=_text(item.title, f"{field}.title"),
+        image_uri=_text(item.image_uri, f"{field}.image_uri"),
+        attributes=_attributes(item.attributes, f"{field}.attributes"),
+    )
+    return ProductDraft(
+        product,
+        photos=tuple(photo(image, f"{field}.images[{i}]") for i, image in enumerate(item.images)),
+        vectors=tuple(vector(v, f"{field}.vectors[{i}]", dim) for i, v in enumerate(item.vectors)),
+    )
+
+
+def deletes(request: catalog_service_pb2.DeleteProductsRequest) -> list[tuple[str, str | Exception]]:
+    """For each id of the request, as sent: itself, or why it is none."""
+    _refuse_unbuilt(client_request_id=request.client_request_id)
+    _check_count(len(request.ids), "ids")
+    _check_once(request.ids, "ids", "")
+    checked: list[tuple[str, str | Exception]] = []
+    for position, product_id in enumerate(request.ids):
+        try:
+            checked.append((product_id, name(product_id, f"ids[{position}]")))
+        except Exception as error:  # noqa: BLE001 - the item's own status carries it
+            checked.append((product_id, error))
+    return checked
+
+
+def page(request: catalog_service_pb2.ListProductsRequest) -> tuple[str | None, str, int]:
+    """The category (None for all), the id to go on after, and the page's size."""
+    if request.page_size > MAX_PAGE_SIZE:
+        raise invalid("page_size", f"is {request.page_size}; at most {MAX_PAGE_SIZE} products come on a page")
+    category = name(request.category, "category") if request.category else None
+    after = _read_token(request.page_token, request.category) if request.page_token else ""
+    return category, after, request.page_size or DEFAULT_PAGE_SIZE
+
+
+def page_token(category: str, after: str) -> str:
+    """The token of the page that begins after an id; bound to its category, opaque to callers."""
+    return base64.urlsafe_b64encode(f"{category}\n{after}".encode()).decode()
+
+
+def _read_token(token: str, category: str) -> str:
+    try:
+        bound, after = base64.b64decode(token, altchars=b"-_", validate=True).decode().split("\n")
+    except (binascii.Error, ValueError):
+        raise invalid("page_token", "is not one that this server gave; begin with an empty one") from None
+    if bound != category:
+        raise invalid("page_token", "belongs to another category; begin with an empty one")
+    return after
+
+
+def photo(image: image_pb2.Image, field: str) -> Photo:
+    """A photo; whether it can be decoded shows later, off the event loop."""
+    kind = image.WhichOneof("source")
+    region = _region(image.region, f"{field}.region") if image.HasField("region") else None
+    if kind == "encoded":
+        return EncodedPhoto(image.encoded, region, field)
+    if kind == "rgb":
+        return RawPhoto(_pixels(image.rgb, f"{field}.rgb"), region, field)
+    raise invalid(field, "is empty; send `encoded` (the bytes of a picture file) or `rgb` (its pixels)")
+
+
+def vector(message: image_pb2.Vector, field: str, dim: int) -> Floats:
+    """An embedding: float32 [dim], finite, not all zero."""
+    values = np.array(message.values, dtype=np.float32)
+    if len(values) != dim:
+        raise invalid(f"{field}.values", f"has {len(values)} numbers; this model's embeddings have {dim}")
+    if not np.isfinite(values).all():
+        raise invalid(f"{field}.values", "has a number that is NaN or infinite")
+    if not values.any():
+        raise invalid(f"{field}.values", "is all zeros, which looks like nothing")
+    return values
+
+
+def name(value: str, field: str) -> str:
+    """An id or a category: 1 to 256 bytes without control characters."""
+    if not value:
+        raise invalid(field, "is empty")
+    if len(value.encode()) > MAX_NAME_BYTES:
+        raise invalid(field, f"is longer than {MAX_NAME_BYTES} bytes")
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise invalid(field, "has a control character")
+    return value
+
+
+def _text(value: str, field: str) -> str:
+    if len(value.encode()) > MAX_TEXT_BYTES:
+        raise invalid(field, f"is longer than {MAX_TEXT_BYTES} bytes")
+    return value
+
+
+def _attributes(values: Mapping[str, str], field: str) -> dict[str, str]:
+    if len(values) > MAX_ATTRIBUTES:
+        raise invalid(field, f"has {len(values)} entries; at most {MAX_ATTRIBUTES} are taken")
+    return {name(key, field): _text(value, f"{field}[{key!r}]") for key, value in values.items()}
+
+
+def _pixels(raw: image_pb2.RawImage, field: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    for side, pixels in (("width", raw.width), ("height", raw.height)):
+        if pixels == 0:
+            raise invalid(f"{field}.{side}", "is 0; a photo has at least one pixel")
+    expected = raw.width * raw.height * 3
+    if len(raw.data) != expected:
+        raise invalid(
+            f"{field}.data", f"has {len(raw.data)} bytes; {raw.width} x {raw.height} x 3 channels are {expected}"
+        )
+    return np.frombuffer(raw.data, dtype=np.uint8).reshape(raw.height, raw.width, 3)
+
+
+def _region(region: image_pb2.Region, field: str) -> Region:
+    for low, high, sides in (
+        (region.left, region.right, "left < right"),
+        (region.top, region.bottom, "top < bottom"),
+    ):
+        if not 0.0 <= low < high <= 1.0:
+            raise invalid(field, f"must hold 0 <= {sides} <= 1, in fractions of the photo; got {low} and {high}")
+    return Region(region.left, region.top, region.right, region.bottom)
+
+
+def _k(request: search_service_pb2.SearchRequest) -> int:
+    k = request.k if request.HasField("k") else DEFAULT_K
+    if not 1 <= k <= MAX_K:
+        raise invalid("k", f"is {k}; 1 to {MAX_K} products can be asked for")
+    return k
+
+
+def _max_distance(request: search_service_pb2.SearchRequest) -> float | None:
+    if not request.HasField("max_distance"):
+        return None
+    if math.isnan(request.max_distance) or request.max_distance < 0:
+        raise invalid("max_distance", f"is {request.max_distance}; a distance is 0 or more")
+    return request.max_distance
+
+
+def _check_count(count: int, field: str) -> None:
+    if not 1 <= count <= MAX_ITEMS:
+        raise invalid(field, f"has {count} entries; send 1 to {MAX_ITEMS}")
+
+
+def _check_once(ids: Iterable[str], field: str, suffix: str) -> None:
+    seen: dict[str, int] = {}
+    for position, product_id in enumerate(ids):
+        first = seen.setdefault(product_id, position)
+        if first != position and product_id:
+            raise invalid(f"{field}[{position}]{suffix}", f"{product_id!r} stands at {field}[{first}] already")
+
+
+def _refuse_unbuilt(**fields: str | bool | Sequence[object]) -> None:
+    for field, value in fields.items():
+        if value:
+            raise unimplemented(field)

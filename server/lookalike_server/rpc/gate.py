@@ -1,0 +1,61 @@
+"""Whether calls are let in: not before the engine is ready, not while draining; and how many are inside."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lookalike_server.engine import Engine
+from lookalike_server.errors import LookalikeError, unavailable
+
+
+class Gate:
+    """Opened once with the engine, closed once for good. Lives on one event loop."""
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._closed = False
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def open(self, engine: Engine) -> None:
+        """Let calls in."""
+        self._engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for a call that was let in."""
+        if self._engine is None:
+            raise self._refusal()
+        return self._engine
+
+    def enter(self) -> None:
+        """Let one call in.
+
+        Raises:
+            LookalikeError: UNAVAILABLE while the server starts or drains.
+        """
+        if self._engine is None or self._closed:
+            raise self._refusal()
+        self._inside += 1
+        self._empty.clear()
+
+    def leave(self) -> None:
+        """One call that was let in is over."""
+        self._inside -= 1
+        if self._inside == 0:
+            self._empty.set()
+
+    async def drain(self, seconds: float) -> bool:
+        """Let nobody in any more and wait for those inside, at most this long; whether all came out."""
+        self._closed = True
+        try:
+            await asyncio.wait_for(self._empty.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _refusal(self) -> LookalikeError:
+        if self._closed:
+            return unavailable("the server is shutting down; ask another one")
+        return unavailable("the server is starting: its model is not ready yet; try again")

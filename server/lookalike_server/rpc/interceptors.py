@@ -1,0 +1,115 @@
+"""What happens around every call of ours: let in or not, counted, and its error put into gRPC's terms.
+
+Health and reflection are not ours and pass untouched: a prober has no token, and asks most while nothing is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from lookalike_server.domain import Observer
+from lookalike_server.errors import LookalikeError, invalid
+from lookalike_server.rpc.auth import Authenticator
+from lookalike_server.rpc.gate import Gate
+from lookalike_server.rpc.status import abort, to_status
+
+OURS = "/lookalike.v1."
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class _Malformed:
+    """Stands for a request whose bytes are no message; gRPC would answer INTERNAL before any handler ran."""
+
+
+class CallGuard(grpc.aio.ServerInterceptor):
+    """Wraps every handler of our services."""
+
+    def __init__(self, gate: Gate, authenticator: Authenticator, observer: Observer) -> None:
+        self._gate = gate
+        self._authenticator = authenticator
+        self._observer = observer
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of one call; None where there is no such method."""
+        handler: Any = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(OURS):
+            return handler
+        deserialize = _tolerant(handler.request_deserializer)
+
+        async def answer(request: Any, context: Context) -> Any:
+            async with self._around(method, context):
+                if isinstance(request, _Malformed):
+                    raise invalid("request", f"the bytes are not the message that {method} takes")
+                return await handler.unary_unary(request, context)
+
+        async def answers(requests: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._around(method, context):
+                async for response in handler.stream_stream(requests, context):
+                    yield response
+
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(answers, deserialize, handler.response_serializer)
+
+    @asynccontextmanager
+    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+        started = time.monotonic()
+        metadata = tuple(context.invocation_metadata() or ())
+        request_id = _request_id(metadata)
+        entered = False
+        code, fault = "OK", None
+        try:
+            self._gate.enter()
+            entered = True
+            self._authenticator.check(method, metadata)
+            context.set_trailing_metadata((("x-request-id", request_id),))
+            yield
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        except Exception as error:  # noqa: BLE001 - this is where every failure becomes an answer
+            code = grpc_code_name(error)
+            fault = None if isinstance(error, LookalikeError) else error
+            await abort(context, error, request_id)
+        finally:
+            if entered:
+                self._gate.leave()
+            self._observer.call_ended(method, code, time.monotonic() - started, request_id, fault)
+
+
+def grpc_code_name(error: Exception) -> str:
+    """The canonical code that answers this error, by name."""
+    number = to_status(error).code
+    return next(code.name for code in grpc.StatusCode if code.value[0] == number)
+
+
+def _request_id(metadata: tuple[tuple[str, str | bytes], ...]) -> str:
+    """The caller's own x-request-id where it is short and plain, else a new one."""
+    given = next((str(value) for key, value in metadata if key == "x-request-id"), "")
+    plain = given.isascii() and given.isprintable() and 0 < len(given) <= 128
+    return given if plain else uuid.uuid4().hex
+
+
+def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def parse(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Malformed()
+
+    return parse

@@ -1,0 +1,91 @@
+"""The gRPC server: our services behind the guard, the standard health service, and reflection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from lookalike.v1 import (
+    catalog_service_pb2,
+    catalog_service_pb2_grpc,
+    embedding_service_pb2,
+    embedding_service_pb2_grpc,
+    search_service_pb2,
+    search_service_pb2_grpc,
+)
+from lookalike_server.domain import Observer
+from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.rpc.auth import Authenticator
+from lookalike_server.rpc.gate import Gate
+from lookalike_server.rpc.interceptors import CallGuard
+from lookalike_server.rpc.servicers import CatalogService, EmbeddingService, SearchService
+
+SERVICES = tuple(
+    file.DESCRIPTOR.services_by_name[name].full_name
+    for file, name in (
+        (catalog_service_pb2, "CatalogService"),
+        (embedding_service_pb2, "EmbeddingService"),
+        (search_service_pb2, "SearchService"),
+    )
+)
+
+
+class RpcServer:
+    """Listens from the start; health says NOT_SERVING until `open` and again from `drain` on."""
+
+    def __init__(self, gate: Gate, authenticator: Authenticator, observer: Observer, max_message_bytes: int) -> None:
+        """Assemble the server; nothing listens before `start`."""
+        self._gate = gate
+        self._server = grpc.aio.server(
+            interceptors=(CallGuard(gate, authenticator, observer),),
+            options=(
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
+                # Two servers sharing a port by accident would each see half of the writes.
+                ("grpc.so_reuseport", 0),
+            ),
+        )
+        embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingService(gate), self._server)
+        search_service_pb2_grpc.add_SearchServiceServicer_to_server(SearchService(gate), self._server)
+        catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogService(gate), self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+
+    async def start(self, address: str) -> int:
+        """Listen on HOST:PORT (port 0: any free one) and return the port.
+
+        Raises:
+            LookalikeError: FAILED_PRECONDITION when the address cannot be had.
+        """
+        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise LookalikeError(
+                Code.FAILED_PRECONDITION, f"cannot listen on {address}: in use, not of this host, or not HOST:PORT"
+            )
+        await self._server.start()
+        return port
+
+    async def open(self) -> None:
+        """Say SERVING; the gate is open."""
+        await self._report(health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self, seconds: float) -> bool:
+        """Say NOT_SERVING, refuse new calls, and let those inside finish; whether all did in that time."""
+        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        return await self._gate.drain(seconds)
+
+    async def stop(self) -> None:
+        """Close the port and cancel what is still under way (health watchers among them)."""
+        await self._server.stop(grace=None)
+
+    async def _report(self, status: Any) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)

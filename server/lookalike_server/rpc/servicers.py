@@ -1,0 +1,148 @@
+"""The three services: request to domain, one act of the engine, domain to response. Nothing is decided here."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeAlias, cast
+
+import grpc
+
+from lookalike.v1 import (
+    catalog_service_pb2,
+    catalog_service_pb2_grpc,
+    embedding_service_pb2,
+    embedding_service_pb2_grpc,
+    product_pb2,
+    search_service_pb2,
+    search_service_pb2_grpc,
+)
+from lookalike_server.domain import Call, ProductDraft
+from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.rpc import from_pb, to_pb
+from lookalike_server.rpc.gate import Gate
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
+    """Photos in, embeddings out."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def Embed(
+        self, request: embedding_service_pb2.EmbedRequest, context: Context
+    ) -> embedding_service_pb2.EmbedResponse:
+        call = _call(context)
+        return to_pb.embedded(await self._gate.engine.embed(from_pb.embed_photo(request), call))
+
+    def EmbedStream(
+        self, request_iterator: AsyncIterator[embedding_service_pb2.EmbedStreamRequest], context: Context
+    ) -> AsyncIterator[embedding_service_pb2.EmbedStreamResponse]:
+        raise _unbuilt("EmbedStream")
+
+    async def GetModel(
+        self, request: embedding_service_pb2.GetModelRequest, context: Context
+    ) -> embedding_service_pb2.GetModelResponse:
+        engine = self._gate.engine
+        return to_pb.model(engine.model, engine.runtime)
+
+
+class SearchService(search_service_pb2_grpc.SearchServiceServicer):
+    """Which products look like this one?"""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def Search(
+        self, request: search_service_pb2.SearchRequest, context: Context
+    ) -> search_service_pb2.SearchResponse:
+        call = _call(context)
+        engine = self._gate.engine
+        return to_pb.answer(await engine.find_similar(from_pb.query(request, engine.model.dim), call))
+
+    def SearchStream(
+        self, request_iterator: AsyncIterator[search_service_pb2.SearchStreamRequest], context: Context
+    ) -> AsyncIterator[search_service_pb2.SearchStreamResponse]:
+        raise _unbuilt("SearchStream")
+
+
+class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
+    """The products that can be found."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def UpsertProducts(
+        self, request: catalog_service_pb2.UpsertProductsRequest, context: Context
+    ) -> catalog_service_pb2.UpsertProductsResponse:
+        call = _call(context)
+        engine = self._gate.engine
+        items = from_pb.upserts(request, engine.model.dim)
+        outcomes = await engine.upsert([item for _, item in items if isinstance(item, ProductDraft)], call)
+        return catalog_service_pb2.UpsertProductsResponse(results=_statuses(items, outcomes))
+
+    async def DeleteProducts(
+        self, request: catalog_service_pb2.DeleteProductsRequest, context: Context
+    ) -> catalog_service_pb2.DeleteProductsResponse:
+        items = from_pb.deletes(request)
+        outcomes = await self._gate.engine.delete([item for _, item in items if isinstance(item, str)])
+        return catalog_service_pb2.DeleteProductsResponse(results=_statuses(items, outcomes))
+
+    async def GetProduct(
+        self, request: catalog_service_pb2.GetProductRequest, context: Context
+    ) -> catalog_service_pb2.GetProductResponse:
+        product, photos = await self._gate.engine.product(from_pb.name(request.id, "id"))
+        return catalog_service_pb2.GetProductResponse(product=to_pb.product(product), image_count=photos)
+
+    async def ListProducts(
+        self, request: catalog_service_pb2.ListProductsRequest, context: Context
+    ) -> catalog_service_pb2.ListProductsResponse:
+        page = await self._gate.engine.page(*from_pb.page(request))
+        return to_pb.products(page, request.category)
+
+    async def ListCategories(
+        self, request: catalog_service_pb2.ListCategoriesRequest, context: Context
+    ) -> catalog_service_pb2.ListCategoriesResponse:
+        found = await self._gate.engine.categories(include_attributes=request.include_attributes)
+        return to_pb.categories(found)
+
+    async def UpdateAttributes(
+        self, request: catalog_service_pb2.UpdateAttributesRequest, context: Context
+    ) -> catalog_service_pb2.UpdateAttributesResponse:
+        raise _unbuilt("UpdateAttributes")
+
+    def ImportProducts(
+        self, request_iterator: AsyncIterator[catalog_service_pb2.ImportProductsRequest], context: Context
+    ) -> AsyncIterator[catalog_service_pb2.ImportProductsResponse]:
+        raise _unbuilt("ImportProducts")
+
+    async def GetImage(
+        self, request: catalog_service_pb2.GetImageRequest, context: Context
+    ) -> catalog_service_pb2.GetImageResponse:
+        raise _unbuilt("GetImage")
+
+
+def _call(context: Context) -> Call:
+    """This call's moments. The remaining time is read once: gRPC counts it by the wall clock, we by a steady one."""
+    now = time.monotonic()
+    remaining = cast("float | None", context.time_remaining())  # None without a deadline, whatever its stub says
+    return Call(arrived=now, deadline=math.inf if remaining is None else now + remaining)
+
+
+def _statuses(
+    items: Sequence[tuple[str, object]], outcomes: Sequence[Exception | None]
+) -> list[product_pb2.ItemStatus]:
+    """The items' own errors, and between them what became of the others, in the order of the request."""
+    following = iter(outcomes)
+    statuses = []
+    for product_id, item in items:
+        outcome = item if isinstance(item, Exception) else next(following)
+        statuses.append(to_pb.item_status(product_id, outcome))
+    return statuses
+
+
+def _unbuilt(rpc: str) -> LookalikeError:
+    return LookalikeError(Code.UNIMPLEMENTED, f"{rpc} is not served by this version yet")

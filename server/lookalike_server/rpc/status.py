@@ -1,0 +1,62 @@
+"""Our errors as `google.rpc.Status`: the one table of codes, and details that say which field and when to come back."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from lookalike_server.errors import Code, LookalikeError
+
+GRPC_CODES = {code: grpc.StatusCode[code.name] for code in Code}
+
+DETAILS_KEY = "grpc-status-details-bin"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"  # gRPC's built-in retries obey this and know nothing of RetryInfo
+
+INTERNAL = LookalikeError(Code.INTERNAL, "the server failed; its log has the cause under this call's x-request-id")
+
+
+def to_status(error: Exception) -> status_pb2.Status:
+    """Describe an error for the caller; what is not a `LookalikeError` is INTERNAL and tells nothing of the inside."""
+    known = error if isinstance(error, LookalikeError) else INTERNAL
+    details: list[Message] = []
+    if known.field is not None:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=known.field, description=known.message)
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if known.resource is not None:
+        details.append(
+            error_details_pb2.ResourceInfo(resource_type=known.resource.kind, resource_name=known.resource.name)
+        )
+    if known.retry_after is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(_milliseconds(known.retry_after))
+        details.append(retry)
+    return status_pb2.Status(
+        code=GRPC_CODES[known.code].value[0], message=str(known), details=[_packed(detail) for detail in details]
+    )
+
+
+async def abort(context: grpc.aio.ServicerContext[object, object], error: Exception, request_id: str) -> NoReturn:
+    """End the call with this error, its details and its request id."""
+    status = to_status(error)
+    trailers = [(DETAILS_KEY, status.SerializeToString()), ("x-request-id", request_id)]
+    if isinstance(error, LookalikeError) and error.retry_after is not None:
+        trailers.append((PUSHBACK_KEY, str(_milliseconds(error.retry_after))))
+    await context.abort(_code(status), status.message, tuple(trailers))
+
+
+def _code(status: status_pb2.Status) -> grpc.StatusCode:
+    return next(code for code in grpc.StatusCode if code.value[0] == status.code)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _packed(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed

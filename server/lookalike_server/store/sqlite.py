@@ -1,0 +1,252 @@
+"""Products and their embeddings in one SQLite file; the only place that imports `sqlite3`.
+
+WAL with synchronous=FULL: what a future reports as done survives a power cut. One connection writes and checkpoints (in
+the writer's thread) and all others are read-only, which also keeps clear of the WAL-reset bug of SQLite before 3.51.3.
+Vectors are stored as little-endian float32.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from lookalike_server.domain import (
+    AttributeSeen,
+    EmbeddedProduct,
+    Floats,
+    IndexChange,
+    IndexRow,
+    Model,
+    Page,
+    Product,
+)
+from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.store.migrations import MIGRATIONS
+from lookalike_server.store.writer import Writer, Written
+
+TOP_VALUES = 100
+"""Values of an attribute that `attributes_seen` lists; the API promises this number."""
+
+_COLUMNS = "id, category, title, image_uri, attributes"
+
+
+class Store:
+    """The catalogue in `folder`. Reads block and may run in any thread; writes are queued and answered by futures."""
+
+    def __init__(self, folder: Path, model: Model, on_commit: Callable[[IndexChange], None]) -> None:
+        """Open the catalogue, making it when it is new.
+
+        Args:
+            folder: Where it lives; made when missing.
+            model: The model whose embeddings it holds; a new catalogue is bound to it.
+            on_commit: Told in the writer's thread, in commit order, before a write's future is done.
+
+        Raises:
+            LookalikeError: FAILED_PRECONDITION when another process has the folder, the file was written by a newer
+                version, or it holds embeddings of another model.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "catalog.sqlite"
+        self._lock = _lock_folder(folder)
+        self._dim = model.dim
+        try:
+            connection = self._connect("rwc")
+            try:
+                _prepare(connection, self._path, model)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            self._lock.close()
+            raise
+        self._connection = connection
+        self._writer = Writer(connection, on_commit)
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+
+    # Writes
+
+    def upsert(self, product: EmbeddedProduct) -> Future[None]:
+        """Store or replace one product; the future is done once it is durable and searchable."""
+        return self._writer.submit(lambda connection: _upsert(connection, product))
+
+    def delete(self, product_id: str) -> Future[bool]:
+        """Remove one product; the future tells whether there was one."""
+        return self._writer.submit(lambda connection: _delete(connection, product_id))
+
+    # Reads
+
+    def products(self, ids: Sequence[str]) -> dict[str, Product]:
+        """Read products by id; unknown ids are missing from the answer."""
+        rows = self._read(
+            f"SELECT {_COLUMNS} FROM products WHERE id IN (SELECT value FROM json_each(?))",  # noqa: S608 - constant
+            (json.dumps(list(ids)),),
+        )
+        return {product.id: product for product in map(_product, rows)}
+
+    def vectors(self, product_id: str) -> Floats:
+        """Read the embeddings of a product: float32 [images, dim], by image index; no rows when there is none."""
+        rows = self._read("SELECT vector FROM embeddings WHERE product_id = ? ORDER BY image_index", (product_id,))
+        return np.array([_vector(blob) for (blob,) in rows], dtype=np.float32).reshape(-1, self._dim)
+
+    def page(self, category: str | None, after: str, size: int) -> Page:
+        """Read `size` products with ids greater than `after`, of one category or of all (None)."""
+        sql = f"SELECT {_COLUMNS} FROM products WHERE id > ?"  # noqa: S608 - a constant
+        arguments: list[object] = [after]
+        if category is not None:
+            sql += " AND category = ?"
+            arguments.append(category)
+        rows = list(self._read(f"{sql} ORDER BY id LIMIT ?", (*arguments, size + 1)))
+        found = [_product(row) for row in rows[:size]]
+        return Page(found, next_after=found[-1].id if len(rows) > size else None)
+
+    def counts(self) -> dict[str, int]:
+        """Count the products of each category, by name."""
+        return dict(self._read("SELECT category, count(*) FROM products GROUP BY category ORDER BY category"))
+
+    def has_category(self, category: str) -> bool:
+        """Whether any product is in this category."""
+        return bool(list(self._read("SELECT 1 FROM products WHERE category = ? LIMIT 1", (category,))))
+
+    def attributes_seen(self) -> dict[str, list[AttributeSeen]]:
+        """Count the values of every attribute in every category; reads the whole catalogue."""
+        rows = self._read(
+            "SELECT category, key, value, count(*) FROM products, json_each(attributes)"
+            " GROUP BY category, key, value ORDER BY category, key, count(*) DESC, value"
+        )
+        values: dict[tuple[str, str], list[tuple[str, int]]] = {}
+        for category, name, value, count in rows:
+            values.setdefault((category, name), []).append((value, count))
+        seen: dict[str, list[AttributeSeen]] = {}
+        for (category, name), counted in values.items():
+            seen.setdefault(category, []).append(AttributeSeen(name, len(counted), counted[:TOP_VALUES]))
+        return seen
+
+    def rows(self) -> Iterator[tuple[str, IndexRow]]:
+        """Read every embedding with its category, oldest first: what an index is rebuilt from."""
+        for category, label, product_id, image_index, blob in self._read(
+            "SELECT category, label, product_id, image_index, vector"
+            " FROM embeddings JOIN products ON products.id = product_id ORDER BY label"
+        ):
+            yield category, IndexRow(label, product_id, image_index, _vector(blob))
+
+    def close(self) -> None:
+        """Finish the queued writes and close the file."""
+        self._writer.close()
+        for reader in self._readers:
+            reader.close()
+        self._connection.close()
+        self._lock.close()
+
+    def _read(self, sql: str, arguments: Sequence[object] = ()) -> Iterable[tuple[Any, ...]]:
+        reader: sqlite3.Connection | None = getattr(self._local, "reader", None)
+        if reader is None:
+            reader = self._local.reader = self._connect("ro")
+            self._readers.append(reader)
+        return reader.execute(sql, arguments)
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        # isolation_level None: transactions are begun where the code says so, never by the module.
+        return sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=10.0,
+        )
+
+
+def _lock_folder(folder: Path) -> IO[str]:
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise LookalikeError(
+            Code.FAILED_PRECONDITION, f"another server is using {folder}; stop it or choose another --data"
+        ) from None
+    return lock
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, model: Model) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise LookalikeError(
+            Code.FAILED_PRECONDITION,
+            f"{path} was written by a newer version of lookalike-server; use that one",
+        )
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+    found = connection.execute("SELECT value FROM meta WHERE key = 'model_digest'").fetchone()
+    if found is not None and found[0] != model.digest and _holds_rows(connection):
+        raise LookalikeError(
+            Code.FAILED_PRECONDITION,
+            f"{path} holds embeddings of model {found[0][:12]}, and {model.name} is {model.digest[:12]}: their"
+            " distances mean nothing to each other. Serve the model it was made with, or import the catalogue into"
+            " another --data folder",
+        )
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('model_digest', ?)", (model.digest,))
+
+
+def _holds_rows(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM embeddings LIMIT 1").fetchone() is not None
+
+
+def _upsert(connection: sqlite3.Connection, embedded: EmbeddedProduct) -> Written:
+    product = embedded.product
+    removed = _labels(connection, product.id)
+    connection.execute("DELETE FROM embeddings WHERE product_id = ?", (product.id,))
+    connection.execute(
+        f"INSERT INTO products ({_COLUMNS}) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"  # noqa: S608
+        " category = excluded.category, title = excluded.title, image_uri = excluded.image_uri,"
+        " attributes = excluded.attributes",
+        (
+            product.id,
+            product.category,
+            product.title,
+            product.image_uri,
+            json.dumps(dict(product.attributes), ensure_ascii=False, sort_keys=True),
+        ),
+    )
+    added = []
+    for image_index, vector in enumerate(embedded.vectors):
+        cursor = connection.execute(
+            "INSERT INTO embeddings (product_id, image_index, vector) VALUES (?, ?, ?)",
+            (product.id, image_index, vector.astype("<f4").tobytes()),
+        )
+        label = cursor.lastrowid
+        assert label is not None  # noqa: S101 - SQLite gives every inserted row one
+        added.append((product.category, IndexRow(label, product.id, image_index, vector)))
+    return Written(None, IndexChange(removed, added))
+
+
+def _delete(connection: sqlite3.Connection, product_id: str) -> Written:
+    removed = _labels(connection, product_id)
+    deleted = connection.execute("DELETE FROM products WHERE id = ?", (product_id,)).rowcount
+    return Written(deleted > 0, IndexChange(removed, ()))
+
+
+def _labels(connection: sqlite3.Connection, product_id: str) -> list[tuple[str, int]]:
+    return connection.execute(
+        "SELECT category, label FROM products JOIN embeddings ON product_id = id WHERE id = ?", (product_id,)
+    ).fetchall()
+
+
+def _product(row: Sequence[object]) -> Product:
+    product_id, category, title, image_uri, attributes = map(str, row)
+    return Product(product_id, category, title, image_uri, json.loads(attributes))
+
+
+def _vector(blob: bytes) -> Floats:
+    return np.frombuffer(blob, dtype="<f4").astype(np.float32, copy=False)

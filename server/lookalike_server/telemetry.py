@@ -1,0 +1,71 @@
+"""The log: structlog's set-up, and the observer that turns what the stages report into events."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from lookalike_server.domain import Observer
+
+
+def configure_log(style: str, level: str) -> None:
+    """Write events to stderr, as text ("console") or a JSON object a line ("json")."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if style == "json":
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+class LogObserver(Observer):
+    """Logs faults as errors, what an operator should know as warnings, and every call and batch at debug level."""
+
+    def __init__(self) -> None:
+        self._log: Any = structlog.get_logger()
+
+    def batch_ran(self, size: int, padded: int, seconds: float) -> None:
+        """Log it at debug level."""
+        self._log.debug("batch ran", size=size, padded=padded, ms=_ms(seconds))
+
+    def batch_failed(self, size: int, error: Exception) -> None:
+        """Log it as an error with its traceback."""
+        self._log.error("the model failed", batch_size=size, exc_info=error)
+
+    def entries_dropped(self, cancelled: int, expired: int) -> None:
+        """Log it at debug level: callers may give up."""
+        self._log.debug("photos left the queue", cancelled=cancelled, expired=expired)
+
+    def search_fell_back(self, category: str) -> None:
+        """Log it as a warning."""
+        self._log.warning("the graph found too little; searched exactly", category=category)
+
+    def item_failed(self, error: Exception) -> None:
+        """Log it as an error with its traceback."""
+        self._log.error("an item failed", exc_info=error)
+
+    def call_ended(self, method: str, code: str, seconds: float, request_id: str, fault: Exception | None) -> None:
+        """Log it at debug level, or as an error with its traceback when the fault is ours."""
+        event = {"method": method, "code": code, "ms": _ms(seconds), "request_id": request_id}
+        if fault is None:
+            self._log.debug("call", **event)
+        else:
+            self._log.error("call failed", **event, exc_info=fault)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1e3, 3)
