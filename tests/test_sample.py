@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageStat
+
 from lookalike_client.sample import COLUMNS, write_sample
 from lookalike_client.sample.catalogue import products
-from PIL import Image, ImageStat
 
 WRITE = """
 import signal, sys
@@ -27,9 +28,7 @@ write_sample(Path(sys.argv[1]), overwrite=True)
 def start_writer(folder: Path) -> subprocess.Popen[bytes]:
     """Another process that writes the sample, with its own hash seed."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "12345"}
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITE, str(folder)], env=environment, stderr=subprocess.DEVNULL
-    )
+    return subprocess.Popen([sys.executable, "-c", WRITE, str(folder)], env=environment, stderr=subprocess.DEVNULL)
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
@@ -127,9 +126,7 @@ def test_no_two_pictures_are_the_same(sample: Path) -> None:
 
 def test_every_look_has_evident_look_alikes(sample: Path) -> None:
     """Each look has three or more variants in its category; red striped T-shirts are in all four."""
-    looks = Counter(
-        (row["gender"], row["product_type"], row["colour"], row["pattern"]) for row in read_rows(sample)
-    )
+    looks = Counter((row["gender"], row["product_type"], row["colour"], row["pattern"]) for row in read_rows(sample))
     assert min(looks.values()) >= 3
     for gender in ("Men", "Women", "Boys", "Girls"):
         assert looks[gender, "T-shirt", "red", "horizontal stripes"] >= 3

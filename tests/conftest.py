@@ -1,0 +1,53 @@
+"""The fixtures that all tests share; what they hand out is in `serving.py`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import RecordingObserver
+from lookalike.v1 import catalog_service_pb2_grpc, embedding_service_pb2_grpc, search_service_pb2_grpc
+from lookalike_server.app import LoadSession, running
+from lookalike_server.config import Settings
+from serving import MODELS, Serve, Served, connect
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Serve:
+    """What starts a server over the tiny model and this test's data folder, unless its arguments say otherwise."""
+
+    @asynccontextmanager
+    async def start(load_session: LoadSession | None = None, **settings: Any) -> AsyncIterator[Served]:
+        chosen: dict[str, Any] = {
+            "model": MODELS / "tiny",
+            "data": tmp_path / "data",
+            "listen": "127.0.0.1:0",
+            "threads": 1,
+            "drain_seconds": 30,
+        } | settings
+        observer = RecordingObserver()
+        async with (
+            running(Settings(**chosen), observer=observer, load_session=load_session) as app,
+            connect(f"127.0.0.1:{app.port}") as channel,
+        ):
+            yield Served(
+                app,
+                observer,
+                channel,
+                embedding_service_pb2_grpc.EmbeddingServiceStub(channel),
+                search_service_pb2_grpc.SearchServiceStub(channel),
+                catalog_service_pb2_grpc.CatalogServiceStub(channel),
+            )
+
+    return start
+
+
+@pytest.fixture
+async def served(serve: Serve) -> AsyncIterator[Served]:
+    """One server over the tiny model and an empty catalogue."""
+    async with serve() as one:
+        yield one

@@ -1,0 +1,60 @@
+"""Makes picture files in memory, with Pillow where it writes them and by hand where it does not."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lookalike_server.domain import Pixels
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def blocks(rows: int, columns: int, side: int) -> Pixels:
+    """A picture of plain squares, each of a colour of its own, that no turn or mirror maps onto itself."""
+    colours = np.random.default_rng(7).integers(0, 256, size=(rows, columns, 3), dtype=np.uint8)
+    return np.repeat(np.repeat(colours, side, axis=0), side, axis=1)
+
+
+def save(image: Image.Image, file_format: str, **options: Any) -> bytes:
+    """This image as a file of Pillow's."""
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def exif(orientation: object) -> Image.Exif:
+    """EXIF that says how the camera was held."""
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, colour_type: int, rows: Iterable[bytes]) -> bytes:
+    """A PNG file of exactly these samples; `rows` may be fewer than the header claims."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    samples = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", samples) + chunk(b"IEND", b"")
+
+
+def ycck_jpeg(luma: int, blue: int, red: int, black: int) -> bytes:
+    """A plain JPEG of YCCK samples, as Photoshop writes CMYK: inks inverted, then CMY turned into YCbCr.
+
+    Pillow writes the four numbers as they are into an Adobe CMYK file; the marker's last byte then says what they are.
+    """
+    inverted = tuple(255 - sample for sample in (luma, blue, red, black))  # Pillow inverts once more as it writes
+    data = bytearray(save(Image.new("CMYK", (16, 16), inverted), "JPEG", quality=100))
+    adobe = data.index(b"\xff\xee\x00\x0eAdobe")
+    data[adobe + 15] = 2  # the colour transform: YCCK
+    return bytes(data)

@@ -1,0 +1,290 @@
+"""Starting, deadlines, overload, cancelling, tokens, draining and SIGTERM, over real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from fakes import SlowSession
+from lookalike.v1 import (
+    catalog_service_pb2,
+    catalog_service_pb2_grpc,
+    embedding_service_pb2,
+    embedding_service_pb2_grpc,
+    search_service_pb2,
+)
+from lookalike_server.app import LoadSession, load_onnx
+from lookalike_server.config import Settings
+from lookalike_server.inference.manifest import ModelFolder
+from lookalike_server.inference.session import OnnxSession
+from serving import MODELS, HeldModel, Serve, connect, noise, product, raw, refused, until
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = tuple(f"lookalike.v1.{name}Service" for name in ("Embedding", "Search", "Catalog"))
+
+
+async def health(channel: grpc.aio.Channel, service: str = "") -> int:
+    """What the standard health service says."""
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    response = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+    return int(response.status)
+
+
+def embed_request(seed: int = 1) -> embedding_service_pb2.EmbedRequest:
+    """A good request."""
+    return embedding_service_pb2.EmbedRequest(image=raw(noise(seed)))
+
+
+async def test_health_of_every_service(serve: Serve) -> None:
+    """Health says SERVING for the server and for each service by name, and knows no others."""
+    async with serve() as served:
+        for service in ("", *SERVICES):
+            assert await health(served.channel, service) == SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health(served.channel, "lookalike.v1.OtherService")
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_starting_server_says_so(serve: Serve, tmp_path: Path) -> None:
+    """While the model loads health is NOT_SERVING and calls are UNAVAILABLE; afterwards they are answered."""
+    may_load = threading.Event()
+
+    def load(folder: ModelFolder, settings: Settings) -> OnnxSession:
+        assert may_load.wait(30)
+        return load_onnx(folder, settings)
+
+    address = f"unix:{tmp_path}/socket"  # its name is known before the server runs, unlike a free port
+    starting = asyncio.create_task(_serve_until_cancelled(serve, load, address))
+    async with connect(address) as channel:
+        await asyncio.wait_for(channel.channel_ready(), 30)
+        assert await health(channel) == NOT_SERVING
+        stub: Any = embedding_service_pb2_grpc.EmbeddingServiceStub(channel)
+        code, message, _ = await refused(stub.Embed(embed_request()))
+        assert code == grpc.StatusCode.UNAVAILABLE
+        assert "starting" in message
+        may_load.set()
+        watcher: Any = health_pb2_grpc.HealthStub(channel)
+        async for update in watcher.Watch(health_pb2.HealthCheckRequest()):
+            if update.status == SERVING:
+                break
+        assert len((await stub.Embed(embed_request())).embedding) == 48
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+
+
+async def test_reflection_lists_our_services(serve: Serve) -> None:
+    """Tools that know no proto can list the services."""
+    async with serve() as served:
+        channel: Any = served.channel
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        response = await call.read()
+        names = {service.name for service in response.list_services_response.service}
+        assert names >= {*SERVICES, "grpc.health.v1.Health"}
+
+
+async def test_expired_call_is_not_computed(serve: Serve) -> None:
+    """A call whose deadline passes in the queue is DEADLINE_EXCEEDED, and the model never sees its photo."""
+    model = HeldModel()
+    async with serve(load_session=model, max_batch=4) as served:
+        model.session.sizes.clear()
+        model.session.hold()
+        first = asyncio.ensure_future(served.embedding.Embed(embed_request()))
+        await model.caught()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.embedding.Embed(embed_request(2), timeout=0.2)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        await until(lambda: "Queued: 0 " in repr(served.app.batcher))
+        model.session.let_go()
+        await first
+        await served.embedding.Embed(embed_request(3))
+        assert model.session.sizes == [1, 1]
+
+
+async def test_cancelled_call_is_not_computed(serve: Serve) -> None:
+    """A caller that cancels leaves the queue, the server notes it, and the others are answered."""
+    model = HeldModel()
+    async with serve(load_session=model) as served:
+        model.session.sizes.clear()
+        model.session.hold()
+        first = asyncio.ensure_future(served.embedding.Embed(embed_request()))
+        await model.caught()
+        calls = [served.embedding.Embed(embed_request(seed)) for seed in range(3)]
+        await until(lambda: "Queued: 3 " in repr(served.app.batcher))
+        calls[1].cancel()
+        await until(lambda: "Queued: 2 " in repr(served.app.batcher))
+        model.session.let_go()
+        await asyncio.gather(first, calls[0], calls[2])
+        assert model.session.sizes == [1, 2]
+        await until(lambda: any(code == "CANCELLED" for _, code, _, _ in served.observer.calls))
+
+
+async def test_full_queue_is_refused_with_a_time_to_come_back(serve: Serve) -> None:
+    """Beyond max_queue a call is RESOURCE_EXHAUSTED at once, with RetryInfo and the trailer that clients obey."""
+    model = HeldModel()
+    async with serve(load_session=model, max_queue=2) as served:
+        model.session.hold()
+        first = asyncio.ensure_future(served.embedding.Embed(embed_request()))
+        await model.caught()
+        inside = [asyncio.ensure_future(served.embedding.Embed(embed_request(seed))) for seed in (1, 2)]
+        await until(lambda: "Queued: 2 " in repr(served.app.batcher))
+        call = served.embedding.Embed(embed_request(3))
+        code, _, status = await refused(call)
+        assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        retry = error_details_pb2.RetryInfo()
+        assert any(detail.Unpack(retry) for detail in status.details)
+        assert retry.retry_delay.ToMilliseconds() >= 1
+        pushback = dict(await call.trailing_metadata())["grpc-retry-pushback-ms"]
+        assert int(pushback) == retry.retry_delay.ToMilliseconds()
+        model.session.let_go()
+        await asyncio.gather(first, *inside)
+
+
+async def test_deadline_that_cannot_be_met_is_refused(serve: Serve) -> None:
+    """A busy server refuses at once, with RetryInfo, a call that it predicts to answer too late."""
+    async with serve(load_session=lambda *given: SlowSession(load_onnx(*given), 0.05), max_batch=1) as served:
+        calls = [asyncio.ensure_future(served.embedding.Embed(embed_request(seed))) for seed in range(41)]
+        await until(lambda: "Queued: 40 " in repr(served.app.batcher))
+        code, message, status = await refused(served.embedding.Embed(embed_request(), timeout=1.0))
+        assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "deadline" in message
+        assert any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
+        assert len(await asyncio.gather(*calls)) == 41
+
+
+async def test_tokens(serve: Serve, tmp_path: Path) -> None:
+    """With a token file: nobody without a token, readers read, writers write; health and reflection stay open."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("# who\nreader r-secret\n\nwriter w-secret\n")
+    async with serve(tokens=tokens) as served:
+
+        def upsert(*metadata: tuple[str, str]) -> Any:
+            request = catalog_service_pb2.UpsertProductsRequest(products=[product("a", 1)])
+            return served.catalog.UpsertProducts(request, metadata=metadata)
+
+        def search(*metadata: tuple[str, str]) -> Any:
+            request = search_service_pb2.SearchRequest(image=raw(noise(1)), category="Shoes")
+            return served.search.Search(request, metadata=metadata)
+
+        for wrong in ((), (("authorization", "Bearer nope"),), (("authorization", "Basic w-secret"),)):
+            code, message, _ = await refused(search(*wrong))
+            assert code == grpc.StatusCode.UNAUTHENTICATED
+            assert "Bearer" in message
+        reader, writer = (("authorization", f"Bearer {who}-secret") for who in "rw")
+        code, _, _ = await refused(upsert(reader))
+        assert code == grpc.StatusCode.PERMISSION_DENIED
+        assert (await upsert(writer)).results[0].status.code == 0
+        assert [n.product.id for n in (await search(reader)).neighbors] == ["a"]
+        assert await health(served.channel) == SERVING
+
+
+async def test_request_id_comes_back(serve: Serve) -> None:
+    """A call keeps the request id it brings, and gets one where it brings none or an unfit one."""
+    async with serve() as served:
+        for sent, kept in (("abc-123", True), ("x" * 129, False), (None, False)):
+            metadata = (("x-request-id", sent),) if sent else ()
+            call = served.embedding.GetModel(embedding_service_pb2.GetModelRequest(), metadata=metadata)
+            await call
+            back = dict(await call.trailing_metadata())["x-request-id"]
+            assert (back == sent) if kept else re.fullmatch("[0-9a-f]{32}", back)
+
+
+async def test_draining_finishes_what_is_inside(serve: Serve) -> None:
+    """While draining health is NOT_SERVING, new calls are UNAVAILABLE, and a call inside is answered."""
+    model = HeldModel()
+    async with serve(load_session=model) as served:
+        model.session.hold()
+        inside = asyncio.ensure_future(served.embedding.Embed(embed_request()))
+        await model.caught()
+        draining = asyncio.create_task(served.app.server.drain(30))
+        while await health(served.channel) != NOT_SERVING:
+            pass
+        code, message, _ = await refused(served.embedding.Embed(embed_request()))
+        assert code == grpc.StatusCode.UNAVAILABLE
+        assert "shutting down" in message
+        assert not draining.done()
+        model.session.let_go()
+        assert len((await inside).embedding) == 48
+        assert await draining
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_stops_the_command(tmp_path: Path, number: signal.Signals) -> None:
+    """The real command serves, and a signal ends it with status 0 and everything acknowledged on disk."""
+    async with _command(tmp_path) as (process, port):
+        async with connect(f"127.0.0.1:{port}") as channel:
+            stub: Any = catalog_service_pb2_grpc.CatalogServiceStub(channel)
+            request = catalog_service_pb2.UpsertProductsRequest(products=[product("a", 1)])
+            assert (await stub.UpsertProducts(request)).results[0].status.code == 0
+        process.send_signal(number)
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+    async with _command(tmp_path) as (process, port):
+        async with connect(f"127.0.0.1:{port}") as channel:
+            stub = catalog_service_pb2_grpc.CatalogServiceStub(channel)
+            assert (await stub.GetProduct(catalog_service_pb2.GetProductRequest(id="a"))).product.id == "a"
+        process.send_signal(number)
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+
+
+async def test_command_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """Without a usable model, provider or address the command ends with status 1 and one line, no traceback."""
+    for arguments, expected in (
+        (("--model", str(tmp_path / "none")), "lookalike-exporter export"),
+        (("--model", str(MODELS / "tiny"), "--provider", "cuda"), "CUDAExecutionProvider"),
+        (("--model", str(MODELS / "tiny"), "--listen", "999.0.0.1:1"), "cannot listen"),
+        (("--model", str(MODELS / "tiny"), "--max-batch", "0"), "max_batch"),
+        ((), "--model"),
+    ):
+        process = await asyncio.create_subprocess_exec(
+            *_COMMAND, "--data", str(tmp_path / "data"), *arguments, stderr=asyncio.subprocess.PIPE
+        )
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
+        last = errors.decode().strip().splitlines()[-1]
+        assert process.returncode == 1
+        assert expected in last
+        assert last.startswith("lookalike-server: ")
+        assert "Traceback" not in errors.decode()
+
+
+async def _serve_until_cancelled(serve: Serve, load: LoadSession, address: str) -> None:
+    async with serve(load_session=load, listen=address):
+        await asyncio.Event().wait()
+
+
+_COMMAND = (sys.executable, "-m", "lookalike_server", "serve")
+
+
+@asynccontextmanager
+async def _command(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    process = await asyncio.create_subprocess_exec(
+        *_COMMAND,
+        *("--model", str(MODELS / "tiny"), "--data", str(folder / "data")),
+        *("--listen", "127.0.0.1:0", "--log-format", "json"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        async for line in process.stderr:
+            if found := re.search(rb'"port": (\d+)', line):
+                yield process, int(found.group(1))
+                break
+        else:
+            raise AssertionError("the command ended before it served")
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
