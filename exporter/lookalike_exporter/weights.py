@@ -1,0 +1,102 @@
+"""Reads Keras' HDF5 weight files and puts them into a network, layer by layer, by name.
+
+By name and with every shape checked, because order alone cannot tell: old ResNet50 files list the layers of a
+block in another order, and some of those layers have equal shapes. Read here rather than by Keras, which
+refuses the layer names with slashes that files of its first generation have.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lookalike_exporter.errors import ExportError, first_line
+
+Arrays = list[np.ndarray[Any, np.dtype[np.float32]]]
+
+
+def load_by_name(network: Any, path: Path, *, classifier: Sequence[str]) -> None:
+    """Fills a network with a file's weights.
+
+    Args:
+        network: A built Keras model without its classifier.
+        path: An HDF5 file as `save_weights` or `save` of any Keras generation writes it.
+        classifier: Names of layers that the file may hold beyond the network's.
+
+    Raises:
+        ExportError: The file cannot be read, or it is not this network's; the first wrong layer is named.
+    """
+    stored = read_weights(path)
+    layers = [layer for layer in network.layers if layer.weights]
+    for layer in layers:
+        expected = [tuple(int(side) for side in weight.shape) for weight in layer.weights]
+        arrays = stored.get(layer.name)
+        if arrays is None:
+            held = ", ".join(list(stored)[:3])
+            raise ExportError(
+                f"{path}: not the weights of {network.name}: layer {layer.name!r} is not in the file, "
+                f"which begins with {held}"
+            )
+        found = [array.shape for array in arrays]
+        if found != expected:
+            raise ExportError(
+                f"{path}: not the weights of {network.name}: layer {layer.name!r} needs shapes "
+                f"{expected}, the file has {found}"
+            )
+    extra = [name for name in stored if name not in {layer.name for layer in layers} | set(classifier)]
+    if extra:
+        raise ExportError(f"{path}: not the weights of {network.name}: it has no layer {extra[0]!r}, the file has")
+    for layer in layers:
+        layer.set_weights(stored[layer.name])
+
+
+def read_weights(path: Path) -> dict[str, Arrays]:
+    """Layer name -> arrays in the order of the layer's `weights`; layers without weights are left out.
+
+    Slashes in the names of the oldest files become underscores, as Keras 3 names layers.
+
+    Raises:
+        ExportError: No such file, not HDF5, damaged, or without layer names.
+    """
+    if not path.is_file():
+        raise ExportError(f"{path}: no such weights file")
+    try:
+        with h5py.File(path, "r") as file:
+            root = file.get("model_weights", file)
+            return _read_named(root) or _read_numbered(root)
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise ExportError(f"{path}: cannot read it as a Keras weights file: {first_line(error)}") from error
+
+
+def _read_named(root: Any) -> dict[str, Arrays]:
+    """Keras 1 and 2, and Keras 3's `save("x.h5")`: attributes list the layers, and each layer's arrays."""
+    stored = {}
+    for name in _texts(root.attrs, "layer_names"):
+        arrays = [np.asarray(root[name][weight]) for weight in _texts(root[name].attrs, "weight_names")]
+        if arrays:
+            stored[name.replace("/", "_")] = arrays
+    return stored
+
+
+def _read_numbered(root: Any) -> dict[str, Arrays]:
+    """Keras 3's `save_weights("x.weights.h5")`: groups `vars` of numbered arrays, named by an attribute."""
+    stored: dict[str, Arrays] = {}
+
+    def visit(path: str, node: Any) -> None:
+        if path.endswith("vars") and len(node) and "name" in node.attrs:
+            stored[str(node.attrs["name"])] = [np.asarray(node[str(i)]) for i in range(len(node))]
+
+    root.visititems(visit)
+    if not stored:
+        raise ValueError("it names no layers")
+    return stored
+
+
+def _texts(attributes: Mapping[str, Any], name: str) -> list[str]:
+    """A list attribute of names; Keras splits one that is too long for HDF5 into `name0`, `name1`, ..."""
+    chunks = [name] if name in attributes else []
+    while f"{name}{len(chunks)}" in attributes:
+        chunks.append(f"{name}{len(chunks)}")
+    return [text.decode() if isinstance(text, bytes) else str(text) for chunk in chunks for text in attributes[chunk]]

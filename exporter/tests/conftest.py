@@ -1,0 +1,38 @@
+"""The command line run in this process, and what is exported once for all tests."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from networks import Run, feature_map
+
+from lookalike_exporter.__main__ import main
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """`lookalike-exporter export` with the given arguments."""
+
+    def run(*arguments: str | Path) -> Result:
+        return CliRunner().invoke(main, ["export", *map(str, arguments)])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny network as a .keras file."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.keras"
+    feature_map().save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def squeezenet(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SqueezeNet with its ImageNet weights, exported once, the weights fetched into a fresh cache."""
+    folder = tmp_path_factory.mktemp("squeezenet")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        result = run("--backbone", "squeezenet", "--weights", "imagenet", "--out", folder / "squeezenet")
+    assert result.exit_code == 0, result.output
+    return folder / "squeezenet"

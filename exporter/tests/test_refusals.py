@@ -1,0 +1,184 @@
+"""What is refused: by usage, by a file, by a network; each in one line, and with nothing left on disk."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+from networks import Run, feature_map
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give --backbone"),
+        (["--backbone", "resnet50"], "needs --weights"),
+        (["--backbone", "vgg16", "--weights", "random"], "'vgg16' is not one of"),
+        (["--backbone", "resnet50", "--weights", "imagenet", "--seed", "1"], "--seed is for"),
+        (["--backbone", "resnet50", "--weights", "random", "--seed", "-1"], "not in the range"),
+        (["--backbone", "resnet50", "--weights", "random", "--preprocess", "tf"], "--preprocess is for"),
+        (["--model", "x.keras"], "needs --preprocess"),
+        (["--model", "x.keras", "--preprocess", "tf", "--backbone", "resnet50"], "brings its own weights"),
+        (["--model", "x.keras", "--preprocess", "tf", "--weights", "random"], "brings its own weights"),
+        (["--model", "x.keras", "--preprocess", "tf", "--seed", "1"], "brings its own weights"),
+        (["--model", "x.keras", "--preprocess", "tf", "--precision", "int8"], "'int8' is not"),
+        (["--model", "x.keras", "--preprocess", "tf", "--parity-images", "none-such"], "does not exist"),
+    ],
+)
+def test_wrong_usage(run: Run, tmp_path: Path, arguments: list[str], said: str) -> None:
+    """No option is accepted and ignored: every combination that would is a usage error, status 2."""
+    result = run(*arguments, "--out", tmp_path / "mine")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_needs_no_tensorflow() -> None:
+    """--help answers at once: nothing heavy is imported for it."""
+    program = (
+        "import sys; from lookalike_exporter.__main__ import main\n"
+        "try: main(['export', '--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert "--parity-images" in done.stdout
+
+
+def write_missing(_path: Path) -> None:
+    """Writes nothing."""
+
+
+def write_text(path: Path) -> None:
+    """Writes what is no model."""
+    path.write_text("not a model")
+
+
+def write_half(path: Path) -> None:
+    """Writes the first half of a model."""
+    feature_map().save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("write", [write_missing, write_text, write_half])
+def test_bad_model_file(run: Run, tmp_path: Path, suffix: str, write: Callable[[Path], None]) -> None:
+    """A missing, foreign or cut-off model file is refused in one line that names it."""
+    path = tmp_path / f"bad{suffix}"
+    write(path)
+    refused(run, "--model", path, "--preprocess", "tf", out=tmp_path / "out", said=f"{path}: ")
+
+
+def three_dimensions() -> Any:
+    """A network whose output has three dimensions."""
+    network = feature_map()
+    return keras.Model(network.input, keras.layers.Reshape((80, 6))(network.output))
+
+
+def no_fixed_size() -> Any:
+    """A network that takes pictures of any size."""
+    image = keras.Input((None, None, 3))
+    return keras.Model(image, keras.layers.Conv2D(4, 3)(image))
+
+
+def grey() -> Any:
+    """A network that takes one channel."""
+    image = keras.Input((32, 32, 1))
+    return keras.Model(image, keras.layers.Conv2D(4, 3)(image))
+
+
+def two_outputs() -> Any:
+    """A network with two outputs."""
+    image = keras.Input((32, 32, 3))
+    return keras.Model(image, [keras.layers.Conv2D(4, 3)(image), keras.layers.Conv2D(4, 3)(image)])
+
+
+def half_precision() -> Any:
+    """A network one of whose layers computes in float16."""
+    image = keras.Input((32, 32, 3))
+    return keras.Model(image, keras.layers.Conv2D(4, 3, dtype="float16", name="narrow")(image))
+
+
+def dead() -> Any:
+    """A network whose weights are all zero."""
+    network = feature_map()
+    network.set_weights([weight * 0 for weight in network.get_weights()])
+    return network
+
+
+def not_finite() -> Any:
+    """A network with a weight that is not a number."""
+    network = feature_map()
+    network.set_weights([weight + float("nan") for weight in network.get_weights()])
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (three_dimensions, "[N, h, w, C] or vectors [N, dim], it is (None, 80, 6)"),
+        (no_fixed_size, "fixed sizes, it is (None, None, None, 3)"),
+        (grey, "it is (None, 32, 32, 1)"),
+        (two_outputs, "it has 1 and 2"),
+        (half_precision, "layer 'narrow' does not"),
+        (dead, "all zero"),
+        (not_finite, "not finite"),
+    ],
+)
+def test_network_that_cannot_embed(run: Run, tmp_path: Path, network: Callable[[], Any], said: str) -> None:
+    """A network of the wrong form, or that gives nothing comparable, is refused with what is wrong with it."""
+    network().save(tmp_path / "bad.keras")
+    refused(run, "--model", tmp_path / "bad.keras", "--preprocess", "tf", out=tmp_path / "out", said=said)
+
+
+def test_code_in_a_model_file_is_not_run(run: Run, tmp_path: Path) -> None:
+    """A model file with a lambda inside is refused, not executed."""
+    image = keras.Input((32, 32, 3))
+    keras.Model(image, keras.layers.Lambda(lambda x: x * 2)(image)).save(tmp_path / "code.keras")
+    refused(run, "--model", tmp_path / "code.keras", "--preprocess", "tf", out=tmp_path / "out", said="Lambda")
+
+
+def test_too_few_or_broken_parity_photos(run: Run, tiny: Path, tmp_path: Path) -> None:
+    """A parity folder must hold enough pictures, and each must be one."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    arguments = ["--model", str(tiny), "--preprocess", "tf", "--parity-images", str(photos)]
+    refused(run, *arguments, out=tmp_path / "out", said="needs 16 pictures, there are 0")
+    for number in range(16):
+        (photos / f"{number}.jpg").write_text("not a picture")
+    refused(run, *arguments, out=tmp_path / "out", said="cannot be decoded")
+
+
+def test_existing_folder_is_kept_unless_forced(run: Run, tiny: Path, tmp_path: Path) -> None:
+    """--out that is there is refused before any work; --force replaces a model folder, and nothing else."""
+    out = tmp_path / "mine"
+    arguments = ["--model", tiny, "--preprocess", "tf", "--out", out]
+    assert run(*arguments).exit_code == 0
+    before = (out / "model.json").read_text()
+    result = run(*arguments, "--resize", "nearest")
+    assert result.exit_code == 1
+    assert "--force replaces it" in result.stderr
+    assert (out / "model.json").read_text() == before
+    assert run(*arguments, "--resize", "nearest", "--force").exit_code == 0
+    assert (out / "model.json").read_text() != before
+    (out / "notes.txt").write_text("mine")
+    result = run(*arguments, "--force")
+    assert result.exit_code == 1
+    assert "notes.txt" in result.stderr
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def refused(run: Run, *arguments: str | Path, out: Path, said: str) -> None:
+    """Runs an export that must fail in one line, with status 1 and nothing at or beside `out`."""
+    before = sorted(out.parent.iterdir())
+    result = run(*arguments, "--out", out)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert result.stderr.splitlines()[-1] == errors[0]
+    assert said in errors[0]
+    assert sorted(out.parent.iterdir()) == before

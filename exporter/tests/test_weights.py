@@ -1,0 +1,64 @@
+"""Weights go in by layer name, or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from networks import feature_map
+
+from lookalike_exporter.errors import ExportError
+from lookalike_exporter.weights import load_by_name
+
+
+def with_classifier(seed: int) -> Any:
+    """The tiny network with a layer more at its end."""
+    network = feature_map(seed)
+    return keras.Model(network.input, keras.layers.Conv2D(9, 1, name="classes")(network.output), name="tiny")
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
+def test_every_generation_of_file_loads(tmp_path: Path, suffix: str) -> None:
+    """Files with named arrays and with numbered ones both fill the network, a classifier in them left out."""
+    stored, network = with_classifier(1), feature_map(2)
+    path = tmp_path / f"stored{suffix}"
+    if suffix == ".h5":
+        stored.save(path)
+    else:
+        stored.save_weights(path)
+    load_by_name(network, path, classifier=("classes",))
+    for layer in network.layers[1:]:
+        for found, expected in zip(layer.get_weights(), stored.get_layer(layer.name).get_weights(), strict=True):
+            assert np.array_equal(found, expected)
+
+
+def test_first_wrong_layer_is_named_and_nothing_is_loaded(tmp_path: Path) -> None:
+    """A missing layer, a wrong shape and a layer too many are each refused by name, the network untouched."""
+    image = keras.Input((32, 40, 3))
+    x = keras.layers.Conv2D(5, 3, name="first")(image)
+    keras.Model(image, x).save_weights(tmp_path / "short.weights.h5")
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.Conv2D(6, 5, name="second")(x)
+    keras.Model(image, x).save_weights(tmp_path / "shape.weights.h5")
+    with_classifier(1).save_weights(tmp_path / "long.weights.h5")
+    network = feature_map(2)
+    before = network.get_weights()
+    for name, said in [
+        ("short", "layer 'norm' is not in the file, which begins with first"),
+        ("shape", r"layer 'second' needs shapes \[\(3, 3, 5, 6\), \(6,\)\], the file has \[\(5, 5, 5, 6\)"),
+        ("long", "it has no layer 'classes', the file has"),
+    ]:
+        with pytest.raises(ExportError, match=said):
+            load_by_name(network, tmp_path / f"{name}.weights.h5", classifier=())
+    assert all(np.array_equal(*pair) for pair in zip(before, network.get_weights(), strict=True))
+
+
+def test_file_that_is_none(tmp_path: Path) -> None:
+    """A missing file and one that is no HDF5 are refused with their name."""
+    path = tmp_path / "weights.h5"
+    with pytest.raises(ExportError, match="no such weights file"):
+        load_by_name(feature_map(), path, classifier=())
+    path.write_text("not HDF5")
+    with pytest.raises(ExportError, match="cannot read it as a Keras weights file"):
+        load_by_name(feature_map(), path, classifier=())
