@@ -141,12 +141,12 @@ lock: .venv/ready ## choose the newest versions again and write every lock file
 
 ##@ Ship it
 
+# Without HNSWLIB_NO_NATIVE hnswlib is compiled for this very processor and dies on another; without --no-cache-dir pip
+# may take one that was compiled so.
 .PHONY: wheels
 wheels: ## build the server's wheels and all it needs into dist/wheels, for this kind of processor in general
 	$(PYTHON) -m venv .venv-build
 	.venv-build/bin/$(PIP_INSTALL) --require-hashes -r server/build.lock
-	# Without the first variable hnswlib is compiled for this very processor and dies on another; without
-	# --no-cache-dir pip may take one that was compiled so.
 	HNSWLIB_NO_NATIVE=1 .venv-build/bin/python -m pip wheel --quiet --no-cache-dir --require-hashes \
 		--no-build-isolation --wheel-dir dist/wheels -r server/requirements.lock
 	.venv-build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/wheels ./proto/python ./server

@@ -29,7 +29,7 @@ def save(image: Image.Image, file_format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def exif(orientation: object) -> Image.Exif:
+def exif(orientation: int) -> Image.Exif:
     """EXIF that says how the camera was held."""
     tags = Image.Exif()
     tags[0x0112] = orientation
@@ -49,12 +49,13 @@ def png(width: int, height: int, depth: int, colour_type: int, rows: Iterable[by
 
 
 def ycck_jpeg(luma: int, blue: int, red: int, black: int) -> bytes:
-    """A plain JPEG of YCCK samples, as Photoshop writes CMYK: inks inverted, then CMY turned into YCbCr.
+    """A plain JPEG of exactly these YCCK samples.
 
-    Pillow writes the four numbers as they are into an Adobe CMYK file; the marker's last byte then says what they are.
+    libjpeg (jdcolor.c) turns the first three from YCbCr to RGB and takes C = 255 - R and so on; Adobe's programs store
+    these and K inverted. So the first three are the YCbCr of the inks themselves, and the last is 255 without black.
     """
-    inverted = tuple(255 - sample for sample in (luma, blue, red, black))  # Pillow inverts once more as it writes
+    # Pillow inverts as it writes an Adobe CMYK file, and leaves the rest as it is; then the marker tells another tale.
+    inverted = tuple(255 - sample for sample in (luma, blue, red, black))
     data = bytearray(save(Image.new("CMYK", (16, 16), inverted), "JPEG", quality=100))
-    adobe = data.index(b"\xff\xee\x00\x0eAdobe")
-    data[adobe + 15] = 2  # the colour transform: YCCK
+    data[data.index(b"\xff\xee\x00\x0eAdobe") + 15] = 2  # the colour transform: YCCK
     return bytes(data)

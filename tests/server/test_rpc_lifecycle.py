@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import sys
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,7 @@ from lookalike_server.app import LoadSession, load_onnx
 from lookalike_server.config import Settings
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.session import OnnxSession
+from processes import SERVE, server_process
 from serving import MODELS, HeldModel, Serve, connect, noise, product, raw, refused, until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -225,19 +223,17 @@ async def test_draining_finishes_what_is_inside(serve: Serve) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signal_stops_the_command(tmp_path: Path, number: signal.Signals) -> None:
     """The real command serves, and a signal ends it with status 0 and everything acknowledged on disk."""
-    async with _command(tmp_path) as (process, port):
-        async with connect(f"127.0.0.1:{port}") as channel:
+    with server_process(MODELS / "tiny", tmp_path) as server:
+        async with connect(server.address) as channel:
             stub: Any = catalog_service_pb2_grpc.CatalogServiceStub(channel)
             request = catalog_service_pb2.UpsertProductsRequest(products=[product("a", 1)])
             assert (await stub.UpsertProducts(request)).results[0].status.code == 0
-        process.send_signal(number)
-        assert await asyncio.wait_for(process.wait(), 60) == 0
-    async with _command(tmp_path) as (process, port):
-        async with connect(f"127.0.0.1:{port}") as channel:
+        assert server.stop(number) == 0
+    with server_process(MODELS / "tiny", tmp_path) as server:
+        async with connect(server.address) as channel:
             stub = catalog_service_pb2_grpc.CatalogServiceStub(channel)
             assert (await stub.GetProduct(catalog_service_pb2.GetProductRequest(id="a"))).product.id == "a"
-        process.send_signal(number)
-        assert await asyncio.wait_for(process.wait(), 60) == 0
+        assert server.stop(number) == 0
 
 
 async def test_command_that_cannot_start_says_why(tmp_path: Path) -> None:
@@ -250,7 +246,7 @@ async def test_command_that_cannot_start_says_why(tmp_path: Path) -> None:
         ((), "--model"),
     ):
         process = await asyncio.create_subprocess_exec(
-            *_COMMAND, "--data", str(tmp_path / "data"), *arguments, stderr=asyncio.subprocess.PIPE
+            *SERVE, "--data", str(tmp_path / "data"), *arguments, stderr=asyncio.subprocess.PIPE
         )
         _, errors = await asyncio.wait_for(process.communicate(), 60)
         last = errors.decode().strip().splitlines()[-1]
@@ -263,28 +259,3 @@ async def test_command_that_cannot_start_says_why(tmp_path: Path) -> None:
 async def _serve_until_cancelled(serve: Serve, load: LoadSession, address: str) -> None:
     async with serve(load_session=load, listen=address):
         await asyncio.Event().wait()
-
-
-_COMMAND = (sys.executable, "-m", "lookalike_server", "serve")
-
-
-@asynccontextmanager
-async def _command(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    process = await asyncio.create_subprocess_exec(
-        *_COMMAND,
-        *("--model", str(MODELS / "tiny"), "--data", str(folder / "data")),
-        *("--listen", "127.0.0.1:0", "--log-format", "json"),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    try:
-        async for line in process.stderr:
-            if found := re.search(rb'"port": (\d+)', line):
-                yield process, int(found.group(1))
-                break
-        else:
-            raise AssertionError("the command ended before it served")
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
