@@ -101,7 +101,7 @@ lint: .venv/ready types ## what CI and the pre-commit hook check: style, types, 
 	$(call generate_stubs,$$fresh); \
 	for file in $$(cd $$fresh && find . -type f); do \
 		cmp $$fresh/$$file proto/python/$$file || { echo "lint: the stubs are stale; run make proto" >&2; exit 1; }; done; \
-	stubs() { find $$1/lookalike -name '*_pb2*' | wc -l; }; \
+	stubs() { find $$1/lookalike -name '*_pb2*.py*' -not -name '*.pyc' | wc -l; }; \
 	[ $$(stubs $$fresh) = $$(stubs proto/python) ] || { echo "lint: a stub has no proto any more; run make proto" >&2; exit 1; }
 	@echo "lint: clean"
 

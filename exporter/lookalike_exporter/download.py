@@ -22,7 +22,7 @@ from typing import Any
 from lookalike_exporter.errors import EX_UNAVAILABLE, ExportError, first_line
 
 # Name resolution obeys no socket timeout, so the wait for the first byte is bounded from outside.
-CONNECT_SECONDS = 20.0
+CONNECT_SECONDS = 12.0
 # Without a single byte for so long a transfer is dead; a slow one may take as long as it needs.
 STALL_SECONDS = 25.0
 PIP_SECONDS = 300.0

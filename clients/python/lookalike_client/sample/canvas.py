@@ -7,10 +7,11 @@ at the final size, where blurring is cheap.
 import math
 from typing import NamedTuple
 
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
 from lookalike_client.sample.geometry import HEIGHT, WIDTH, Box, Placement, Point
 from lookalike_client.sample.palette import BLACK, RGB, WHITE, ink, luminance
 from lookalike_client.sample.patterns import Fabric, printed
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 SCALE = 3
 """Pixels drawn for every pixel kept, along each side."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import get_args
 
+from PIL import Image
+
 from lookalike_client.sample.accessories import backpack, cap, handbag
 from lookalike_client.sample.bottoms import dress, shorts, skirt, trousers
 from lookalike_client.sample.canvas import Canvas
@@ -16,7 +18,6 @@ from lookalike_client.sample.footwear import boot, pump, sneaker
 from lookalike_client.sample.geometry import Placement, Point
 from lookalike_client.sample.patterns import Fabric, Pattern, woven
 from lookalike_client.sample.tops import hoodie, long_sleeve_top, shirt, t_shirt
-from PIL import Image
 
 VARIANTS = 4
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, TypeAlias
 
+from PIL import Image, ImageDraw
+
 from lookalike_client.sample.geometry import HEIGHT, WIDTH, Box, Placement, Point, ellipse
 from lookalike_client.sample.palette import BLACK, COLOURS, RGB, contrast, dyed, ink, mix
-from PIL import Image, ImageDraw
 
 Pattern: TypeAlias = Literal["plain", "horizontal stripes", "vertical stripes", "dots", "checks", "colour-block"]
 
