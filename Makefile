@@ -95,7 +95,7 @@ test: .venv/ready .venv-exporter/ready .venv-proto/ready ## run every test that 
 lint: .venv/ready types ## what CI and the pre-commit hook check: style, types, import layers, protos, fresh stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PYTHONPATH=exporter $(BIN)/lint-imports
+	PYTHONPATH=exporter $(BIN)/lint-imports --no-logo
 	cd proto && ../$(PROTO_BIN)/buf lint && ../$(PROTO_BIN)/buf format --diff --exit-code --exclude-path google
 	@fresh=$$(mktemp -d); trap 'rm -rf $$fresh' EXIT; \
 	$(call generate_stubs,$$fresh); \

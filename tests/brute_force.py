@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from itertools import count
 
@@ -25,12 +26,19 @@ def prepared(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], metric: 
 
 
 def distance(row: Floats, query: Floats, metric: Metric) -> float:
-    """How far two vectors are apart by the textbook, where a zero vector has cosine 0 to everything."""
-    a, b = row.astype(np.float64), query.astype(np.float64)
+    """How far two vectors are apart by the textbook, in the float32 of an answer.
+
+    A zero vector has cosine 0 to everything.
+    """
+    a, b = row.tolist(), query.tolist()
     if metric is Metric.EUCLIDEAN:
-        return math.sqrt(float(((a - b) ** 2).sum()))
-    lengths = math.sqrt(float((a**2).sum()) * float((b**2).sum()))
-    return 1.0 - (float((a * b).sum()) / lengths if lengths else 0.0)
+        return float(np.float32(math.dist(a, b)))
+    lengths = math.sqrt(_dot(a, a) * _dot(b, b))
+    return float(np.float32(1.0 - (_dot(a, b) / lengths if lengths else 0.0)))
+
+
+def _dot(a: list[float], b: list[float]) -> float:
+    return math.fsum(map(operator.mul, a, b))
 
 
 class Shop:
@@ -67,7 +75,7 @@ class Shop:
         best = []
         for product_id, rows in self.rows.items():
             measured = [
-                (round(min(distance(row.vector, query, self._metric) for query in queries), 9), row.image_index)
+                (min(distance(row.vector, query, self._metric) for query in queries), row.image_index)
                 for at, row in rows
                 if category in (None, at)
             ]

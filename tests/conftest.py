@@ -26,7 +26,10 @@ def serve(tmp_path: Path) -> Serve:
             "model": MODELS / "tiny",
             "data": tmp_path / "data",
             "listen": "127.0.0.1:0",
+            # Measured plans differ from run to run; tests that are about measuring ask for it.
             "threads": 1,
+            "lanes": 1,
+            "lane_batch": 16,
             "drain_seconds": 30,
         } | settings
         observer = RecordingObserver()

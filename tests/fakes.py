@@ -20,6 +20,7 @@ class RecordingObserver(Observer):
     failed_batches: list[tuple[int, Exception]] = field(default_factory=list)
     cancelled: int = 0
     expired: int = 0
+    reused: list[bool] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
     item_faults: list[Exception] = field(default_factory=list)
     calls: list[tuple[str, str, str, Exception | None]] = field(default_factory=list)
@@ -41,6 +42,10 @@ class RecordingObserver(Observer):
         """Remember the category."""
         self.fallbacks.append(category)
 
+    def photo_reused(self, *, cached: bool) -> None:
+        """Count it."""
+        self.reused.append(cached)
+
     def item_failed(self, error: Exception) -> None:
         """Remember it."""
         self.item_faults.append(error)
@@ -54,6 +59,8 @@ class MeanColourSession(Session):
     """A real, if small, embedding: the mean colour, so that every answer can be told from every other."""
 
     provider = "MeanColour"
+    fixed_shapes = False
+    gains_from_lanes = False
 
     def run(self, photos: Pixels) -> Floats:
         """Embed uint8 [n, height, width, 3]: float32 [n, 3]."""
@@ -61,21 +68,38 @@ class MeanColourSession(Session):
         return means
 
 
-class HeldSession(Session):
-    """Passes on to another session, but while held each run waits to be let go: how tests make a queue."""
+class Wrapped(Session):
+    """Another session's properties."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._free = threading.Event()
-        self._free.set()
-        self.waiting = threading.Event()
-        """Set once a run is being held."""
-        self.sizes: list[int] = []
 
     @property
     def provider(self) -> str:
         """The other session's."""
         return self._session.provider
+
+    @property
+    def fixed_shapes(self) -> bool:
+        """The other session's."""
+        return self._session.fixed_shapes
+
+    @property
+    def gains_from_lanes(self) -> bool:
+        """The other session's."""
+        return self._session.gains_from_lanes
+
+
+class HeldSession(Wrapped):
+    """Passes on to another session, but while held each run waits to be let go: how tests make a queue."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._free = threading.Event()
+        self._free.set()
+        self.waiting = threading.Event()
+        """Set once a run is being held."""
+        self.sizes: list[int] = []
 
     def hold(self) -> None:
         """From now on runs wait."""
@@ -96,17 +120,12 @@ class HeldSession(Session):
         return self._session.run(photos)
 
 
-class SlowSession(Session):
+class SlowSession(Wrapped):
     """Passes on to another session, over and over until each run has taken this many seconds."""
 
     def __init__(self, session: Session, seconds: float) -> None:
-        self._session = session
+        super().__init__(session)
         self._seconds = seconds
-
-    @property
-    def provider(self) -> str:
-        """The other session's."""
-        return self._session.provider
 
     def run(self, photos: Pixels) -> Floats:
         """Run, for so long."""
@@ -117,22 +136,22 @@ class SlowSession(Session):
         return embeddings
 
 
-class FailingSession(Session):
-    """Passes on to another session, and raises on the runs that `fails` picks by their number, from 0."""
+class FailingSession(Wrapped):
+    """Passes on to another session, and from `begin` on raises on the runs that `fails` picks by number, from 0."""
 
     def __init__(self, session: Session, fails: Callable[[int], bool]) -> None:
-        self._session = session
+        super().__init__(session)
         self._fails = fails
-        self.runs = 0
+        self._runs: int | None = None
 
-    @property
-    def provider(self) -> str:
-        """The other session's."""
-        return self._session.provider
+    def begin(self) -> None:
+        """Count from here: warming up is over."""
+        self._runs = 0
 
     def run(self, photos: Pixels) -> Floats:
         """Raise or run."""
-        number, self.runs = self.runs, self.runs + 1
-        if self._fails(number):
-            raise RuntimeError(f"run {number} fails by request; secret detail")
+        if self._runs is not None:
+            number, self._runs = self._runs, self._runs + 1
+            if self._fails(number):
+                raise RuntimeError(f"run {number} fails by request; secret detail")
         return self._session.run(photos)

@@ -16,7 +16,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from PIL import Image as Pillow
 
-from fakes import HeldSession, RecordingObserver
+from fakes import HeldSession, RecordingObserver, SlowSession
 from lookalike.v1 import (
     image_pb2,
     product_pb2,
@@ -49,9 +49,13 @@ class HeldModel:
 
     session: HeldSession
 
+    def __init__(self, seconds: float = 0.0) -> None:
+        """Have each run take at least so many seconds."""
+        self._seconds = seconds
+
     def __call__(self, folder: ModelFolder, settings: Settings) -> HeldSession:
         """Load it."""
-        self.session = HeldSession(load_onnx(folder, settings))
+        self.session = HeldSession(SlowSession(load_onnx(folder, settings), self._seconds))
         return self.session
 
     async def caught(self) -> None:

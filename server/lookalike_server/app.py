@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import structlog
 
 from lookalike_server.config import Settings
@@ -24,6 +25,7 @@ from lookalike_server.index.partition import PartitionSettings
 from lookalike_server.index.partitioned import PartitionedIndex
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.image import PhotoReader
+from lookalike_server.inference.ladder import Plan, measure_plan
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
 from lookalike_server.inference.session import OnnxSession
 from lookalike_server.rpc.auth import Authenticator, read_tokens
@@ -95,17 +97,23 @@ async def running(
         # Open: listen at once, so that health can say NOT_SERVING while the rest loads.
         gate = Gate()
         authenticator = Authenticator(read_tokens(settings.tokens) if settings.tokens else None)
-        server = RpcServer(gate, authenticator, observer, settings.max_message_bytes)
+        server = RpcServer(
+            gate,
+            authenticator,
+            observer,
+            max_message_bytes=settings.max_message_bytes,
+            default_deadline_seconds=settings.default_deadline_seconds,
+        )
         port = await server.start(settings.listen)
         stack.push_async_callback(server.stop)
 
-        # Load, in a thread: health is asked meanwhile.
+        # Load and warm, in a thread: health is asked meanwhile.
         folder = await asyncio.to_thread(read_model_folder, settings.model)
         model = folder.model
         log.info("loading", model=model.name, backbone=model.backbone, weights=model.weights, dim=model.dim)
         if model.weights.startswith("random"):
             log.warning("random weights: answers mean nothing, this model is for load tests", weights=model.weights)
-        session = await asyncio.to_thread(load_session or load_onnx, folder, settings)
+        plan = await asyncio.to_thread(_plan, folder, settings, load_session or load_onnx)
         index = PartitionedIndex(
             PartitionSettings(
                 dim=model.dim,
@@ -121,13 +129,13 @@ async def running(
         rows = await asyncio.to_thread(lambda: index.load(store.rows()))
         log.info("catalogue loaded", folder=str(settings.data), rows=rows, categories=len(store.counts()))
 
-        # Warm: every batch size before anybody is let in.
-        batcher = MicroBatcher(session, max_batch=settings.max_batch, max_queue=settings.max_queue, observer=observer)
+        batcher = MicroBatcher(
+            plan, max_queue=settings.max_queue, bulk_wait=settings.bulk_wait_seconds, observer=observer
+        )
         stack.push_async_callback(batcher.close)
-        ladder = await batcher.start(model.height, model.width)
         engine = Engine(
             model=model,
-            runtime=Runtime(session.provider, ladder),
+            runtime=Runtime(plan.lane.provider, plan.ladder),
             reader=PhotoReader(
                 model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels
             ),
@@ -144,7 +152,7 @@ async def running(
         # Serve.
         gate.open(engine)
         await server.open()
-        log.info("serving", port=port, listen=settings.listen, provider=session.provider, model=model.name)
+        log.info("serving", port=port, listen=settings.listen, provider=plan.lane.provider, model=model.name)
         try:
             yield App(port, engine, batcher, index, server)
         finally:
@@ -161,6 +169,21 @@ def load_onnx(folder: ModelFolder, settings: Settings) -> OnnxSession:
     for reason in session.skipped:
         structlog.get_logger().info("provider skipped", reason=reason)
     return session
+
+
+def _plan(folder: ModelFolder, settings: Settings, load_session: LoadSession) -> Plan:
+    def load(threads: int) -> Session:
+        return load_session(folder, settings.model_copy(update={"threads": threads}) if threads else settings)
+
+    photo = np.zeros((folder.model.height, folder.model.width, 3), dtype=np.uint8)
+    return measure_plan(
+        load,
+        photo,
+        cores=settings.threads or len(os.sched_getaffinity(0)),
+        max_batch=settings.max_batch,
+        lanes=settings.lanes,
+        lane_batch=settings.lane_batch,
+    )
 
 
 def _pool(threads: int, name: str) -> ThreadPoolExecutor:

@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 class Settings(BaseSettings):
     """Every setting with its unit, range and default; flags, documentation and `show-config` are made from this."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True, frozen=True)
 
     model: Path = Field(description="The model folder, as `lookalike-exporter export` wrote it.")
     data: Path = Field(Path("data"), description="The folder of the catalogue; made when missing.")
@@ -37,8 +37,23 @@ class Settings(BaseSettings):
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads of one run of the model; 0 means every core.")
     max_batch: int = Field(16, ge=1, le=1024, description="The most photos in one run of the model.")
+    lanes: int = Field(
+        0, ge=0, le=1024, description="Runs of the model side by side when busy; 0 measures at start-up what pays."
+    )
+    lane_batch: int = Field(
+        0, ge=0, le=1024, description="The most photos in a run when busy; 0 measures at start-up what pays."
+    )
     max_queue: int = Field(
         256, ge=1, le=1_000_000, description="The most photos waiting for the model; beyond, calls are refused."
+    )
+    default_deadline_seconds: float = Field(
+        30.0, gt=0, le=86_400, description="The deadline of calls that bring none (streams and imports have none)."
+    )
+    bulk_wait_seconds: float = Field(
+        2.0, ge=0, le=3600, description="Seconds after which a waiting photo of a stream or import goes first."
+    )
+    cache_bytes: int = Field(
+        64 * MIB, ge=0, description="Bytes of embeddings kept for photos that come again; 0 keeps none."
     )
 
     decode_threads: int = Field(
@@ -79,22 +94,18 @@ def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Setti
     Raises:
         LookalikeError: FAILED_PRECONDITION naming the flag, variable or key, and what it may be.
     """
-    unknown = sorted(
-        key
-        for key in os.environ
+    # As pydantic-settings reads them: in any case, and empty ones not at all.
+    variables = {key.upper() for key, value in os.environ.items() if key.upper().startswith(PREFIX) and value}
+    for key in sorted(variables):
         # pydantic-settings passes over unknown variables also with extra="forbid"; a typing error must not.
-        if key.startswith(PREFIX)
-        and not key.startswith(CLIENT_PREFIX)
-        and key != CONFIG_VARIABLE
-        and key.removeprefix(PREFIX).lower() not in Settings.model_fields
-    )
-    if unknown:
-        raise _wrong(f"{unknown[0]} is not a setting; `lookalike-server show-config` lists them")
+        known = key == CONFIG_VARIABLE or key.removeprefix(PREFIX).lower() in Settings.model_fields
+        if not known and not key.startswith(CLIENT_PREFIX):
+            raise _wrong(f"{key} is not a setting; `lookalike-server show-config` lists them")
     given = {key: value for key, value in flags.items() if value is not None}
-    if config is None and CONFIG_VARIABLE in os.environ:
+    if config is None and os.environ.get(CONFIG_VARIABLE):
         config = Path(os.environ[CONFIG_VARIABLE])
     if config is not None:
-        from_environment = {key for key in Settings.model_fields if f"{PREFIX}{key}".upper() in os.environ}
+        from_environment = {key for key in Settings.model_fields if f"{PREFIX}{key}".upper() in variables}
         read = _read_toml(config)
         given = {key: value for key, value in read.items() if key not in from_environment} | given
     try:

@@ -77,10 +77,11 @@ Photo: TypeAlias = EncodedPhoto | RawPhoto
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A batch size and the model's time for it in seconds, measured at start-up."""
+    """A batch size and the model's time for it in seconds while `lanes` such batches run at once."""
 
     batch_size: int
     seconds: float
+    lanes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +259,19 @@ class Category:
 
 
 class Session(Protocol):
-    """A loaded model. Used by one thread at a time."""
+    """A loaded model. Several threads may run it at once."""
 
     @property
     def provider(self) -> str:
         """The ONNX Runtime provider that runs it."""
+
+    @property
+    def fixed_shapes(self) -> bool:
+        """Whether every new batch size costs it dearly, so that batches are padded to a few."""
+
+    @property
+    def gains_from_lanes(self) -> bool:
+        """Whether runs side by side can be faster than one after another."""
 
     def run(self, photos: Pixels) -> Floats:
         """Embed uint8 [n, height, width, 3]: float32 [n, dim]."""
@@ -301,6 +310,9 @@ class Observer(Protocol):
 
     def item_failed(self, error: Exception) -> None:
         """One item of a request failed by a fault of ours; its caller was told no more than that."""
+
+    def photo_reused(self, *, cached: bool) -> None:
+        """A photo's embedding was in the cache, or (not `cached`) the same photo was on its way already."""
 
     def call_ended(self, method: str, code: str, seconds: float, request_id: str, fault: Exception | None) -> None:
         """A call was answered with this code; `fault` is set where the cause is ours and was kept from the caller."""

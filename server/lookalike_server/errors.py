@@ -82,7 +82,7 @@ def exhausted(message: str, retry_after: float) -> LookalikeError:
 
 def deadline_exceeded() -> LookalikeError:
     """The caller's deadline passed before the work was begun."""
-    return LookalikeError(Code.DEADLINE_EXCEEDED, "the deadline passed before the photo's turn came")
+    return LookalikeError(Code.DEADLINE_EXCEEDED, "the call's deadline passed before its answer was ready")
 
 
 def unavailable(message: str) -> LookalikeError:

@@ -54,6 +54,10 @@ class LogObserver(Observer):
         """Log it as a warning."""
         self._log.warning("the graph found too little; searched exactly", category=category)
 
+    def photo_reused(self, *, cached: bool) -> None:
+        """Log it at debug level."""
+        self._log.debug("photo reused", cached=cached)
+
     def item_failed(self, error: Exception) -> None:
         """Log it as an error with its traceback."""
         self._log.error("an item failed", exc_info=error)

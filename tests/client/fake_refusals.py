@@ -23,6 +23,7 @@ class Refusal:
         retry_after: Seconds, sent as RetryInfo.
         pushback_ms: Sent as `grpc-retry-pushback-ms`; negative means: do not retry.
         request_id: Sent as `x-request-id`.
+        details: Sent instead of google.rpc's details.
     """
 
     code: grpc.StatusCode
@@ -31,6 +32,7 @@ class Refusal:
     retry_after: float | None = None
     pushback_ms: int | None = None
     request_id: str = "r1"
+    details: bytes | None = None
 
     def status(self) -> status_pb2.Status:
         """The same as google.rpc has it."""
@@ -58,7 +60,7 @@ def refuse(context: grpc.ServicerContext, refusal: Refusal) -> NoReturn:
     """Answer with an error, with details and trailers as the API has them."""
     trailers: list[tuple[str, str | bytes]] = [
         ("x-request-id", refusal.request_id),
-        ("grpc-status-details-bin", refusal.status().SerializeToString()),
+        ("grpc-status-details-bin", refusal.details or refusal.status().SerializeToString()),
     ]
     if refusal.pushback_ms is not None:
         trailers.append(("grpc-retry-pushback-ms", str(refusal.pushback_ms)))

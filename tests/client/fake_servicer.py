@@ -21,6 +21,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from client.fake_refusals import Refusal, invalid, refuse
+from client.fake_unbuilt import Unbuilt
 from lookalike.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
@@ -44,6 +45,7 @@ def photo(name: str) -> bytes:
 
 
 class FakeServicer(
+    Unbuilt,
     embedding_service_pb2_grpc.EmbeddingServiceServicer,
     search_service_pb2_grpc.SearchServiceServicer,
     catalog_service_pb2_grpc.CatalogServiceServicer,
@@ -120,8 +122,8 @@ class FakeServicer(
             digest="d1",
             provider="CPUExecutionProvider",
             ladder=[
-                embedding_service_pb2.Rung(batch_size=1, milliseconds=1.5),
-                embedding_service_pb2.Rung(batch_size=2, milliseconds=2.25),
+                embedding_service_pb2.Rung(batch_size=1, milliseconds=1.5, lanes=1),
+                embedding_service_pb2.Rung(batch_size=2, milliseconds=2.25, lanes=2),
             ],
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import FailingSession, HeldSession, MeanColourSession, RecordingObserver
-from lookalike_server.domain import Pixels, Session
+from lookalike_server.domain import Pixels, Rung, Session
 from lookalike_server.errors import Code, LookalikeError
-from lookalike_server.inference.batcher import MicroBatcher, take_batch
+from lookalike_server.inference.batcher import MicroBatcher
+from lookalike_server.inference.ladder import Costs, Plan
+from lookalike_server.inference.queues import take_batch
 from serving import until
 
 
@@ -24,26 +26,39 @@ class Entry:
 
     name: int
     deadline: float = math.inf
+    arrived: float = 0.0
     given_up: bool = False
 
 
-entries = st.lists(st.tuples(st.floats(0, 10), st.booleans())).map(
-    lambda pairs: [Entry(i, deadline, gone) for i, (deadline, gone) in enumerate(pairs)]
+entries = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10), st.booleans())).map(
+    lambda rows: [Entry(i, deadline, arrived, gone) for i, (deadline, arrived, gone) in enumerate(rows)]
 )
 
 
-@given(entries, st.floats(0, 10), st.integers(1, 8))
-def test_take_batch_takes_the_oldest_live_entries(queue: list[Entry], now: float, limit: int) -> None:
-    """The batch is the first `limit` entries that are neither given up nor expired, in order; each is in one list."""
-    taken = take_batch(queue, now, limit)
-    live = [entry for entry in queue if not entry.given_up and entry.deadline > now]
-    assert list(taken.batch) == live[:limit]
-    assert all(entry.deadline <= now for entry in taken.expired)
-    assert all(entry.given_up for entry in taken.cancelled)
-    left = [*taken.batch, *taken.expired, *taken.cancelled]
-    assert len({entry.name for entry in left}) == len(left)
-    if len(live) < limit:
-        assert len(left) == len(queue)
+@given(entries, entries, st.integers(0, 10), st.integers(1, 8), st.integers(1, 8), st.integers(0, 10))
+def test_take_batch(
+    interactive: list[Entry], bulk: list[Entry], now: int, limit: int, fill_to: int, bulk_wait: int
+) -> None:
+    """Overdue bulk first, then interactive by deadline, then bulk into what is left; the dead leave, nobody twice."""
+    bulk = sorted((replace(entry, name=-1 - entry.name) for entry in bulk), key=lambda entry: entry.arrived)
+    fill_to = min(fill_to, limit)
+    taken = take_batch(interactive, bulk, now, limit=limit, fill_to=fill_to, bulk_wait=bulk_wait)
+    everybody = [*interactive, *bulk]
+    assert list(taken.cancelled) == [entry for entry in everybody if entry.given_up]
+    assert list(taken.expired) == [entry for entry in everybody if not entry.given_up and entry.deadline <= now]
+    live = [entry for entry in interactive if not entry.given_up and entry.deadline > now]
+    live_bulk = [entry for entry in bulk if not entry.given_up and entry.deadline > now]
+    overdue = [entry for entry in live_bulk if now - entry.arrived >= bulk_wait][:limit]
+    urgent = sorted(live, key=lambda entry: entry.deadline)[: limit - len(overdue)]
+    names = [entry.name for entry in taken.batch]
+    assert names[: len(overdue) + len(urgent)] == [entry.name for entry in (*overdue, *urgent)]
+    filling = list(taken.batch)[len(overdue) + len(urgent) :]
+    assert all(entry in live_bulk for entry in filling)
+    assert len(set(names)) == len(names) <= limit
+    if filling and urgent:
+        assert len(names) <= fill_to
+    if not urgent:
+        assert len(names) == min(limit, len(live_bulk))
 
 
 def colour(value: int) -> Pixels:
@@ -54,21 +69,29 @@ def colour(value: int) -> Pixels:
 class Rig:
     """A started batcher over a session that can be held."""
 
-    def __init__(self, session: Session | None = None, *, max_batch: int = 4, max_queue: int = 100) -> None:
+    def __init__(
+        self,
+        session: Session | None = None,
+        *,
+        max_batch: int = 4,
+        max_queue: int = 100,
+        lanes: int = 1,
+        bulk_wait: float = math.inf,
+        wide: HeldSession | None = None,
+    ) -> None:
         self.session = HeldSession(session or MeanColourSession())
         self.observer = RecordingObserver()
         self.now = 1000.0
+        rungs = tuple(Rung(size, 0.01 * size, lanes) for size in (1, 2, 4, 8) if size <= max_batch)
         self.batcher = MicroBatcher(
-            self.session,
-            max_batch=max_batch,
+            Plan(wide or self.session, self.session, lanes, max_batch, rungs, Rung(1, 0.01)),
             max_queue=max_queue,
+            bulk_wait=bulk_wait,
             observer=self.observer,
             clock=lambda: self.now,
         )
 
     async def __aenter__(self) -> Rig:
-        await self.batcher.start(2, 2)
-        self.session.sizes.clear()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -82,11 +105,11 @@ class Rig:
         await asyncio.to_thread(self.session.waiting.wait, 30)
         return task
 
-    def embed(self, value: int, deadline: float = math.inf) -> asyncio.Task[float]:
+    def embed(self, value: int, deadline: float = math.inf, *, bulk: bool = False) -> asyncio.Task[float]:
         """Ask for a photo of one colour; the answer must be that colour."""
 
         async def ask() -> float:
-            return float((await self.batcher.embed(colour(value), deadline)).vector[0])
+            return float((await self.batcher.embed(colour(value), deadline, bulk=bulk)).vector[0])
 
         return asyncio.create_task(ask())
 
@@ -168,21 +191,129 @@ async def test_full_queue_refuses_at_once() -> None:
 
 
 async def test_deadline_that_cannot_be_met_is_refused_when_busy_and_tried_when_idle() -> None:
-    """A busy batcher refuses what it predicts to miss; an idle one always tries."""
+    """A busy batcher refuses what it predicts to miss, with the predicted wait; an idle one always tries."""
     async with Rig() as rig:
         assert await rig.embed(7, deadline=rig.now + 1e-9) == 7
         first = await rig.occupy()
         with pytest.raises(LookalikeError) as caught:
-            await rig.batcher.embed(colour(3), deadline=rig.now + 1e-9)
+            await rig.batcher.embed(colour(3), deadline=rig.now + 0.015)
         assert caught.value.code is Code.RESOURCE_EXHAUSTED
+        assert caught.value.retry_after == pytest.approx(0.01)
+        inside = rig.embed(4, deadline=rig.now + 0.025)
+        await rig.queued(1)
         rig.session.let_go()
-        assert await first == 200
+        assert (await first, await inside) == (200, 4)
+
+
+async def test_admission_counts_what_goes_before() -> None:
+    """Photos with earlier deadlines count as going before, later ones do not."""
+    async with Rig(max_batch=1) as rig:
+        first = await rig.occupy()
+        inside = [rig.embed(value, deadline=rig.now + 1) for value in range(10)]
+        await rig.queued(10)
+        # One run under way and ten photos of 10 ms each: 120 ms for one that comes after them, 20 ms before them.
+        with pytest.raises(LookalikeError) as caught:
+            await rig.batcher.embed(colour(99), deadline=rig.now + 0.015)
+        assert caught.value.code is Code.RESOURCE_EXHAUSTED
+        inside.append(rig.embed(42, deadline=rig.now + 0.025))
+        await rig.queued(11)
+        rig.session.let_go()
+        assert await asyncio.gather(first, *inside) == [200, *range(10), 42]
+
+
+async def test_costs_are_learnt() -> None:
+    """What batches really take moves the prediction: after slow runs a deadline is refused that was fine before."""
+    plan = Plan(MeanColourSession(), MeanColourSession(), 1, 4, (Rung(1, 0.01), Rung(4, 0.04)), Rung(1, 0.01))
+    costs = Costs(plan)
+    assert costs.batch(2) == pytest.approx(0.02)
+    assert costs.queue(8) == pytest.approx(0.08)
+    for _ in range(50):
+        costs.learn(2, 0.04)
+    assert costs.batch(2) == pytest.approx(0.04, rel=0.01)
+    assert costs.queue(8) == pytest.approx(0.16, rel=0.01)
+
+
+async def test_bulk_waits_instead_of_being_refused_and_lets_others_go_first() -> None:
+    """Bulk photos are not refused by a full queue, and interactive ones that come later are run before them."""
+    async with Rig(max_batch=2, max_queue=2) as rig:
+        first = await rig.occupy()
+        bulk = [rig.embed(value, bulk=True) for value in range(6)]
+        await rig.queued(6)
+        urgent = [rig.embed(value) for value in (10, 11)]
+        await rig.queued(8)
+        order: list[float] = []
+        for task in (*bulk, *urgent):
+            task.add_done_callback(lambda done: order.append(done.result()))
+        rig.session.let_go()
+        await asyncio.gather(first, *bulk, *urgent)
+        assert order == [10, 11, 0, 1, 2, 3, 4, 5]
+
+
+async def test_bulk_does_not_starve() -> None:
+    """A bulk photo that waited for the configured time is run before interactive ones."""
+    async with Rig(max_batch=1, bulk_wait=5.0) as rig:
+        first = await rig.occupy()
+        bulk = rig.embed(50, bulk=True)
+        await rig.queued(1)
+        urgent = [rig.embed(value) for value in range(3)]
+        await rig.queued(4)
+        order: list[float] = []
+        for task in (bulk, *urgent):
+            task.add_done_callback(lambda done: order.append(done.result()))
+        rig.now += 5.0
+        rig.session.let_go()
+        await asyncio.gather(first, bulk, *urgent)
+        assert order == [50, 0, 1, 2]
+
+
+async def test_lanes_share_what_waits() -> None:
+    """With two lanes, what waits is split over both instead of filling one."""
+    async with Rig(lanes=2, max_batch=4) as rig:
+        first = await rig.occupy()
+        second = rig.embed(201)
+        await until(lambda: "Running: 2]" in repr(rig.batcher))
+        waiting = [rig.embed(value) for value in range(4)]
+        await rig.queued(4)
+        rig.session.let_go()
+        assert await asyncio.gather(first, second, *waiting) == [200, 201, 0, 1, 2, 3]
+        # The lane that came free first took all four, or each took some: never one batch per photo.
+        assert sum(rig.session.sizes) == 6
+        assert max(rig.session.sizes) > 1
+
+
+async def test_single_photo_on_an_idle_server_runs_wide() -> None:
+    """Alone a photo runs on the wide session and nothing beside it; together photos run in the lanes."""
+    wide = HeldSession(MeanColourSession())
+    async with Rig(lanes=2, max_batch=1, wide=wide) as rig:
+        wide.hold()
+        alone = rig.embed(1)
+        await asyncio.to_thread(wide.waiting.wait, 30)
+        others = [rig.embed(2), rig.embed(3)]
+        await rig.queued(2)
+        wide.let_go()
+        assert await asyncio.gather(alone, *others) == [1, 2, 3]
+        assert (wide.sizes, rig.session.sizes) == ([1], [1, 1])
+
+
+async def test_fixed_shapes_are_padded_and_filled_with_bulk() -> None:
+    """Where shapes are fixed a batch runs at the next rung, and bulk photos fill it up."""
+    session = MeanColourSession()
+    session.fixed_shapes = True
+    async with Rig(session, max_batch=4) as rig:
+        first = await rig.occupy()
+        bulk = [rig.embed(value, bulk=True) for value in range(2)]
+        urgent = [rig.embed(value) for value in (10, 11, 12)]
+        await rig.queued(5)
+        rig.session.let_go()
+        assert await asyncio.gather(first, *bulk, *urgent) == [200, 0, 1, 10, 11, 12]
+        assert rig.session.sizes == [1, 4, 1]
+        assert rig.observer.batches == [1, 4, 1]
 
 
 async def test_failing_run_fails_its_own_callers_only() -> None:
     """A run that raises is an INTERNAL error to its batch; the batches before and after it are answered."""
-    warm_up = 6  # two runs of each of 1, 2, 4
-    failing = FailingSession(MeanColourSession(), lambda run: run == warm_up + 1)
+    failing = FailingSession(MeanColourSession(), lambda run: run == 1)
+    failing.begin()
     async with Rig(failing) as rig:
         first = await rig.occupy()
         waiting = [rig.embed(value) for value in range(8)]
@@ -210,16 +341,6 @@ async def test_close_answers_everybody() -> None:
     with pytest.raises(LookalikeError) as caught:
         await rig.batcher.embed(colour(1))
     assert caught.value.code is Code.UNAVAILABLE
-
-
-async def test_every_rung_is_warm_before_the_first_caller() -> None:
-    """Starting runs each power of two up to max_batch, and max_batch itself, twice, and reports a time for each."""
-    session = HeldSession(MeanColourSession())
-    batcher = MicroBatcher(session, max_batch=6, max_queue=10, observer=RecordingObserver())
-    ladder = await batcher.start(2, 2)
-    assert session.sizes == [1, 1, 2, 2, 4, 4, 6, 6]
-    assert [rung.batch_size for rung in ladder] == [1, 2, 4, 6]
-    await batcher.close()
 
 
 @pytest.mark.parametrize("seed", range(20))

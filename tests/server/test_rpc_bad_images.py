@@ -18,6 +18,8 @@ from fakes import FailingSession
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2
 from lookalike.v1 import search_service_pb2 as search_pb
 from lookalike_server.app import load_onnx
+from lookalike_server.config import Settings
+from lookalike_server.inference.manifest import ModelFolder
 from serving import HeldModel, Serve, encoded, noise, product, raw, refused, until, violation
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -121,12 +123,14 @@ async def test_bad_photos_do_not_harm_the_batch(serve: Serve) -> None:
 
 async def test_failing_model_touches_only_its_batch(serve: Serve) -> None:
     """A model that raises on every third run fails those callers with INTERNAL and no detail, and goes on serving."""
-    warm_up = 10  # two runs of each of the rungs 1, 2, 4, 8, 16
-    async with serve(
-        load_session=lambda folder, settings: FailingSession(
-            load_onnx(folder, settings), lambda run: run >= warm_up and run % 3 == 0
-        )
-    ) as served:
+    sessions: list[FailingSession] = []
+
+    def load(folder: ModelFolder, settings: Settings) -> FailingSession:
+        sessions.append(FailingSession(load_onnx(folder, settings), lambda run: run % 3 == 2))
+        return sessions[0]
+
+    async with serve(load_session=load) as served:
+        sessions[0].begin()
         codes = []
         for seed in range(9):
             request = embedding_service_pb2.EmbedRequest(image=encoded(noise(seed)))

@@ -15,7 +15,6 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from fakes import SlowSession
 from lookalike.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
@@ -154,14 +153,32 @@ async def test_full_queue_is_refused_with_a_time_to_come_back(serve: Serve) -> N
 
 async def test_deadline_that_cannot_be_met_is_refused(serve: Serve) -> None:
     """A busy server refuses at once, with RetryInfo, a call that it predicts to answer too late."""
-    async with serve(load_session=lambda *given: SlowSession(load_onnx(*given), 0.05), max_batch=1) as served:
-        calls = [asyncio.ensure_future(served.embedding.Embed(embed_request(seed))) for seed in range(41)]
-        await until(lambda: "Queued: 40 " in repr(served.app.batcher))
-        code, message, status = await refused(served.embedding.Embed(embed_request(), timeout=1.0))
+    model = HeldModel(seconds=0.05)
+    async with serve(load_session=model, max_batch=1) as served:
+        model.session.hold()
+        calls = [
+            asyncio.ensure_future(refused(served.embedding.Embed(embed_request(), timeout=1.0))) for _ in range(40)
+        ]
+        # Forty runs of 50 ms do not fit into a second: about the second half is refused, while the first is still held.
+        done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        code, message, status = done.pop().result()
         assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "deadline" in message
         assert any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
-        assert len(await asyncio.gather(*calls)) == 41
+        for call in waiting:
+            call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        model.session.let_go()
+
+
+async def test_call_without_a_deadline_gets_one(serve: Serve) -> None:
+    """A call that brings no deadline has the configured one: it does not wait for ever."""
+    model = HeldModel()
+    async with serve(load_session=model, default_deadline_seconds=0.05, lane_batch=1) as served:
+        model.session.hold()
+        code, _, _ = await refused(served.embedding.Embed(embed_request()))
+        assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+        model.session.let_go()
 
 
 async def test_tokens(serve: Serve, tmp_path: Path) -> None:

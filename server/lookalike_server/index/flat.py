@@ -88,6 +88,9 @@ def measure(vectors: Floats, queries: Floats, metric: Metric) -> Distances:
     """Distance of each row to the nearest of the queries, float64 [n], the same for equal rows at any position.
 
     Cosine: 1 - x.q / (|x| |q|), 0 to 2, where a zero vector is 1 from everything. Euclidean: |x - q|.
+
+    The values are float32's, as answers carry them: what a caller sees as equal is a tie, and a distance from an
+    answer, sent back as `max_distance`, lets the same product in.
     """
     best = np.full(len(vectors), np.inf)
     rows = vectors.astype(np.float64)
@@ -101,7 +104,7 @@ def measure(vectors: Floats, queries: Floats, metric: Metric) -> Distances:
             differences = rows - query
             distances = np.sqrt(np.einsum("ij,ij->i", differences, differences))
         np.minimum(best, distances, out=best)
-    return best
+    return best.astype(np.float32).astype(np.float64)
 
 
 def _rough(vectors: Floats, queries: Floats, metric: Metric) -> Floats:

@@ -98,8 +98,16 @@ class PartitionedIndex:
     def _build_if_wanted(self, category: str) -> None:
         partition = self._partitions.get(category)
         build = self._builds.get(category)
-        if partition is not None and partition.wants_graph and (build is None or build.done()):
-            self._builds[category] = self._builder.submit(partition.build_graph)
+        if partition is None:
+            self._builds.pop(category, None)
+        elif partition.wants_graph and (build is None or build.done()):
+            self._builds[category] = self._builder.submit(_build_while_wanted, partition)
+
+
+def _build_while_wanted(partition: Partition) -> None:
+    # Rows may have come, or slots been renumbered, while the last graph was built.
+    while partition.wants_graph:
+        partition.build_graph()
 
 
 def _rank(hit: Hit) -> tuple[float, str]:

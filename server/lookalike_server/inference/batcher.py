@@ -1,8 +1,8 @@
-"""Micro-batching: calls that wait together share one run of the model.
+"""Micro-batching: photos that wait together share one run of the model.
 
-No timer: a batch is what is queued when the model is free, so an idle server adds no wait and a busy one makes big
-batches. `take_batch` decides and is pure; `MicroBatcher` is the thin shell that awaits. A caller that gives up, expires
-or meets a failing run touches nobody else's answer.
+No timer: a batch is what is queued when a lane of the model is free, so an idle server adds no wait and a busy one
+makes big batches. `queues.take_batch` decides and is pure; `MicroBatcher` is the shell that awaits. A caller that gives
+up, expires or meets a failing run touches nobody else's answer.
 """
 
 from __future__ import annotations
@@ -10,58 +10,16 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from lookalike_server.domain import Floats, Observer, Pixels, Rung, Session
+from lookalike_server.domain import Floats, Observer, Pixels, Session
 from lookalike_server.errors import Code, LookalikeError, deadline_exceeded, exhausted, unavailable
-
-_LEARNING_RATE = 0.2  # weight of the newest batch in the running cost of a photo
-
-
-class Waiting(Protocol):
-    """What `take_batch` asks of an entry."""
-
-    @property
-    def deadline(self) -> float:
-        """The moment after which its answer is of no use; infinite for none."""
-
-    @property
-    def given_up(self) -> bool:
-        """Whether its caller is gone."""
-
-
-E = TypeVar("E", bound=Waiting)
-
-
-@dataclass(frozen=True, slots=True)
-class Taken(Generic[E]):
-    """A decision: what runs now, and what leaves unrun because its time or its caller is gone."""
-
-    batch: Sequence[E]
-    expired: Sequence[E]
-    cancelled: Sequence[E]
-
-
-def take_batch(queue: Collection[E], now: float, limit: int) -> Taken[E]:
-    """Decide what leaves the queue, oldest first: up to `limit` live entries, and the dead ones met on the way."""
-    batch: list[E] = []
-    expired: list[E] = []
-    cancelled: list[E] = []
-    for entry in queue:
-        if len(batch) == limit:
-            break
-        if entry.given_up:
-            cancelled.append(entry)
-        elif entry.deadline <= now:
-            expired.append(entry)
-        else:
-            batch.append(entry)
-    return Taken(batch, expired, cancelled)
+from lookalike_server.inference.ladder import Costs, Plan
+from lookalike_server.inference.queues import take_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,155 +45,186 @@ class _Entry:
         return self.future.done()
 
 
+@dataclass(eq=False, slots=True)
+class _Run:
+    """A batch on a lane."""
+
+    entries: Sequence[_Entry]
+    session: Session
+    started: float
+    expected_end: float
+    whole_machine: bool
+
+
 class MicroBatcher:
-    """Gives photos to one session in batches. Lives on one event loop; one thread of its own runs the session."""
+    """Gives photos to the model in batches. Lives on one event loop; each lane has a thread."""
 
     def __init__(
         self,
-        session: Session,
+        plan: Plan,
         *,
-        max_batch: int,
         max_queue: int,
+        bulk_wait: float,
         observer: Observer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare; nothing runs before `start`.
+        """Be ready to run.
 
         Args:
-            session: The model.
-            max_batch: The most photos in a run.
-            max_queue: The most photos waiting; beyond, callers are refused.
+            plan: How batches are run; every shape is warm.
+            max_queue: The most interactive photos waiting; beyond, callers are refused.
+            bulk_wait: Seconds after which a waiting bulk photo goes before interactive ones.
             observer: Told of batches and drops.
             clock: The source of moments.
         """
-        self._session = session
-        self._max_batch = max_batch
+        self._plan = plan
+        self._costs = Costs(plan)
         self._max_queue = max_queue
+        self._bulk_wait = bulk_wait
         self._observer = observer
         self._clock = clock
-        self._queue: dict[_Entry, None] = {}  # a dict: ordered, and a caller that gives up leaves at once
-        self._running = 0
-        self._photo_cost = 0.0  # seconds; 0 until learnt
-        self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._task: asyncio.Task[None] | None = None
+        # Dicts: ordered, and a caller that gives up leaves at once.
+        self._interactive: dict[_Entry, None] = {}
+        self._bulk: dict[_Entry, None] = {}
+        self._runs: set[_Run] = set()
+        self._threads = ThreadPoolExecutor(plan.lanes, thread_name_prefix="model")
+        self._closed = False
 
     def __repr__(self) -> str:
-        return f"<MicroBatcher [Queued: {len(self._queue)} | Running: {self._running}]>"
+        queued = len(self._interactive) + len(self._bulk)
+        running = sum(len(run.entries) for run in self._runs)
+        return f"<MicroBatcher [Queued: {queued} | Running: {running}]>"
 
-    async def start(self, height: int, width: int) -> list[Rung]:
-        """Warm every power of two up to the largest batch, and begin to serve.
-
-        Returns:
-            Each of those batch sizes with the time of its second run: the first pays for allocations.
-        """
-        sizes = sorted({min(2**power, self._max_batch) for power in range(self._max_batch.bit_length() + 1)})
-        ladder = []
-        for size in sizes:
-            photos = np.zeros((size, height, width, 3), dtype=np.uint8)
-            await self._in_thread(list(photos))
-            _, seconds = await self._in_thread(list(photos))
-            ladder.append(Rung(size, seconds))
-        self._photo_cost = ladder[-1].seconds / ladder[-1].batch_size
-        self._task = asyncio.create_task(self._serve(), name="batcher")
-        return ladder
-
-    async def embed(self, pixels: Pixels, deadline: float = math.inf) -> Ran:
+    async def embed(self, pixels: Pixels, deadline: float = math.inf, *, bulk: bool = False) -> Ran:
         """Embed one photo (uint8 [height, width, 3]) with whatever else is waiting.
 
         Args:
             pixels: The model's input.
             deadline: The moment after which the answer is of no use.
+            bulk: Wait instead of being refused, and let interactive photos go first for a while.
 
         Raises:
-            LookalikeError: RESOURCE_EXHAUSTED when the queue is full or the wait is predicted to pass the deadline;
+            LookalikeError: RESOURCE_EXHAUSTED when the queue is full or the finish is predicted to pass the deadline;
                 DEADLINE_EXCEEDED when it passed while waiting; INTERNAL when the model failed; UNAVAILABLE when the
                 server stops.
         """
-        if self._task is None or self._task.done():
-            raise unavailable("the server is not embedding at present; try again")
+        if self._closed:
+            raise unavailable("the server is stopping")
         now = self._clock()
-        self._admit(now, deadline)
+        if not bulk:
+            self._admit(now, deadline)
         entry = _Entry(pixels, deadline, now, asyncio.get_running_loop().create_future())
-        self._queue[entry] = None
-        self._arrived.set()
+        queue = self._bulk if bulk else self._interactive
+        queue[entry] = None
+        self._dispatch()
         try:
             return await entry.future
         finally:
             # Gone already when a batch took it; still there when the caller was cancelled.
-            if entry in self._queue:
-                del self._queue[entry]
+            if entry in queue:
+                del queue[entry]
                 self._observer.entries_dropped(cancelled=1, expired=0)
 
     async def close(self) -> None:
-        """Stop: the running batch ends, what still waits is answered with UNAVAILABLE."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        for entry in list(self._queue):
-            self._fail(entry, unavailable("the server is stopping"))
-        await asyncio.to_thread(self._thread.shutdown)
+        """Stop: whoever waits for an answer is told UNAVAILABLE; the runs under way end."""
+        self._closed = True
+        outstanding = [*self._interactive, *self._bulk, *(entry for run in self._runs for entry in run.entries)]
+        self._interactive.clear()
+        self._bulk.clear()
+        for entry in outstanding:
+            _fail(entry, unavailable("the server is stopping"))
+        await asyncio.to_thread(self._threads.shutdown)
 
     def _admit(self, now: float, deadline: float) -> None:
-        wait = (len(self._queue) + self._running) * self._photo_cost
-        if len(self._queue) >= self._max_queue:
-            raise exhausted(f"{len(self._queue)} photos are waiting already; try again later", wait)
-        # An idle server always tries: there a refusal could only be a wrong prediction.
-        if self._running and now + wait + self._photo_cost > deadline:
+        if not self._runs and not self._interactive:
+            return  # an idle server always tries: there a refusal could only be a wrong prediction
+        lanes_free = len(self._runs) < self._plan.lanes and not any(run.whole_machine for run in self._runs)
+        until_free = 0.0 if lanes_free else max(0.0, min(run.expected_end for run in self._runs) - now)
+        ahead = sum(entry.deadline <= deadline for entry in self._interactive)
+        wait = until_free + self._costs.queue(ahead)
+        if len(self._interactive) >= self._max_queue:
+            raise exhausted(f"{len(self._interactive)} photos are waiting already; try again later", wait)
+        own = self._costs.batch(min(ahead + 1, self._plan.lane_batch))
+        if now + wait + own > deadline:
             raise exhausted(
-                f"the photo's turn would come in about {wait * 1000:.0f} ms, after the call's deadline", wait
+                f"the photo would be embedded in about {(wait + own) * 1e3:.0f} ms, after the call's deadline", wait
             )
 
-    async def _serve(self) -> None:
-        while True:
-            await self._arrived.wait()
-            taken = take_batch(self._queue, self._clock(), self._max_batch)
+    def _dispatch(self) -> None:
+        """Fill the free lanes."""
+        while self._interactive or self._bulk:
+            free = self._plan.lanes - len(self._runs)
+            if free <= 0 or any(run.whole_machine for run in self._runs) or self._closed:
+                return
+            waiting = len(self._interactive) + len(self._bulk)
+            # What waits is spread over the lanes that are free, so that none idles while another has a long batch.
+            limit = min(self._plan.lane_batch, math.ceil(waiting / free))
+            now = self._clock()
+            taken = take_batch(
+                self._interactive,
+                self._bulk,
+                now,
+                limit=limit,
+                fill_to=self._plan.padded(min(limit, max(1, len(self._interactive)))),
+                bulk_wait=self._bulk_wait,
+            )
             for entry in (*taken.batch, *taken.expired, *taken.cancelled):
-                del self._queue[entry]
-            if not self._queue:
-                self._arrived.clear()
+                self._interactive.pop(entry, None)
+                self._bulk.pop(entry, None)
             for entry in taken.expired:
-                self._fail(entry, deadline_exceeded())
+                _fail(entry, deadline_exceeded())
             if taken.expired or taken.cancelled:
                 self._observer.entries_dropped(cancelled=len(taken.cancelled), expired=len(taken.expired))
             if taken.batch:
-                await self._run(taken.batch)
+                self._begin(taken.batch, now, alone=not self._runs and waiting == 1)
 
-    async def _run(self, batch: Sequence[_Entry]) -> None:
-        self._running = size = len(batch)
-        started = self._clock()
+    def _begin(self, entries: Sequence[_Entry], now: float, *, alone: bool) -> None:
+        wide = alone and self._plan.wide is not self._plan.lane
+        session = self._plan.wide if wide else self._plan.lane
+        expected = self._plan.idle.seconds if alone else self._costs.batch(len(entries))
+        run = _Run(entries, session, now, now + expected, whole_machine=wide)
+        self._runs.add(run)
+        padded = self._plan.padded(len(entries))
+        work = asyncio.get_running_loop().run_in_executor(self._threads, _infer, session, entries, padded)
+        work.add_done_callback(lambda work: self._finished(run, padded, alone, work))
+
+    def _finished(self, run: _Run, padded: int, alone: bool, work: asyncio.Future[tuple[Floats, float]]) -> None:
+        self._runs.discard(run)
+        # The next batch first: answering this one's callers would keep the lane waiting.
         try:
-            vectors, seconds = await self._in_thread([entry.pixels for entry in batch])
-        except asyncio.CancelledError:
-            for entry in batch:
-                self._fail(entry, unavailable("the server is stopping"))
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever the model raises belongs to this batch alone
-            self._observer.batch_failed(size, error)
-            for entry in batch:
-                self._fail(entry, LookalikeError(Code.INTERNAL, "the model failed on this batch"))
-            return
+            self._dispatch()
         finally:
-            self._running = 0
-        self._photo_cost += _LEARNING_RATE * (seconds / size - self._photo_cost)
-        self._observer.batch_ran(size, size, seconds)
-        for entry, vector in zip(batch, vectors, strict=True):
+            self._answer(run, padded, alone, work)
+
+    def _answer(self, run: _Run, padded: int, alone: bool, work: asyncio.Future[tuple[Floats, float]]) -> None:
+        size = len(run.entries)
+        error = work.exception()
+        if isinstance(error, Exception):
+            self._observer.batch_failed(size, error)
+            for entry in run.entries:
+                _fail(entry, LookalikeError(Code.INTERNAL, "the model failed on this batch"))
+            return
+        vectors, seconds = work.result()
+        if not alone:
+            self._costs.learn(size, seconds)
+        self._observer.batch_ran(size, padded, seconds)
+        for entry, vector in zip(run.entries, vectors, strict=True):
             if not entry.future.done():
-                entry.future.set_result(Ran(vector, started - entry.arrived, seconds, size, size))
+                entry.future.set_result(Ran(vector, run.started - entry.arrived, seconds, size, padded))
 
-    async def _in_thread(self, photos: Sequence[Pixels]) -> tuple[Floats, float]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._infer, photos)
 
-    def _infer(self, photos: Sequence[Pixels]) -> tuple[Floats, float]:
-        stacked = np.stack(photos)
-        started = time.perf_counter()
-        vectors = self._session.run(stacked)
-        seconds = time.perf_counter() - started
-        if len(vectors) != len(photos):
-            raise RuntimeError(f"the model answered {len(vectors)} rows to {len(photos)} photos")
-        return vectors, seconds
+def _infer(session: Session, entries: Sequence[_Entry], padded: int) -> tuple[Floats, float]:
+    photos = np.zeros((padded, *entries[0].pixels.shape), dtype=np.uint8)
+    for row, entry in enumerate(entries):
+        photos[row] = entry.pixels
+    started = time.perf_counter()
+    vectors = session.run(photos)
+    seconds = time.perf_counter() - started
+    if len(vectors) != padded:
+        raise RuntimeError(f"the model answered {len(vectors)} rows to {padded} photos")
+    return vectors[: len(entries)], seconds
 
-    @staticmethod
-    def _fail(entry: _Entry, error: LookalikeError) -> None:
-        if not entry.future.done():
-            entry.future.set_exception(error)
+
+def _fail(entry: _Entry, error: LookalikeError) -> None:
+    if not entry.future.done():
+        entry.future.set_exception(error)

@@ -7,6 +7,7 @@ any pixel is decoded.
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 # `PhotoReader` has a limit of its own, checked at the same point; Pillow's would warn instead of refuse.
 Image.MAX_IMAGE_PIXELS = None
+
+# Pillow warns of a photo's faults in words that hold the caller's numbers; Python would print each and never forget it.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _RESAMPLING = {Resize.BILINEAR: Image.Resampling.BILINEAR, Resize.NEAREST: Image.Resampling.NEAREST}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,8 @@ from lookalike_server.domain import Metric, Model, Resize
 from lookalike_server.errors import Code, LookalikeError
 
 SCHEMA_VERSION = 1
+
+P = TypeVar("P", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,11 @@ class _Output(_Part):
     normalised: bool
 
 
-class _Manifest(_Part):
+class _Versioned(_Part):
     schema_version: int
+
+
+class _Manifest(_Versioned):
     name: str
     backbone: str
     weights: str
@@ -81,17 +86,13 @@ def read_model_folder(folder: Path) -> ModelFolder:
         raise _unusable(
             f"cannot read {path} ({error.strerror}); make a model with `lookalike-exporter export`"
         ) from None
-    try:
-        manifest = _Manifest.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise _unusable(f"{path}: {place}: {first['msg']}; export the model again") from None
-    if manifest.schema_version != SCHEMA_VERSION:
+    # The version first: a file of another one may differ in everything else.
+    version = _parse(_Versioned, path, text).schema_version
+    if version != SCHEMA_VERSION:
         raise _unusable(
-            f"{path} has schema version {manifest.schema_version}, this server reads {SCHEMA_VERSION};"
-            " export the model again"
+            f"{path} has schema version {version}, this server reads {SCHEMA_VERSION}; export the model again"
         )
+    manifest = _parse(_Manifest, path, text)
     if manifest.output.metric == "cosine" and not manifest.output.normalised:
         raise _unusable(f"{path}: output.normalised must be true where the metric is cosine; export the model again")
     graph = folder / manifest.graph.file
@@ -111,6 +112,15 @@ def read_model_folder(folder: Path) -> ModelFolder:
         precision=manifest.precision,
     )
     return ModelFolder(model, graph, manifest.graph.input, manifest.graph.output)
+
+
+def _parse(schema: type[P], path: Path, text: bytes) -> P:
+    try:
+        return schema.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise _unusable(f"{path}: {place}: {first['msg']}; export the model again") from None
 
 
 def _sha256(path: Path) -> str:

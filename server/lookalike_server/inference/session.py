@@ -22,7 +22,7 @@ _INSTALL = {"cuda": "gpu", "openvino": "openvino", "cpu": "cpu"}
 
 
 class OnnxSession:
-    """One ONNX Runtime session on one provider. Used by one thread at a time."""
+    """One ONNX Runtime session on one provider. Several threads may run it at once."""
 
     def __init__(self, folder: ModelFolder, provider: str, threads: int) -> None:
         """Load the model.
@@ -58,6 +58,16 @@ class OnnxSession:
         """The provider that runs it, by ONNX Runtime's name."""
         return str(self._session.get_providers()[0])
 
+    @property
+    def fixed_shapes(self) -> bool:
+        """Whether batches are padded: CUDA searches for its kernels anew for every shape."""
+        return self.provider == PROVIDERS["cuda"]
+
+    @property
+    def gains_from_lanes(self) -> bool:
+        """Whether runs side by side can pay: where the model runs on the cores."""
+        return self.provider != PROVIDERS["cuda"]
+
     def run(self, photos: Pixels) -> Floats:
         """Embed uint8 [n, height, width, 3], n >= 1: float32 [n, dim]."""
         (embeddings,) = self._session.run([self._output], {self._input: photos})
@@ -85,6 +95,8 @@ def _unavailable(ort: Any, name: str) -> str | None:
 def _load(ort: Any, folder: ModelFolder, provider: str, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that spin while they wait for the next operator would take the cores from gRPC and from other lanes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # its warnings are about graph rewriting; errors are raised anyway
     try:
         return ort.InferenceSession(str(folder.graph), options, providers=[provider])

@@ -63,7 +63,7 @@ def read_tokens(path: Path) -> dict[str, Role]:
     """
     tokens = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot read the tokens: {error}") from None
     for number, line in enumerate(lines, start=1):
@@ -74,6 +74,8 @@ def read_tokens(path: Path) -> dict[str, Role]:
             raise LookalikeError(
                 Code.FAILED_PRECONDITION, f"{path}:{number}: expected `reader TOKEN` or `writer TOKEN`"
             )
+        if words[1] in tokens:
+            raise LookalikeError(Code.FAILED_PRECONDITION, f"{path}:{number}: this token stands above already")
         tokens[words[1]] = Role(words[0])
     if not tokens:
         raise LookalikeError(Code.FAILED_PRECONDITION, f"{path} has no token, so nobody could call")

@@ -6,6 +6,7 @@ Health and reflection are not ours and pass untouched: a prober has no token, an
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,14 +17,14 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from lookalike_server.domain import Observer
-from lookalike_server.errors import LookalikeError, invalid
+from lookalike_server.errors import LookalikeError, deadline_exceeded, invalid
 from lookalike_server.rpc.auth import Authenticator
+from lookalike_server.rpc.calls import Context, note_call, timeout_of
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.status import abort, to_status
 
 OURS = "/lookalike.v1."
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
@@ -34,10 +35,13 @@ class _Malformed:
 class CallGuard(grpc.aio.ServerInterceptor):
     """Wraps every handler of our services."""
 
-    def __init__(self, gate: Gate, authenticator: Authenticator, observer: Observer) -> None:
+    def __init__(
+        self, gate: Gate, authenticator: Authenticator, observer: Observer, default_deadline_seconds: float
+    ) -> None:
         self._gate = gate
         self._authenticator = authenticator
         self._observer = observer
+        self._default_deadline_seconds = default_deadline_seconds
 
     async def intercept_service(
         self,
@@ -55,10 +59,14 @@ class CallGuard(grpc.aio.ServerInterceptor):
             async with self._around(method, context):
                 if isinstance(request, _Malformed):
                     raise invalid("request", f"the bytes are not the message that {method} takes")
-                return await handler.unary_unary(request, context)
+                call = note_call(context, self._default_deadline_seconds)
+                # gRPC ends calls at the deadline they bring; this ends those that bring none.
+                async with asyncio.timeout(timeout_of(call)):
+                    return await handler.unary_unary(request, context)
 
         async def answers(requests: Any, context: Context) -> AsyncIterator[Any]:
             async with self._around(method, context):
+                note_call(context, math.inf)
                 async for response in handler.stream_stream(requests, context):
                     yield response
 
@@ -82,7 +90,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
         except asyncio.CancelledError:
             code = "CANCELLED"
             raise
-        except Exception as error:  # noqa: BLE001 - this is where every failure becomes an answer
+        except Exception as raised:  # noqa: BLE001 - this is where every failure becomes an answer
+            error = deadline_exceeded() if isinstance(raised, TimeoutError) else raised
             code = grpc_code_name(error)
             fault = None if isinstance(error, LookalikeError) else error
             await abort(context, error, request_id)

@@ -36,11 +36,19 @@ SERVICES = tuple(
 class RpcServer:
     """Listens from the start; health says NOT_SERVING until `open` and again from `drain` on."""
 
-    def __init__(self, gate: Gate, authenticator: Authenticator, observer: Observer, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        authenticator: Authenticator,
+        observer: Observer,
+        *,
+        max_message_bytes: int,
+        default_deadline_seconds: float,
+    ) -> None:
         """Assemble the server; nothing listens before `start`."""
         self._gate = gate
         self._server = grpc.aio.server(
-            interceptors=(CallGuard(gate, authenticator, observer),),
+            interceptors=(CallGuard(gate, authenticator, observer, default_deadline_seconds),),
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, TypeAlias, cast
-
-import grpc
 
 from lookalike.v1 import (
     catalog_service_pb2,
@@ -18,12 +13,11 @@ from lookalike.v1 import (
     search_service_pb2,
     search_service_pb2_grpc,
 )
-from lookalike_server.domain import Call, ProductDraft
+from lookalike_server.domain import ProductDraft
 from lookalike_server.errors import Code, LookalikeError
 from lookalike_server.rpc import from_pb, to_pb
+from lookalike_server.rpc.calls import CURRENT, Context
 from lookalike_server.rpc.gate import Gate
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
@@ -35,8 +29,7 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
     async def Embed(
         self, request: embedding_service_pb2.EmbedRequest, context: Context
     ) -> embedding_service_pb2.EmbedResponse:
-        call = _call(context)
-        return to_pb.embedded(await self._gate.engine.embed(from_pb.embed_photo(request), call))
+        return to_pb.embedded(await self._gate.engine.embed(from_pb.embed_photo(request), CURRENT.get()))
 
     def EmbedStream(
         self, request_iterator: AsyncIterator[embedding_service_pb2.EmbedStreamRequest], context: Context
@@ -59,9 +52,8 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
     async def Search(
         self, request: search_service_pb2.SearchRequest, context: Context
     ) -> search_service_pb2.SearchResponse:
-        call = _call(context)
         engine = self._gate.engine
-        return to_pb.answer(await engine.find_similar(from_pb.query(request, engine.model.dim), call))
+        return to_pb.answer(await engine.find_similar(from_pb.query(request, engine.model.dim), CURRENT.get()))
 
     def SearchStream(
         self, request_iterator: AsyncIterator[search_service_pb2.SearchStreamRequest], context: Context
@@ -78,10 +70,10 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
     async def UpsertProducts(
         self, request: catalog_service_pb2.UpsertProductsRequest, context: Context
     ) -> catalog_service_pb2.UpsertProductsResponse:
-        call = _call(context)
         engine = self._gate.engine
         items = from_pb.upserts(request, engine.model.dim)
-        outcomes = await engine.upsert([item for _, item in items if isinstance(item, ProductDraft)], call)
+        drafts = [item for _, item in items if isinstance(item, ProductDraft)]
+        outcomes = await engine.upsert(drafts, CURRENT.get())
         return catalog_service_pb2.UpsertProductsResponse(results=_statuses(items, outcomes))
 
     async def DeleteProducts(
@@ -123,13 +115,6 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         self, request: catalog_service_pb2.GetImageRequest, context: Context
     ) -> catalog_service_pb2.GetImageResponse:
         raise _unbuilt("GetImage")
-
-
-def _call(context: Context) -> Call:
-    """This call's moments. The remaining time is read once: gRPC counts it by the wall clock, we by a steady one."""
-    now = time.monotonic()
-    remaining = cast("float | None", context.time_remaining())  # None without a deadline, whatever its stub says
-    return Call(arrived=now, deadline=math.inf if remaining is None else now + remaining)
 
 
 def _statuses(

@@ -65,7 +65,7 @@ def model(value: Model, runtime: Runtime) -> embedding_service_pb2.GetModelRespo
         digest=value.digest,
         provider=runtime.provider,
         ladder=[
-            embedding_service_pb2.Rung(batch_size=rung.batch_size, milliseconds=rung.seconds * 1e3)
+            embedding_service_pb2.Rung(batch_size=rung.batch_size, milliseconds=rung.seconds * 1e3, lanes=rung.lanes)
             for rung in runtime.ladder
         ],
     )

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,25 +51,21 @@ class Store:
             on_commit: Told in the writer's thread, in commit order, before a write's future is done.
 
         Raises:
-            LookalikeError: FAILED_PRECONDITION when another process has the folder, the file was written by a newer
-                version, or it holds embeddings of another model.
+            LookalikeError: FAILED_PRECONDITION when another process has the folder, it cannot be written, the file is
+                no catalogue, was written by a newer version, or holds embeddings of another model.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "catalog.sqlite"
-        self._lock = _lock_folder(folder)
         self._dim = model.dim
-        try:
-            connection = self._connect("rwc")
+        with ExitStack() as undo:
             try:
-                _prepare(connection, self._path, model)
-            except BaseException:
-                connection.close()
-                raise
-        except BaseException:
-            self._lock.close()
-            raise
-        self._connection = connection
-        self._writer = Writer(connection, on_commit)
+                folder.mkdir(parents=True, exist_ok=True)
+                self._lock = undo.enter_context(_lock_folder(folder))
+                self._connection = undo.enter_context(closing(self._connect("rwc")))
+                _prepare(self._connection, self._path, model)
+            except (OSError, sqlite3.Error) as error:
+                raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {self._path}: {error}") from error
+            undo.pop_all()
+        self._writer = Writer(self._connection, on_commit)
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
 
@@ -168,7 +165,7 @@ def _lock_folder(folder: Path) -> IO[str]:
     lock = (folder / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         lock.close()
         raise LookalikeError(
             Code.FAILED_PRECONDITION, f"another server is using {folder}; stop it or choose another --data"
@@ -177,15 +174,15 @@ def _lock_folder(folder: Path) -> IO[str]:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, model: Model) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         raise LookalikeError(
             Code.FAILED_PRECONDITION,
             f"{path} was written by a newer version of lookalike-server; use that one",
         )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
     found = connection.execute("SELECT value FROM meta WHERE key = 'model_digest'").fetchone()

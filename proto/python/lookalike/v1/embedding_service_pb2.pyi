@@ -256,7 +256,7 @@ class GetModelResponse(_message.Message):
     """The ONNX Runtime provider that runs it, for instance "CPUExecutionProvider"."""
     @_builtins.property
     def ladder(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rung]:
-        """The batch sizes measured at start-up, smallest first."""
+        """How it is run, as measured at start-up: a single photo on an idle server, then what a busy one runs, smallest first."""
 
     def __init__(
         self,
@@ -291,19 +291,23 @@ class Rung(_message.Message):
 
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     MILLISECONDS_FIELD_NUMBER: _builtins.int
+    LANES_FIELD_NUMBER: _builtins.int
     batch_size: _builtins.int
     """Photos in the batch."""
     milliseconds: _builtins.float
     """The model's time for such a batch, in milliseconds, measured at start-up."""
+    lanes: _builtins.int
+    """Batches that run side by side, which the time allows for."""
     def __init__(
         self,
         *,
         batch_size: _builtins.int = ...,
         milliseconds: _builtins.float = ...,
+        lanes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "milliseconds", b"milliseconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "lanes", b"lanes", "milliseconds", b"milliseconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

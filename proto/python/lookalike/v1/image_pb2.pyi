@@ -94,7 +94,7 @@ Global___RawImage: _TypeAlias = RawImage  # noqa: Y015
 @_typing.final
 class Region(_message.Message):
     """A box in a photo, in fractions of its width and height after it is turned upright: (0, 0) is the top left corner,
-    (1, 1) the bottom right one. It must hold at least one pixel.
+    (1, 1) the bottom right one. Every pixel that it touches counts.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -1,0 +1,50 @@
+"""Lookalike's client: `Client` and `AsyncClient` ask a server which products look like a photo.
+
+with Client("127.0.0.1:50051") as client:
+    answer = client.search(image="shoe.jpg", category="Men", k=7)
+    for neighbor in answer.neighbors:
+        print(neighbor.similarity, neighbor.product.title)
+"""
+
+from lookalike_client.async_client import AsyncClient
+from lookalike_client.client import Client
+from lookalike_client.errors import LookalikeError, Violation
+from lookalike_client.inputs import Cropped, ImageSource, ProductInput, Region, VectorSource
+from lookalike_client.types import (
+    AttributeSeen,
+    Category,
+    Embedding,
+    ItemStatus,
+    Model,
+    Neighbor,
+    Product,
+    Receipt,
+    Rung,
+    SearchAnswer,
+    StoredProduct,
+    ValueCount,
+)
+
+__all__ = [
+    "AsyncClient",
+    "AttributeSeen",
+    "Category",
+    "Client",
+    "Cropped",
+    "Embedding",
+    "ImageSource",
+    "ItemStatus",
+    "LookalikeError",
+    "Model",
+    "Neighbor",
+    "Product",
+    "ProductInput",
+    "Receipt",
+    "Region",
+    "Rung",
+    "SearchAnswer",
+    "StoredProduct",
+    "ValueCount",
+    "VectorSource",
+    "Violation",
+]

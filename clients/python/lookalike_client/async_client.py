@@ -1,0 +1,174 @@
+"""The client for code that runs in an event loop."""
+
+# a timeout is the deadline that gRPC tells the server, which asyncio.timeout would not
+# ruff: noqa: ASYNC109
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+from grpc import aio
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from lookalike.v1 import catalog_service_pb2, embedding_service_pb2
+from lookalike.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from lookalike.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from lookalike.v1.search_service_pb2_grpc import SearchServiceStub
+from lookalike_client import requests, responses
+from lookalike_client.channel import call_metadata, channel_options
+from lookalike_client.errors import from_rpc_error
+from lookalike_client.inputs import ImageSource, ProductInput, VectorSource
+from lookalike_client.readiness import PAUSE_S, WATCH, Readiness
+from lookalike_client.types import (
+    Category,
+    Embedding,
+    ItemStatus,
+    Model,
+    Product,
+    SearchAnswer,
+    StoredProduct,
+)
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class AsyncClient:
+    """Asks a Lookalike server without blocking the event loop; see `Client` for what each method does and raises.
+
+    Belongs to the event loop that runs when it is made, so make it inside a coroutine. Files are read in a thread.
+
+    Args:
+        target: Where the server listens, HOST:PORT or any gRPC target.
+        timeout: Seconds a call may take unless it says otherwise.
+        token: Sent as `authorization: Bearer TOKEN`; the connection is not encrypted.
+    """
+
+    def __init__(self, target: str = "127.0.0.1:50051", *, timeout: float = 30.0, token: str | None = None) -> None:
+        self.target = target
+        self.timeout = timeout
+        self._metadata = call_metadata(token)
+        self._channel = aio.insecure_channel(target, options=channel_options(target))
+        self._embedding = EmbeddingServiceStub(self._channel)
+        self._search = SearchServiceStub(self._channel)
+        self._catalog = CatalogServiceStub(self._channel)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.target}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls that are under way fail."""
+        await self._channel.close()
+
+    async def embed(self, image: ImageSource, *, timeout: float | None = None) -> Embedding:
+        """Embed one photo, as `Client.embed`: float32 of shape [dim], with its receipt."""
+        request = await asyncio.to_thread(requests.embed, image)
+        return responses.embedding(await self._call(self._embedding.Embed, request, timeout))
+
+    async def model(self, *, timeout: float | None = None) -> Model:
+        """Which model answers, and how; as `Client.model`."""
+        request = embedding_service_pb2.GetModelRequest()
+        return responses.model(await self._call(self._embedding.GetModel, request, timeout))
+
+    async def search(
+        self,
+        *,
+        image: ImageSource | None = None,
+        vector: VectorSource | None = None,
+        product_id: str | None = None,
+        category: str = "",
+        all_categories: bool = False,
+        k: int | None = None,
+        max_distance: float | None = None,
+        exact: bool = False,
+        timeout: float | None = None,
+    ) -> SearchAnswer:
+        """Find the products that look most like a photo, a vector or a product, as `Client.search`."""
+        request = await asyncio.to_thread(
+            requests.search,
+            photo=image,
+            query_vector=vector,
+            product_id=product_id,
+            category=category,
+            all_categories=all_categories,
+            k=k,
+            max_distance=max_distance,
+            exact=exact,
+        )
+        return responses.answer(await self._call(self._search.Search, request, timeout))
+
+    async def upsert(self, products: Sequence[ProductInput], *, timeout: float | None = None) -> list[ItemStatus]:
+        """Store or replace 1 to 1000 products, as `Client.upsert`: one status a product, in their order."""
+        request = await asyncio.to_thread(requests.upsert, products)
+        reply = await self._call(self._catalog.UpsertProducts, request, timeout)
+        return list(map(responses.item_status, reply.results))
+
+    async def delete(self, ids: Iterable[str], *, timeout: float | None = None) -> list[ItemStatus]:
+        """Remove 1 to 1000 products, as `Client.delete`: one status an id, in their order."""
+        reply = await self._call(self._catalog.DeleteProducts, requests.delete(ids), timeout)
+        return list(map(responses.item_status, reply.results))
+
+    async def get(self, product_id: str, *, timeout: float | None = None) -> StoredProduct:
+        """Read one product, as `Client.get`."""
+        request = catalog_service_pb2.GetProductRequest(id=product_id)
+        return responses.stored(await self._call(self._catalog.GetProduct, request, timeout))
+
+    async def products(
+        self, category: str | None = None, *, page_size: int = 500, timeout: float | None = None
+    ) -> AsyncIterator[Product]:
+        """All products, or those of a category, by id; read in pages as `Client.products`."""
+        token = ""
+        while True:
+            page = await self._call(self._catalog.ListProducts, requests.page(category, page_size, token), timeout)
+            for message in page.products:
+                yield responses.product(message)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def categories(self, *, include_attributes: bool = False, timeout: float | None = None) -> list[Category]:
+        """The categories by name, as `Client.categories`."""
+        request = catalog_service_pb2.ListCategoriesRequest(include_attributes=include_attributes)
+        reply = await self._call(self._catalog.ListCategories, request, timeout)
+        return list(map(responses.category, reply.categories))
+
+    async def wait_until_ready(self, timeout: float = 300.0) -> None:
+        """Return as soon as the server answers and says that it is ready; as `Client.wait_until_ready`."""
+        watch = self._channel.unary_stream(WATCH, HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString)
+        readiness = Readiness(self.target, timeout, time.monotonic())
+        while True:
+            left = readiness.seconds_left(time.monotonic())
+            call = watch(HealthCheckRequest(), timeout=left, metadata=self._metadata, wait_for_ready=True)
+            try:
+                async for answer in call:
+                    if readiness.is_serving(answer):
+                        return
+            except grpc.RpcError as error:
+                readiness.after(error)
+            finally:
+                call.cancel()
+            await asyncio.sleep(PAUSE_S)
+
+    async def _call(
+        self,
+        method: aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+    ) -> Response:
+        try:
+            return await method(request, timeout=self.timeout if timeout is None else timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error

@@ -1,0 +1,69 @@
+"""How a channel is set up: message sizes, retries, reconnects and proxies, the same for both clients."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""The largest message sent or taken."""
+
+_SERVICES = ("EmbeddingService", "SearchService", "CatalogService")
+
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            # every method of ours may be repeated: upserts and deletes are by id
+            "name": [{"service": f"lookalike.v1.{service}"} for service in _SERVICES],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "5s",
+                "backoffMultiplier": 2,
+                # a full server says in `grpc-retry-pushback-ms` when to come back, and gRPC obeys
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+        }
+    ]
+}
+
+
+def channel_options(target: str) -> list[tuple[str, str | int]]:
+    """Options for a channel to `target`, in the form gRPC takes them."""
+    options: list[tuple[str, str | int]] = [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+        # gRPC never repeats a call whose request is larger than this, and its default is 256 KiB: a photo
+        ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
+        # a server that starts is found soon, not after gRPC's own two minutes
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 1000),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+    ]
+    if is_loopback(target):
+        # a proxy in the environment is for the world outside this machine
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
+
+
+def is_loopback(target: str) -> bool:
+    """Whether a gRPC target names this machine itself: localhost, 127.0.0.0/8, ::1 or a unix socket."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    address = target.rsplit("/", 1)[-1].removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:")
+    if address.startswith("["):
+        host = address[1:].partition("]")[0]
+    elif address.count(":") > 1:
+        host = address
+    else:
+        host = address.partition(":")[0]
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    """The metadata of every call: the token, if there is one."""
+    return (("authorization", f"Bearer {token}"),) if token else ()

@@ -1,0 +1,89 @@
+"""What the server holds: `get`, `delete` and `categories`."""
+
+from __future__ import annotations
+
+import click
+
+from lookalike_client.cli.session import Session, pass_session, printable, table
+from lookalike_client.types import Category
+
+_SHOWN_VALUES = 5
+
+
+@click.command()
+@click.argument("product_id", metavar="ID")
+@pass_session
+def get(session: Session, product_id: str) -> None:
+    """Print a product."""
+    with session.client() as client:
+        stored = client.get(product_id)
+    if session.as_json:
+        session.print_json(stored)
+        return
+    product = stored.product
+    lines = {
+        "id": product.id,
+        "category": product.category,
+        "title": product.title,
+        "image": product.image_uri,
+        "photos": str(stored.image_count),
+        **{f"  {name}": product.attributes[name] for name in sorted(product.attributes)},
+    }
+    rows = table("", "")
+    rows.show_header = False
+    for name, value in lines.items():
+        rows.add_row(printable(name), printable(value))
+    session.out.print(rows)
+
+
+@click.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@pass_session
+def delete(session: Session, ids: tuple[str, ...]) -> None:
+    """Remove products."""
+    with session.client() as client:
+        statuses = client.delete(ids)
+    if session.as_json:
+        session.print_json(statuses)
+    else:
+        for status in statuses:
+            outcome = f"not deleted: {status.error}" if status.error else "deleted"
+            session.out.print(f"{printable(status.id)}: {printable(outcome)}", soft_wrap=True)
+    if not all(status.ok for status in statuses):
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@click.option("--attributes", is_flag=True, help="Also count the attributes' values, which reads every product.")
+@pass_session
+def categories(session: Session, attributes: bool) -> None:
+    """List the categories."""
+    with session.client() as client:
+        found = client.categories(include_attributes=attributes)
+    if session.as_json:
+        session.print_json(found)
+        return
+    if not found:
+        session.out.print("no category holds a product")
+        return
+    rows = table("category", "products", "index", right=("products",))
+    for category in found:
+        rows.add_row(printable(category.name), f"{category.count:,}", category.index_kind)
+    session.out.print(rows)
+    if attributes:
+        _print_attributes(session, found)
+
+
+def _print_attributes(session: Session, found: list[Category]) -> None:
+    rows = table("category", "attribute", "values", "most frequent", right=("values",))
+    for category in found:
+        for attribute in category.attributes:
+            top = ", ".join(f"{each.value} ({each.count:,})" for each in attribute.top_values[:_SHOWN_VALUES])
+            rows.add_row(
+                printable(category.name),
+                printable(attribute.name),
+                f"{attribute.distinct_values:,}",
+                printable(top),
+            )
+    session.out.print()
+    session.out.print(rows)

@@ -1,0 +1,116 @@
+"""Shows an import under way: a bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from grpc import StatusCode
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from lookalike_client.errors import LookalikeError
+from lookalike_client.importer import ImportProgress
+
+EVERY_S = 5.0
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s")
+
+
+class ProgressBar:
+    """A bar with rate and time left; a context manager."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True)
+        self._task = self._bar.add_task("import", total=total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advanced(self, progress: ImportProgress) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=progress.done)
+
+    def refused(self, error: LookalikeError, wait: float) -> None:
+        """Say above the bar why it stands still."""
+        self._bar.console.print(refusal_line(error, wait), style="yellow")
+
+
+class ProgressLines:
+    """A line every few seconds, for logs; a context manager.
+
+    Args:
+        console: Where the lines go.
+        total: Rows to import.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, console: Console, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._total = total
+        self._clock = clock
+        self._begun = clock()
+        self._last_progress = self._begun
+        self._last_refusal = float("-inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def advanced(self, progress: ImportProgress) -> None:
+        """Print a line if the last one is some seconds old."""
+        now = self._clock()
+        if now - self._last_progress < EVERY_S or not progress.done:
+            return
+        self._last_progress = now
+        rate = progress.done / (now - self._begun)
+        left = (self._total - progress.done) / rate
+        self._console.print(
+            f"{progress.done:,} of {self._total:,} rows, {rate:.1f}/s, about {duration(left)} left", soft_wrap=True
+        )
+
+    def refused(self, error: LookalikeError, wait: float) -> None:
+        """Print why nothing moves, unless that was said some seconds ago."""
+        now = self._clock()
+        if now - self._last_refusal >= EVERY_S:
+            self._last_refusal = now
+            self._console.print(refusal_line(error, wait), soft_wrap=True)
+
+
+def refusal_line(error: LookalikeError, wait: float) -> str:
+    """Why nothing moves, in one line."""
+    states = {StatusCode.RESOURCE_EXHAUSTED: "busy", StatusCode.UNAVAILABLE: "away"}
+    return f"the server is {states.get(error.code, 'slow')} ({' '.join(error.reason.split())}); again in {wait:.1f} s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would choose."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,207 @@
+"""The client for code without an event loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from lookalike.v1 import catalog_service_pb2, embedding_service_pb2
+from lookalike.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from lookalike.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from lookalike.v1.search_service_pb2_grpc import SearchServiceStub
+from lookalike_client import requests, responses
+from lookalike_client.channel import call_metadata, channel_options
+from lookalike_client.errors import from_rpc_error
+from lookalike_client.inputs import ImageSource, ProductInput, VectorSource
+from lookalike_client.readiness import PAUSE_S, WATCH, Readiness
+from lookalike_client.types import (
+    Category,
+    Embedding,
+    ItemStatus,
+    Model,
+    Product,
+    SearchAnswer,
+    StoredProduct,
+)
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Client:
+    """Asks a Lookalike server; may be shared between threads.
+
+    Every call has a deadline: `timeout` of the call, else of the client, in seconds; repeats of a refused call are
+    part of it. Every method raises `LookalikeError` when the server refuses or does not answer.
+
+    Args:
+        target: Where the server listens, HOST:PORT or any gRPC target.
+        timeout: Seconds a call may take unless it says otherwise.
+        token: Sent as `authorization: Bearer TOKEN`; the connection is not encrypted.
+    """
+
+    def __init__(self, target: str = "127.0.0.1:50051", *, timeout: float = 30.0, token: str | None = None) -> None:
+        self.target = target
+        self.timeout = timeout
+        self._metadata = call_metadata(token)
+        self._channel = grpc.insecure_channel(target, options=channel_options(target))
+        self._embedding = EmbeddingServiceStub(self._channel)
+        self._search = SearchServiceStub(self._channel)
+        self._catalog = CatalogServiceStub(self._channel)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.target}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls that are under way fail."""
+        self._channel.close()
+
+    def embed(self, image: ImageSource, *, timeout: float | None = None) -> Embedding:
+        """Embed one photo.
+
+        Returns:
+            The embedding, float32 of shape [dim], with its receipt.
+
+        Raises:
+            LookalikeError: The server refuses or does not answer.
+            OSError: The file cannot be read.
+            TypeError: The photo is not of a type that can be one.
+            ValueError: Pixels that are not uint8 of shape [height, width, 3].
+        """
+        return responses.embedding(self._call(self._embedding.Embed, requests.embed(image), timeout))
+
+    def model(self, *, timeout: float | None = None) -> Model:
+        """Which model answers, and how."""
+        request = embedding_service_pb2.GetModelRequest()
+        return responses.model(self._call(self._embedding.GetModel, request, timeout))
+
+    def search(
+        self,
+        *,
+        image: ImageSource | None = None,
+        vector: VectorSource | None = None,
+        product_id: str | None = None,
+        category: str = "",
+        all_categories: bool = False,
+        k: int | None = None,
+        max_distance: float | None = None,
+        exact: bool = False,
+        timeout: float | None = None,
+    ) -> SearchAnswer:
+        """Find the products that look most like a photo, a vector or a product.
+
+        Args:
+            image: A photo; exactly one of `image`, `vector` and `product_id` must be given.
+            vector: An embedding of shape [dim] made with the same model.
+            product_id: A product of the catalogue, which is never among its own answers.
+            category: The category to search; empty with `product_id` means the product's own.
+            all_categories: Search every category and merge by distance.
+            k: How many products, 1 to 1000; the server's 10 when None.
+            max_distance: Only products at most this far away, in the model's metric.
+            exact: Compare every row, however large the category.
+            timeout: Seconds this call may take.
+
+        Raises:
+            LookalikeError: The server refuses or does not answer.
+            OSError: The photo's file cannot be read.
+            TypeError: The photo is not of a type that can be one.
+            ValueError: Not exactly one question, or an array of the wrong shape.
+        """
+        request = requests.search(
+            photo=image,
+            query_vector=vector,
+            product_id=product_id,
+            category=category,
+            all_categories=all_categories,
+            k=k,
+            max_distance=max_distance,
+            exact=exact,
+        )
+        return responses.answer(self._call(self._search.Search, request, timeout))
+
+    def upsert(self, products: Sequence[ProductInput], *, timeout: float | None = None) -> list[ItemStatus]:
+        """Store or replace 1 to 1000 products, each id once; a bad one never fails the others.
+
+        Returns:
+            One status a product, in their order; what is OK is on the server's disk.
+
+        Raises:
+            LookalikeError: The server refuses the whole request or does not answer.
+            OSError: A photo's file cannot be read; nothing is sent.
+            TypeError: A photo is not of a type that can be one; nothing is sent.
+            ValueError: An array of the wrong shape; nothing is sent.
+        """
+        reply = self._call(self._catalog.UpsertProducts, requests.upsert(products), timeout)
+        return list(map(responses.item_status, reply.results))
+
+    def delete(self, ids: Iterable[str], *, timeout: float | None = None) -> list[ItemStatus]:
+        """Remove 1 to 1000 products; an unknown id has status NOT_FOUND and does not fail the others."""
+        reply = self._call(self._catalog.DeleteProducts, requests.delete(ids), timeout)
+        return list(map(responses.item_status, reply.results))
+
+    def get(self, product_id: str, *, timeout: float | None = None) -> StoredProduct:
+        """Read one product; the error's code is NOT_FOUND where there is none."""
+        request = catalog_service_pb2.GetProductRequest(id=product_id)
+        return responses.stored(self._call(self._catalog.GetProduct, request, timeout))
+
+    def products(
+        self, category: str | None = None, *, page_size: int = 500, timeout: float | None = None
+    ) -> Iterator[Product]:
+        """All products, or those of a category, by id; read in pages, each with a deadline of its own."""
+        token = ""
+        while True:
+            page = self._call(self._catalog.ListProducts, requests.page(category, page_size, token), timeout)
+            yield from map(responses.product, page.products)
+            token = page.next_page_token
+            if not token:
+                return
+
+    def categories(self, *, include_attributes: bool = False, timeout: float | None = None) -> list[Category]:
+        """The categories by name; with their attributes' values if asked, which reads every product."""
+        request = catalog_service_pb2.ListCategoriesRequest(include_attributes=include_attributes)
+        reply = self._call(self._catalog.ListCategories, request, timeout)
+        return list(map(responses.category, reply.categories))
+
+    def wait_until_ready(self, timeout: float = 300.0) -> None:
+        """Return as soon as the server answers and says that it is ready.
+
+        Raises:
+            LookalikeError: DEADLINE_EXCEEDED when it is not within `timeout` seconds.
+        """
+        watch = self._channel.unary_stream(WATCH, HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString)
+        readiness = Readiness(self.target, timeout, time.monotonic())
+        while True:
+            left = readiness.seconds_left(time.monotonic())
+            call = watch(HealthCheckRequest(), timeout=left, metadata=self._metadata, wait_for_ready=True)
+            try:
+                if any(readiness.is_serving(answer) for answer in call):
+                    return
+            except grpc.RpcError as error:
+                readiness.after(error)
+            finally:
+                call.cancel()
+            time.sleep(PAUSE_S)
+
+    def _call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+    ) -> Response:
+        try:
+            return method(request, timeout=self.timeout if timeout is None else timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error

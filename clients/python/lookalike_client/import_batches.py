@@ -1,0 +1,112 @@
+"""Turns the rows of a catalogue into batches ready to send: photos read, repeats and known products left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lookalike_client.catalog_csv import CatalogFile, CatalogRow, FailedRow
+from lookalike_client.inputs import ProductInput
+
+MAX_BATCH_BYTES = 32 * 1024 * 1024
+"""Photos in a batch; half of what a message may hold, so that one large photo more still fits."""
+
+MAX_PHOTO_BYTES = 31 * 1024 * 1024
+"""The largest photo sent at all."""
+
+_MAX_ROWS = 1000
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A row whose photo has been read."""
+
+    row: CatalogRow
+    product: ProductInput
+
+
+@dataclass(slots=True)
+class Batch:
+    """Consecutive rows: the ones to send, the ones that failed already, and how many were left out."""
+
+    ready: list[Prepared] = field(default_factory=list)
+    failed: list[FailedRow] = field(default_factory=list)
+    skipped: int = 0
+    photo_bytes: int = 0
+
+    def is_full(self, size: int) -> bool:
+        """Whether it should go out; also when it has little to send, so that progress is seen."""
+        rows = len(self.ready) + len(self.failed) + self.skipped
+        return len(self.ready) >= size or self.photo_bytes >= MAX_BATCH_BYTES or rows >= _MAX_ROWS
+
+
+def read_batches(catalog: CatalogFile, *, size: int, limit: int | None, existing: set[str]) -> Iterator[Batch]:
+    """Batches of at most `size` products to send; reads files, so run it in a thread.
+
+    Ids are remembered to find repeats; rows and photos are not.
+
+    Args:
+        catalog: Where the rows come from.
+        size: Products to send in a batch.
+        limit: Rows to read at most; None for all.
+        existing: Ids to leave out; emptied as they are met.
+
+    Raises:
+        CatalogError: The file cannot be read on.
+    """
+    first_seen: dict[str, int] = {}
+    batch = Batch()
+    for row in catalog.rows(limit):
+        _add(batch, row, catalog, first_seen, existing)
+        if batch.is_full(size):
+            yield batch
+            batch = Batch()
+    if batch.ready or batch.failed or batch.skipped:
+        yield batch
+
+
+def _add(
+    batch: Batch,
+    row: CatalogRow | FailedRow,
+    catalog: CatalogFile,
+    first_seen: dict[str, int],
+    existing: set[str],
+) -> None:
+    if isinstance(row, FailedRow):
+        batch.failed.append(row)
+        return
+    earlier = first_seen.setdefault(row.product_id, row.number)
+    if earlier != row.number:
+        batch.failed.append(FailedRow(row.number, row.product_id, f"product_id is in row {earlier} already"))
+        return
+    if row.product_id in existing:
+        existing.discard(row.product_id)
+        batch.skipped += 1
+        return
+    try:
+        photo = _read_photo(catalog, row.image)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        batch.failed.append(FailedRow(row.number, row.product_id, f"image {row.image}: {reason}"))
+        return
+    batch.photo_bytes += len(photo)
+    batch.ready.append(Prepared(row, _product(row, photo)))
+
+
+def _read_photo(catalog: CatalogFile, image: str) -> bytes:
+    with (catalog.folder / image).open("rb") as file:
+        photo = file.read(MAX_PHOTO_BYTES + 1)
+    if len(photo) > MAX_PHOTO_BYTES:
+        raise ValueError(f"larger than {MAX_PHOTO_BYTES // 1024 // 1024} MiB")
+    return photo
+
+
+def _product(row: CatalogRow, photo: bytes) -> ProductInput:
+    return ProductInput(
+        id=row.product_id,
+        category=row.category,
+        title=row.title,
+        image_uri=row.image,
+        attributes=row.attributes,
+        images=(photo,),
+    )

@@ -1,0 +1,79 @@
+"""What callers hand in: photos, parts of photos, vectors, and products to store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A box in a photo after it is turned upright, in fractions of its width and height.
+
+    Attributes:
+        left: Left edge, 0 to 1.
+        top: Upper edge, 0 to 1.
+        right: Right edge, greater than `left`, at most 1.
+        bottom: Lower edge, greater than `top`, at most 1.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cropped:
+    """A photo of which only a part is looked at; goes wherever a photo goes.
+
+    Attributes:
+        photo: The whole photo, as in `ImageSource`.
+        region: The part to look at.
+    """
+
+    photo: bytes | str | os.PathLike[str] | NDArray[np.uint8]
+    region: Region
+
+    def __repr__(self) -> str:
+        return f"Cropped(<{type(self.photo).__name__}>, {self.region})"
+
+
+ImageSource = bytes | str | os.PathLike[str] | NDArray[np.uint8] | Cropped
+"""A photo: the bytes of a JPEG, PNG, WebP, GIF or BMP file, the path of one (`str` or `os.PathLike`), or decoded
+pixels as a uint8 array of shape [height, width, 3] in the order red, green, blue; or a part of one of these."""
+
+VectorSource = NDArray[np.floating[Any]] | Sequence[float]
+"""An embedding made with the server's model: finite numbers of shape [dim], sent as float32."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProductInput:
+    """A product to store; one with the same id is replaced as a whole.
+
+    Attributes:
+        id: 1 to 256 bytes of UTF-8 without control characters.
+        category: The partition to search it in, as long as an id.
+        title: A name to show, at most 4096 bytes.
+        image_uri: Where the shop keeps the picture, at most 4096 bytes.
+        attributes: At most 64 facts; keys of 1 to 256 bytes, values up to 4096 bytes.
+        images: One to eight photos. Exactly one of `images` and `vectors` must be given.
+        vectors: One to eight embeddings of shape [dim], made elsewhere with the same model.
+    """
+
+    id: str
+    category: str
+    title: str = ""
+    image_uri: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    images: Sequence[ImageSource] = ()
+    vectors: Sequence[VectorSource] = ()
+
+    def __repr__(self) -> str:
+        looks = f"{len(self.images)} images" if len(self.images) else f"{len(self.vectors)} vectors"
+        return f"<ProductInput {self.id!r} in {self.category!r}: {self.title!r}, {looks}>"

@@ -1,0 +1,120 @@
+"""Builds the requests: pure but for reading the files that a caller names by path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
+from lookalike_client.inputs import Cropped, ImageSource, ProductInput, VectorSource
+
+
+def image(source: ImageSource) -> image_pb2.Image:
+    """A photo as the server takes it.
+
+    Raises:
+        OSError: The file cannot be read.
+        TypeError: It is not of a type that can be a photo.
+        ValueError: An array that is not uint8 of shape [height, width, 3].
+    """
+    if isinstance(source, Cropped):
+        part = image(source.photo)
+        box = source.region
+        part.region.CopyFrom(image_pb2.Region(left=box.left, top=box.top, right=box.right, bottom=box.bottom))
+        return part
+    if isinstance(source, bytes):
+        return image_pb2.Image(encoded=source)
+    if isinstance(source, str | os.PathLike):
+        return image_pb2.Image(encoded=Path(source).read_bytes())
+    if isinstance(source, np.ndarray):
+        return image_pb2.Image(rgb=_pixels(source))
+    raise TypeError(
+        "a photo is the bytes of a picture file, its path, or a uint8 array [height, width, 3], "
+        f"not {type(source).__name__}"
+    )
+
+
+def _pixels(array: np.ndarray) -> image_pb2.RawImage:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(f"pixels must be uint8 of shape [height, width, 3], not {array.dtype} of {list(array.shape)}")
+    return image_pb2.RawImage(width=array.shape[1], height=array.shape[0], data=array.tobytes())
+
+
+def vector(source: VectorSource) -> image_pb2.Vector:
+    """An embedding as the server takes it.
+
+    Raises:
+        ValueError: It is not one row of numbers.
+    """
+    values = np.asarray(source, dtype=np.float32)
+    if values.ndim != 1:
+        raise ValueError(f"a vector must be of shape [dim], not {list(values.shape)}")
+    return image_pb2.Vector(values=values.tolist())
+
+
+def embed(photo: ImageSource) -> embedding_service_pb2.EmbedRequest:
+    """Asks for the embedding of a photo; raises as `image` does."""
+    return embedding_service_pb2.EmbedRequest(image=image(photo))
+
+
+def search(
+    *,
+    photo: ImageSource | None,
+    query_vector: VectorSource | None,
+    product_id: str | None,
+    category: str,
+    all_categories: bool,
+    k: int | None,
+    max_distance: float | None,
+    exact: bool,
+) -> search_service_pb2.SearchRequest:
+    """A question; raises as `image` and `vector` do.
+
+    Raises:
+        ValueError: Not exactly one of photo, vector and product id is given.
+    """
+    if sum(each is not None for each in (photo, query_vector, product_id)) != 1:
+        raise ValueError("give exactly one of image, vector and product_id")
+    request = search_service_pb2.SearchRequest(
+        category=category, all_categories=all_categories, k=k, max_distance=max_distance, exact=exact
+    )
+    if photo is not None:
+        request.image.CopyFrom(image(photo))
+    elif query_vector is not None:
+        request.vector.CopyFrom(vector(query_vector))
+    elif product_id is not None:
+        request.product_id = product_id
+    return request
+
+
+def upsert(products: Iterable[ProductInput]) -> catalog_service_pb2.UpsertProductsRequest:
+    """Products to store; raises as `image` and `vector` do."""
+    return catalog_service_pb2.UpsertProductsRequest(products=map(_product, products))
+
+
+def _product(product: ProductInput) -> product_pb2.ProductInput:
+    return product_pb2.ProductInput(
+        id=product.id,
+        category=product.category,
+        title=product.title,
+        image_uri=product.image_uri,
+        attributes=product.attributes,
+        images=map(image, product.images),
+        vectors=map(vector, product.vectors),
+    )
+
+
+def delete(ids: Iterable[str]) -> catalog_service_pb2.DeleteProductsRequest:
+    """Products to remove."""
+    if isinstance(ids, str):
+        # a string is a sequence of strings too, and would delete products named by single letters
+        raise TypeError("ids must be a sequence of ids, not one string")
+    return catalog_service_pb2.DeleteProductsRequest(ids=ids)
+
+
+def page(category: str | None, page_size: int, token: str) -> catalog_service_pb2.ListProductsRequest:
+    """A page of products."""
+    return catalog_service_pb2.ListProductsRequest(category=category or "", page_size=page_size, page_token=token)

@@ -1,0 +1,143 @@
+"""Turns the server's messages into the client's own types; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lookalike.v1 import (
+    catalog_service_pb2,
+    embedding_service_pb2,
+    product_pb2,
+    receipt_pb2,
+    search_service_pb2,
+)
+from lookalike_client.errors import code_of, read_details
+from lookalike_client.types import (
+    AttributeSeen,
+    Category,
+    Embedding,
+    ItemStatus,
+    Model,
+    Neighbor,
+    Product,
+    Receipt,
+    Rung,
+    SearchAnswer,
+    StoredProduct,
+    ValueCount,
+)
+
+
+def embedding(message: embedding_service_pb2.EmbedResponse) -> Embedding:
+    """One embedding and what it cost."""
+    values = np.array(message.embedding, dtype=np.float32)
+    values.flags.writeable = False
+    return Embedding(values=values, receipt=_receipt(message.receipt))
+
+
+def model(message: embedding_service_pb2.GetModelResponse) -> Model:
+    """The model that answers."""
+    return Model(
+        name=message.name,
+        backbone=message.backbone,
+        weights=message.weights,
+        dim=message.dim,
+        metric=_word(embedding_service_pb2.Metric.Name, message.metric, "METRIC_"),
+        input_width=message.input_width,
+        input_height=message.input_height,
+        resize=_word(embedding_service_pb2.Resize.Name, message.resize, "RESIZE_"),
+        pooling=message.pooling,
+        precision=message.precision,
+        digest=message.digest,
+        provider=message.provider,
+        ladder=tuple(Rung(rung.batch_size, rung.milliseconds, rung.lanes) for rung in message.ladder),
+    )
+
+
+def answer(message: search_service_pb2.SearchResponse) -> SearchAnswer:
+    """The products that look most like the question, and what it cost."""
+    return SearchAnswer(
+        neighbors=[
+            Neighbor(
+                product=product(each.product),
+                distance=each.distance,
+                similarity=each.similarity,
+                image_index=each.image_index,
+                duplicates=tuple(map(product, each.duplicates)),
+            )
+            for each in message.neighbors
+        ],
+        receipt=_receipt(message.receipt),
+    )
+
+
+def product(message: product_pb2.Product) -> Product:
+    """What the shop knows of a product."""
+    return Product(
+        id=message.id,
+        category=message.category,
+        title=message.title,
+        image_uri=message.image_uri,
+        attributes=dict(message.attributes),
+    )
+
+
+def stored(message: catalog_service_pb2.GetProductResponse) -> StoredProduct:
+    """A product as the server holds it."""
+    return StoredProduct(product=product(message.product), image_count=message.image_count)
+
+
+def item_status(message: product_pb2.ItemStatus) -> ItemStatus:
+    """What became of one item."""
+    violations, retry_after = read_details(message.status)
+    return ItemStatus(
+        id=message.id,
+        code=code_of(message.status.code),
+        message=message.status.message,
+        violations=violations,
+        retry_after=retry_after,
+    )
+
+
+def category(message: catalog_service_pb2.Category) -> Category:
+    """One partition of the index."""
+    return Category(
+        name=message.name,
+        count=message.count,
+        index_kind=_word(catalog_service_pb2.IndexKind.Name, message.index_kind, "INDEX_KIND_"),
+        attributes=tuple(map(_attribute, message.attributes)),
+    )
+
+
+def _attribute(message: catalog_service_pb2.AttributeSeen) -> AttributeSeen:
+    return AttributeSeen(
+        name=message.name,
+        distinct_values=message.distinct_values,
+        top_values=tuple(ValueCount(each.value, each.count) for each in message.top_values),
+    )
+
+
+def _receipt(message: receipt_pb2.Receipt) -> Receipt:
+    return Receipt(
+        decode_us=message.decode_us,
+        queue_us=message.queue_us,
+        inference_us=message.inference_us,
+        search_us=message.search_us,
+        total_us=message.total_us,
+        batch_size=message.batch_size,
+        padded_size=message.padded_size,
+        cache_hit=message.cache_hit,
+        model_digest=message.model_digest,
+        exact=message.exact if message.HasField("exact") else None,
+    )
+
+
+def _word(name_of: Callable[[Any], str], number: int, prefix: str) -> str:
+    try:
+        return name_of(number).removeprefix(prefix).lower()
+    except ValueError:
+        # a newer server may know more values than this client
+        return str(number)

@@ -1,0 +1,236 @@
+"""What callers get back: plain frozen values, so that no protobuf type leaves this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike_client.errors import LookalikeError, Violation
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one answer cost; stages that did not take place are 0.
+
+    Attributes:
+        decode_us: Turning the photo into model input, in microseconds.
+        queue_us: Waiting for the model, in microseconds.
+        inference_us: The model's run of the whole batch, in microseconds.
+        search_us: Searching the index and reading the products, in microseconds.
+        total_us: From the request's arrival in the server to its answer, in microseconds.
+        batch_size: Photos that shared the batch; 0 when the model did not run.
+        padded_size: Rows that the batch was padded to.
+        cache_hit: Whether the embedding came from the server's cache.
+        model_digest: The digest of the model that answered.
+        exact: Whether every row that could be an answer was compared; None when nothing was searched.
+    """
+
+    decode_us: int
+    queue_us: int
+    inference_us: int
+    search_us: int
+    total_us: int
+    batch_size: int
+    padded_size: int
+    cache_hit: bool
+    model_digest: str
+    exact: bool | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """What the model sees in a photo.
+
+    Attributes:
+        values: float32 of shape [dim]; of length 1 where the model's metric is cosine. Read-only.
+        receipt: What it cost.
+    """
+
+    values: NDArray[np.float32]
+    receipt: Receipt
+
+    def __repr__(self) -> str:
+        first = ", ".join(f"{value:.4g}" for value in self.values[:4])
+        return f"<Embedding [{first}, ...] of {self.values.size} in {self.receipt.total_us / 1000:.1f} ms>"
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to run the model, measured when the server started.
+
+    Attributes:
+        batch_size: Photos in a batch.
+        milliseconds: The model's time for such a batch.
+        lanes: Batches that run side by side, which the time allows for.
+    """
+
+    batch_size: int
+    milliseconds: float
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The model that answers.
+
+    Attributes:
+        name: The name of the model's folder.
+        backbone: The network, for instance "resnet50".
+        weights: Where its weights come from: "imagenet", "random(seed=N)" (answers mean nothing), "file:...".
+        dim: Numbers in an embedding.
+        metric: "cosine" (distance = 1 - cosine) or "euclidean" (distance = L2).
+        input_width: The model's input width in pixels.
+        input_height: The model's input height in pixels.
+        resize: How a photo comes to that size: "bilinear" or "nearest".
+        pooling: "avg", "max", "flatten" or "model".
+        precision: "fp32", "fp16" or "int8".
+        digest: The sha256 of the graph; embeddings of different digests cannot be compared.
+        provider: The ONNX Runtime provider that runs it.
+        ladder: A single photo on an idle server, then what a busy one runs, smallest first.
+    """
+
+    name: str
+    backbone: str
+    weights: str
+    dim: int
+    metric: str
+    input_width: int
+    input_height: int
+    resize: str
+    pooling: str
+    precision: str
+    digest: str
+    provider: str
+    ladder: tuple[Rung, ...] = ()
+
+    @property
+    def is_random(self) -> bool:
+        """Whether nobody trained it, so that its answers mean nothing."""
+        return self.weights.startswith("random")
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What the shop knows of a product.
+
+    Attributes:
+        id: The shop's own id, unique over all categories.
+        category: The partition it is searched in.
+        title: A name to show; may be empty.
+        image_uri: Where the shop keeps the picture; the server never opens it. May be empty.
+        attributes: Facts by name.
+    """
+
+    id: str
+    category: str
+    title: str = ""
+    image_uri: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProduct:
+    """A product as the server holds it, found by `image_count` photos (or vectors), 1 to 8."""
+
+    product: Product
+    image_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbor:
+    """A product that looks like the question.
+
+    Attributes:
+        product: The product.
+        distance: How far away it is in the model's metric: cosine 0 (identical) to 2, euclidean 0 or more.
+        similarity: Greater is closer: the cosine itself, or 1 / (1 + distance).
+        image_index: Which of the product's photos is nearest, counted from 0.
+        duplicates: Products that are one answer with this one.
+    """
+
+    product: Product
+    distance: float
+    similarity: float
+    image_index: int = 0
+    duplicates: tuple[Product, ...] = ()
+
+    def __repr__(self) -> str:
+        about = f"{self.product.id!r} {self.product.title!r} in {self.product.category!r}"
+        return f"<Neighbor {about}, similarity {self.similarity:.4f}, distance {self.distance:.4f}>"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """The products that look most like the question: nearest first, equally near ones by id, none twice."""
+
+    neighbors: list[Neighbor]
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStatus:
+    """What became of one item of a request that carries many.
+
+    Attributes:
+        id: The product's id as it was sent.
+        code: OK when done and durable; otherwise what a call of its own would have answered.
+        message: Why not; empty when done.
+        violations: The fields that are to blame, if any.
+        retry_after: Seconds after which a repeat makes sense, or None.
+    """
+
+    id: str
+    code: grpc.StatusCode
+    message: str = ""
+    violations: tuple[Violation, ...] = ()
+    retry_after: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is done and durable."""
+        return self.code is grpc.StatusCode.OK
+
+    @property
+    def error(self) -> LookalikeError | None:
+        """The error that a call of its own would have raised; None when done."""
+        if self.ok:
+            return None
+        return LookalikeError(self.code, self.message, self.violations, self.retry_after)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueCount:
+    """A value of an attribute and how many products have it."""
+
+    value: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeSeen:
+    """An attribute in a category: its different values, and up to 100 of the most frequent ones."""
+
+    name: str
+    distinct_values: int
+    top_values: tuple[ValueCount, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A category: one partition of the index.
+
+    Attributes:
+        name: Its name.
+        count: Products in it.
+        index_kind: How it is searched at present: "flat" (exact) or "hnsw" (approximate).
+        attributes: The attributes its products have, by name; empty unless asked for.
+    """
+
+    name: str
+    count: int
+    index_kind: str
+    attributes: tuple[AttributeSeen, ...] = ()

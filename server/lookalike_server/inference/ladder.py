@@ -1,0 +1,149 @@
+"""How the model is best run here, measured at start-up: batch sizes, and on CPUs lanes.
+
+A CPU gains little from larger batches and much from lanes: runs side by side with one thread each. But a single photo
+is faster on one wide session with every thread. So an idle server runs wide and a busy one in lanes, where measuring
+says that it pays. All lanes call one session (ONNX Runtime allows it), so lanes hold the weights once, and not again
+where the wide session does as well side by side.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from lookalike_server.domain import Pixels, Rung, Session
+
+WORTHWHILE = 1.05
+"""Photos a second that a larger batch or another way of running must gain to be chosen; less is noise."""
+
+_RUNS = 3  # of every candidate; the fastest counts, because others can only slow a run down
+_LEARNING_RATE = 0.2  # weight of the newest batch in how far costs have drifted
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How batches are run.
+
+    Attributes:
+        wide: Runs a single photo on an idle server.
+        lane: Runs batches on a busy one, `lanes` at once; may be `wide` itself.
+        lanes: Runs at once.
+        lane_batch: The most photos in a run.
+        rungs: The batch sizes that a lane runs, smallest first, with their times while all lanes run.
+        idle: A single photo on `wide`, with nothing beside it.
+    """
+
+    wide: Session
+    lane: Session
+    lanes: int
+    lane_batch: int
+    rungs: tuple[Rung, ...]
+    idle: Rung
+
+    @property
+    def ladder(self) -> tuple[Rung, ...]:
+        """Everything that was measured and is run."""
+        return self.rungs if self.wide is self.lane and self.lanes == 1 else (self.idle, *self.rungs)
+
+    def padded(self, size: int) -> int:
+        """The rows that a batch is run with: the next rung where the provider needs fixed shapes, else as it is."""
+        if not self.lane.fixed_shapes:
+            return size
+        return next(rung.batch_size for rung in self.rungs if rung.batch_size >= size)
+
+
+def measure_plan(
+    load: Callable[[int], Session], photo: Pixels, *, cores: int, max_batch: int, lanes: int = 0, lane_batch: int = 0
+) -> Plan:
+    """Load the model, try the ways of running it, keep what pays, and warm every shape that will run.
+
+    Args:
+        load: Loads a session with so many threads a run; 0 for every core.
+        photo: Any model input, uint8 [height, width, 3].
+        cores: Cores of this machine.
+        max_batch: The most photos in a run.
+        lanes: Runs at once; 0 to find out.
+        lane_batch: The most photos in a run of a lane; 0 to find out.
+    """
+    wide = load(0)
+    ways = [(wide, 1)] if lanes in (0, 1) else []
+    if lanes > 1 or (lanes == 0 and cores > 1 and wide.gains_from_lanes):
+        ways += [(wide, lanes or cores), (load(1), lanes or cores)]
+    limit = min(lane_batch or max_batch, max_batch)
+    sizes = sorted({2**power for power in range(limit.bit_length()) if 2**power < limit} | {limit})
+    (idle,) = _climb(wide, photo, [1], 1, every=True)
+    best: Plan | None = None
+    for session, count in ways:
+        rungs = _climb(session, photo, sizes, count, every=lane_batch > 0)
+        plan = Plan(wide, session, count, rungs[-1].batch_size, rungs, idle)
+        # The ways come in the order of what they cost in memory; a later one has to earn its place.
+        if best is None or _rate(plan.rungs[-1]) > WORTHWHILE * _rate(best.rungs[-1]):
+            best = plan
+    assert best is not None  # noqa: S101 - there is always one way
+    _warm(best, photo)
+    return best
+
+
+class Costs:
+    """What a batch is expected to take: the ladder's times, corrected by how the batches since have run."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._sizes = [rung.batch_size for rung in plan.rungs]
+        self._seconds = [rung.seconds for rung in plan.rungs]
+        self._lanes = plan.lanes
+        self._drift = 1.0
+
+    def batch(self, size: int) -> float:
+        """Seconds that a run of so many photos is expected to take."""
+        return self._drift * float(np.interp(size, self._sizes, self._seconds))
+
+    def queue(self, photos: int) -> float:
+        """Seconds in which so many photos are expected to leave the queue."""
+        return photos * self.batch(self._sizes[-1]) / (self._sizes[-1] * self._lanes)
+
+    def learn(self, size: int, seconds: float) -> None:
+        """Take in what a batch really took."""
+        expected = self.batch(size) / self._drift
+        self._drift += _LEARNING_RATE * (seconds / expected - self._drift)
+
+
+def _climb(session: Session, photo: Pixels, sizes: Sequence[int], lanes: int, *, every: bool) -> tuple[Rung, ...]:
+    """Measure larger and larger batches until they gain nothing any more; `every` measures all of them."""
+    rungs: list[Rung] = []
+    with ThreadPoolExecutor(lanes) as pool:
+        for size in sizes:
+            batch = np.repeat(photo[np.newaxis], size, axis=0)
+            seconds = min(_run_side_by_side(pool, session, batch, lanes) for _ in range(_RUNS))
+            rung = Rung(size, seconds, lanes)
+            # Where shapes are fixed the small rungs stay: padding one photo to a large batch costs its whole time.
+            if rungs and not every and _rate(rung) < WORTHWHILE * _rate(rungs[-1]):
+                break
+            rungs.append(rung)
+    return tuple(rungs)
+
+
+def _run_side_by_side(pool: ThreadPoolExecutor, session: Session, batch: Pixels, lanes: int) -> float:
+    started = time.perf_counter()
+    _drain(pool.map(session.run, [batch] * lanes))
+    return time.perf_counter() - started
+
+
+def _warm(plan: Plan, photo: Pixels) -> None:
+    """Run every shape once on the session that will run it, so that no caller pays for a first time."""
+    sizes = [rung.batch_size for rung in plan.rungs] if plan.lane.fixed_shapes else list(range(1, plan.lane_batch + 1))
+    for size in sizes:
+        plan.lane.run(np.repeat(photo[np.newaxis], size, axis=0))
+    plan.wide.run(photo[np.newaxis])
+
+
+def _rate(rung: Rung) -> float:
+    return rung.batch_size * rung.lanes / rung.seconds
+
+
+def _drain(results: Iterable[object]) -> None:
+    for _ in results:
+        pass

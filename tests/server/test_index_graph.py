@@ -1,0 +1,273 @@
+"""What is particular to the embedded index: rows beside a graph, falling back, loading, changes beside searches."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brute_force import Shop, prepared, vectors
+from fakes import RecordingObserver
+from lookalike_server.domain import Floats, IndexChange, IndexKind, IndexRow, Metric
+from lookalike_server.index.flat import measure
+from lookalike_server.index.hnsw import HnswSettings
+from lookalike_server.index.partition import PartitionSettings
+from lookalike_server.index.partitioned import PartitionedIndex
+
+DIM = 16
+
+Make = Callable[..., PartitionedIndex]
+
+
+@pytest.fixture
+def observer() -> RecordingObserver:
+    """What the indexes of a test report."""
+    return RecordingObserver()
+
+
+@pytest.fixture
+def make(observer: RecordingObserver) -> Iterator[Make]:
+    """Makes indexes and closes them."""
+    made = []
+
+    def build(
+        flat_limit: int, metric: Metric = Metric.COSINE, dim: int = DIM, hnsw: HnswSettings | None = None
+    ) -> PartitionedIndex:
+        index = PartitionedIndex(PartitionSettings(dim, metric, flat_limit, hnsw or HnswSettings()), observer)
+        made.append(index)
+        return index
+
+    yield build
+    for index in made:
+        index.close()
+
+
+def one_photo_each(rows: Floats, prefix: str = "p") -> dict[str, Floats]:
+    """A product for every row."""
+    return {f"{prefix}{number:05}": row[np.newaxis] for number, row in enumerate(rows)}
+
+
+def test_graph_beyond_the_flat_limit(make: Make) -> None:
+    """A category is flat up to the limit and has a graph from the next row on, whatever its neighbours have."""
+    index = make(flat_limit=50)
+    shop = Shop(index, Metric.COSINE)
+    shop.put_all(one_photo_each(vectors(50, DIM, Metric.COSINE, seed=1)), "c")
+    shop.put_all(one_photo_each(vectors(51, DIM, Metric.COSINE, seed=2), "q"), "d")
+    index.settle()
+    assert (index.kind("c"), index.kind("d")) == (IndexKind.FLAT, IndexKind.HNSW)
+    shop.put("one more", vectors(1, DIM, Metric.COSINE, seed=3), "c")
+    index.settle()
+    assert index.kind("c") is IndexKind.HNSW
+
+
+def test_rows_beside_the_graph(make: Make, observer: RecordingObserver) -> None:
+    """Rows that came after the graph was built are found beside it, and rows in it that went are not."""
+    index = make(flat_limit=100)
+    shop = Shop(index, Metric.COSINE)
+    rows = vectors(200, DIM, Metric.COSINE, seed=1)
+    shop.put_all(one_photo_each(rows[:150]))
+    index.settle()
+    shop.put_all(one_photo_each(rows[150:], "late"))
+    shop.remove(*[f"p{number:05}" for number in range(20)])
+    for row in rows:
+        found = index.search(row[np.newaxis], 10, category="c", exclude=None, exact=False)
+        assert not found.exact
+        assert [(hit.product_id, hit.image_index) for hit in found.hits] == [
+            each[:2] for each in shop.nearest(row[np.newaxis], 10)
+        ]
+    assert observer.fallbacks == []
+
+
+def test_loaded_at_start(make: Make, observer: RecordingObserver) -> None:
+    """Loading takes in the rows of every category and builds the graphs before it returns; changes come on top."""
+    index = make(flat_limit=1000)
+    rows = vectors(2600, DIM, Metric.COSINE, seed=1)
+    labelled = [
+        ("large" if label % 13 else "small", IndexRow(label, f"p{label:05}", 0, row)) for label, row in enumerate(rows)
+    ]
+    assert index.load(iter(labelled)) == 2600
+    assert (index.kind("large"), index.kind("small")) == (IndexKind.HNSW, IndexKind.FLAT)
+    for category, row in labelled[::100]:
+        (hit,) = index.search(row.vector[np.newaxis], 1, category=category, exclude=None, exact=False).hits
+        assert (hit.product_id, hit.image_index) == (row.product_id, 0)
+    index.apply(IndexChange([("large", 1)], ()))
+    (hit,) = index.search(rows[1:2], 1, category="large", exclude=None, exact=False).hits
+    assert hit.product_id != "p00001"
+    assert observer.fallbacks == []
+
+
+def test_loading_nothing(make: Make) -> None:
+    """An empty catalogue loads."""
+    assert make(flat_limit=1).load(iter(())) == 0
+
+
+@pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
+def test_exact_where_the_graph_gives_too_little(make: Make, observer: RecordingObserver, metric: Metric) -> None:
+    """When a graph reaches too few of its rows, the exact search answers instead, says so, and it is reported.
+
+    With two links a node, hundreds of rows that are the same leave some that nothing leads to.
+    """
+    index = make(flat_limit=10, metric=metric, hnsw=HnswSettings(m=2, ef_construction=10, ef_search=10))
+    shop = Shop(index, metric)
+    same = vectors(1, DIM, metric, seed=1)
+    shop.put_all(one_photo_each(np.repeat(same, 500, axis=0)))
+    index.settle()
+    assert index.kind("c") is IndexKind.HNSW
+    assert not index.search(same, 1, category="c", exclude=None, exact=False).exact
+    assert observer.fallbacks == []
+    found = index.search(same, 500, category="c", exclude=None, exact=False)
+    assert found.exact
+    assert [hit.product_id for hit in found.hits] == sorted(shop.rows)
+    assert observer.fallbacks == ["c"]
+    index.search(same, 500, category="c", exclude=None, exact=True)
+    assert observer.fallbacks == ["c"]
+
+
+@pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
+def test_recall(make: Make, observer: RecordingObserver, metric: Metric) -> None:
+    """With the default settings at least 95 of 100 of the ten nearest of 5,000 clustered products are found."""
+    dim = 64
+    chance = np.random.default_rng(1)
+    centres = chance.normal(size=(50, dim))
+    looks = prepared(centres[chance.integers(50, size=5100)] + chance.normal(size=(5100, dim)), metric)
+    index = make(flat_limit=1000, metric=metric, dim=dim)
+    index.load(("c", IndexRow(label, f"p{label:05}", 0, row)) for label, row in enumerate(looks[:5000]))
+    assert index.kind("c") is IndexKind.HNSW
+    right = 0
+    for query in looks[5000:]:
+        graph, every = (
+            index.search(query[np.newaxis], 10, category="c", exclude=None, exact=exact) for exact in (False, True)
+        )
+        assert (graph.exact, every.exact) == (False, True)
+        assert len(graph.hits) == len(every.hits) == 10
+        wide = looks[:5000].astype(np.float64)
+        distances = (
+            1 - wide @ query.astype(np.float64)
+            if metric is Metric.COSINE
+            else np.linalg.norm(wide - query.astype(np.float64), axis=1)
+        )
+        nearest = {f"p{slot:05}" for slot in np.argsort(distances)[:10].tolist()}
+        assert {hit.product_id for hit in every.hits} == nearest
+        right += len(nearest & {hit.product_id for hit in graph.hits})
+    assert right >= 950
+    assert observer.fallbacks == []
+
+
+def test_kept_small_while_products_change(make: Make, observer: RecordingObserver) -> None:
+    """A category whose products are replaced again and again stays right, through many copies without the dead."""
+    index = make(flat_limit=30)
+    shop = Shop(index, Metric.COSINE)
+    looks = vectors(400, DIM, Metric.COSINE, seed=1)
+    for number, row in enumerate(looks):
+        shop.put(f"p{number % 40:02}", row[np.newaxis])
+    index.settle()
+    assert len(shop.check(looks[:1], 1000)) == 40
+    assert len(shop.check(looks[:1], 40, exact=False)) == 40
+
+
+@pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
+def test_nearly_the_same(make: Make, metric: Metric) -> None:
+    """Of very many products that look nearly the same the nearest are found, though float32 cannot tell them apart."""
+    index = make(flat_limit=10**9, metric=metric)
+    shop = Shop(index, metric)
+    chance = np.random.default_rng(1)
+    looks = prepared(10 * chance.normal(size=DIM) + 1e-3 * chance.normal(size=(301, DIM)), metric)
+    shop.put_all(one_photo_each(looks[1:]))
+    for k in (1, 5, 20):
+        shop.check(looks[:1], k)
+
+
+def test_emptied_categories_are_forgotten(make: Make) -> None:
+    """Categories that come and go leave nothing behind."""
+    index = make(flat_limit=10**9)
+    shop = Shop(index, Metric.COSINE)
+    for number, row in enumerate(vectors(20, DIM, Metric.COSINE, seed=1)):
+        shop.put("p", row[np.newaxis], f"category {number}")
+        assert len(index._partitions) == 1  # nothing public shows it
+    shop.remove("p")
+    assert len(index._partitions) == 0
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=100)
+@given(st.integers(1, 70), st.integers(1, 20), st.integers(0, 2**32 - 1))
+def test_same_distance_at_any_place(dim: int, places: int, seed: int) -> None:
+    """Rows that are the same have the same distance to the last bit, alone or beside any others."""
+    for metric in Metric:
+        rows = vectors(places, dim, metric, seed)
+        query = vectors(1, dim, metric, seed + 1)
+        alone = np.concatenate([measure(row[np.newaxis], query, metric) for row in rows])
+        np.testing.assert_array_equal(measure(rows, query, metric), alone)
+        np.testing.assert_array_equal(measure(rows[::-1], query, metric), alone[::-1])
+
+
+@pytest.fixture
+def eager_switching() -> Iterator[None]:
+    """Python changes threads a thousand times as often."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("eager_switching")
+@pytest.mark.parametrize("flat_limit", [20, 10**9], ids=["hnsw", "flat"])
+def test_searches_beside_changes(make: Make, flat_limit: int) -> None:
+    """While one thread changes the catalogue, others always find k products, none that was gone before they asked."""
+    index = make(flat_limit)
+    shop = Shop(index, Metric.COSINE)
+    looks = vectors(1500, DIM, Metric.COSINE, seed=1)
+    shop.put_all(one_photo_each(looks[:60], "stays"))
+    gone: list[str] = []  # ids are not used again
+    together = threading.Barrier(4)
+    ended = threading.Event()
+    faults: list[BaseException] = []
+
+    def change() -> None:
+        """Store products, replace, move and delete each of them."""
+        for number, row in enumerate(looks[60:]):
+            shop.put(f"n{number}", row[np.newaxis], "cd"[number % 2])
+            shop.put(f"n{number}", np.stack([row, -row]), "cd"[number % 3 % 2])
+            if number >= 10:
+                shop.remove(f"n{number - 10}")
+                gone.append(f"n{number - 10}")
+
+    def search(seed: int) -> None:
+        """Ask one question after another until all changes are made."""
+        questions = vectors(64, DIM, Metric.COSINE, seed)
+        number = 0
+        while not ended.is_set():
+            query = questions[number % 64][np.newaxis]
+            number += 1
+            before = set(gone)
+            found = index.search(
+                query, 50, category=("c", None)[number % 2], exclude="stays00000", exact=number % 3 == 0
+            )
+            ids = [hit.product_id for hit in found.hits]
+            assert len(ids) == len(set(ids)) == 50
+            assert "stays00000" not in ids
+            assert before.isdisjoint(ids)
+            assert [hit.distance for hit in found.hits] == sorted(hit.distance for hit in found.hits)
+
+    def run(act: Callable[..., None], *arguments: int) -> None:
+        together.wait(timeout=60)
+        try:
+            act(*arguments)
+        except BaseException as error:  # noqa: BLE001 - the test shows it
+            faults.append(error)
+            ended.set()
+
+    searchers = [threading.Thread(target=run, args=(search, seed)) for seed in (2, 3, 4)]
+    for thread in searchers:
+        thread.start()
+    run(change)
+    ended.set()
+    for thread in searchers:
+        thread.join()
+    assert faults == []
+    index.settle()
+    assert len(shop.check(looks[:1], 1000, category=None)) == 70

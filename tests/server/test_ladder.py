@@ -1,0 +1,99 @@
+"""The plan that start-up measures: what pays is kept, the rest is not, and every shape that will run is warm."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from fakes import MeanColourSession
+from lookalike_server.domain import Floats, Pixels
+from lookalike_server.inference.ladder import Plan, measure_plan
+
+PHOTO = np.zeros((2, 2, 3), dtype=np.uint8)
+
+
+class TimedSession(MeanColourSession):
+    """Takes a set time a batch: `fixed` and so much a photo, and longer by `contention` beside another run."""
+
+    def __init__(self, fixed: float, each: float, *, contention: float = 1.0, gains: bool = True) -> None:
+        self.fixed_shapes = False
+        self.gains_from_lanes = gains
+        self.sizes: Counter[int] = Counter()
+        self._fixed, self._each, self._contention = fixed, each, contention
+        self._lock = threading.Lock()
+        self._running = 0
+
+    def run(self, photos: Pixels) -> Floats:
+        """Work for as long as the batch takes."""
+        with self._lock:
+            self.sizes[len(photos)] += 1
+            self._running += 1
+        started = time.perf_counter()
+        seconds = self._fixed + self._each * len(photos)
+        spent = 0.0
+        while spent < seconds:
+            now = time.perf_counter()
+            spent += (now - started) / (self._contention if self._running > 1 else 1.0)
+            started = now
+        with self._lock:
+            self._running -= 1
+        return super().run(photos)
+
+
+def plan_of(wide: TimedSession, narrow: TimedSession, **settings: int) -> Plan:
+    """The plan for these two sessions on two cores."""
+    chosen = {"cores": 2, "max_batch": 8} | settings
+    return measure_plan(lambda threads: narrow if threads == 1 else wide, PHOTO, **chosen)
+
+
+def test_batches_that_gain_are_kept() -> None:
+    """Where a run has a fixed cost, larger batches pay, and the ladder climbs to the largest."""
+    plan = plan_of(TimedSession(0.004, 0.0001, gains=False), TimedSession(1, 1))
+    assert [rung.batch_size for rung in plan.rungs] == [1, 2, 4, 8]
+    assert (plan.lanes, plan.lane_batch) == (1, 8)
+    assert plan.lane is plan.wide
+
+
+def test_batches_that_gain_nothing_are_not() -> None:
+    """Where a batch costs what its photos cost alone, the ladder stays at single photos."""
+    plan = plan_of(TimedSession(0.0, 0.004, gains=False), TimedSession(1, 1))
+    assert [rung.batch_size for rung in plan.rungs] == [1]
+    assert plan.lane_batch == 1
+
+
+@pytest.mark.parametrize(("lanes", "lane_batch"), [(1, 4), (2, 3)])
+def test_given_plans_are_not_measured_for_what_pays(lanes: int, lane_batch: int) -> None:
+    """What the settings give is what is run."""
+    plan = plan_of(TimedSession(0.0, 0.001), TimedSession(0.0, 0.001), lanes=lanes, lane_batch=lane_batch)
+    assert (plan.lanes, plan.lane_batch) == (lanes, lane_batch)
+    assert [rung.batch_size for rung in plan.rungs] == ([1, 2, 4] if lane_batch == 4 else [1, 2, 3])
+
+
+def test_every_size_that_can_run_is_warm() -> None:
+    """Without padding every size up to the largest has run before the first caller comes."""
+    wide = TimedSession(0.0, 0.0005)
+    plan_of(wide, TimedSession(0.0, 0.001), lanes=1, lane_batch=6)
+    assert set(wide.sizes) == {1, 2, 3, 4, 5, 6}
+
+
+def test_fixed_shapes_warm_their_rungs_only() -> None:
+    """With padding only the rungs run, and every batch is padded to the next of them."""
+    wide = TimedSession(0.002, 0.0001, gains=False)
+    wide.fixed_shapes = True
+    plan = plan_of(wide, TimedSession(1, 1), max_batch=6, lane_batch=6)
+    assert set(wide.sizes) == {1, 2, 4, 6}
+    assert [plan.padded(size) for size in range(1, 7)] == [1, 2, 4, 4, 6, 6]
+
+
+def test_lanes_that_pay_are_kept() -> None:
+    """Where narrow runs side by side answer more photos, a busy server runs them; a single photo still runs wide."""
+    wide, narrow = TimedSession(0.0, 0.010, contention=100.0), TimedSession(0.0, 0.002)
+    plan = plan_of(wide, narrow)
+    assert plan.lanes == 2
+    assert plan.lane is narrow
+    assert plan.wide is wide
+    assert [rung.lanes for rung in plan.ladder] == [1, *[2] * len(plan.rungs)]

@@ -1,0 +1,232 @@
+"""The writer's thread over a real SQLite connection: groups, undoing, order, and the end."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lookalike_server.domain import IndexChange
+from lookalike_server.store.writer import GROUP_LIMIT, Writer, Written
+
+
+class Watched:
+    """A real connection that counts commits, holds them back while told to, and fails them on cue."""
+
+    def __init__(self, path: Path) -> None:
+        self.real = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.real.execute("CREATE TABLE names (name TEXT PRIMARY KEY)")
+        self.commits = 0
+        self.fail_commit = False
+        self.held = threading.Event()
+        """Set once a commit is being held."""
+        self.free = threading.Event()
+        self.free.set()
+
+    def execute(self, sql: str, arguments: tuple[object, ...] = (), /) -> Any:
+        """Run one statement, as SQLite does."""
+        if sql == "COMMIT":
+            self.held.set()
+            assert self.free.wait(timeout=60)
+            self.commits += 1
+            if self.fail_commit:
+                raise sqlite3.OperationalError("disk I/O error")
+        return self.real.execute(sql, arguments)
+
+    def names(self) -> list[str]:
+        """Read what is committed, in the order of writing."""
+        return [name for (name,) in self.real.execute("SELECT name FROM names ORDER BY rowid")]
+
+
+class Log:
+    """What the index would be told, in order; raises for the labels in `refused`."""
+
+    def __init__(self) -> None:
+        self.labels: list[int] = []
+        self.refused: set[int] = set()
+
+    def __call__(self, change: IndexChange) -> None:
+        """Hear of a change."""
+        ((_, label),) = change.removed
+        if label in self.refused:
+            raise ValueError(f"no {label} here")
+        self.labels.append(label)
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[Watched]:
+    """A file of its own."""
+    made = Watched(tmp_path / "names.sqlite")
+    yield made
+    made.real.close()
+
+
+@pytest.fixture
+def log() -> Log:
+    """What is told on commit."""
+    return Log()
+
+
+@pytest.fixture
+def writer(connection: Watched, log: Log) -> Iterator[Writer]:
+    """A writer over it, closed in the end."""
+    made = Writer(connection, log)
+    yield made
+    connection.free.set()
+    made.close()
+
+
+def insert(writer: Writer, number: int) -> Future[str]:
+    """Queue the writing of this number's name; its result is the name, and the index is told the number."""
+
+    def job(connection: Any) -> Written:
+        connection.execute("INSERT INTO names VALUES (?)", (f"n{number}",))
+        return Written(f"n{number}", IndexChange([("c", number)], ()))
+
+    return writer.submit(job)
+
+
+def hold(writer: Writer, connection: Watched) -> Future[str]:
+    """Write n0 and hold its commit, so that whatever is queued now waits together."""
+    connection.held.clear()
+    connection.free.clear()
+    first = insert(writer, 0)
+    assert connection.held.wait(timeout=60)
+    return first
+
+
+def test_a_lone_write_is_not_delayed(writer: Writer, connection: Watched) -> None:
+    """A job that is alone is committed at once, by itself."""
+    for number in range(3):
+        assert insert(writer, number).result(timeout=60) == f"n{number}"
+        assert connection.commits == number + 1
+
+
+def test_waiting_writes_share_a_commit(writer: Writer, connection: Watched) -> None:
+    """Jobs that wait together are committed together, at most a group's worth at once, in their order."""
+    first = hold(writer, connection)
+    waiting = [insert(writer, number) for number in range(1, 2 * GROUP_LIMIT + 2)]
+    assert not any(future.done() for future in (first, *waiting))
+    connection.free.set()
+    assert [future.result(timeout=60) for future in waiting] == [f"n{n}" for n in range(1, 2 * GROUP_LIMIT + 2)]
+    assert connection.commits == 1 + 3
+    assert connection.names() == [f"n{n}" for n in range(2 * GROUP_LIMIT + 2)]
+
+
+def test_many_threads_share_commits(writer: Writer, connection: Watched) -> None:
+    """Writes of many threads that come during one commit need one more, not one each."""
+    hold(writer, connection)
+    threads = [threading.Thread(target=insert, args=(writer, number)) for number in range(1, 33)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    last = insert(writer, 33)
+    connection.free.set()
+    last.result(timeout=60)
+    assert connection.commits == 2
+    assert len(connection.names()) == 34
+
+
+def test_a_failing_job_is_undone_alone(writer: Writer, connection: Watched, log: Log) -> None:
+    """A job that raises tells its own caller and leaves no trace; the others of its group are committed."""
+
+    def half(connection: Any) -> Written:
+        connection.execute("INSERT INTO names VALUES ('half')")
+        raise KeyError("the rest")
+
+    hold(writer, connection)
+    before, broken, twice, after = insert(writer, 1), writer.submit(half), insert(writer, 1), insert(writer, 2)
+    connection.free.set()
+    assert (before.result(timeout=60), after.result(timeout=60)) == ("n1", "n2")
+    assert isinstance(broken.exception(timeout=60), KeyError)
+    assert isinstance(twice.exception(timeout=60), sqlite3.IntegrityError)
+    assert connection.names() == ["n0", "n1", "n2"]
+    assert log.labels == [0, 1, 2]
+
+
+def test_a_failing_commit_fails_its_whole_group(writer: Writer, connection: Watched, log: Log) -> None:
+    """When the disk refuses a group none of it is there, every caller is told, and the writer goes on."""
+    connection.fail_commit = True
+    first = hold(writer, connection)
+    connection.free.set()
+    assert isinstance(first.exception(timeout=60), sqlite3.OperationalError)
+    hold(writer, connection)
+    group = [insert(writer, number) for number in (1, 2, 3)]
+    connection.free.set()
+    assert all(isinstance(future.exception(timeout=60), sqlite3.OperationalError) for future in group)
+    assert connection.names() == []
+    assert log.labels == []
+    connection.fail_commit = False
+    assert insert(writer, 1).result(timeout=60) == "n1"
+    assert connection.names() == ["n1"]
+
+
+def test_index_hears_before_the_caller(connection: Watched) -> None:
+    """What a write means for the index is told after its commit, in commit order, and before its caller hears of it."""
+    heard: list[tuple[int, bool, list[str]]] = []
+    futures: dict[int, Future[str]] = {}
+
+    def on_commit(change: IndexChange) -> None:
+        ((_, label),) = change.removed
+        heard.append((label, futures[label].done(), connection.names()))
+
+    writer = Writer(connection, on_commit)
+    connection.free.clear()
+    for number in range(5):
+        futures[number] = insert(writer, number)
+    connection.free.set()
+    writer.close()
+    assert [(label, done) for label, done, _ in heard] == [(number, False) for number in range(5)]
+    assert all(f"n{label}" in names for label, _, names in heard)
+    assert all(future.done() for future in futures.values())
+
+
+def test_a_failing_index_fails_its_caller(writer: Writer, connection: Watched, log: Log) -> None:
+    """When the index raises on a change its caller is told; the others of the group, and later ones, are served."""
+    log.refused.add(2)
+    hold(writer, connection)
+    futures = [insert(writer, number) for number in (1, 2, 3)]
+    connection.free.set()
+    assert [future.exception(timeout=60) is None for future in futures] == [True, False, True]
+    assert str(futures[1].exception()) == "no 2 here"
+    assert insert(writer, 4).result(timeout=60) == "n4"
+    assert log.labels == [0, 1, 3, 4]
+
+
+def test_a_cancelled_write_is_not_begun(writer: Writer, connection: Watched, log: Log) -> None:
+    """A job whose caller gave up while it waited is left out; one already begun can no longer be cancelled."""
+    begun = hold(writer, connection)
+    waiting, other = insert(writer, 1), insert(writer, 2)
+    assert not begun.cancel()
+    assert waiting.cancel()
+    connection.free.set()
+    assert other.result(timeout=60) == "n2"
+    assert connection.names() == ["n0", "n2"]
+    assert log.labels == [0, 2]
+
+
+def test_close_finishes_what_is_queued(writer: Writer, connection: Watched) -> None:
+    """Closing waits for every write queued before it; a write after it is refused."""
+    hold(writer, connection)
+    waiting = [insert(writer, number) for number in range(1, 2 * GROUP_LIMIT)]
+    closing = threading.Thread(target=writer.close)
+    closing.start()
+    connection.free.set()
+    closing.join(timeout=60)
+    assert not closing.is_alive()
+    assert all(future.done() for future in waiting)
+    assert len(connection.names()) == 2 * GROUP_LIMIT
+    with pytest.raises(RuntimeError, match="the store is closed"):
+        insert(writer, 500)
+
+
+def test_close_twice(writer: Writer) -> None:
+    """Closing again does nothing."""
+    writer.close()
+    writer.close()
