@@ -77,10 +77,9 @@ run: .venv/ready $(MODEL)/model.json $(filter $(SAMPLE),$(CATALOG)) ## serve a c
 		echo "run: a server is already running on $(LISTEN); stop it or set LISTEN=HOST:PORT" >&2; exit 1; fi
 	@store=data/stores/$$(basename "$$(dirname "$$(realpath "$(CATALOG)")")")-$$(basename "$$(realpath $(MODEL))"); \
 	$(BIN)/lookalike-server serve --model $(MODEL) --data "$$store" --listen $(LISTEN) & server=$$!; \
-	trap 'kill -TERM $$server 2> /dev/null || true; wait $$server || true' EXIT; trap 'exit 0' INT TERM; \
+	question=; trap 'kill -TERM $$server $$question 2> /dev/null || true; wait $$server || true' EXIT; trap 'exit 0' INT TERM; \
 	$(BIN)/lookalike --server $(LISTEN) quickstart --catalog "$(CATALOG)" & question=$$!; \
-	wait -n || { kill $$question 2> /dev/null || true; exit 1; }; \
-	kill -0 $$server; \
+	wait -n; question=; kill -0 $$server; \
 	echo "run: serving on $(LISTEN); Ctrl-C stops"; \
 	wait $$server
 

@@ -9,7 +9,7 @@ from itertools import count
 
 import numpy as np
 
-from lookalike_server.domain import Floats, Hit, IndexChange, IndexRow, Metric, VectorIndex
+from lookalike_server.domain import Floats, Hit, IndexChange, IndexRow, Metric, Question, VectorIndex
 
 
 def vectors(count_: int, dim: int, metric: Metric, seed: int) -> Floats:
@@ -97,7 +97,7 @@ class Shop:
 
         Where the answer is not exact, of products equally far away others may be found than those first by id.
         """
-        found = self._index.search(queries, k, category=category, exclude=exclude, exact=exact)
+        found = self._index.search([Question(queries, k, exclude)], category=category, exact=exact)[0]
         right = self.nearest(queries, k, category=category, exclude=exclude)
         np.testing.assert_allclose([hit.distance for hit in found.hits], [far for *_, far in right], atol=1e-6)
         if exact or found.exact:

@@ -30,6 +30,8 @@ def serve(tmp_path: Path) -> Serve:
             "threads": 1,
             "lanes": 1,
             "lane_batch": 16,
+            # Most tests send the same photos again and again, and mean it.
+            "cache_bytes": 0,
             "drain_seconds": 30,
         } | settings
         observer = RecordingObserver()

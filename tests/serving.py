@@ -64,8 +64,8 @@ class HeldModel:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let others run until the condition holds; a test that waits for ever fails after half a minute."""
-    async with asyncio.timeout(30):
+    """Let others run until the condition holds; a test that waits for ever fails after ten seconds."""
+    async with asyncio.timeout(10):
         # No event to wait for: the condition is about the server's state, which has no hook for tests.
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)

@@ -24,9 +24,11 @@ from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.partition import PartitionSettings
 from lookalike_server.index.partitioned import PartitionedIndex
 from lookalike_server.inference.batcher import MicroBatcher
+from lookalike_server.inference.embedder import PhotoEmbedder
 from lookalike_server.inference.image import PhotoReader
 from lookalike_server.inference.ladder import Plan, measure_plan
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
+from lookalike_server.inference.reuse import Reuse
 from lookalike_server.inference.session import OnnxSession
 from lookalike_server.rpc.auth import Authenticator, read_tokens
 from lookalike_server.rpc.gate import Gate
@@ -136,13 +138,17 @@ async def running(
         engine = Engine(
             model=model,
             runtime=Runtime(plan.lane.provider, plan.ladder),
-            reader=PhotoReader(
-                model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels
+            embedder=PhotoEmbedder(
+                PhotoReader(
+                    model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels
+                ),
+                batcher,
+                Reuse(settings.cache_bytes, observer),
+                stack.enter_context(_pool(settings.decode_threads, "decoder")),
+                time.monotonic,
             ),
-            batcher=batcher,
             index=index,
             store=store,
-            decoders=stack.enter_context(_pool(settings.decode_threads, "decoder")),
             searchers=stack.enter_context(_pool(settings.search_threads, "searcher")),
             bulk_photos=min(2 * settings.max_batch, settings.max_queue),
             observer=observer,

@@ -277,6 +277,15 @@ class Session(Protocol):
         """Embed uint8 [n, height, width, 3]: float32 [n, dim]."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one caller asks an index: the k products nearest to any of `vectors` (float32 [m, dim]) but `exclude`."""
+
+    vectors: Floats
+    k: int
+    exclude: str | None = None
+
+
 class VectorIndex(Protocol):
     """Nearest products by category. `search` and `kind` may run in any thread beside one thread that calls `apply`."""
 
@@ -286,10 +295,13 @@ class VectorIndex(Protocol):
     def kind(self, category: str) -> IndexKind:
         """How this category is searched at present."""
 
-    def search(self, queries: Floats, k: int, *, category: str | None, exclude: str | None, exact: bool) -> Hits:
-        """Find the k products nearest to any of `queries` (float32 [m, dim]); category None means all.
+    def holds(self, category: str) -> bool:
+        """Whether any product is in this category; at once, without asking a disk or a network."""
 
-        An unknown category has no hits. `exclude` is a product id that is not an answer.
+    def search(self, questions: Sequence[Question], *, category: str | None, exact: bool) -> list[Hits]:
+        """Answer questions about one category (None: all of them) together, each by itself.
+
+        An unknown category has no hits.
         """
 
 

@@ -6,7 +6,8 @@ Knows nothing of gRPC. Decoding, searching and reading block, so they run in wor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+import math
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar, TypeVarTuple
@@ -20,24 +21,27 @@ from lookalike_server.domain import (
     Embedded,
     EmbeddedProduct,
     Floats,
+    Hits,
     Metric,
     Model,
     Neighbor,
     Observer,
     Page,
     Photo,
-    Pixels,
     Product,
     ProductDraft,
     Query,
+    Question,
     Receipt,
     Rung,
     VectorIndex,
 )
 from lookalike_server.errors import LookalikeError, not_found
-from lookalike_server.inference.batcher import MicroBatcher
-from lookalike_server.inference.image import PhotoReader
+from lookalike_server.fusion import Fusion
+from lookalike_server.inference.embedder import PhotoEmbedder
 from lookalike_server.store.sqlite import Store
+
+_LEARNING_RATE = 0.2  # weight of the newest search in the running cost
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -51,6 +55,32 @@ class Runtime:
     ladder: Sequence[Rung]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    query: Query
+    vectors: Floats | None  # None: the product's own
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    question: Question
+    category: str | None
+    max_distance: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    neighbors: Sequence[Neighbor]
+    exact: bool
+
+
+def _together(asked: _Asked) -> Hashable:
+    """Questions about the same category go to the index as one; which a product's own is shows only in the store."""
+    query = asked.query
+    own = query.product_id is not None and query.category is None and not query.all_categories
+    return (query.product_id if own else None, query.category, query.all_categories, query.exact)
+
+
 class Engine:
     """The stages put together. Every method may raise `LookalikeError`; nothing else is meant for a caller."""
 
@@ -59,11 +89,9 @@ class Engine:
         *,
         model: Model,
         runtime: Runtime,
-        reader: PhotoReader,
-        batcher: MicroBatcher,
+        embedder: PhotoEmbedder,
         index: VectorIndex,
         store: Store,
-        decoders: ThreadPoolExecutor,
         searchers: ThreadPoolExecutor,
         bulk_photos: int,
         observer: Observer,
@@ -74,11 +102,9 @@ class Engine:
         Args:
             model: What the model folder says.
             runtime: How it runs.
-            reader: Photo to model input.
-            batcher: Model input to embedding.
+            embedder: Photo to embedding.
             index: Embedding to products' ids.
             store: Ids to products.
-            decoders: Where photos are read.
             searchers: Where the index and the store are asked.
             bulk_photos: How many photos of upserts may be on their way at once, so that questions find room.
             observer: Told of items that fail by a fault of ours.
@@ -86,34 +112,39 @@ class Engine:
         """
         self.model = model
         self.runtime = runtime
-        self._reader = reader
-        self._batcher = batcher
+        self._embedder = embedder
         self._index = index
         self._store = store
-        self._decoders = decoders
         self._searchers = searchers
         self._bulk = asyncio.Semaphore(bulk_photos)
         self._observer = observer
         self._clock = clock
+        self._searches: Fusion[_Asked, _Found | LookalikeError] = Fusion(searchers, _together, self._search)
+        self._search_cost = 0.0  # seconds, learnt
 
-    async def embed(self, photo: Photo, call: Call) -> Embedded:
+    async def embed(self, photo: Photo, call: Call, *, bulk: bool = False) -> Embedded:
         """Embed one photo."""
-        embedded = await self._embed(photo, call, category=None)
+        embedded = await self._embed(photo, call, bulk=bulk)
         return replace(embedded, receipt=self._sign(embedded.receipt, call))
 
-    async def find_similar(self, query: Query, call: Call) -> Answer:
+    async def find_similar(self, query: Query, call: Call, *, bulk: bool = False) -> Answer:
         """Find the products that look most like a photo, a vector or a product."""
+        # Before the model runs: a question that nobody can answer should not cost a run.
+        self._check_category(query.category)
         receipt = Receipt()
         vectors: Floats | None = None
         if query.photo is not None:
-            embedded = await self._embed(query.photo, call, query.category)
+            embedded = await self._embed(query.photo, call, bulk=bulk, after=self._search_cost)
             vectors, receipt = embedded.vector[np.newaxis], embedded.receipt
         elif query.vector is not None:
             vectors = self._unit(query.vector)[np.newaxis]
         started = self._clock()
-        neighbors, exact = await self._in(self._searchers, self._search, query, vectors)
-        receipt = replace(receipt, search=self._clock() - started, exact=exact)
-        return Answer(neighbors, self._sign(receipt, call))
+        found = await self._searches.ask(_Asked(query, vectors))
+        if isinstance(found, LookalikeError):
+            raise found
+        search = self._clock() - started
+        self._search_cost += _LEARNING_RATE * (search - self._search_cost)
+        return Answer(found.neighbors, self._sign(replace(receipt, search=search, exact=found.exact), call))
 
     async def upsert(self, drafts: Sequence[ProductDraft], call: Call) -> list[Exception | None]:
         """Store or replace products; for each its error, or None once it is durable and searchable."""
@@ -135,36 +166,42 @@ class Engine:
         """List the categories by name."""
         return await self._in(self._searchers, self._read_categories, include_attributes)
 
-    async def _embed(self, photo: Photo, call: Call, category: str | None) -> Embedded:
-        started = self._clock()
-        pixels = await self._in(self._decoders, self._read_photo, photo, category)
-        decoded = self._clock()
-        ran = await self._batcher.embed(pixels, call.deadline)
-        receipt = Receipt(
-            decode=decoded - started,
-            queue=ran.queue,
-            inference=ran.inference,
-            batch_size=ran.batch_size,
-            padded_size=ran.padded_size,
-        )
-        return Embedded(ran.vector, receipt)
+    async def _embed(self, photo: Photo, call: Call, *, bulk: bool, after: float = 0.0) -> Embedded:
+        """Embed a photo in time for what comes `after`, in seconds."""
+        if not bulk:
+            return await self._embedder.embed(photo, call.deadline - after)
+        async with self._bulk:
+            return await self._embedder.embed(photo, call.deadline - after, bulk=True)
 
-    def _read_photo(self, photo: Photo, category: str | None) -> Pixels:
-        # A question nobody can answer should not cost a run of the model.
-        self._check_category(category)
-        return self._reader.read(photo)
+    def _search(self, asked: Sequence[_Asked]) -> list[_Found | LookalikeError]:
+        """Answer questions that `_together` has put together; for each its neighbours, or why there are none."""
+        resolved = [self._resolve(each) for each in asked]
+        questions = [each for each in resolved if isinstance(each, _Resolved)]
+        found: list[Hits] = []
+        if questions:
+            found = self._index.search(
+                [each.question for each in questions], category=questions[0].category, exact=asked[0].query.exact
+            )
+        products = self._store.products([hit.product_id for hits in found for hit in hits.hits])
+        following = iter(zip(questions, found, strict=True))
+        return [
+            each if isinstance(each, LookalikeError) else self._hydrate(*next(following), products) for each in resolved
+        ]
 
-    def _search(self, query: Query, vectors: Floats | None) -> tuple[list[Neighbor], bool]:
-        category = query.category
-        self._check_category(category)
-        if query.product_id is not None:
-            product, vectors = self._store_product(query.product_id)
-            if category is None and not query.all_categories:
-                category = product.category
+    def _resolve(self, asked: _Asked) -> _Resolved | LookalikeError:
+        query, vectors, category = asked.query, asked.vectors, asked.query.category
+        try:
+            if query.product_id is not None:
+                product, vectors = self._store_product(query.product_id)
+                if category is None and not query.all_categories:
+                    category = product.category
+        except LookalikeError as error:
+            return error
         assert vectors is not None  # noqa: S101 - a query has a photo, a vector or a product
-        found = self._index.search(vectors, query.k, category=category, exclude=query.product_id, exact=query.exact)
-        products = self._store.products([hit.product_id for hit in found.hits])
-        limit = float("inf") if query.max_distance is None else query.max_distance
+        return _Resolved(Question(vectors, query.k, query.product_id), category, query.max_distance)
+
+    def _hydrate(self, asked: _Resolved, found: Hits, products: Mapping[str, Product]) -> _Found:
+        limit = math.inf if asked.max_distance is None else asked.max_distance
         neighbors = [
             Neighbor(
                 product=products[hit.product_id],
@@ -176,10 +213,10 @@ class Engine:
             for hit in found.hits
             if hit.product_id in products and hit.distance <= limit
         ]
-        return neighbors, found.exact
+        return _Found(neighbors, found.exact)
 
     def _check_category(self, category: str | None) -> None:
-        if category is not None and not self._store.has_category(category):
+        if category is not None and not self._index.holds(category):
             raise not_found("category", category)
 
     def _store_product(self, product_id: str) -> tuple[Product, Floats]:
@@ -193,13 +230,9 @@ class Engine:
         if draft.vectors:
             vectors = [self._unit(vector) for vector in draft.vectors]
         else:
-            vectors = [await self._embed_bulk(photo, call) for photo in draft.photos]
+            vectors = [(await self._embed(photo, call, bulk=True)).vector for photo in draft.photos]
         embedded = EmbeddedProduct(draft.product, np.stack(vectors))
         await asyncio.wrap_future(self._store.upsert(embedded))
-
-    async def _embed_bulk(self, photo: Photo, call: Call) -> Floats:
-        async with self._bulk:
-            return (await self._embed(photo, call, category=None)).vector
 
     async def _delete(self, product_id: str) -> None:
         if not await asyncio.wrap_future(self._store.delete(product_id)):

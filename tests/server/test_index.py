@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from brute_force import Shop, prepared, vectors
 from fakes import RecordingObserver
-from lookalike_server.domain import Floats, IndexKind, Metric, VectorIndex
+from lookalike_server.domain import Floats, IndexKind, Metric, Question, VectorIndex
 from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.partition import PartitionSettings
 from lookalike_server.index.partitioned import PartitionedIndex
@@ -118,13 +118,13 @@ def test_more_wanted_than_there_are(full: Shop, metric: Metric, exact: bool) -> 
 
 def test_unknown_category(full: Shop, engine: Engine, metric: Metric) -> None:
     """A category that nothing is in has no hits, for certain."""
-    found = engine.index.search(queries(metric), 10, category="nowhere", exclude=None, exact=False)
+    found = engine.index.search([Question(queries(metric), 10)], category="nowhere", exact=False)[0]
     assert (list(found.hits), found.exact) == ([], True)
 
 
 def test_empty_index(engine: Engine, metric: Metric) -> None:
     """An empty catalogue has no hits, in all categories too."""
-    found = engine.index.search(queries(metric), 10, category=None, exclude=None, exact=False)
+    found = engine.index.search([Question(queries(metric), 10)], category=None, exact=False)[0]
     assert (list(found.hits), found.exact) == ([], True)
 
 
@@ -138,7 +138,7 @@ def test_exactness_is_told(full: Shop, engine: Engine, metric: Metric) -> None:
     """An answer says whether every row was compared, and it is when that was asked for."""
     for exact in (False, True):
         for category in ("c", None):
-            found = engine.index.search(queries(metric), 5, category=category, exclude=None, exact=exact)
+            found = engine.index.search([Question(queries(metric), 5)], category=category, exact=exact)[0]
             assert found.exact == (exact or engine.kind is IndexKind.FLAT)
 
 
@@ -159,7 +159,7 @@ def test_a_products_own_photos_find_it_once(full: Shop, engine: Engine, metric: 
         for _, row in rows:
             first, *_ = full.check(row.vector[np.newaxis], 3, exact=exact)
             assert first == product_id
-            found = engine.index.search(row.vector[np.newaxis], 1, category="c", exclude=None, exact=exact)
+            found = engine.index.search([Question(row.vector[np.newaxis], 1)], category="c", exact=exact)[0]
             assert found.hits[0].distance == 0.0
 
 
@@ -193,7 +193,7 @@ def test_ties_across_categories(shop: Shop, engine: Engine, metric: Metric) -> N
         shop.put(f"same{9 - number}", same, f"category {number}")
     engine.settle()
     query = queries(metric)
-    found = engine.index.search(query, 100, category=None, exclude=None, exact=True)
+    found = engine.index.search([Question(query, 100)], category=None, exact=True)[0]
     assert len({hit.distance for hit in found.hits if hit.product_id.startswith("same")}) == 1
     assert shop.check(same, 7, category=None) == [f"same{number}" for number in range(3, 10)]
 
@@ -285,7 +285,7 @@ def test_large_and_small_numbers(engine: Engine, metric: Metric) -> None:
     shop.put_all({f"p{number:02}": row[np.newaxis] for number, row in enumerate(rows)})
     engine.settle()
     for row in rows[::7]:
-        found = engine.index.search(row[np.newaxis], 10, category="c", exclude=None, exact=True)
+        found = engine.index.search([Question(row[np.newaxis], 10)], category="c", exact=True)[0]
         right = shop.nearest(row[np.newaxis], 10)
         np.testing.assert_allclose(
             [hit.distance for hit in found.hits], [far for *_, far in right], rtol=1e-6, atol=1e-6
@@ -294,7 +294,7 @@ def test_large_and_small_numbers(engine: Engine, metric: Metric) -> None:
 
 def test_distances_are_those_of_answers(full: Shop, engine: Engine, metric: Metric) -> None:
     """A distance loses nothing on its way to the caller, so what is equal there is a tie here."""
-    found = engine.index.search(queries(metric), 60, category="c", exclude=None, exact=True)
+    found = engine.index.search([Question(queries(metric), 60)], category="c", exact=True)[0]
     assert [hit.distance for hit in found.hits] == [float(np.float32(hit.distance)) for hit in found.hits]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from brute_force import Shop, prepared, vectors
 from fakes import RecordingObserver
-from lookalike_server.domain import Floats, IndexChange, IndexKind, IndexRow, Metric
+from lookalike_server.domain import Floats, IndexChange, IndexKind, IndexRow, Metric, Question
 from lookalike_server.index.flat import measure
 from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.partition import PartitionSettings
@@ -75,7 +75,7 @@ def test_rows_beside_the_graph(make: Make, observer: RecordingObserver) -> None:
     shop.put_all(one_photo_each(rows[150:], "late"))
     shop.remove(*[f"p{number:05}" for number in range(20)])
     for row in rows:
-        found = index.search(row[np.newaxis], 10, category="c", exclude=None, exact=False)
+        found = index.search([Question(row[np.newaxis], 10)], category="c", exact=False)[0]
         assert not found.exact
         assert [(hit.product_id, hit.image_index) for hit in found.hits] == [
             each[:2] for each in shop.nearest(row[np.newaxis], 10)
@@ -93,10 +93,10 @@ def test_loaded_at_start(make: Make, observer: RecordingObserver) -> None:
     assert index.load(iter(labelled)) == 2600
     assert (index.kind("large"), index.kind("small")) == (IndexKind.HNSW, IndexKind.FLAT)
     for category, row in labelled[::100]:
-        (hit,) = index.search(row.vector[np.newaxis], 1, category=category, exclude=None, exact=False).hits
+        (hit,) = index.search([Question(row.vector[np.newaxis], 1)], category=category, exact=False)[0].hits
         assert (hit.product_id, hit.image_index) == (row.product_id, 0)
     index.apply(IndexChange([("large", 1)], ()))
-    (hit,) = index.search(rows[1:2], 1, category="large", exclude=None, exact=False).hits
+    (hit,) = index.search([Question(rows[1:2], 1)], category="large", exact=False)[0].hits
     assert hit.product_id != "p00001"
     assert observer.fallbacks == []
 
@@ -118,13 +118,13 @@ def test_exact_where_the_graph_gives_too_little(make: Make, observer: RecordingO
     shop.put_all(one_photo_each(np.repeat(same, 500, axis=0)))
     index.settle()
     assert index.kind("c") is IndexKind.HNSW
-    assert not index.search(same, 1, category="c", exclude=None, exact=False).exact
+    assert not index.search([Question(same, 1)], category="c", exact=False)[0].exact
     assert observer.fallbacks == []
-    found = index.search(same, 500, category="c", exclude=None, exact=False)
+    found = index.search([Question(same, 500)], category="c", exact=False)[0]
     assert found.exact
     assert [hit.product_id for hit in found.hits] == sorted(shop.rows)
     assert observer.fallbacks == ["c"]
-    index.search(same, 500, category="c", exclude=None, exact=True)
+    index.search([Question(same, 500)], category="c", exact=True)[0]
     assert observer.fallbacks == ["c"]
 
 
@@ -141,7 +141,7 @@ def test_recall(make: Make, observer: RecordingObserver, metric: Metric) -> None
     right = 0
     for query in looks[5000:]:
         graph, every = (
-            index.search(query[np.newaxis], 10, category="c", exclude=None, exact=exact) for exact in (False, True)
+            index.search([Question(query[np.newaxis], 10)], category="c", exact=exact)[0] for exact in (False, True)
         )
         assert (graph.exact, every.exact) == (False, True)
         assert len(graph.hits) == len(every.hits) == 10
@@ -244,8 +244,8 @@ def test_searches_beside_changes(make: Make, flat_limit: int) -> None:
             query = questions[number % 64][np.newaxis]
             number += 1
             before = set(gone)
-            found = index.search(
-                query, 50, category=("c", None)[number % 2], exclude="stays00000", exact=number % 3 == 0
+            (found,) = index.search(
+                [Question(query, 50, "stays00000")], category=("c", None)[number % 2], exact=number % 3 == 0
             )
             ids = [hit.product_id for hit in found.hits]
             assert len(ids) == len(set(ids)) == 50

@@ -33,7 +33,6 @@ def test_empty(store: Store) -> None:
     assert store.vectors("p1").shape == (0, DIM)
     assert (store.page(None, "", 10).products, store.page(None, "", 10).next_after) == ([], None)
     assert (store.counts(), store.attributes_seen(), rows(store)) == ({}, {}, [])
-    assert not store.has_category("Shoes")
 
 
 def test_what_is_written_is_read(store: Store) -> None:
@@ -45,7 +44,6 @@ def test_what_is_written_is_read(store: Store) -> None:
     read = store.vectors("p/1 é")
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, vectors(3.0, 0.1, 2.0))
-    assert store.has_category("Schuhe für Damen")
 
 
 def test_many_products_at_once(store: Store) -> None:
@@ -125,7 +123,6 @@ def test_counts(store: Store) -> None:
     put(store, "p4")
     store.delete("p3").result(timeout=60)
     assert list(store.counts().items()) == [("Bags", 1), ("Shoes", 2)]
-    assert not store.has_category("Hats")
 
 
 def test_attributes_seen(store: Store) -> None:

@@ -7,6 +7,7 @@ be broken by product id.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,23 +31,25 @@ class View:
     vectors: Floats
     live: npt.NDArray[np.bool_]
 
-    def nearest(self, queries: Floats, rows: int, metric: Metric, start: int = 0) -> Slots:
-        """Choose the live slots from `start` on that can be among the `rows` nearest to any query, unordered.
+    def nearest(self, questions: Sequence[Floats], rows: int, metric: Metric, start: int = 0) -> list[Slots]:
+        """For each question choose the live slots from `start` on that can be among its `rows` nearest, unordered.
 
         Args:
-            queries: float32 [m, dim].
+            questions: Of each the vectors, float32 [m, dim], any of which may be near.
             rows: How many are wanted; ties with the last and a margin for rounding come on top.
             metric: How distance is measured.
             start: The first slot to look at.
         """
         slots = start + np.flatnonzero(self.live[start:])
         if len(slots) <= rows:
-            return slots
-        distances: Floats = _rough(self.vectors[start:], queries, metric)[slots - start]
-        last = np.partition(distances, rows - 1)[rows - 1]
-        margin = TIE_MARGIN if metric is Metric.COSINE else TIE_MARGIN * float(last)
-        near: Slots = slots[distances <= last + margin]
-        return near
+            return [slots] * len(questions)
+        chosen: list[Slots] = []
+        for every in _rough(self.vectors[start:], questions, metric):
+            distances: Floats = every[slots - start]
+            last = np.partition(distances, rows - 1)[rows - 1]
+            margin = TIE_MARGIN if metric is Metric.COSINE else TIE_MARGIN * float(last)
+            chosen.append(slots[distances <= last + margin])
+        return chosen
 
 
 class FlatRows:
@@ -107,17 +110,23 @@ def measure(vectors: Floats, queries: Floats, metric: Metric) -> Distances:
     return best.astype(np.float32).astype(np.float64)
 
 
-def _rough(vectors: Floats, queries: Floats, metric: Metric) -> Floats:
+def _rough(vectors: Floats, questions: Sequence[Floats], metric: Metric) -> list[Floats]:
+    """For each question the float32 distance of every row to the nearest of its vectors."""
     if metric is Metric.COSINE:
-        # Rows and queries have length 1 (the engine sees to it), so the product is the cosine.
-        cosines: Floats = (vectors @ queries.T).max(axis=1)
-        return np.float32(1.0) - cosines
+        # Rows and questions have length 1 (the engine sees to it), so the product is the cosine; one for all questions.
+        cosines: Floats = vectors @ np.concatenate(questions).T
+        ends = np.cumsum([len(question) for question in questions])
+        return [np.float32(1.0) - part.max(axis=1) for part in np.split(cosines, ends[:-1], axis=1)]
+    return [_rough_euclidean(vectors, question) for question in questions]
+
+
+def _rough_euclidean(vectors: Floats, question: Floats) -> Floats:
     distances = np.empty(len(vectors), dtype=np.float32)
     for begin in range(0, len(vectors), _CHUNK):
         chunk = vectors[begin : begin + _CHUNK]
         best = np.full(len(chunk), np.inf, dtype=np.float32)
-        for query in queries:
-            differences = chunk - query
+        for vector in question:
+            differences = chunk - vector
             np.minimum(best, np.einsum("ij,ij->i", differences, differences), out=best)
         distances[begin : begin + _CHUNK] = np.sqrt(best)
     return distances

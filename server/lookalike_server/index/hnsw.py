@@ -51,11 +51,12 @@ class HnswGraph:
         self._index.add_items(vectors, slots, num_threads=1)
         self._size = len(slots)
 
-    def nearest(self, queries: Floats, rows: int) -> Slots:
-        """Find about the `rows` nearest slots to each of the queries (float32 [m, dim]), unordered, each once.
+    def nearest(self, vectors: Floats, rows: int) -> Slots:
+        """Find about the `rows` nearest slots to each of the vectors (float32 [m, dim]): int64 [m, rows or all].
 
         Raises:
             RuntimeError: The graph reaches fewer rows than were asked for.
         """
-        labels, _ = self._index.knn_query(queries, k=min(rows, self._size), num_threads=1)
-        return np.unique(labels.astype(np.int64))
+        labels, _ = self._index.knn_query(vectors, k=min(rows, self._size), num_threads=1)
+        slots: Slots = labels.astype(np.int64)
+        return slots

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lookalike_server.domain import Floats, Hit, Hits, IndexKind, IndexRow, Metric
+from lookalike_server.domain import Hit, Hits, IndexKind, IndexRow, Metric, Question
 from lookalike_server.index.flat import FlatRows, Slots, View, measure
 from lookalike_server.index.hnsw import HnswGraph, HnswSettings
 
@@ -101,58 +101,60 @@ class Partition:
             if rows is self._rows:
                 self._sealed = _Sealed(graph, len(view.live))
 
-    def search(self, queries: Floats, k: int, exclude: str | None, *, exact: bool) -> Hits:
-        """Find the k nearest products to any of the queries (float32 [m, dim]).
-
-        Args:
-            queries: One or more questions that count as one.
-            k: Products wanted, 1 or more.
-            exclude: A product that is not an answer.
-            exact: Compare every row also where there is a graph.
-        """
+    def search(self, questions: Sequence[Question], *, exact: bool) -> list[Hits]:
+        """Answer questions together, each by itself; `exact` compares every row also where there is a graph."""
         with self._lock:
             view, sealed, owners = self._rows.view(), self._sealed, self._owners
-            there = min(k, len(self._photos) - (exclude in self._photos))
+            there = [min(each.k, len(self._photos) - (each.exclude in self._photos)) for each in questions]
             # Products, not rows, are wanted: leave room for each to have all its photos among the nearest.
-            rows = (k + (exclude is not None)) * self._most_photos
-        if sealed is not None and not exact:
-            slots = self._candidates(view, sealed, queries, rows)
-            if slots is not None:
-                hits = self._rank(view, owners, slots, queries, k, exclude)
-                if len(hits) >= there:
-                    return Hits(hits, exact=False)
-            self._fell_back()
-        slots = view.nearest(queries, rows, self._settings.metric)
-        return Hits(self._rank(view, owners, slots, queries, k, exclude), exact=True)
+            rows = max(each.k + (each.exclude is not None) for each in questions) * self._most_photos
+        if sealed is None or exact:
+            return self._exact(view, owners, questions, rows)
+        candidates = self._candidates(view, sealed, questions, rows)
+        answers: list[Hits] = []
+        for question, slots, wanted in zip(questions, candidates, there, strict=True):
+            hits = self._rank(view, owners, slots, question)
+            if len(hits) >= wanted:
+                answers.append(Hits(hits, exact=False))
+            else:
+                self._fell_back()
+                answers += self._exact(view, owners, [question], rows)
+        return answers
 
-    def _candidates(self, view: View, sealed: _Sealed, queries: Floats, rows: int) -> Slots | None:
+    def _exact(self, view: View, owners: Sequence[_Owner], questions: Sequence[Question], rows: int) -> list[Hits]:
+        nearest = view.nearest([each.vectors for each in questions], rows, self._settings.metric)
+        return [
+            Hits(self._rank(view, owners, slots, each), exact=True)
+            for each, slots in zip(questions, nearest, strict=True)
+        ]
+
+    def _candidates(self, view: View, sealed: _Sealed, questions: Sequence[Question], rows: int) -> list[Slots]:
+        """For each question the live slots that the graph chooses and the near ones that came after it.
+
+        None at all where the graph fails, which it does for all of the questions at once.
+        """
+        vectors = [each.vectors for each in questions]
         dead = int(sealed.end - np.count_nonzero(view.live[: sealed.end]))
         try:
-            found = sealed.graph.nearest(queries, rows + dead)
+            found = sealed.graph.nearest(np.concatenate(vectors), rows + dead)
         except RuntimeError:
-            return None
-        recent = view.nearest(queries, rows, self._settings.metric, start=sealed.end)
-        return np.concatenate([found[view.live[found]], recent])
+            return [np.empty(0, dtype=np.int64)] * len(questions)
+        recent = view.nearest(vectors, rows, self._settings.metric, start=sealed.end)
+        ends = np.cumsum([len(each) for each in vectors])
+        chosen = [np.unique(part) for part in np.split(found, ends[:-1])]
+        return [np.concatenate([slots[view.live[slots]], after]) for slots, after in zip(chosen, recent, strict=True)]
 
-    def _rank(
-        self,
-        view: View,
-        owners: Sequence[_Owner],
-        slots: Slots,
-        queries: Floats,
-        k: int,
-        exclude: str | None,
-    ) -> list[Hit]:
-        distances = measure(view.vectors[slots], queries, self._settings.metric)
+    def _rank(self, view: View, owners: Sequence[_Owner], slots: Slots, question: Question) -> list[Hit]:
+        distances = measure(view.vectors[slots], question.vectors, self._settings.metric)
         order = sorted(
             (distance, owners[slot].product_id, owners[slot].image_index)
             for slot, distance in zip(slots.tolist(), distances.tolist(), strict=True)
         )
         best: dict[str, Hit] = {}
         for distance, product_id, image_index in order:
-            if product_id not in best and product_id != exclude:
+            if product_id not in best and product_id != question.exclude:
                 best[product_id] = Hit(product_id, image_index, distance)
-                if len(best) == k:
+                if len(best) == question.k:
                     break
         return list(best.values())
 

@@ -6,10 +6,10 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from lookalike_server.domain import Floats, Hit, Hits, IndexChange, IndexKind, IndexRow, Observer
+from lookalike_server.domain import Hit, Hits, IndexChange, IndexKind, IndexRow, Observer, Question
 from lookalike_server.index.partition import Partition, PartitionSettings
 
 _LOAD_ROWS = 1024  # rows handed to a partition at once while loading
@@ -51,17 +51,17 @@ class PartitionedIndex:
         partition = self._partitions.get(category)
         return partition.kind if partition else IndexKind.FLAT
 
-    def search(self, queries: Floats, k: int, *, category: str | None, exclude: str | None, exact: bool) -> Hits:
-        """Find the k nearest products (see `VectorIndex`)."""
+    def holds(self, category: str) -> bool:
+        """Whether any product is in this category (see `VectorIndex`)."""
+        return category in self._partitions
+
+    def search(self, questions: Sequence[Question], *, category: str | None, exact: bool) -> list[Hits]:
+        """Answer questions about one category, or all, together (see `VectorIndex`)."""
         if category is not None:
             partition = self._partitions.get(category)
-            return partition.search(queries, k, exclude, exact=exact) if partition else Hits((), exact=True)
-        found = [partition.search(queries, k, exclude, exact=exact) for partition in list(self._partitions.values())]
-        # A product on its way from one category to another can be in both: its best row counts, once.
-        best: dict[str, Hit] = {}
-        for hit in sorted((hit for hits in found for hit in hits.hits), key=_rank):
-            best.setdefault(hit.product_id, hit)
-        return Hits(list(best.values())[:k], exact=all(hits.exact for hits in found))
+            return partition.search(questions, exact=exact) if partition else [Hits((), exact=True)] * len(questions)
+        found = [partition.search(questions, exact=exact) for partition in list(self._partitions.values())]
+        return [_merged([hits[i] for hits in found], each.k) for i, each in enumerate(questions)]
 
     def settle(self) -> None:
         """Wait for the graphs being built."""
@@ -110,5 +110,10 @@ def _build_while_wanted(partition: Partition) -> None:
         partition.build_graph()
 
 
-def _rank(hit: Hit) -> tuple[float, str]:
-    return hit.distance, hit.product_id
+def _merged(found: Sequence[Hits], k: int) -> Hits:
+    """The k nearest of several categories' hits; exact where all of them are."""
+    # A product on its way from one category to another can be in both: its best row counts, once.
+    best: dict[str, Hit] = {}
+    for hit in sorted((hit for hits in found for hit in hits.hits), key=lambda hit: (hit.distance, hit.product_id)):
+        best.setdefault(hit.product_id, hit)
+    return Hits(list(best.values())[:k], exact=all(hits.exact for hits in found))

@@ -65,13 +65,17 @@ class PhotoReader:
         """
         if isinstance(photo, EncodedPhoto):
             image = self._decode(photo)
-        elif photo.region is None and photo.pixels.shape == (self.height, self.width, 3):
+        elif self.is_input(photo):
             return photo.pixels
         else:
             image = self._from_pixels(photo)
         if photo.region is not None:
             image = image.crop(_box(photo.region, image.width, image.height))
         return np.asarray(image.resize((self.width, self.height), _RESAMPLING[self.resize]))
+
+    def is_input(self, photo: RawPhoto) -> bool:
+        """Whether these pixels are the model's input as they are."""
+        return photo.region is None and photo.pixels.shape == (self.height, self.width, 3)
 
     def _from_pixels(self, photo: RawPhoto) -> Image.Image:
         height, width, _ = photo.pixels.shape

@@ -109,10 +109,6 @@ class Store:
         """Count the products of each category, by name."""
         return dict(self._read("SELECT category, count(*) FROM products GROUP BY category ORDER BY category"))
 
-    def has_category(self, category: str) -> bool:
-        """Whether any product is in this category."""
-        return bool(list(self._read("SELECT 1 FROM products WHERE category = ? LIMIT 1", (category,))))
-
     def attributes_seen(self) -> dict[str, list[AttributeSeen]]:
         """Count the values of every attribute in every category; reads the whole catalogue."""
         rows = self._read(
