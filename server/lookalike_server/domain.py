@@ -6,6 +6,7 @@ Imports nothing of ours but `errors`. Arrays are NumPy's: photos uint8 [height, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -170,6 +171,10 @@ class Call:
 
     arrived: float
     deadline: float
+
+    def again(self) -> Call:
+        """The call of an item that arrives now, under the same deadline."""
+        return Call(time.monotonic(), self.deadline)
 
 
 @dataclass(frozen=True, slots=True)

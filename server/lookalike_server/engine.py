@@ -106,7 +106,7 @@ class Engine:
             index: Embedding to products' ids.
             store: Ids to products.
             searchers: Where the index and the store are asked.
-            bulk_photos: How many photos of upserts may be on their way at once, so that questions find room.
+            bulk_photos: How many photos of streams and upserts may be on their way at once, over all callers.
             observer: Told of items that fail by a fault of ours.
             clock: The source of moments.
         """
@@ -116,6 +116,8 @@ class Engine:
         self._index = index
         self._store = store
         self._searchers = searchers
+        self.stream_window = bulk_photos
+        """The most items of one stream on their way at once."""
         self._bulk = asyncio.Semaphore(bulk_photos)
         self._observer = observer
         self._clock = clock
@@ -153,6 +155,11 @@ class Engine:
     async def delete(self, ids: Sequence[str]) -> list[Exception | None]:
         """Remove products; for each its error, or None once it is durably gone."""
         return await self._each(self._delete(product_id) for product_id in ids)
+
+    def note_fault(self, error: Exception) -> None:
+        """Report an item's failure, if it is a fault of ours: its caller is told nothing of the inside."""
+        if not isinstance(error, LookalikeError):
+            self._observer.item_failed(error)
 
     async def product(self, product_id: str) -> tuple[Product, int]:
         """Read a product and the number of photos it is found by."""
@@ -275,9 +282,7 @@ class Engine:
     async def _outcome(self, act: Coroutine[None, None, None]) -> Exception | None:
         try:
             await act
-        except LookalikeError as error:
-            return error
         except Exception as error:  # noqa: BLE001 - one item's failure, of whatever kind, is not the others'
-            self._observer.item_failed(error)
+            self.note_fault(error)
             return error
         return None

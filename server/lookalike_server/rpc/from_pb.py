@@ -38,8 +38,10 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 
 
-def embed_photo(request: embedding_service_pb2.EmbedRequest) -> Photo:
-    """The photo of an EmbedRequest."""
+def embed_photo(
+    request: embedding_service_pb2.EmbedRequest | embedding_service_pb2.EmbedStreamRequest,
+) -> Photo:
+    """The photo of an EmbedRequest, alone or of a stream."""
     if not request.HasField("image"):
         raise invalid("image", "is missing; send a photo")
     return photo(request.image, "image")

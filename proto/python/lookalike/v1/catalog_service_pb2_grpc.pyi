@@ -40,9 +40,7 @@ class CatalogServiceStub:
     answers UNIMPLEMENTED.
     """
     ImportProducts: _grpc.StreamStreamMultiCallable[_catalog_service_pb2.ImportProductsRequest, _catalog_service_pb2.ImportProductsResponse]
-    """Stores many products over one stream; each is acknowledged as it becomes durable, in any order. Not built yet:
-    answers UNIMPLEMENTED.
-    """
+    """Stores many products over one stream; each is acknowledged as it becomes durable, in any order."""
     DeleteProducts: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteProductsRequest, _catalog_service_pb2.DeleteProductsResponse]
     """Removes products. An unknown id has status NOT_FOUND and does not fail the others."""
     GetProduct: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetProductRequest, _catalog_service_pb2.GetProductResponse]
@@ -66,9 +64,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     answers UNIMPLEMENTED.
     """
     ImportProducts: _aio.StreamStreamMultiCallable[_catalog_service_pb2.ImportProductsRequest, _catalog_service_pb2.ImportProductsResponse]  # type: ignore[assignment]
-    """Stores many products over one stream; each is acknowledged as it becomes durable, in any order. Not built yet:
-    answers UNIMPLEMENTED.
-    """
+    """Stores many products over one stream; each is acknowledged as it becomes durable, in any order."""
     DeleteProducts: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteProductsRequest, _catalog_service_pb2.DeleteProductsResponse]  # type: ignore[assignment]
     """Removes products. An unknown id has status NOT_FOUND and does not fail the others."""
     GetProduct: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetProductRequest, _catalog_service_pb2.GetProductResponse]  # type: ignore[assignment]
@@ -107,9 +103,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_catalog_service_pb2.ImportProductsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_catalog_service_pb2.ImportProductsResponse], _abc.AsyncIterator[_catalog_service_pb2.ImportProductsResponse]]:
-        """Stores many products over one stream; each is acknowledged as it becomes durable, in any order. Not built yet:
-        answers UNIMPLEMENTED.
-        """
+        """Stores many products over one stream; each is acknowledged as it becomes durable, in any order."""
 
     @_abc_1.abstractmethod
     def DeleteProducts(

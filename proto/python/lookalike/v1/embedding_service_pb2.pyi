@@ -133,7 +133,7 @@ class EmbedStreamRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The caller's name for this photo, returned with its answer; unique within the stream."""
+    """The caller's name for this photo, returned with its answer."""
     @_builtins.property
     def image(self) -> _image_pb2.Image:
         """The photo; required."""

@@ -65,7 +65,7 @@ class EmbeddingServiceServicer:
 
     def EmbedStream(self, request_iterator, context):
         """Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-        rather than refuse. One bad photo fails alone. Not built yet: answers UNIMPLEMENTED.
+        rather than refuse. One bad photo fails alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,7 @@ class EmbeddingServiceStub:
     """Embeds one photo. Calls that arrive together share a batch."""
     EmbedStream: _grpc.StreamStreamMultiCallable[_embedding_service_pb2.EmbedStreamRequest, _embedding_service_pb2.EmbedStreamResponse]
     """Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-    rather than refuse. One bad photo fails alone. Not built yet: answers UNIMPLEMENTED.
+    rather than refuse. One bad photo fails alone.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.GetModelRequest, _embedding_service_pb2.GetModelResponse]
     """Tells which model answers, and how."""
@@ -51,7 +51,7 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
     """Embeds one photo. Calls that arrive together share a batch."""
     EmbedStream: _aio.StreamStreamMultiCallable[_embedding_service_pb2.EmbedStreamRequest, _embedding_service_pb2.EmbedStreamResponse]  # type: ignore[assignment]
     """Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-    rather than refuse. One bad photo fails alone. Not built yet: answers UNIMPLEMENTED.
+    rather than refuse. One bad photo fails alone.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.GetModelRequest, _embedding_service_pb2.GetModelResponse]  # type: ignore[assignment]
     """Tells which model answers, and how."""
@@ -74,7 +74,7 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_embedding_service_pb2.EmbedStreamResponse], _abc.AsyncIterator[_embedding_service_pb2.EmbedStreamResponse]]:
         """Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-        rather than refuse. One bad photo fails alone. Not built yet: answers UNIMPLEMENTED.
+        rather than refuse. One bad photo fails alone.
         """
 
     @_abc_1.abstractmethod

@@ -303,7 +303,7 @@ class SearchStreamRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The caller's name for this question, returned with its answer; unique within the stream."""
+    """The caller's name for this question, returned with its answer."""
     @_builtins.property
     def search(self) -> Global___SearchRequest:
         """The question."""

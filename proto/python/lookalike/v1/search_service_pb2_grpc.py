@@ -60,7 +60,7 @@ class SearchServiceServicer:
 
     def SearchStream(self, request_iterator, context):
         """Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-        rather than refuse. One bad question fails alone. Not built yet: answers UNIMPLEMENTED.
+        rather than refuse. One bad question fails alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

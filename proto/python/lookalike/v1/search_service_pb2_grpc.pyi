@@ -37,7 +37,7 @@ class SearchServiceStub:
     """Finds the products that look most like a photo, a product or a vector."""
     SearchStream: _grpc.StreamStreamMultiCallable[_search_service_pb2.SearchStreamRequest, _search_service_pb2.SearchStreamResponse]
     """Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-    rather than refuse. One bad question fails alone. Not built yet: answers UNIMPLEMENTED.
+    rather than refuse. One bad question fails alone.
     """
 
 @_typing.type_check_only
@@ -49,7 +49,7 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """Finds the products that look most like a photo, a product or a vector."""
     SearchStream: _aio.StreamStreamMultiCallable[_search_service_pb2.SearchStreamRequest, _search_service_pb2.SearchStreamResponse]  # type: ignore[assignment]
     """Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-    rather than refuse. One bad question fails alone. Not built yet: answers UNIMPLEMENTED.
+    rather than refuse. One bad question fails alone.
     """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -70,7 +70,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_service_pb2.SearchStreamResponse], _abc.AsyncIterator[_search_service_pb2.SearchStreamResponse]]:
         """Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-        rather than refuse. One bad question fails alone. Not built yet: answers UNIMPLEMENTED.
+        rather than refuse. One bad question fails alone.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,175 @@
+"""Identical photos: computed once while on their way, kept within a number of bytes, and no caller tied to another."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from fakes import RecordingObserver
+from lookalike_server.domain import EncodedPhoto, Photo, RawPhoto, Region
+from lookalike_server.errors import Code, LookalikeError, deadline_exceeded
+from lookalike_server.inference.reuse import Embedding, Reuse, photo_key
+from serving import until
+
+ROOM = 48 * 4 + 200  # bytes that one embedding of 48 numbers takes
+
+
+def photo(name: str) -> EncodedPhoto:
+    """A photo that is like no other."""
+    return EncodedPhoto(name.encode(), None, "image")
+
+
+class Computing:
+    """Computes embeddings when told to, and counts."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.go = asyncio.Event()
+        self.failures: list[Exception] = []
+
+    async def __call__(self) -> Embedding:
+        """Wait for the word, then fail or give a vector of this computation's number."""
+        self.started += 1
+        number = self.started
+        await self.go.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        return Embedding(np.full(48, number, dtype=np.float32), 0.0, None)
+
+
+async def test_the_same_photo_on_its_way_is_computed_once() -> None:
+    """Ten callers with one photo share one computation; another photo has its own."""
+    reuse, computing = Reuse(10 * ROOM, observer := RecordingObserver()), Computing()
+    callers = [asyncio.create_task(reuse.embed(photo("a"), computing, bulk=False)) for _ in range(10)]
+    other = asyncio.create_task(reuse.embed(photo("b"), computing, bulk=False))
+    await until(lambda: computing.started == 2)
+    computing.go.set()
+    assert {float(embedding.vector[0]) for embedding in await asyncio.gather(*callers)} == {1.0}
+    assert float((await other).vector[0]) == 2.0
+    assert observer.reused == [False] * 9
+
+
+async def test_kept_embeddings_are_used() -> None:
+    """A photo that was embedded is not embedded again."""
+    reuse, computing = Reuse(10 * ROOM, observer := RecordingObserver()), Computing()
+    computing.go.set()
+    first = await reuse.embed(photo("a"), computing, bulk=False)
+    second = await reuse.embed(photo("a"), computing, bulk=True)
+    assert computing.started == 1
+    np.testing.assert_array_equal(first.vector, second.vector)
+    assert second.ran is None
+    assert observer.reused == [True]
+
+
+async def test_the_cache_is_bounded_and_forgets_the_least_recently_used() -> None:
+    """With room for three, the fourth photo pushes out the one that was used longest ago."""
+    reuse, computing = Reuse(3 * ROOM, RecordingObserver()), Computing()
+    computing.go.set()
+    for name in ("a", "b", "c", "a", "d"):
+        await reuse.embed(photo(name), computing, bulk=False)
+    assert computing.started == 4
+    for name in ("a", "c", "d"):
+        await reuse.embed(photo(name), computing, bulk=False)
+    assert computing.started == 4
+    await reuse.embed(photo("b"), computing, bulk=False)
+    assert computing.started == 5
+
+
+async def test_off_means_off() -> None:
+    """With no bytes, every photo is computed for itself."""
+    reuse, computing = Reuse(0, RecordingObserver()), Computing()
+    computing.go.set()
+    await asyncio.gather(*(reuse.embed(photo("a"), computing, bulk=False) for _ in range(5)))
+    assert computing.started == 5
+
+
+async def test_a_caller_that_gives_up_does_not_disturb_the_others() -> None:
+    """The first caller's cancel leaves the computation to the others; with the last of them it is given up."""
+    reuse, computing = Reuse(10 * ROOM, RecordingObserver()), Computing()
+    callers = [asyncio.create_task(reuse.embed(photo("a"), computing, bulk=False)) for _ in range(3)]
+    await until(lambda: computing.started == 1)
+    callers[0].cancel()
+    await asyncio.gather(callers[0], return_exceptions=True)
+    computing.go.set()
+    assert len(await asyncio.gather(*callers[1:])) == 2
+    assert computing.started == 1
+
+    computing.go.clear()
+    last = asyncio.create_task(reuse.embed(photo("b"), computing, bulk=False))
+    await until(lambda: computing.started == 2)
+    last.cancel()
+    await asyncio.gather(last, return_exceptions=True)
+    computing.go.set()
+    await reuse.embed(photo("b"), computing, bulk=False)
+    assert computing.started == 3
+
+
+async def test_the_first_callers_deadline_is_not_the_others() -> None:
+    """Where the first caller's time runs out, those who waited along compute for themselves."""
+    reuse, computing = Reuse(10 * ROOM, RecordingObserver()), Computing()
+    computing.failures = [deadline_exceeded()]
+    callers = [asyncio.create_task(reuse.embed(photo("a"), computing, bulk=False)) for _ in range(3)]
+    await until(lambda: computing.started == 1)
+    computing.go.set()
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert isinstance(outcomes[0], LookalikeError)
+    assert outcomes[0].code is Code.DEADLINE_EXCEEDED
+    assert all(isinstance(outcome, Embedding) for outcome in outcomes[1:])
+    assert computing.started == 2
+
+
+async def test_a_failure_is_everybodys_and_is_not_kept() -> None:
+    """A broken photo fails for all who sent it, and is tried again for the next."""
+    reuse, computing = Reuse(10 * ROOM, RecordingObserver()), Computing()
+    computing.failures = [LookalikeError(Code.INVALID_ARGUMENT, "broken")]
+    callers = [asyncio.create_task(reuse.embed(photo("a"), computing, bulk=False)) for _ in range(2)]
+    await until(lambda: computing.started == 1)
+    computing.go.set()
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert all(isinstance(outcome, LookalikeError) for outcome in outcomes)
+    assert isinstance(await reuse.embed(photo("a"), computing, bulk=False), Embedding)
+
+
+def test_keys_tell_photos_apart() -> None:
+    """Bytes, pixels, shape and region all count; the field where a photo stood does not."""
+    pixels = np.arange(48, dtype=np.uint8)
+    region = Region(0, 0, 0.5, 1)
+    photos: list[Photo] = [
+        EncodedPhoto(b"a", None, "image"),
+        EncodedPhoto(b"b", None, "image"),
+        EncodedPhoto(b"a", region, "image"),
+        EncodedPhoto(pixels.tobytes(), None, "image"),
+        RawPhoto(pixels.reshape(4, 4, 3), None, "image"),
+        RawPhoto(pixels.reshape(2, 8, 3), None, "image"),
+        RawPhoto(pixels.reshape(4, 4, 3), region, "image"),
+    ]
+    keys = [photo_key(each) for each in photos]
+    assert len(set(keys)) == len(keys)
+    assert all(len(key) == 16 for key in keys)
+    assert photo_key(EncodedPhoto(b"a", None, "products[3].images[0]")) == keys[0]
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_everybody_gets_their_own_photo(seed: int) -> None:
+    """Under random cancels every remaining caller gets the embedding of the photo it sent."""
+    random = np.random.default_rng(seed)
+    reuse = Reuse(5 * ROOM, RecordingObserver())
+
+    async def ask(name: int) -> float:
+        async def compute() -> Embedding:
+            for _ in range(int(random.integers(0, 5))):
+                await asyncio.sleep(0)
+            return Embedding(np.full(48, name, dtype=np.float32), 0.0, None)
+
+        return float((await reuse.embed(photo(str(name)), compute, bulk=False)).vector[0])
+
+    names = random.integers(0, 12, size=200).tolist()
+    callers = [asyncio.create_task(ask(name)) for name in names]
+    for position in random.choice(200, size=80, replace=False).tolist():
+        await asyncio.sleep(0)
+        callers[position].cancel()
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    for name, outcome in zip(names, outcomes, strict=True):
+        assert isinstance(outcome, asyncio.CancelledError) or outcome == name
