@@ -26,7 +26,7 @@ from lookalike_server.index.partitioned import PartitionedIndex
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedder import PhotoEmbedder
 from lookalike_server.inference.image import PhotoReader
-from lookalike_server.inference.ladder import Plan, measure_plan
+from lookalike_server.inference.ladder import Plan, lower_priority, measure_plan
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
 from lookalike_server.inference.reuse import Reuse
 from lookalike_server.inference.session import OnnxSession
@@ -115,7 +115,11 @@ async def running(
         log.info("loading", model=model.name, backbone=model.backbone, weights=model.weights, dim=model.dim)
         if model.weights.startswith("random"):
             log.warning("random weights: answers mean nothing, this model is for load tests", weights=model.weights)
-        plan = await asyncio.to_thread(_plan, folder, settings, load_session or load_onnx)
+        # In a thread of lower priority: those that ONNX Runtime starts for the model inherit it.
+        with ThreadPoolExecutor(1, initializer=lower_priority, initargs=(settings.model_nice,)) as loader:
+            plan = await asyncio.get_running_loop().run_in_executor(
+                loader, _plan, folder, settings, load_session or load_onnx
+            )
         index = PartitionedIndex(
             PartitionSettings(
                 dim=model.dim,
@@ -132,7 +136,11 @@ async def running(
         log.info("catalogue loaded", folder=str(settings.data), rows=rows, categories=len(store.counts()))
 
         batcher = MicroBatcher(
-            plan, max_queue=settings.max_queue, bulk_wait=settings.bulk_wait_seconds, observer=observer
+            plan,
+            max_queue=settings.max_queue,
+            bulk_wait=settings.bulk_wait_seconds,
+            observer=observer,
+            nice=settings.model_nice,
         )
         stack.push_async_callback(batcher.close)
         engine = Engine(

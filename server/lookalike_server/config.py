@@ -36,6 +36,9 @@ class Settings(BaseSettings):
         "auto", description="What runs the model. `auto` takes the first of cuda, openvino and cpu that starts."
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads of one run of the model; 0 means every core.")
+    model_nice: int = Field(
+        5, ge=0, le=19, description="How much the model's threads yield to those that take calls (Linux niceness)."
+    )
     max_batch: int = Field(16, ge=1, le=1024, description="The most photos in one run of the model.")
     lanes: int = Field(
         0, ge=0, le=1024, description="Runs of the model side by side when busy; 0 measures at start-up what pays."

@@ -359,3 +359,41 @@ async def test_every_answer_belongs_to_its_question(seed: int) -> None:
             if value in doomed and isinstance(answer, asyncio.CancelledError):
                 continue
             assert answer == value
+
+
+async def test_model_that_takes_five_seconds() -> None:
+    """With runs of 5 s an idle server tries any deadline; a busy one admits what fits behind and refuses the rest."""
+    slow = HeldSession(MeanColourSession())
+    observer = RecordingObserver()
+    plan = Plan(slow, slow, 1, 1, (Rung(1, 5.0),), Rung(1, 5.0))
+    batcher = MicroBatcher(plan, max_queue=10, bulk_wait=1, observer=observer, clock=lambda: 1000.0)
+    slow.hold()
+    first = asyncio.create_task(batcher.embed(colour(1), 1001.0))
+    await asyncio.to_thread(slow.waiting.wait, 30)
+    with pytest.raises(LookalikeError, match="about 10000 ms"):
+        await batcher.embed(colour(2), 1009.0)
+    second = asyncio.create_task(batcher.embed(colour(3), 1010.0))
+    an_hour = asyncio.create_task(batcher.embed(colour(4), 1000.0 + 3600))
+    await until(lambda: "Queued: 2 " in repr(batcher))
+    slow.let_go()
+    assert [float(ran.vector[0]) for ran in await asyncio.gather(first, second, an_hour)] == [1, 3, 4]
+    await batcher.close()
+
+
+async def test_lateness_is_learnt_quickly_and_forgotten_slowly() -> None:
+    """Photos that come later than predicted make later predictions longer; a few early ones do not undo it."""
+    session = MeanColourSession()
+    costs = Costs(Plan(session, session, 1, 1, (Rung(1, 0.1),), Rung(1, 0.1)))
+    assert costs.finish(1.0) == 1.0
+    for _ in range(20):
+        costs.kept(0.5, 0.75)
+    late = costs.finish(1.0)
+    assert 1.25 < late <= 1.5
+    for _ in range(20):
+        costs.kept(0.5, 0.5)
+    assert 1.15 < costs.finish(1.0) < late
+    for _ in range(1000):
+        costs.kept(0.5, 0.4)
+    assert costs.finish(1.0) == 1.0
+    costs.kept(0.001, 1.0)
+    assert costs.finish(1.0) == 1.0

@@ -18,7 +18,7 @@ import numpy as np
 
 from lookalike_server.domain import Floats, Observer, Pixels, Session
 from lookalike_server.errors import Code, LookalikeError, deadline_exceeded, exhausted, unavailable
-from lookalike_server.inference.ladder import Costs, Plan
+from lookalike_server.inference.ladder import Costs, Plan, lower_priority
 from lookalike_server.inference.queues import take_batch
 
 
@@ -38,6 +38,7 @@ class _Entry:
     pixels: Pixels
     deadline: float
     arrived: float
+    predicted: float  # seconds from arrival to embedding; 0 where nothing was predicted
     future: asyncio.Future[Ran]
 
     @property
@@ -66,6 +67,7 @@ class MicroBatcher:
         max_queue: int,
         bulk_wait: float,
         observer: Observer,
+        nice: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Be ready to run.
@@ -75,6 +77,7 @@ class MicroBatcher:
             max_queue: The most interactive photos waiting; beyond, callers are refused.
             bulk_wait: Seconds after which a waiting bulk photo goes before interactive ones.
             observer: Told of batches and drops.
+            nice: By how much the threads that run the model yield to others.
             clock: The source of moments.
         """
         self._plan = plan
@@ -87,7 +90,9 @@ class MicroBatcher:
         self._interactive: dict[_Entry, None] = {}
         self._bulk: dict[_Entry, None] = {}
         self._runs: set[_Run] = set()
-        self._threads = ThreadPoolExecutor(plan.lanes, thread_name_prefix="model")
+        self._threads = ThreadPoolExecutor(
+            plan.lanes, thread_name_prefix="model", initializer=lower_priority, initargs=(nice,)
+        )
         self._closed = False
 
     def __repr__(self) -> str:
@@ -111,9 +116,8 @@ class MicroBatcher:
         if self._closed:
             raise unavailable("the server is stopping")
         now = self._clock()
-        if not bulk:
-            self._admit(now, deadline)
-        entry = _Entry(pixels, deadline, now, asyncio.get_running_loop().create_future())
+        predicted = 0.0 if bulk else self._admit(now, deadline)
+        entry = _Entry(pixels, deadline, now, predicted, asyncio.get_running_loop().create_future())
         queue = self._bulk if bulk else self._interactive
         queue[entry] = None
         self._dispatch()
@@ -135,20 +139,23 @@ class MicroBatcher:
             _fail(entry, unavailable("the server is stopping"))
         await asyncio.to_thread(self._threads.shutdown)
 
-    def _admit(self, now: float, deadline: float) -> None:
+    def _admit(self, now: float, deadline: float) -> float:
+        """Refuse, or return the seconds that the photo should take without the lateness learnt so far."""
         if not self._runs and not self._interactive:
-            return  # an idle server always tries: there a refusal could only be a wrong prediction
+            return 0.0  # an idle server always tries: there a refusal could only be a wrong prediction
         lanes_free = len(self._runs) < self._plan.lanes and not any(run.whole_machine for run in self._runs)
         until_free = 0.0 if lanes_free else max(0.0, min(run.expected_end for run in self._runs) - now)
         ahead = sum(entry.deadline <= deadline for entry in self._interactive)
         wait = until_free + self._costs.queue(ahead)
         if len(self._interactive) >= self._max_queue:
             raise exhausted(f"{len(self._interactive)} photos are waiting already; try again later", wait)
-        own = self._costs.batch(min(ahead + 1, self._plan.lane_batch))
-        if now + wait + own > deadline:
+        predicted = wait + self._costs.batch(min(ahead + 1, self._plan.lane_batch))
+        finish = self._costs.finish(predicted)
+        if now + finish > deadline:
             raise exhausted(
-                f"the photo would be embedded in about {(wait + own) * 1e3:.0f} ms, after the call's deadline", wait
+                f"the photo would be embedded in about {finish * 1e3:.0f} ms, after the call's deadline", wait
             )
+        return predicted
 
     def _dispatch(self) -> None:
         """Fill the free lanes."""
@@ -205,8 +212,12 @@ class MicroBatcher:
                 _fail(entry, LookalikeError(Code.INTERNAL, "the model failed on this batch"))
             return
         vectors, seconds = work.result()
+        now = self._clock()
         if not alone:
             self._costs.learn(size, seconds)
+        for entry in run.entries:
+            if entry.predicted > 0.0:
+                self._costs.kept(entry.predicted, now - entry.arrived)
         self._observer.batch_ran(size, padded, seconds)
         for entry, vector in zip(run.entries, vectors, strict=True):
             if not entry.future.done():

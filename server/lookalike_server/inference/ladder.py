@@ -8,6 +8,8 @@ where the wide session does as well side by side.
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,9 @@ WORTHWHILE = 1.05
 """Photos a second that a larger batch or another way of running must gain to be chosen; less is noise."""
 
 _RUNS = 3  # of every candidate; the fastest counts, because others can only slow a run down
+_LATE_RATE, _EARLY_RATE = 0.05, 0.01  # steps towards later and earlier finishes: about the 5/6 quantile
+_WORTH_LEARNING = 0.02  # seconds; below, handing photos from thread to thread is most of what is measured
+_MOST_LATENESS = 3.0
 _LEARNING_RATE = 0.2  # weight of the newest batch in how far costs have drifted
 
 
@@ -88,6 +93,15 @@ def measure_plan(
     return best
 
 
+def lower_priority(nice: int) -> None:
+    """Have the calling thread, and those that it starts, yield to others: taking and refusing calls must stay prompt.
+
+    Linux has a niceness for every thread; elsewhere it is the process's, and is left alone.
+    """
+    if nice and hasattr(os, "sched_getaffinity"):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+
+
 class Costs:
     """What a batch is expected to take: the ladder's times, corrected by how the batches since have run."""
 
@@ -96,6 +110,7 @@ class Costs:
         self._seconds = [rung.seconds for rung in plan.rungs]
         self._lanes = plan.lanes
         self._drift = 1.0
+        self._lateness = 1.0
 
     def batch(self, size: int) -> float:
         """Seconds that a run of so many photos is expected to take."""
@@ -104,6 +119,21 @@ class Costs:
     def queue(self, photos: int) -> float:
         """Seconds in which so many photos are expected to leave the queue."""
         return photos * self.batch(self._sizes[-1]) / (self._sizes[-1] * self._lanes)
+
+    def finish(self, seconds: float) -> float:
+        """Seconds after which a photo is embedded that should take so many, as predictions have been kept lately."""
+        return seconds * self._lateness
+
+    def kept(self, predicted: float, actual: float) -> None:
+        """Take in when a photo that was predicted to take so many seconds was embedded.
+
+        Late ones weigh more than early ones, so that what is admitted is in time rather than on average.
+        """
+        if predicted < _WORTH_LEARNING:
+            return
+        error = actual / predicted - self._lateness
+        step = (_LATE_RATE if error > 0 else _EARLY_RATE) * error
+        self._lateness = min(_MOST_LATENESS, max(1.0, self._lateness + step))
 
     def learn(self, size: int, seconds: float) -> None:
         """Take in what a batch really took."""

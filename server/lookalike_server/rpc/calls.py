@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextvars import ContextVar
 from typing import Any, TypeAlias, cast
@@ -16,18 +15,13 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 CURRENT: ContextVar[Call] = ContextVar("call")
 
 
-def note_call(context: Context, default_seconds: float) -> Call:
-    """Note when the call came and when it must be answered; without a deadline of its own, in so many seconds.
+def note_call(context: Context, default_seconds: float) -> bool:
+    """Note when the call came and when it must be answered, and return whether it brought that deadline itself.
 
-    The remaining time is read once: gRPC counts it by the wall clock, we by a steady one.
+    Without one it has `default_seconds`. The remaining time is read once: gRPC counts it by the wall clock, we by a
+    steady one.
     """
     now = time.monotonic()
     remaining = cast("float | None", context.time_remaining())  # None without a deadline, whatever its stub says
-    call = Call(arrived=now, deadline=now + (default_seconds if remaining is None else remaining))
-    CURRENT.set(call)
-    return call
-
-
-def timeout_of(call: Call) -> float | None:
-    """Seconds until the call's deadline, for asyncio; None where there is none."""
-    return None if math.isinf(call.deadline) else max(0.0, call.deadline - time.monotonic())
+    CURRENT.set(Call(arrived=now, deadline=now + (default_seconds if remaining is None else remaining)))
+    return remaining is not None

@@ -197,12 +197,11 @@ def _pixels(raw: image_pb2.RawImage, field: str) -> np.ndarray[tuple[int, ...], 
     for side, pixels in (("width", raw.width), ("height", raw.height)):
         if pixels == 0:
             raise invalid(f"{field}.{side}", "is 0; a photo has at least one pixel")
+    data = raw.data  # once: every access copies the bytes
     expected = raw.width * raw.height * 3
-    if len(raw.data) != expected:
-        raise invalid(
-            f"{field}.data", f"has {len(raw.data)} bytes; {raw.width} x {raw.height} x 3 channels are {expected}"
-        )
-    return np.frombuffer(raw.data, dtype=np.uint8).reshape(raw.height, raw.width, 3)
+    if len(data) != expected:
+        raise invalid(f"{field}.data", f"has {len(data)} bytes; {raw.width} x {raw.height} x 3 channels are {expected}")
+    return np.frombuffer(data, dtype=np.uint8).reshape(raw.height, raw.width, 3)
 
 
 def _region(region: image_pb2.Region, field: str) -> Region:

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from lookalike_server.domain import Observer
 from lookalike_server.errors import LookalikeError, deadline_exceeded, invalid
 from lookalike_server.rpc.auth import Authenticator
-from lookalike_server.rpc.calls import Context, note_call, timeout_of
+from lookalike_server.rpc.calls import Context, note_call
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.status import abort, to_status
 
@@ -42,26 +42,34 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self._authenticator = authenticator
         self._observer = observer
         self._default_deadline_seconds = default_deadline_seconds
+        self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler of one call; None where there is no such method."""
-        handler: Any = await continuation(handler_call_details)
+        """Wrap the handler of a method, once; None where there is no such method."""
         method = handler_call_details.method
-        if handler is None or not method.startswith(OURS):
-            return handler
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or not method.startswith(OURS):
+                return handler
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Any) -> Any:
         deserialize = _tolerant(handler.request_deserializer)
 
         async def answer(request: Any, context: Context) -> Any:
             async with self._around(method, context):
                 if isinstance(request, _Malformed):
                     raise invalid("request", f"the bytes are not the message that {method} takes")
-                call = note_call(context, self._default_deadline_seconds)
-                # gRPC ends calls at the deadline they bring; this ends those that bring none.
-                async with asyncio.timeout(timeout_of(call)):
+                own_deadline = note_call(context, self._default_deadline_seconds)
+                if own_deadline:  # gRPC itself ends the call there
+                    return await handler.unary_unary(request, context)
+                async with asyncio.timeout(self._default_deadline_seconds):
                     return await handler.unary_unary(request, context)
 
         async def answers(requests: Any, context: Context) -> AsyncIterator[Any]:
