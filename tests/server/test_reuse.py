@@ -9,7 +9,7 @@ import pytest
 
 from fakes import RecordingObserver
 from lookalike_server.domain import EncodedPhoto, Photo, RawPhoto, Region
-from lookalike_server.errors import Code, LookalikeError, deadline_exceeded
+from lookalike_server.errors import Code, LookalikeError, deadline_exceeded, invalid
 from lookalike_server.inference.reuse import Embedding, Reuse, photo_key
 from serving import until
 
@@ -120,15 +120,28 @@ async def test_the_first_callers_deadline_is_not_the_others() -> None:
     assert computing.started == 2
 
 
-async def test_a_failure_is_everybodys_and_is_not_kept() -> None:
-    """A broken photo fails for all who sent it, and is tried again for the next."""
+async def test_a_bad_photo_is_told_to_each_in_its_own_words() -> None:
+    """A broken photo fails for each caller with an error of its own, which names its own field; nothing is kept."""
     reuse, computing = Reuse(10 * ROOM, RecordingObserver()), Computing()
-    computing.failures = [LookalikeError(Code.INVALID_ARGUMENT, "broken")]
+    computing.failures = [invalid(f"products[{i}].images[0]", "broken") for i in range(2)]
     callers = [asyncio.create_task(reuse.embed(photo("a"), computing, bulk=False)) for _ in range(2)]
     await until(lambda: computing.started == 1)
     computing.go.set()
     outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == [f"products[{i}].images[0]: broken" for i in range(2)]
+    assert isinstance(await reuse.embed(photo("a"), computing, bulk=False), Embedding)
+
+
+async def test_a_failing_model_is_everybodys() -> None:
+    """A failure of ours is told to all who waited for it, and is not kept."""
+    reuse, computing = Reuse(10 * ROOM, RecordingObserver()), Computing()
+    computing.failures = [LookalikeError(Code.INTERNAL, "failed")]
+    callers = [asyncio.create_task(reuse.embed(photo("a"), computing, bulk=False)) for _ in range(3)]
+    await until(lambda: computing.started == 1)
+    computing.go.set()
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
     assert all(isinstance(outcome, LookalikeError) for outcome in outcomes)
+    assert computing.started == 1
     assert isinstance(await reuse.embed(photo("a"), computing, bulk=False), Embedding)
 
 

@@ -106,19 +106,21 @@ class Costs:
     """What a batch is expected to take: the ladder's times, corrected by how the batches since have run."""
 
     def __init__(self, plan: Plan) -> None:
-        self._sizes = [rung.batch_size for rung in plan.rungs]
-        self._seconds = [rung.seconds for rung in plan.rungs]
-        self._lanes = plan.lanes
+        sizes = [rung.batch_size for rung in plan.rungs]
+        seconds = [rung.seconds for rung in plan.rungs]
+        # Every size at once: asked for on every call and every batch.
+        self._seconds = np.interp(range(plan.lane_batch + 1), sizes, seconds).tolist()
+        self._photo = self._seconds[-1] / (plan.lane_batch * plan.lanes)
         self._drift = 1.0
         self._lateness = 1.0
 
     def batch(self, size: int) -> float:
         """Seconds that a run of so many photos is expected to take."""
-        return self._drift * float(np.interp(size, self._sizes, self._seconds))
+        return self._drift * self._seconds[size]
 
     def queue(self, photos: int) -> float:
         """Seconds in which so many photos are expected to leave the queue."""
-        return photos * self.batch(self._sizes[-1]) / (self._sizes[-1] * self._lanes)
+        return self._drift * photos * self._photo
 
     def finish(self, seconds: float) -> float:
         """Seconds after which a photo is embedded that should take so many, as predictions have been kept lately."""
@@ -137,8 +139,7 @@ class Costs:
 
     def learn(self, size: int, seconds: float) -> None:
         """Take in what a batch really took."""
-        expected = self.batch(size) / self._drift
-        self._drift += _LEARNING_RATE * (seconds / expected - self._drift)
+        self._drift += _LEARNING_RATE * (seconds / self._seconds[size] - self._drift)
 
 
 def _climb(session: Session, photo: Pixels, sizes: Sequence[int], lanes: int, *, every: bool) -> tuple[Rung, ...]:

@@ -21,8 +21,8 @@ from lookalike_server.inference.batcher import Ran
 _OVERHEAD = 200  # bytes that an entry takes beside its numbers, about
 _SEED = secrets.randbits(64)
 
-_LEADERS_OWN = frozenset({Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED})
-"""Failures that are about the first caller's time, not about the photo: whoever waits along tries for itself."""
+_FIRST_CALLERS_OWN = frozenset({Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.INVALID_ARGUMENT})
+"""Failures about the first caller's time, or that name a field of its request: whoever waits along tries for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Reuse:
             try:
                 return await self._wait(flight)
             except LookalikeError as error:
-                if first or error.code not in _LEADERS_OWN:
+                if first or error.code not in _FIRST_CALLERS_OWN:
                     raise
 
     def _start(self, key: bytes, compute: Callable[[], Awaitable[Embedding]], *, bulk: bool) -> _Flight:
