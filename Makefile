@@ -14,6 +14,7 @@ MODEL ?= models/default
 BIN := .venv/bin
 EXPORTER_BIN := .venv-exporter/bin
 PROTO_BIN := .venv-proto/bin
+BENCH_BIN := .venv-bench/bin
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 OURS := proto/python server clients/python
 PROTOS := $(wildcard proto/lookalike/v1/*.proto)
@@ -48,6 +49,12 @@ setup: .venv/ready ## make the environment of the server, the client and their t
 	@echo "setup: .venv-proto (stub generation, on the oldest supported runtime)"
 	@$(PYTHON) -m venv .venv-proto
 	@$(PROTO_BIN)/$(PIP_INSTALL) --require-hashes -r proto/requirements.lock
+	@touch $@
+
+.venv-bench/ready: benchmarks/requirements.lock
+	@echo "setup: .venv-bench (load generators, bare session, pictures)"
+	@$(PYTHON) -m venv .venv-bench
+	@$(BENCH_BIN)/$(PIP_INSTALL) --require-hashes -r benchmarks/requirements.lock
 	@touch $@
 
 # The model of `make run`: ImageNet ResNet50 where its weights can be had (exit status 69 says they cannot), else a
@@ -90,6 +97,10 @@ test: .venv/ready .venv-exporter/ready .venv-proto/ready ## run every test that 
 	$(EXPORTER_BIN)/python -m pytest -q exporter/tests
 	$(BIN)/python -m pytest -q tests
 
+.PHONY: bench
+bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the limit and the peers, in one run (MODEL=models/NAME BENCH="--rounds 7")
+	PYTHONPATH=.:proto/python $(BENCH_BIN)/python -m benchmarks --model $(MODEL) $(BENCH)
+
 .PHONY: lint
 lint: .venv/ready types ## what CI and the pre-commit hook check: style, types, import layers, protos, fresh stubs
 	$(BIN)/ruff check .
@@ -106,7 +117,7 @@ lint: .venv/ready types ## what CI and the pre-commit hook check: style, types, 
 
 .PHONY: types
 types: .venv/ready .venv-proto/ready ## check the types alone
-	$(BIN)/mypy server/lookalike_server clients/python/lookalike_client tests
+	$(BIN)/mypy server/lookalike_server clients/python/lookalike_client tests benchmarks docs
 	$(BIN)/mypy exporter/lookalike_exporter
 	MYPYPATH=exporter/tests $(BIN)/mypy exporter/tests
 
@@ -136,6 +147,8 @@ lock: .venv/ready ## choose the newest versions again and write every lock file
 	$(UV_COMPILE) --upgrade server/pyproject.toml --extra cpu -c tests/requirements.lock -o server/requirements.lock
 	$(UV_COMPILE) --upgrade server/build.in -c tests/requirements.lock -o server/build.lock
 	$(UV_COMPILE) --upgrade proto/requirements.in -o proto/requirements.lock
+	for at in benchmarks benchmarks/peers/mosec benchmarks/peers/pytriton benchmarks/peers/ray; do \
+		$(UV_COMPILE) --upgrade $$at/requirements.in -o $$at/requirements.lock; done
 	$(UV_COMPILE) --upgrade exporter/pyproject.toml --extra test -o exporter/requirements.lock
 
 ##@ Ship it
@@ -164,4 +177,4 @@ hooks: ## check every commit with make lint
 
 .PHONY: clean
 clean: ## remove the environments and caches (models and data stay)
-	rm -rf .venv .venv-exporter .venv-proto .venv-build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-* dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

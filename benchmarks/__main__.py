@@ -1,0 +1,101 @@
+"""`python -m benchmarks --model models/NAME`: measures, prints the table, writes JSON and pictures."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.contest import Contest
+from benchmarks.environment import describe, read_model
+from benchmarks.figures.bench import Bench
+from benchmarks.generator import bare_session, load_generator
+from benchmarks.null_model import write_null_model
+from benchmarks.pictures import draw
+from benchmarks.report import table, write_json
+
+FIGURES = ("throughput", "jpeg", "latency", "null", "overload", "idle", "cancel", "curves")
+SYSTEMS = ("plain", "mosec", "pytriton", "ray")
+
+
+def _chosen(known: tuple[str, ...]) -> Any:
+    def check(context: click.Context, option: click.Parameter, value: str) -> list[str]:
+        del context, option
+        names = [name for name in value.split(",") if name]
+        for name in names:
+            if name not in known:
+                raise click.BadParameter(f"{name} is none of {', '.join(known)}")
+        return names
+
+    return check
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--model", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--figures", default=",".join(FIGURES), callback=_chosen(FIGURES), help="What to measure.")
+@click.option("--systems", default=",".join(SYSTEMS), callback=_chosen(SYSTEMS), help="The peers; empty for none.")
+@click.option("--rounds", default=7, type=click.IntRange(1, 100), help="Paired rounds of each figure.")
+@click.option("--seconds", default=2.0, type=click.FloatRange(0.2, 60), help="Length of a turn.")
+@click.option("--callers", default=16, type=click.IntRange(2, 1024), help="Callers of a closed loop.")
+@click.option("--flag", "flags", multiple=True, help="A further flag of our server, for instance --flag=--threads=2.")
+@click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path), help="Folder of the results.")
+def main(
+    model: Path,
+    figures: list[str],
+    systems: list[str],
+    rounds: int,
+    seconds: float,
+    callers: int,
+    flags: tuple[str, ...],
+    out: Path,
+) -> None:
+    """Measure our server beside its limit and its peers, in paired rounds on this machine."""
+    settings = {
+        "rounds": rounds,
+        "seconds": seconds,
+        "callers": callers,
+        "figures": figures,
+        "systems": systems,
+        "our_flags": flags,
+    }
+    served = read_model(model)
+    about = describe(served, settings)
+    begun = time.monotonic()
+
+    def say(what: str) -> None:
+        click.echo(f"[{time.monotonic() - begun:6.0f} s] {what}", err=True)
+
+    with ExitStack() as stack:
+        load = stack.enter_context(load_generator())
+        bare = stack.enter_context(bare_session(served))
+        contest = Contest(Bench(served, load, bare, rounds, seconds, callers, say), flags, systems)
+        try:
+            contest.measure([name for name in figures if name != "null"])
+            if "null" in figures:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-null-")))
+                write_null_model(folder)
+                # The bare session stays the real model's; the null figure does not ask it.
+                nothing = Bench(read_model(folder), load, bare, rounds, seconds, callers, say)
+                contest.measure_null(nothing)
+        finally:
+            # Also what an interrupted run has measured so far.
+            stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{served.name}"
+            write_json(out / f"{stem}.json", about, contest.figures, contest.curves, contest.skipped)
+            drawn = draw(out, stem, about, contest.curves)
+            click.echo(table(about, contest.figures, contest.skipped))
+            say(f"wrote {', '.join(map(str, [out / f'{stem}.json', *drawn]))}")
+
+
+def _terminated(number: int, frame: object) -> None:
+    del frame
+    raise SystemExit(128 + number)  # so that every process started is ended on the way out
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminated)
+    main()

@@ -1,0 +1,87 @@
+"""What a measurement was made on: processor, versions, commit, settings. Without it no figure can be judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("grpcio", "numpy", "onnxruntime", "pillow", "protobuf", "uvloop")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the benchmark needs to know of a model folder."""
+
+    folder: Path
+    name: str
+    precision: str
+    digest: str
+    graph: Path
+    input_name: str
+    height: int
+    width: int
+    dim: int
+
+
+def read_model(folder: Path) -> Model:
+    """Read a model folder's manifest; the server checks it in full."""
+    manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    return Model(
+        folder=folder.resolve(),
+        name=manifest["name"],
+        precision=manifest["precision"],
+        digest=manifest["graph"]["sha256"],
+        graph=(folder / manifest["graph"]["file"]).resolve(),
+        input_name=manifest["graph"]["input"],
+        height=manifest["input"]["height"],
+        width=manifest["input"]["width"],
+        dim=manifest["output"]["dim"],
+    )
+
+
+@cache
+def threads() -> int:
+    """Cores this process may use: every system is given as many threads."""
+    return len(os.sched_getaffinity(0))
+
+
+def describe(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything that a reader needs to repeat the measurement."""
+    return {
+        "cpu": _cpu(),
+        "cores": threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "kernel": platform.release(),
+        "load_average_at_start": os.getloadavg(),
+        "python": sys.version.split()[0],
+        "versions": {name: metadata.version(name) for name in _PACKAGES},
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "model": {"name": model.name, "precision": model.precision, "digest": model.digest},
+        "settings": settings,
+        "note": "servers and load generators share all cores; only ratios of neighbouring rounds mean anything",
+    }
+
+
+def _cpu() -> dict[str, Any]:
+    fields: dict[str, str] = {}
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        fields[name.strip()] = value.strip()
+    flags = fields.get("flags", "").split()
+    told = [flag for flag in flags if flag.startswith(("avx", "amx"))]
+    return {"model": fields.get("model name", platform.processor()), "vector_extensions": told}
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()

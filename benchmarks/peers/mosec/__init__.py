@@ -1,0 +1,1 @@
+"""mosec: an HTTP front in Rust, workers in Python."""

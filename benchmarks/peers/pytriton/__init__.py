@@ -1,0 +1,1 @@
+"""PyTriton: Triton Inference Server with a Python function as its model."""

@@ -1,0 +1,1 @@
+"""Ray Serve: its gRPC ingress and its `@serve.batch`."""

@@ -1,0 +1,121 @@
+"""Processes of the benchmark's own: started in a session of their own, waited for, and ended by their ids."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from benchmarks.environment import ROOT
+
+STOP_SECONDS = 15.0
+
+
+class StartError(Exception):
+    """A system that did not come up; the message says why."""
+
+
+class Server:
+    """A started process whose output is read, so that it never blocks on a full pipe."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start it. In its own session: Ctrl-C reaches the benchmark alone, which then ends every process in order."""
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._tail: deque[str] = deque(maxlen=30)
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def wait_for(self, ready: Callable[[str], str | None], seconds: float) -> str:
+        """Wait for a line of which `ready` makes something.
+
+        Raises:
+            StartError: When the process ends first, or the time is up.
+        """
+        limit = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, limit - time.monotonic()))
+            except queue.Empty:
+                raise StartError(f"not ready within {seconds:.0f} s; it said: {self.tail()}") from None
+            if line is None:
+                raise StartError(f"ended with status {self.process.wait()}; it said: {self.tail()}")
+            if (found := ready(line)) is not None:
+                return found
+
+    def tail(self) -> str:
+        """The last lines it wrote."""
+        return " | ".join(self._tail)[-1500:]
+
+    def stop(self) -> None:
+        """End it, politely first, and then whatever it started and left behind."""
+        children = list(_descendants(self.process.pid))
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_SECONDS)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for pid, born in children:
+            if _born(pid) == born:  # the same process still, not another one with its number
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None  # noqa: S101 - asked for above
+        for raw in self.process.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            self._tail.append(line)
+            self._lines.put(line)
+        self._lines.put(None)
+
+
+@contextmanager
+def serving(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A process for as long as the block runs."""
+    server = Server(command, environment or {})
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _descendants(pid: int) -> Iterator[tuple[int, int]]:
+    """Every process below this one, with the moment it was started (clock ticks since boot)."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents.setdefault(int(_stat(entry)[1]), []).append(int(entry.parent.name))
+    below = list(parents.get(pid, ()))
+    while below:
+        child = below.pop()
+        below += parents.get(child, ())
+        if (born := _born(child)) is not None:
+            yield child, born
+
+
+def _born(pid: int) -> int | None:
+    try:
+        return int(_stat(Path(f"/proc/{pid}/stat"))[19])
+    except OSError:
+        return None
+
+
+def _stat(path: Path) -> list[str]:
+    """The fields after the name, which may hold spaces: state, parent, ..."""
+    return path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

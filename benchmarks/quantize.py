@@ -1,0 +1,83 @@
+"""Makes an int8 model folder of an fp32 one: `python -m benchmarks.quantize models/NAME models/NAME-int8`.
+
+For speed only. It calibrates on a few generated pictures and checks no accuracy: what an int8 model for real use needs
+is the exporter's work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from benchmarks.environment import Model, read_model
+from benchmarks.images import raw_picture
+
+_PICTURES = 8
+
+
+class _Pictures(CalibrationDataReader):  # type: ignore[misc]  # the library is untyped
+    """A few pictures of the model's size."""
+
+    def __init__(self, model: Model) -> None:
+        self._feeds: Iterator[dict[str, Any]] = iter([{model.input_name: photo} for photo in _photos(model)])
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next one, or None after the last."""
+        return next(self._feeds, None)
+
+
+def quantize(source: Path, target: Path) -> None:
+    """Write an int8 (QDQ, per channel) copy of a model folder."""
+    model = read_model(source)
+    target.mkdir(parents=True, exist_ok=True)
+    graph = target / "model.onnx"
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared = Path(scratch) / "prepared.onnx"
+        quant_pre_process(str(model.graph), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(graph),
+            _Pictures(model),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=[
+                "Conv",
+                "Add",
+                "MaxPool",
+                "Relu",
+                "GlobalAveragePool",
+                "ReduceMean",
+                "MatMul",
+                "Gemm",
+            ],
+        )
+    manifest = json.loads((source / "model.json").read_text(encoding="utf-8"))
+    manifest["name"] = f"{manifest['name']}-int8"
+    manifest["precision"] = "int8"
+    manifest["graph"]["file"] = graph.name
+    manifest["graph"]["sha256"] = hashlib.sha256(graph.read_bytes()).hexdigest()
+    manifest.pop("parity", None)  # nobody measured this graph's
+    (target / "model.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _photos(model: Model) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+    base = np.frombuffer(raw_picture(model.height, model.width), dtype=np.uint8)
+    photo = base.reshape(1, model.height, model.width, 3)
+    for at in range(_PICTURES):
+        # Shifted, mirrored and with its colours swapped: enough to see each layer's range.
+        yield np.ascontiguousarray(np.roll(photo, 17 * at, axis=2)[..., :: -1 if at % 2 else 1])
+
+
+if __name__ == "__main__":
+    quantize(Path(sys.argv[1]), Path(sys.argv[2]))

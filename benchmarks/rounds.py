@@ -1,0 +1,53 @@
+"""Paired rounds: A B A B ... in short turns, each compared with its neighbour in time.
+
+A shared machine's speed drifts severalfold within a minute. Two figures from one minute may both be wrong and still
+have the right ratio, if they are neighbours; the median over the rounds then forgives a turn that was disturbed.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The middle of some figures, and the quarter points around it."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of one figure or more."""
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, low, high)
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} [{self.low:.3g} .. {self.high:.3g}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs(Generic[A, B]):
+    """What two contenders reached in neighbouring turns."""
+
+    first: Sequence[A]
+    second: Sequence[B]
+
+    def spread(self, figure: Callable[[A, B], float]) -> Spread:
+        """Of a figure made of each pair of neighbours."""
+        return Spread.of([figure(a, b) for a, b in zip(self.first, self.second, strict=True)])
+
+
+def paired(first: Callable[[], A], second: Callable[[], B], rounds: int) -> Pairs[A, B]:
+    """Both in turns, so many times."""
+    turns = [(first(), second()) for _ in range(rounds)]
+    return Pairs([a for a, _ in turns], [b for _, b in turns])

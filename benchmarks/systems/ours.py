@@ -1,0 +1,35 @@
+"""Our server, as `make run` starts it, on an empty catalogue."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.environment import ROOT, Model
+from benchmarks.jobs import Target
+from benchmarks.processes import serving
+from benchmarks.systems.base import System
+
+
+def ours(model: Model, flags: tuple[str, ...] = (), command: str = ".venv/bin/lookalike-server") -> System:
+    """Our server with these flags; none for its defaults."""
+
+    @contextmanager
+    def start() -> Iterator[Target]:
+        with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as data:
+            arguments = [str(ROOT / command), "serve", "--model", str(model.folder), "--data", data]
+            arguments += ["--listen", "127.0.0.1:0", "--log-format", "json", *flags]
+            with serving(arguments) as server:
+                port = server.wait_for(_port, 180)
+                yield Target("lookalike", f"127.0.0.1:{port}")
+
+    return System("ours", "", start, " ".join(flags) or "defaults", jpeg=True)
+
+
+def _port(line: str) -> str | None:
+    if not line.startswith("{"):
+        return None
+    event = json.loads(line)
+    return str(event["port"]) if event.get("event") == "serving" else None

@@ -1,0 +1,99 @@
+"""The servers that are a page of code: the echo, and a plain grpc.aio server without batching.
+
+`python -m benchmarks.systems.small_servers echo|plain JSON` serves until it is ended and prints its port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+
+from benchmarks.environment import ROOT, Model, threads
+from benchmarks.jobs import Target
+from benchmarks.processes import serving
+from benchmarks.systems.base import System
+from benchmarks.wire import WIRES
+
+_ANSWER = bytes(64)
+_ENVIRONMENT = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "proto" / "python")))}
+_SIZES = (("grpc.max_receive_message_length", 64 << 20), ("grpc.so_reuseport", 0))
+
+
+def echo() -> System:
+    """Takes the same bytes and answers with few: what gRPC itself costs."""
+    return _system("echo", "", "no model", {})
+
+
+def plain(model: Model, *, sessions: int, session_threads: int, variant: str) -> System:
+    """One `session.run` a call, in a pool of as many threads as there are sessions."""
+    settings = {"model": str(model.folder), "sessions": sessions, "threads": session_threads}
+    return _system("plain", variant, f"{sessions} session(s) x {session_threads or threads()} thread(s)", settings)
+
+
+def _system(name: str, variant: str, told: str, settings: dict[str, Any]) -> System:
+    wire = "echo" if name == "echo" else "lookalike"
+
+    @contextmanager
+    def start() -> Iterator[Target]:
+        arguments = [sys.executable, "-m", __name__, name, json.dumps(settings)]
+        with serving(arguments, _ENVIRONMENT) as server:
+            port = server.wait_for(lambda line: line.removeprefix("port ") if line.startswith("port ") else None, 120)
+            yield Target(wire, f"127.0.0.1:{port}")
+
+    return System(name, variant, start, told, jpeg=name != "echo")
+
+
+async def _serve_echo() -> None:
+    async def call(request: bytes, context: Any) -> bytes:
+        del request, context
+        return _ANSWER
+
+    await _serve("echo", call)
+
+
+async def _serve_plain(settings: dict[str, Any]) -> None:
+    import numpy as np
+
+    from benchmarks.peers.embedder import Embedder
+    from lookalike.v1 import embedding_service_pb2
+
+    embedder = Embedder(Path(settings["model"]), settings["threads"], settings["sessions"])
+    pool = ThreadPoolExecutor(settings["sessions"])
+
+    def embed(data: bytes) -> bytes:
+        image = embedding_service_pb2.EmbedRequest.FromString(data).image
+        pixels = embedder.pixels(image.encoded or image.rgb.data)
+        (embedding,) = embedder.run(np.expand_dims(pixels, 0))
+        return embedding_service_pb2.EmbedResponse(embedding=embedding).SerializeToString()
+
+    async def call(request: bytes, context: Any) -> bytes:
+        del context
+        return await asyncio.get_running_loop().run_in_executor(pool, embed, request)
+
+    await _serve("lookalike", call)
+
+
+async def _serve(wire: str, call: Callable[[bytes, Any], Awaitable[bytes]]) -> None:
+    service, _, method = WIRES[wire].path.lstrip("/").partition("/")
+    server = grpc.aio.server(options=_SIZES)
+    handler = grpc.method_handlers_generic_handler(service, {method: grpc.unary_unary_rpc_method_handler(call)})
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"port {port}", flush=True)
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve_echo() if sys.argv[1] == "echo" else _serve_plain(json.loads(sys.argv[2])))

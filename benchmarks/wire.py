@@ -1,0 +1,110 @@
+"""How each kind of system is asked: a picture to a request's bytes, and an answer's bytes judged.
+
+Requests are handed to gRPC as bytes, so that one load generator costs the same for every system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lookalike.v1 import embedding_service_pb2, image_pb2
+
+KSERVE_MODEL = "embedder"
+KSERVE_INPUT = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What goes in and comes out: rows and columns of a raw picture, numbers in an embedding."""
+
+    height: int
+    width: int
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One way of asking.
+
+    Attributes:
+        path: The gRPC method, or the HTTP path.
+        http: Whether it is HTTP/1.1 rather than gRPC.
+        raw: Makes a request of a raw picture of that shape.
+        encoded: Makes a request of a picture file.
+        judge: Of an answer and the numbers expected: the microseconds it waited for a batch (-1 where the system does
+            not tell).
+    """
+
+    path: str
+    http: bool
+    raw: Callable[[bytes, Shape], bytes]
+    encoded: Callable[[bytes], bytes]
+    judge: Callable[[bytes, int], int]
+
+
+def _lookalike_raw(picture: bytes, shape: Shape) -> bytes:
+    rgb = image_pb2.RawImage(width=shape.width, height=shape.height, data=picture)
+    return embedding_service_pb2.EmbedRequest(image=image_pb2.Image(rgb=rgb)).SerializeToString()
+
+
+def _lookalike_encoded(picture: bytes) -> bytes:
+    return embedding_service_pb2.EmbedRequest(image=image_pb2.Image(encoded=picture)).SerializeToString()
+
+
+def _lookalike_judge(answer: bytes, dim: int) -> int:
+    response = embedding_service_pb2.EmbedResponse.FromString(answer)
+    if len(response.embedding) != dim:
+        raise ValueError(f"{len(response.embedding)} numbers came back, not {dim}")
+    if response.receipt.cache_hit:
+        raise ValueError("the answer came from a cache")
+    return response.receipt.queue_us
+
+
+def _kserve_raw(picture: bytes, shape: Shape) -> bytes:
+    """An Open Inference Protocol v2 ModelInferRequest, encoded by hand: no stubs of a peer are needed here."""
+    sizes = b"".join(_varint(size) for size in (1, shape.height, shape.width, 3))
+    tensor = _field(1, KSERVE_INPUT.encode()) + _field(2, b"UINT8") + _field(3, sizes)
+    return _field(1, KSERVE_MODEL.encode()) + _field(5, tensor) + _field(7, picture)
+
+
+def _length_judge(answer: bytes, dim: int) -> int:
+    if len(answer) < 4 * dim:
+        raise ValueError(f"{len(answer)} bytes came back, too few for {dim} numbers")
+    return -1
+
+
+def _field(number: int, value: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _body(picture: bytes, _shape: Shape) -> bytes:
+    """The picture itself."""
+    return picture
+
+
+def _any_judge(_answer: bytes, _dim: int) -> int:
+    return -1
+
+
+def _none(_picture: bytes) -> bytes:
+    raise ValueError("this system takes raw pictures only")
+
+
+WIRES = {
+    "lookalike": Wire(
+        "/lookalike.v1.EmbeddingService/Embed", False, _lookalike_raw, _lookalike_encoded, _lookalike_judge
+    ),
+    "echo": Wire("/benchmarks.Echo/Call", False, _body, bytes, _any_judge),
+    "kserve": Wire("/inference.GRPCInferenceService/ModelInfer", False, _kserve_raw, _none, _length_judge),
+    "http": Wire("/inference", True, _body, bytes, _length_judge),
+}
