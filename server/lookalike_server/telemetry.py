@@ -36,11 +36,14 @@ class LogObserver(Observer):
     """Logs faults as errors, what an operator should know as warnings, and every call and batch at debug level."""
 
     def __init__(self) -> None:
-        self._log: Any = structlog.get_logger()
+        # Bound once: a lazy logger finds its configuration anew for every event.
+        self._log: Any = structlog.get_logger().bind()
+        self._debug = self._log.is_enabled_for(logging.DEBUG)
 
     def batch_ran(self, size: int, padded: int, seconds: float) -> None:
         """Log it at debug level."""
-        self._log.debug("batch ran", size=size, padded=padded, ms=_ms(seconds))
+        if self._debug:
+            self._log.debug("batch ran", size=size, padded=padded, ms=_ms(seconds))
 
     def batch_failed(self, size: int, error: Exception) -> None:
         """Log it as an error with its traceback."""
@@ -56,7 +59,8 @@ class LogObserver(Observer):
 
     def photo_reused(self, *, cached: bool) -> None:
         """Log it at debug level."""
-        self._log.debug("photo reused", cached=cached)
+        if self._debug:
+            self._log.debug("photo reused", cached=cached)
 
     def item_failed(self, error: Exception) -> None:
         """Log it as an error with its traceback."""
@@ -64,11 +68,13 @@ class LogObserver(Observer):
 
     def call_ended(self, method: str, code: str, seconds: float, request_id: str, fault: Exception | None) -> None:
         """Log it at debug level, or as an error with its traceback when the fault is ours."""
-        event = {"method": method, "code": code, "ms": _ms(seconds), "request_id": request_id}
+        if fault is None and not self._debug:
+            return
+        log = self._log.bind(method=method, code=code, ms=_ms(seconds), request_id=request_id)
         if fault is None:
-            self._log.debug("call", **event)
+            log.debug("call")
         else:
-            self._log.error("call failed", **event, exc_info=fault)
+            log.error("call failed", exc_info=fault)
 
 
 def _ms(seconds: float) -> float:

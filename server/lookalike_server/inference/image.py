@@ -1,12 +1,13 @@
 """From a photo to the model's input: decode, upright, RGB on white, crop, resize.
 
 Runs in a worker pool; Pillow releases the GIL while it decodes and resizes. Sizes are checked from the header, before
-any pixel is decoded.
+any pixel is decoded. A large JPEG is decoded at a half, a quarter or an eighth of its size (docs/adr/0008).
 """
 
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -38,6 +39,47 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# The orientations that make rows of the file's columns, and those after which the upright photo's left or top side is
+# one that was on the right or below in the file.
+_SIDEWAYS = (5, 6, 7, 8)
+_FROM_THE_RIGHT = (2, 3, 6, 7)
+_FROM_BELOW = (3, 4, 7, 8)
+
+# A JPEG decoded at reduced size keeps at least this many times the model's pixels in each direction, so that the resize
+# still averages and the embedding stays within the bound that docs/adr/0008 sets.
+_SPARE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A photo upright and in RGB, maybe at reduced size.
+
+    Attributes:
+        image: Its pixels.
+        width: Columns of the photo itself.
+        height: Rows of the photo itself.
+        scale: How many of them are one of the image.
+        left: Where in the image the photo begins, less than one pixel from its edge.
+        top: The same for rows.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    scale: int = 1
+    left: float = 0.0
+    top: float = 0.0
+
+    def resize(self, size: tuple[int, int], how: Image.Resampling, region: Region | None) -> Image.Image:
+        """The photo, or this region of it, at this size."""
+        inner = (0, 0, self.width, self.height) if region is None else _box(region, self.width, self.height)
+        left, right = (self.left + x / self.scale for x in inner[::2])
+        top, bottom = (self.top + y / self.scale for y in inner[1::2])
+        # Cropped before it is resized, so that nothing beside the region bleeds in.
+        x, y = math.floor(left), math.floor(top)
+        image = self.image if region is None else self.image.crop((x, y, math.ceil(right), math.ceil(bottom)))
+        return image.resize(size, how, (left - x, top - y, right - x, bottom - y))
+
 
 @dataclass(frozen=True, slots=True)
 class PhotoReader:
@@ -64,25 +106,35 @@ class PhotoReader:
             LookalikeError: INVALID_ARGUMENT naming the field, when it is no picture, broken, or too large.
         """
         if isinstance(photo, EncodedPhoto):
-            image = self._decode(photo)
+            decoded = self._decode(photo)
         elif self.is_input(photo):
             return photo.pixels
         else:
             image = self._from_pixels(photo)
-        if photo.region is not None:
-            image = image.crop(_box(photo.region, image.width, image.height))
-        return np.asarray(image.resize((self.width, self.height), _RESAMPLING[self.resize]))
+            decoded = _Decoded(image, image.width, image.height)
+        return np.asarray(decoded.resize((self.width, self.height), _RESAMPLING[self.resize], photo.region))
 
     def is_input(self, photo: RawPhoto) -> bool:
         """Whether these pixels are the model's input as they are."""
         return photo.region is None and photo.pixels.shape == (self.height, self.width, 3)
+
+    def reduction(self, width: int, height: int, region: Region | None) -> int:
+        """By how much a JPEG of this size is reduced while it is decoded: 1, 2, 4 or 8.
+
+        It is decided by the shortest side, since EXIF may yet turn the photo; `nearest` is about single pixels.
+        """
+        if self.resize is not Resize.BILINEAR:
+            return 1
+        share = 1.0 if region is None else min(region.right - region.left, region.bottom - region.top)
+        wanted = _SPARE * max(self.height, self.width)
+        return next((scale for scale in (8, 4, 2) if min(width, height) * share >= scale * wanted), 1)
 
     def _from_pixels(self, photo: RawPhoto) -> Image.Image:
         height, width, _ = photo.pixels.shape
         self._check_pixels(width, height, f"{photo.field}.rgb")
         return Image.fromarray(photo.pixels)
 
-    def _decode(self, photo: EncodedPhoto) -> Image.Image:
+    def _decode(self, photo: EncodedPhoto) -> _Decoded:
         field = f"{photo.field}.encoded"
         if not photo.data:
             raise invalid(field, "is empty; send the bytes of a picture file")
@@ -95,7 +147,14 @@ class PhotoReader:
         with image:
             self._check_pixels(image.width, image.height, field)
             try:
-                return _to_rgb(_upright(image))
+                width, height = image.size
+                scale = self.reduction(width, height, photo.region)
+                # Takes the smallest picture of its own that is no less than this; for all but JPEG it does nothing.
+                drafted = image.draft(None, (width // scale, height // scale))
+                image.load()
+                if drafted is None:
+                    return _upright(image, image.width, image.height, 1)
+                return _upright(image, width, height, scale)
             except Exception as error:  # the decoders raise OSError, SyntaxError, ValueError, struct.error ...
                 raise invalid(field, f"is a truncated or broken {image.format} picture") from error
 
@@ -104,14 +163,21 @@ class PhotoReader:
             raise invalid(field, f"is {width} x {height} pixels; at most {self.max_pixels:,} are taken")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()
+def _upright(image: Image.Image, width: int, height: int, scale: int) -> _Decoded:
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001 - a photo with unreadable EXIF is still a photo
-        return image
+        orientation = 1
     transposition = _UPRIGHT.get(orientation)
-    return image if transposition is None else image.transpose(transposition)
+    if transposition is None:
+        return _Decoded(_to_rgb(image), width, height, scale)
+    # The decoder rounds a reduced size up; what it adds on the right and below is turned with the rest.
+    right, below = image.width - width / scale, image.height - height / scale
+    if orientation in _SIDEWAYS:
+        width, height, right, below = height, width, below, right
+    left = right if orientation in _FROM_THE_RIGHT else 0.0
+    top = below if orientation in _FROM_BELOW else 0.0
+    return _Decoded(_to_rgb(image.transpose(transposition)), width, height, scale, left, top)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
@@ -30,6 +30,20 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 class _Malformed:
     """Stands for a request whose bytes are no message; gRPC would answer INTERNAL before any handler ran."""
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One call from its arrival to its end."""
+
+    method: str
+    context: Context
+    metadata: tuple[tuple[str, str | bytes], ...]
+    request_id: str
+    arrived: float
+    inside: bool = False
+    code: str = "OK"
+    fault: Exception | None = None
 
 
 class CallGuard(grpc.aio.ServerInterceptor):
@@ -63,50 +77,65 @@ class CallGuard(grpc.aio.ServerInterceptor):
         deserialize = _tolerant(handler.request_deserializer)
 
         async def answer(request: Any, context: Context) -> Any:
-            async with self._around(method, context):
+            visit = self._arrive(method, context)
+            try:
+                self._let_in(visit)
                 if isinstance(request, _Malformed):
                     raise invalid("request", f"the bytes are not the message that {method} takes")
-                own_deadline = note_call(context, self._default_deadline_seconds)
-                if own_deadline:  # gRPC itself ends the call there
+                if note_call(context, self._default_deadline_seconds):  # gRPC itself ends the call at its deadline
                     return await handler.unary_unary(request, context)
                 async with asyncio.timeout(self._default_deadline_seconds):
                     return await handler.unary_unary(request, context)
+            except BaseException as error:
+                await self._refuse(visit, error)
+                raise
+            finally:
+                self._leave(visit)
 
         async def answers(requests: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._around(method, context):
+            visit = self._arrive(method, context)
+            try:
+                self._let_in(visit)
                 note_call(context, math.inf)
                 async for response in handler.stream_stream(requests, context):
                     yield response
+            except BaseException as error:
+                await self._refuse(visit, error)
+                raise
+            finally:
+                self._leave(visit)
 
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
         return grpc.stream_stream_rpc_method_handler(answers, deserialize, handler.response_serializer)
 
-    @asynccontextmanager
-    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
-        started = time.monotonic()
+    @staticmethod
+    def _arrive(method: str, context: Context) -> _Visit:
         metadata = tuple(context.invocation_metadata() or ())
-        request_id = _request_id(metadata)
-        entered = False
-        code, fault = "OK", None
-        try:
-            self._gate.enter()
-            entered = True
-            self._authenticator.check(method, metadata)
-            context.set_trailing_metadata((("x-request-id", request_id),))
-            yield
-        except asyncio.CancelledError:
-            code = "CANCELLED"
-            raise
-        except Exception as raised:  # noqa: BLE001 - this is where every failure becomes an answer
-            error = deadline_exceeded() if isinstance(raised, TimeoutError) else raised
-            code = grpc_code_name(error)
-            fault = None if isinstance(error, LookalikeError) else error
-            await abort(context, error, request_id)
-        finally:
-            if entered:
-                self._gate.leave()
-            self._observer.call_ended(method, code, time.monotonic() - started, request_id, fault)
+        return _Visit(method, context, metadata, _request_id(metadata), time.monotonic())
+
+    def _let_in(self, visit: _Visit) -> None:
+        self._gate.enter()
+        visit.inside = True
+        self._authenticator.check(visit.method, visit.metadata)
+        visit.context.set_trailing_metadata((("x-request-id", visit.request_id),))
+
+    @staticmethod
+    async def _refuse(visit: _Visit, raised: BaseException) -> None:
+        """End the call with an error's code and details; a cancelled one has nobody to tell."""
+        if not isinstance(raised, Exception):
+            visit.code = "CANCELLED"
+            return
+        error = deadline_exceeded() if isinstance(raised, TimeoutError) else raised
+        visit.code = grpc_code_name(error)
+        visit.fault = None if isinstance(error, LookalikeError) else error
+        await abort(visit.context, error, visit.request_id)
+
+    def _leave(self, visit: _Visit) -> None:
+        if visit.inside:
+            self._gate.leave()
+        seconds = time.monotonic() - visit.arrived
+        self._observer.call_ended(visit.method, visit.code, seconds, visit.request_id, visit.fault)
 
 
 def grpc_code_name(error: Exception) -> str:
