@@ -166,7 +166,15 @@ async def running(
         # Serve.
         gate.open(engine)
         await server.open()
-        log.info("serving", port=port, listen=settings.listen, provider=plan.lane.provider, model=model.name)
+        log.info(
+            "serving",
+            port=port,
+            listen=settings.listen,
+            provider=plan.lane.provider,
+            model=model.name,
+            lanes=plan.lanes,
+            lane_batch=plan.lane_batch,
+        )
         try:
             yield App(port, engine, batcher, index, server)
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +53,6 @@ class _Run:
 
     entries: Sequence[_Entry]
     session: Session
-    started: float
     expected_end: float
     whole_machine: bool
 
@@ -93,6 +93,7 @@ class MicroBatcher:
         self._threads = ThreadPoolExecutor(
             plan.lanes, thread_name_prefix="model", initializer=lower_priority, initargs=(nice,)
         )
+        self._lane = threading.local()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -160,7 +161,7 @@ class MicroBatcher:
     def _dispatch(self) -> None:
         """Fill the free lanes."""
         while self._interactive or self._bulk:
-            free = self._plan.lanes - len(self._runs)
+            free = self._plan.lanes + self._plan.ahead - len(self._runs)
             if free <= 0 or any(run.whole_machine for run in self._runs) or self._closed:
                 return
             waiting = len(self._interactive) + len(self._bulk)
@@ -189,13 +190,13 @@ class MicroBatcher:
         wide = alone and self._plan.wide is not self._plan.lane
         session = self._plan.wide if wide else self._plan.lane
         expected = self._plan.idle.seconds if alone else self._costs.batch(len(entries))
-        run = _Run(entries, session, now, now + expected, whole_machine=wide)
+        run = _Run(entries, session, now + expected, whole_machine=wide)
         self._runs.add(run)
         padded = self._plan.padded(len(entries))
-        work = asyncio.get_running_loop().run_in_executor(self._threads, _infer, session, entries, padded)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._infer, session, entries, padded)
         work.add_done_callback(lambda work: self._finished(run, padded, alone, work))
 
-    def _finished(self, run: _Run, padded: int, alone: bool, work: asyncio.Future[tuple[Floats, float]]) -> None:
+    def _finished(self, run: _Run, padded: int, alone: bool, work: asyncio.Future[tuple[Floats, float, float]]) -> None:
         self._runs.discard(run)
         # The next batch first: answering this one's callers would keep the lane waiting.
         try:
@@ -203,7 +204,7 @@ class MicroBatcher:
         finally:
             self._answer(run, padded, alone, work)
 
-    def _answer(self, run: _Run, padded: int, alone: bool, work: asyncio.Future[tuple[Floats, float]]) -> None:
+    def _answer(self, run: _Run, padded: int, alone: bool, work: asyncio.Future[tuple[Floats, float, float]]) -> None:
         size = len(run.entries)
         error = work.exception()
         if isinstance(error, Exception):
@@ -211,29 +212,38 @@ class MicroBatcher:
             for entry in run.entries:
                 _fail(entry, LookalikeError(Code.INTERNAL, "the model failed on this batch"))
             return
-        vectors, seconds = work.result()
-        now = self._clock()
+        vectors, begun, seconds = work.result()
         if not alone:
             self._costs.learn(size, seconds)
         for entry in run.entries:
             if entry.predicted > 0.0:
-                self._costs.kept(entry.predicted, now - entry.arrived)
+                self._costs.kept(entry.predicted, begun + seconds - entry.arrived)
         self._observer.batch_ran(size, padded, seconds)
         for entry, vector in zip(run.entries, vectors, strict=True):
             if not entry.future.done():
-                entry.future.set_result(Ran(vector, run.started - entry.arrived, seconds, size, padded))
+                entry.future.set_result(Ran(vector, begun - entry.arrived, seconds, size, padded))
 
+    def _infer(self, session: Session, entries: Sequence[_Entry], padded: int) -> tuple[Floats, float, float]:
+        """Run a batch, in a lane's thread; also when it began and what it took."""
+        begun = self._clock()
+        if padded == 1:
+            photos = entries[0].pixels[np.newaxis]
+        else:
+            photos = self._stacked([entry.pixels for entry in entries], padded)
+        started = time.perf_counter()
+        vectors = session.run(photos)
+        seconds = time.perf_counter() - started
+        if len(vectors) != padded:
+            raise RuntimeError(f"the model answered {len(vectors)} rows to {padded} photos")
+        return vectors[: len(entries)], begun, seconds
 
-def _infer(session: Session, entries: Sequence[_Entry], padded: int) -> tuple[Floats, float]:
-    photos = np.zeros((padded, *entries[0].pixels.shape), dtype=np.uint8)
-    for row, entry in enumerate(entries):
-        photos[row] = entry.pixels
-    started = time.perf_counter()
-    vectors = session.run(photos)
-    seconds = time.perf_counter() - started
-    if len(vectors) != padded:
-        raise RuntimeError(f"the model answered {len(vectors)} rows to {padded} photos")
-    return vectors[: len(entries)], seconds
+    def _stacked(self, photos: Sequence[Pixels], padded: int) -> Pixels:
+        # One buffer a lane: fresh memory for every batch costs more, page by page, than copying into old.
+        buffer: Pixels | None = getattr(self._lane, "buffer", None)
+        if buffer is None:
+            buffer = self._lane.buffer = np.zeros((self._plan.lane_batch, *photos[0].shape), dtype=np.uint8)
+        np.stack(photos, out=buffer[: len(photos)])
+        return buffer[:padded]
 
 
 def _fail(entry: _Entry, error: LookalikeError) -> None:

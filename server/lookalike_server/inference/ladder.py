@@ -2,8 +2,7 @@
 
 A CPU gains little from larger batches and much from lanes: runs side by side with one thread each. But a single photo
 is faster on one wide session with every thread. So an idle server runs wide and a busy one in lanes, where measuring
-says that it pays. All lanes call one session (ONNX Runtime allows it), so lanes hold the weights once, and not again
-where the wide session does as well side by side.
+says that it pays. All lanes call one session (ONNX Runtime allows it), so that they hold the weights once.
 """
 
 from __future__ import annotations
@@ -22,6 +21,11 @@ from lookalike_server.domain import Pixels, Rung, Session
 WORTHWHILE = 1.05
 """Photos a second that a larger batch or another way of running must gain to be chosen; less is noise."""
 
+_HANDOVER = 3e-4  # seconds; what a batch of one costs beside the model, measured with a null model
+HARMLESS, _SMALL = 0.97, 4
+"""Batches up to four may cost this much: under load fewer hand-overs make up for it, and others run smaller ones."""
+
+_WORTH_LANES = 1e-3  # seconds of a single run; below, handing over is most of the work and only one loop does it
 _RUNS = 3  # of every candidate; the fastest counts, because others can only slow a run down
 _LATE_RATE, _EARLY_RATE = 0.05, 0.01  # steps towards later and earlier finishes: about the 5/6 quantile
 _WORTH_LEARNING = 0.02  # seconds; below, handing photos from thread to thread is most of what is measured
@@ -54,6 +58,11 @@ class Plan:
         """Everything that was measured and is run."""
         return self.rungs if self.wide is self.lane and self.lanes == 1 else (self.idle, *self.rungs)
 
+    @property
+    def ahead(self) -> int:
+        """Batches that may be handed to the lanes before one is free, so that none waits for the event loop."""
+        return 1 if self.lanes > 1 else 0
+
     def padded(self, size: int) -> int:
         """The rows that a batch is run with: the next rung where the provider needs fixed shapes, else as it is."""
         if not self.lane.fixed_shapes:
@@ -76,17 +85,18 @@ def measure_plan(
     """
     wide = load(0)
     ways = [(wide, 1)] if lanes in (0, 1) else []
-    if lanes > 1 or (lanes == 0 and cores > 1 and wide.gains_from_lanes):
-        ways += [(wide, lanes or cores), (load(1), lanes or cores)]
+    (idle,) = _climb(wide, photo, [1], 1, every=True)
+    may_gain = cores > 1 and wide.gains_from_lanes and idle.seconds > _WORTH_LANES
+    if lanes > 1 or (lanes == 0 and may_gain):
+        ways.append((load(1), lanes or cores))
     limit = min(lane_batch or max_batch, max_batch)
     sizes = sorted({2**power for power in range(limit.bit_length()) if 2**power < limit} | {limit})
-    (idle,) = _climb(wide, photo, [1], 1, every=True)
     best: Plan | None = None
     for session, count in ways:
         rungs = _climb(session, photo, sizes, count, every=lane_batch > 0)
         plan = Plan(wide, session, count, rungs[-1].batch_size, rungs, idle)
-        # The ways come in the order of what they cost in memory; a later one has to earn its place.
-        if best is None or _rate(plan.rungs[-1]) > WORTHWHILE * _rate(best.rungs[-1]):
+        # Equal on a quiet machine, lanes win beside gRPC: a wide run waits for its thread that was interrupted.
+        if best is None or _rate(plan.rungs[-1]) > HARMLESS * _rate(best.rungs[-1]):
             best = plan
     assert best is not None  # noqa: S101 - there is always one way
     _warm(best, photo)
@@ -151,7 +161,8 @@ def _climb(session: Session, photo: Pixels, sizes: Sequence[int], lanes: int, *,
             seconds = min(_run_side_by_side(pool, session, batch, lanes) for _ in range(_RUNS))
             rung = Rung(size, seconds, lanes)
             # Where shapes are fixed the small rungs stay: padding one photo to a large batch costs its whole time.
-            if rungs and not every and _rate(rung) < WORTHWHILE * _rate(rungs[-1]):
+            needed = HARMLESS if size <= _SMALL else WORTHWHILE
+            if rungs and not every and _rate(rung) < needed * _rate(rungs[-1]):
                 break
             rungs.append(rung)
     return tuple(rungs)
@@ -172,7 +183,8 @@ def _warm(plan: Plan, photo: Pixels) -> None:
 
 
 def _rate(rung: Rung) -> float:
-    return rung.batch_size * rung.lanes / rung.seconds
+    """Photos a second; handing a batch over and back is the event loop's work, so lanes do not share it out."""
+    return rung.batch_size / (rung.seconds / rung.lanes + _HANDOVER)
 
 
 def _drain(results: Iterable[object]) -> None:

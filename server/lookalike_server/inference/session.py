@@ -95,8 +95,8 @@ def _unavailable(ort: Any, name: str) -> str | None:
 def _load(ort: Any, folder: ModelFolder, provider: str, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that spin while they wait for the next operator would take the cores from gRPC and from other lanes.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Spinning between operators makes a run faster; after the run it would take the cores from gRPC and other lanes.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3  # its warnings are about graph rewriting; errors are raised anyway
     try:
         return ort.InferenceSession(str(folder.graph), options, providers=[provider])
