@@ -82,7 +82,7 @@ def test_scale(size: tuple[int, int], resize: Resize, region: Region | None, sca
     ids=str,
 )
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}], ids=str)
-def test_scale_is_taken(size: tuple[int, int], scale: int, options: dict[str, object]) -> None:
+def test_scale_is_taken(size: tuple[int, int], scale: int, options: dict[str, Any]) -> None:
     """The JPEG is decoded at that scale and at no other; `nearest` always sees its own pixels."""
     data = noise(*size, **options)
     photo = EncodedPhoto(data, None, "image")

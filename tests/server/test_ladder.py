@@ -59,10 +59,15 @@ def test_batches_that_gain_are_kept() -> None:
 
 
 def test_batches_that_gain_nothing_are_not() -> None:
-    """Where a batch costs what its photos cost alone, the ladder stays at single photos."""
+    """Where a batch costs what its photos cost alone, the ladder stays at small batches, which save hand-overs."""
     plan = plan_of(TimedSession(0.0, 0.004, gains=False), TimedSession(1, 1))
-    assert [rung.batch_size for rung in plan.rungs] == [1]
-    assert plan.lane_batch == 1
+    assert [rung.batch_size for rung in plan.rungs] == [1, 2, 4]
+
+
+def test_tiny_models_have_no_lanes() -> None:
+    """Where a run takes less than handing it over, there is one lane, however well runs go side by side."""
+    plan = plan_of(TimedSession(0.0001, 0.0, contention=100.0), TimedSession(0.0, 0.00001))
+    assert (plan.lanes, plan.lane is plan.wide) == (1, True)
 
 
 @pytest.mark.parametrize(("lanes", "lane_batch"), [(1, 4), (2, 3)])
