@@ -186,11 +186,8 @@ async def running(
 
 
 def load_onnx(folder: ModelFolder, settings: Settings) -> OnnxSession:
-    """Load the model as the settings say, and log why a better provider was passed over."""
-    session = OnnxSession(folder, settings.provider, settings.threads)
-    for reason in session.skipped:
-        structlog.get_logger().info("provider skipped", reason=reason)
-    return session
+    """Load the model as the settings say."""
+    return OnnxSession(folder, settings.provider, settings.threads)
 
 
 def _plan(folder: ModelFolder, settings: Settings, load_session: LoadSession) -> Plan:
@@ -198,7 +195,7 @@ def _plan(folder: ModelFolder, settings: Settings, load_session: LoadSession) ->
         return load_session(folder, settings.model_copy(update={"threads": threads}) if threads else settings)
 
     photo = np.zeros((folder.model.height, folder.model.width, 3), dtype=np.uint8)
-    return measure_plan(
+    plan = measure_plan(
         load,
         photo,
         cores=settings.threads or len(os.sched_getaffinity(0)),
@@ -206,6 +203,10 @@ def _plan(folder: ModelFolder, settings: Settings, load_session: LoadSession) ->
         lanes=settings.lanes,
         lane_batch=settings.lane_batch,
     )
+    if isinstance(plan.wide, OnnxSession):
+        for reason in plan.wide.skipped:
+            structlog.get_logger().info("provider skipped", reason=reason)
+    return plan
 
 
 def _pool(threads: int, name: str) -> ThreadPoolExecutor:
