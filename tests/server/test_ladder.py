@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 
 import numpy as np
@@ -16,38 +15,48 @@ from lookalike_server.inference.ladder import Plan, measure_plan
 PHOTO = np.zeros((2, 2, 3), dtype=np.uint8)
 
 
-class TimedSession(MeanColourSession):
-    """Takes a set time a batch: `fixed` and so much a photo, and longer by `contention` beside another run."""
+class Clock:
+    """Time that passes only when somebody works."""
 
-    def __init__(self, fixed: float, each: float, *, contention: float = 1.0, gains: bool = True) -> None:
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        """The moment."""
+        return self._now
+
+    def work(self, seconds: float) -> None:
+        """Let time pass."""
+        with self._lock:
+            self._now += seconds
+
+
+CLOCK = Clock()
+
+
+class TimedSession(MeanColourSession):
+    """Takes a set time a batch: `fixed` and so much a photo. Runs side by side take turns on the clock."""
+
+    def __init__(self, fixed: float, each: float, *, gains: bool = True) -> None:
         self.fixed_shapes = False
         self.gains_from_lanes = gains
         self.sizes: Counter[int] = Counter()
-        self._fixed, self._each, self._contention = fixed, each, contention
+        self._fixed, self._each = fixed, each
         self._lock = threading.Lock()
-        self._running = 0
 
     def run(self, photos: Pixels) -> Floats:
         """Work for as long as the batch takes."""
         with self._lock:
             self.sizes[len(photos)] += 1
-            self._running += 1
-        started = time.perf_counter()
-        seconds = self._fixed + self._each * len(photos)
-        spent = 0.0
-        while spent < seconds:
-            now = time.perf_counter()
-            spent += (now - started) / (self._contention if self._running > 1 else 1.0)
-            started = now
-        with self._lock:
-            self._running -= 1
+        CLOCK.work(self._fixed + self._each * len(photos))
         return super().run(photos)
 
 
 def plan_of(wide: TimedSession, narrow: TimedSession, **settings: int) -> Plan:
     """The plan for these two sessions on two cores."""
     chosen = {"cores": 2, "max_batch": 8} | settings
-    return measure_plan(lambda threads: narrow if threads == 1 else wide, PHOTO, **chosen)
+    return measure_plan(lambda threads: narrow if threads == 1 else wide, PHOTO, clock=CLOCK, **chosen)
 
 
 def test_batches_that_gain_are_kept() -> None:
@@ -66,7 +75,7 @@ def test_batches_that_gain_nothing_are_not() -> None:
 
 def test_tiny_models_have_no_lanes() -> None:
     """Where a run takes less than handing it over, there is one lane, however well runs go side by side."""
-    plan = plan_of(TimedSession(0.0001, 0.0, contention=100.0), TimedSession(0.0, 0.00001))
+    plan = plan_of(TimedSession(0.0001, 0.0), TimedSession(0.0, 0.00001))
     assert (plan.lanes, plan.lane is plan.wide) == (1, True)
 
 
@@ -96,7 +105,7 @@ def test_fixed_shapes_warm_their_rungs_only() -> None:
 
 def test_lanes_that_pay_are_kept() -> None:
     """Where narrow runs side by side answer more photos, a busy server runs them; a single photo still runs wide."""
-    wide, narrow = TimedSession(0.0, 0.010, contention=100.0), TimedSession(0.0, 0.002)
+    wide, narrow = TimedSession(0.0, 0.010), TimedSession(0.0, 0.004)
     plan = plan_of(wide, narrow)
     assert plan.lanes == 2
     assert plan.lane is narrow

@@ -153,13 +153,13 @@ async def test_full_queue_is_refused_with_a_time_to_come_back(serve: Serve) -> N
 
 async def test_deadline_that_cannot_be_met_is_refused(serve: Serve) -> None:
     """A busy server refuses at once, with RetryInfo, a call that it predicts to answer too late."""
-    model = HeldModel(seconds=0.05)
+    model = HeldModel(seconds=0.1)
     async with serve(load_session=model, max_batch=1) as served:
         model.session.hold()
         calls = [
-            asyncio.ensure_future(refused(served.embedding.Embed(embed_request(), timeout=1.0))) for _ in range(40)
+            asyncio.ensure_future(refused(served.embedding.Embed(embed_request(), timeout=2.0))) for _ in range(40)
         ]
-        # Forty runs of 50 ms do not fit into a second: about the second half is refused, while the first is still held.
+        # Forty runs of 100 ms do not fit into two seconds: about the second half is refused, while the first is still held.
         done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         code, message, status = done.pop().result()
         assert code == grpc.StatusCode.RESOURCE_EXHAUSTED

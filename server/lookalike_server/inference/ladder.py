@@ -71,7 +71,14 @@ class Plan:
 
 
 def measure_plan(
-    load: Callable[[int], Session], photo: Pixels, *, cores: int, max_batch: int, lanes: int = 0, lane_batch: int = 0
+    load: Callable[[int], Session],
+    photo: Pixels,
+    *,
+    cores: int,
+    max_batch: int,
+    lanes: int = 0,
+    lane_batch: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Plan:
     """Load the model, try the ways of running it, keep what pays, and warm every shape that will run.
 
@@ -82,10 +89,11 @@ def measure_plan(
         max_batch: The most photos in a run.
         lanes: Runs at once; 0 to find out.
         lane_batch: The most photos in a run of a lane; 0 to find out.
+        clock: The source of moments.
     """
     wide = load(0)
     ways = [(wide, 1)] if lanes in (0, 1) else []
-    (idle,) = _climb(wide, photo, [1], 1, every=True)
+    (idle,) = _climb(wide, photo, [1], 1, clock, every=True)
     may_gain = cores > 1 and wide.gains_from_lanes and idle.seconds > _WORTH_LANES
     if lanes > 1 or (lanes == 0 and may_gain):
         ways.append((load(1), lanes or cores))
@@ -93,7 +101,7 @@ def measure_plan(
     sizes = sorted({2**power for power in range(limit.bit_length()) if 2**power < limit} | {limit})
     best: Plan | None = None
     for session, count in ways:
-        rungs = _climb(session, photo, sizes, count, every=lane_batch > 0)
+        rungs = _climb(session, photo, sizes, count, clock, every=lane_batch > 0)
         plan = Plan(wide, session, count, rungs[-1].batch_size, rungs, idle)
         # Equal on a quiet machine, lanes win beside gRPC: a wide run waits for its thread that was interrupted.
         if best is None or _rate(plan.rungs[-1]) > HARMLESS * _rate(best.rungs[-1]):
@@ -152,13 +160,15 @@ class Costs:
         self._drift += _LEARNING_RATE * (seconds / self._seconds[size] - self._drift)
 
 
-def _climb(session: Session, photo: Pixels, sizes: Sequence[int], lanes: int, *, every: bool) -> tuple[Rung, ...]:
+def _climb(
+    session: Session, photo: Pixels, sizes: Sequence[int], lanes: int, clock: Callable[[], float], *, every: bool
+) -> tuple[Rung, ...]:
     """Measure larger and larger batches until they gain nothing any more; `every` measures all of them."""
     rungs: list[Rung] = []
     with ThreadPoolExecutor(lanes) as pool:
         for size in sizes:
             batch = np.repeat(photo[np.newaxis], size, axis=0)
-            seconds = min(_run_side_by_side(pool, session, batch, lanes) for _ in range(_RUNS))
+            seconds = min(_run_side_by_side(pool, session, batch, lanes, clock) for _ in range(_RUNS))
             rung = Rung(size, seconds, lanes)
             # Where shapes are fixed the small rungs stay: padding one photo to a large batch costs its whole time.
             needed = HARMLESS if size <= _SMALL else WORTHWHILE
@@ -168,10 +178,12 @@ def _climb(session: Session, photo: Pixels, sizes: Sequence[int], lanes: int, *,
     return tuple(rungs)
 
 
-def _run_side_by_side(pool: ThreadPoolExecutor, session: Session, batch: Pixels, lanes: int) -> float:
-    started = time.perf_counter()
+def _run_side_by_side(
+    pool: ThreadPoolExecutor, session: Session, batch: Pixels, lanes: int, clock: Callable[[], float]
+) -> float:
+    started = clock()
     _drain(pool.map(session.run, [batch] * lanes))
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def _warm(plan: Plan, photo: Pixels) -> None:
