@@ -159,7 +159,7 @@ async def test_deadline_that_cannot_be_met_is_refused(serve: Serve) -> None:
         calls = [
             asyncio.ensure_future(refused(served.embedding.Embed(embed_request(), timeout=2.0))) for _ in range(40)
         ]
-        # Forty runs of 100 ms do not fit into two seconds: about the second half is refused, while the first is still held.
+        # Forty runs of 100 ms do not fit into two seconds: the second half is refused while the first is still held.
         done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         code, message, status = done.pop().result()
         assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
