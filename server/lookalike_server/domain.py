@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Floats: TypeAlias = npt.NDArray[np.float32]
-Labels: TypeAlias = npt.NDArray[np.int64]
 
 
 class Metric(Enum):

@@ -224,6 +224,28 @@ async def test_lanes_share_what_waits() -> None:
         assert max(rig.session.sizes) > 1
 
 
+async def test_batch_handed_over_ahead_is_computed_for_nobody_who_left() -> None:
+    """Who cancels or expires while a batch waits for its lane is not computed; the others in it are answered."""
+    async with Rig(lanes=2, max_batch=4) as rig:
+        first = await rig.occupy()
+        second = rig.embed(201)
+        await until(lambda: "Running: 2]" in repr(rig.batcher))
+        ahead = [rig.embed(0)]
+        await until(lambda: "Running: 3]" in repr(rig.batcher))
+        behind = [rig.embed(1), rig.embed(2, deadline=rig.now + 5)]
+        await rig.queued(2)
+        ahead[0].cancel()
+        await asyncio.gather(*ahead, return_exceptions=True)
+        rig.now += 10
+        rig.session.let_go()
+        assert (await first, await second, await behind[0]) == (200, 201, 1)
+        with pytest.raises(LookalikeError) as caught:
+            await behind[1]
+        assert caught.value.code is Code.DEADLINE_EXCEEDED
+        assert sum(rig.session.sizes) == 3
+        assert (rig.observer.cancelled, rig.observer.expired) == (1, 1)
+
+
 async def test_single_photo_on_an_idle_server_runs_wide() -> None:
     """Alone a photo runs on the wide session and nothing beside it; together photos run in the lanes."""
     wide = HeldSession(MeanColourSession())

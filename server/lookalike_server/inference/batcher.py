@@ -20,7 +20,7 @@ import numpy as np
 from lookalike_server.domain import Floats, Observer, Pixels, Session
 from lookalike_server.errors import Code, LookalikeError, deadline_exceeded, exhausted, unavailable
 from lookalike_server.inference.ladder import Costs, Plan, lower_priority
-from lookalike_server.inference.queues import take_batch
+from lookalike_server.inference.queues import Taken, take_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,20 @@ class _Run:
     session: Session
     expected_end: float
     whole_machine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a lane made of a batch: who was in it after all, their float32 [n, dim], and when and how long it ran."""
+
+    taken: Taken[_Entry]
+    vectors: Floats
+    padded: int
+    begun: float
+    seconds: float
+
+
+_NOTHING: Floats = np.empty((0, 0), dtype=np.float32)
 
 
 class MicroBatcher:
@@ -179,10 +193,7 @@ class MicroBatcher:
             for entry in (*taken.batch, *taken.expired, *taken.cancelled):
                 self._interactive.pop(entry, None)
                 self._bulk.pop(entry, None)
-            for entry in taken.expired:
-                _fail(entry, deadline_exceeded())
-            if taken.expired or taken.cancelled:
-                self._observer.entries_dropped(cancelled=len(taken.cancelled), expired=len(taken.expired))
+            self._drop(taken)
             if taken.batch:
                 self._begin(taken.batch, now, alone=not self._runs and waiting == 1)
 
@@ -192,50 +203,64 @@ class MicroBatcher:
         expected = self._plan.idle.seconds if alone else self._costs.batch(len(entries))
         run = _Run(entries, session, now + expected, whole_machine=wide)
         self._runs.add(run)
-        padded = self._plan.padded(len(entries))
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._infer, session, entries, padded)
-        work.add_done_callback(lambda work: self._finished(run, padded, alone, work))
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._infer, session, entries)
+        work.add_done_callback(lambda work: self._finished(run, alone, work))
 
-    def _finished(self, run: _Run, padded: int, alone: bool, work: asyncio.Future[tuple[Floats, float, float]]) -> None:
+    def _finished(self, run: _Run, alone: bool, work: asyncio.Future[_Outcome]) -> None:
         self._runs.discard(run)
         # The next batch first: answering this one's callers would keep the lane waiting.
         try:
             self._dispatch()
         finally:
-            self._answer(run, padded, alone, work)
+            self._answer(run, alone, work)
 
-    def _answer(self, run: _Run, padded: int, alone: bool, work: asyncio.Future[tuple[Floats, float, float]]) -> None:
-        size = len(run.entries)
+    def _answer(self, run: _Run, alone: bool, work: asyncio.Future[_Outcome]) -> None:
         error = work.exception()
         if isinstance(error, Exception):
-            self._observer.batch_failed(size, error)
+            self._observer.batch_failed(len(run.entries), error)
             for entry in run.entries:
                 _fail(entry, LookalikeError(Code.INTERNAL, "the model failed on this batch"))
             return
-        vectors, begun, seconds = work.result()
+        ran = work.result()
+        taken, size, padded = ran.taken, len(ran.taken.batch), ran.padded
+        self._drop(taken)
+        if not size:
+            return
         if not alone:
-            self._costs.learn(size, seconds)
-        for entry in run.entries:
+            self._costs.learn(size, ran.seconds)
+        for entry in taken.batch:
             if entry.predicted > 0.0:
-                self._costs.kept(entry.predicted, begun + seconds - entry.arrived)
-        self._observer.batch_ran(size, padded, seconds)
-        for entry, vector in zip(run.entries, vectors, strict=True):
+                self._costs.kept(entry.predicted, ran.begun + ran.seconds - entry.arrived)
+        self._observer.batch_ran(size, padded, ran.seconds)
+        for entry, vector in zip(taken.batch, ran.vectors, strict=True):
             if not entry.future.done():
-                entry.future.set_result(Ran(vector, begun - entry.arrived, seconds, size, padded))
+                entry.future.set_result(Ran(vector, ran.begun - entry.arrived, ran.seconds, size, padded))
 
-    def _infer(self, session: Session, entries: Sequence[_Entry], padded: int) -> tuple[Floats, float, float]:
-        """Run a batch, in a lane's thread; also when it began and what it took."""
+    def _drop(self, taken: Taken[_Entry]) -> None:
+        """Tell those whose time is over, and report who left without an answer."""
+        for entry in taken.expired:
+            _fail(entry, deadline_exceeded())
+        if taken.expired or taken.cancelled:
+            self._observer.entries_dropped(cancelled=len(taken.cancelled), expired=len(taken.expired))
+
+    def _infer(self, session: Session, entries: Sequence[_Entry]) -> _Outcome:
+        """Run a batch, in a lane's thread."""
         begun = self._clock()
+        # Handed over ahead, a batch may have waited: whoever gave up or expired meanwhile is not computed either.
+        taken = take_batch(entries, (), begun, limit=len(entries), fill_to=len(entries), bulk_wait=math.inf)
+        if not taken.batch:
+            return _Outcome(taken, _NOTHING, 0, begun, 0.0)
+        padded = self._plan.padded(len(taken.batch))
         if padded == 1:
-            photos = entries[0].pixels[np.newaxis]
+            photos = taken.batch[0].pixels[np.newaxis]
         else:
-            photos = self._stacked([entry.pixels for entry in entries], padded)
+            photos = self._stacked([entry.pixels for entry in taken.batch], padded)
         started = time.perf_counter()
         vectors = session.run(photos)
         seconds = time.perf_counter() - started
         if len(vectors) != padded:
             raise RuntimeError(f"the model answered {len(vectors)} rows to {padded} photos")
-        return vectors[: len(entries)], begun, seconds
+        return _Outcome(taken, vectors[: len(taken.batch)], padded, begun, seconds)
 
     def _stacked(self, photos: Sequence[Pixels], padded: int) -> Pixels:
         # One buffer a lane: fresh memory for every batch costs more, page by page, than copying into old.
