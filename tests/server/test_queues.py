@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fakes import MeanColourSession
 from lookalike_server.domain import Rung
-from lookalike_server.inference.ladder import Costs, Plan
+from lookalike_server.inference.costs import Costs
+from lookalike_server.inference.ladder import Plan
 from lookalike_server.inference.queues import take_batch
 
 

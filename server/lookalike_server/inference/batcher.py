@@ -19,7 +19,8 @@ import numpy as np
 
 from lookalike_server.domain import Floats, Observer, Pixels, Session
 from lookalike_server.errors import Code, LookalikeError, deadline_exceeded, exhausted, unavailable
-from lookalike_server.inference.ladder import Costs, Plan, lower_priority
+from lookalike_server.inference.costs import Costs
+from lookalike_server.inference.ladder import Plan, lower_priority
 from lookalike_server.inference.queues import Taken, take_batch
 
 

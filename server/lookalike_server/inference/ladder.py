@@ -7,6 +7,7 @@ says that it pays. All lanes call one session (ONNX Runtime allows it), so that 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -19,18 +20,20 @@ import numpy as np
 from lookalike_server.domain import Pixels, Rung, Session
 
 WORTHWHILE = 1.05
-"""Photos a second that a larger batch or another way of running must gain to be chosen; less is noise."""
+"""Photos a second that a larger batch must gain to be chosen; less is noise."""
 
+HARMLESS, _SMALL = 0.93, 4
+"""Lanes, and batches up to four, may cost this much on the quiet machine where they are measured.
+
+Beside gRPC they gain more: a wide run waits for its thread that was interrupted, and every hand-over takes the caches
+from the lanes. Int8 ResNet50, 16 callers, two cores: batches of four in lanes answered 7 % more than the same batches
+run wide and than single photos in lanes, where the quiet machine saw no difference.
+"""
+
+_HOPELESS = 0.85  # of the best rate so far; larger batches are not even tried
 _HANDOVER = 3e-4  # seconds; what a batch of one costs beside the model, measured with a null model
-HARMLESS, _SMALL = 0.97, 4
-"""Batches up to four may cost this much: under load fewer hand-overs make up for it, and others run smaller ones."""
-
 _WORTH_LANES = 1e-3  # seconds of a single run; below, handing over is most of the work and only one loop does it
-_RUNS = 3  # of every candidate; the fastest counts, because others can only slow a run down
-_LATE_RATE, _EARLY_RATE = 0.05, 0.01  # steps towards later and earlier finishes: about the 5/6 quantile
-_WORTH_LEARNING = 0.02  # seconds; below, handing photos from thread to thread is most of what is measured
-_MOST_LATENESS = 3.0
-_LEARNING_RATE = 0.2  # weight of the newest batch in how far costs have drifted
+_ROUNDS, _SECONDS = 6, 3.0  # of measuring every candidate in turn; a slow model has fewer rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +94,28 @@ def measure_plan(
         lane_batch: The most photos in a run of a lane; 0 to find out.
         clock: The source of moments.
     """
-    wide = load(0)
-    ways = [(wide, 1)] if lanes in (0, 1) else []
-    (idle,) = _climb(wide, photo, [1], 1, clock, every=True)
-    may_gain = cores > 1 and wide.gains_from_lanes and idle.seconds > _WORTH_LANES
-    if lanes > 1 or (lanes == 0 and may_gain):
-        ways.append((load(1), lanes or cores))
     limit = min(lane_batch or max_batch, max_batch)
     sizes = sorted({2**power for power in range(limit.bit_length()) if 2**power < limit} | {limit})
-    best: Plan | None = None
-    for session, count in ways:
-        rungs = _climb(session, photo, sizes, count, clock, every=lane_batch > 0)
-        plan = Plan(wide, session, count, rungs[-1].batch_size, rungs, idle)
-        # Equal on a quiet machine, lanes win beside gRPC: a wide run waits for its thread that was interrupted.
-        if best is None or _rate(plan.rungs[-1]) > HARMLESS * _rate(best.rungs[-1]):
-            best = plan
-    assert best is not None  # noqa: S101 - there is always one way
-    _warm(best, photo)
-    return best
+    wide = load(0)
+    idle = _Way(wide, 1, photo, clock)
+    idle.explore([1], every=True)
+    ways = [_Way(wide, 1, photo, clock)] if lanes in (0, 1) else []
+    may_gain = cores > 1 and wide.gains_from_lanes and idle.seconds[1] > _WORTH_LANES
+    if lanes > 1 or (lanes == 0 and may_gain):
+        ways.append(_Way(load(1), lanes or cores, photo, clock))
+    for way in ways:
+        way.explore(sizes, every=lane_batch > 0)
+    _measure_in_turns([idle, *ways], clock)
+    best = ways[0]
+    for way in ways[1:]:
+        if way.rate(way.kept(every=lane_batch > 0)[-1]) > HARMLESS * best.rate(best.kept(every=lane_batch > 0)[-1]):
+            best = way
+    rungs = tuple(Rung(size, best.seconds[size], best.lanes) for size in best.kept(every=lane_batch > 0))
+    for way in (idle, *ways):
+        way.close()
+    plan = Plan(wide, best.session, best.lanes, rungs[-1].batch_size, rungs, Rung(1, idle.seconds[1], 1))
+    _warm(plan, photo)
+    return plan
 
 
 def lower_priority(nice: int) -> None:
@@ -120,70 +127,62 @@ def lower_priority(nice: int) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 
 
-class Costs:
-    """What a batch is expected to take: the ladder's times, corrected by how the batches since have run."""
+class _Way:
+    """One way of running the model, and the best time of each batch size that was tried."""
 
-    def __init__(self, plan: Plan) -> None:
-        sizes = [rung.batch_size for rung in plan.rungs]
-        seconds = [rung.seconds for rung in plan.rungs]
-        # Every size at once: asked for on every call and every batch.
-        self._seconds = np.interp(range(plan.lane_batch + 1), sizes, seconds).tolist()
-        self._photo = self._seconds[-1] / (plan.lane_batch * plan.lanes)
-        self._drift = 1.0
-        self._lateness = 1.0
+    def __init__(self, session: Session, lanes: int, photo: Pixels, clock: Callable[[], float]) -> None:
+        self.session = session
+        self.lanes = lanes
+        self.seconds: dict[int, float] = {}
+        self._photo = photo
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(lanes)
 
-    def batch(self, size: int) -> float:
-        """Seconds that a run of so many photos is expected to take."""
-        return self._drift * self._seconds[size]
+    def close(self) -> None:
+        """Let its threads go."""
+        self._pool.shutdown()
 
-    def queue(self, photos: int) -> float:
-        """Seconds in which so many photos are expected to leave the queue."""
-        return self._drift * photos * self._photo
-
-    def finish(self, seconds: float) -> float:
-        """Seconds after which a photo is embedded that should take so many, as predictions have been kept lately."""
-        return seconds * self._lateness
-
-    def kept(self, predicted: float, actual: float) -> None:
-        """Take in when a photo that was predicted to take so many seconds was embedded.
-
-        Late ones weigh more than early ones, so that what is admitted is in time rather than on average.
-        """
-        if predicted < _WORTH_LEARNING:
-            return
-        error = actual / predicted - self._lateness
-        step = (_LATE_RATE if error > 0 else _EARLY_RATE) * error
-        self._lateness = min(_MOST_LATENESS, max(1.0, self._lateness + step))
-
-    def learn(self, size: int, seconds: float) -> None:
-        """Take in what a batch really took."""
-        self._drift += _LEARNING_RATE * (seconds / self._seconds[size] - self._drift)
-
-
-def _climb(
-    session: Session, photo: Pixels, sizes: Sequence[int], lanes: int, clock: Callable[[], float], *, every: bool
-) -> tuple[Rung, ...]:
-    """Measure larger and larger batches until they gain nothing any more; `every` measures all of them."""
-    rungs: list[Rung] = []
-    with ThreadPoolExecutor(lanes) as pool:
+    def explore(self, sizes: Sequence[int], *, every: bool) -> None:
+        """Try larger and larger batches until they are clearly worse; `every` tries all of them."""
         for size in sizes:
-            batch = np.repeat(photo[np.newaxis], size, axis=0)
-            seconds = min(_run_side_by_side(pool, session, batch, lanes, clock) for _ in range(_RUNS))
-            rung = Rung(size, seconds, lanes)
-            # Where shapes are fixed the small rungs stay: padding one photo to a large batch costs its whole time.
-            needed = HARMLESS if size <= _SMALL else WORTHWHILE
-            if rungs and not every and _rate(rung) < needed * _rate(rungs[-1]):
+            self.seconds[size] = math.inf
+            self.measure(size)
+            self.measure(size)  # the first run of a shape pays for its memory
+            if not every and self.rate(size) < _HOPELESS * max(map(self.rate, self.seconds)):
+                del self.seconds[size]
                 break
-            rungs.append(rung)
-    return tuple(rungs)
+
+    def measure(self, size: int) -> None:
+        """Run a batch of this size on every lane at once; the fastest counts, because others can only slow it down."""
+        batch = np.repeat(self._photo[np.newaxis], size, axis=0)
+        started = self._clock()
+        _drain(self._pool.map(self.session.run, [batch] * self.lanes))
+        self.seconds[size] = min(self.seconds[size], self._clock() - started)
+
+    def rate(self, size: int) -> float:
+        """Photos a second; handing a batch over and back is the event loop's work, so lanes do not share it out."""
+        return size / (self.seconds[size] / self.lanes + _HANDOVER)
+
+    def kept(self, *, every: bool) -> list[int]:
+        """The sizes that pay, up to the first that does not; where shapes are fixed, small ones save padding."""
+        kept: list[int] = []
+        for size in self.seconds:
+            needed = HARMLESS if size <= _SMALL else WORTHWHILE
+            if kept and not every and self.rate(size) < needed * self.rate(kept[-1]):
+                break
+            kept.append(size)
+        return kept
 
 
-def _run_side_by_side(
-    pool: ThreadPoolExecutor, session: Session, batch: Pixels, lanes: int, clock: Callable[[], float]
-) -> float:
-    started = clock()
-    _drain(pool.map(session.run, [batch] * lanes))
-    return clock() - started
+def _measure_in_turns(ways: Sequence[_Way], clock: Callable[[], float]) -> None:
+    """Measure all candidates again and again, in turns: what else runs on the machine then meets them alike."""
+    until = clock() + _SECONDS
+    for _ in range(_ROUNDS):
+        for way in ways:
+            for size in way.seconds:
+                way.measure(size)
+        if clock() > until:
+            break
 
 
 def _warm(plan: Plan, photo: Pixels) -> None:
@@ -192,11 +191,6 @@ def _warm(plan: Plan, photo: Pixels) -> None:
     for size in sizes:
         plan.lane.run(np.repeat(photo[np.newaxis], size, axis=0))
     plan.wide.run(photo[np.newaxis])
-
-
-def _rate(rung: Rung) -> float:
-    """Photos a second; handing a batch over and back is the event loop's work, so lanes do not share it out."""
-    return rung.batch_size / (rung.seconds / rung.lanes + _HANDOVER)
 
 
 def _drain(results: Iterable[object]) -> None:

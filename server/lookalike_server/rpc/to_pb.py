@@ -18,6 +18,7 @@ from lookalike_server.domain import (
     Answer,
     Category,
     Embedded,
+    Floats,
     IndexKind,
     Metric,
     Model,
@@ -47,14 +48,15 @@ _INDEX_KINDS = {
 
 def embedded(value: Embedded) -> embedding_service_pb2.EmbedResponse:
     """The answer to Embed."""
-    return embedding_service_pb2.EmbedResponse(embedding=value.vector, receipt=receipt(value.receipt))
+    response = embedding_service_pb2.EmbedResponse(receipt=receipt(value.receipt))
+    response.MergeFromString(_packed(response.EMBEDDING_FIELD_NUMBER, value.vector))
+    return response
 
 
 def embedded_item(item_id: str, value: Embedded) -> embedding_service_pb2.EmbedStreamResponse:
     """The answer to one photo of EmbedStream."""
-    return embedding_service_pb2.EmbedStreamResponse(
-        id=item_id, embedding=image_pb2.Vector(values=value.vector), receipt=receipt(value.receipt)
-    )
+    embedding = image_pb2.Vector.FromString(_packed(image_pb2.Vector.VALUES_FIELD_NUMBER, value.vector))
+    return embedding_service_pb2.EmbedStreamResponse(id=item_id, embedding=embedding, receipt=receipt(value.receipt))
 
 
 def model(value: Model, runtime: Runtime) -> embedding_service_pb2.GetModelResponse:
@@ -152,6 +154,18 @@ def _neighbor(value: Neighbor) -> search_service_pb2.Neighbor:
         similarity=value.similarity,
         image_index=value.image_index,
     )
+
+
+def _packed(field_number: int, vector: Floats) -> bytes:
+    """A repeated float field in protobuf's wire format: parsed as a whole, where setting it costs 0.15 us a number."""
+    values = vector.astype("<f4", copy=False).tobytes()
+    header = bytearray((field_number << 3 | 2,))  # length-delimited; field numbers below 16 take one byte
+    length = len(values)
+    while length > 0x7F:
+        header.append(length & 0x7F | 0x80)
+        length >>= 7
+    header.append(length)
+    return bytes(header) + values
 
 
 def _microseconds(seconds: float) -> int:
