@@ -44,7 +44,7 @@ class Contest:
                 self._add(latency.idle(bench, target))
             if "latency" in names:
                 with echo().start() as bounce:
-                    self._add(latency.added(bench, target, bounce, 1.5))
+                    self._add(*latency.added(bench, target, bounce, 1.5))
             if "throughput" in names:
                 self._add(throughput.over_limit(bench, target, "raw", 0.95))
             if "jpeg" in names:

@@ -74,7 +74,7 @@ async def _serve_plain(settings: dict[str, Any]) -> None:
         image = embedding_service_pb2.EmbedRequest.FromString(data).image
         pixels = embedder.pixels(image.encoded or image.rgb.data)
         (embedding,) = embedder.run(np.expand_dims(pixels, 0))
-        return embedding_service_pb2.EmbedResponse(embedding=embedding).SerializeToString()
+        return embedding_service_pb2.EmbedResponse(embedding=embedding.tolist()).SerializeToString()
 
     async def call(request: bytes, context: Any) -> bytes:
         del context

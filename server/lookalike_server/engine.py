@@ -124,10 +124,18 @@ class Engine:
         self._searches: Fusion[_Asked, _Found | LookalikeError] = Fusion(searchers, _together, self._search)
         self._search_cost = 0.0  # seconds, learnt
 
+    def admit(self, call: Call) -> None:
+        """Refuse a photo that has not been read yet, where it could not be embedded in time.
+
+        Raises:
+            LookalikeError: RESOURCE_EXHAUSTED.
+        """
+        self._embedder.admit(call.deadline)
+
     async def embed(self, photo: Photo, call: Call, *, bulk: bool = False) -> Embedded:
         """Embed one photo."""
         embedded = await self._embed(photo, call, bulk=bulk)
-        return replace(embedded, receipt=self._sign(embedded.receipt, call))
+        return Embedded(embedded.vector, self._sign(embedded.receipt, call))
 
     async def find_similar(self, query: Query, call: Call, *, bulk: bool = False) -> Answer:
         """Find the products that look most like a photo, a vector or a product."""

@@ -79,6 +79,26 @@ def test_tiny_models_have_no_lanes() -> None:
     assert (plan.lanes, plan.lane is plan.wide) == (1, True)
 
 
+@pytest.mark.parametrize(("seconds", "lanes", "in_place"), [(0.0001, 0, True), (0.01, 0, False), (0.0001, 1, False)])
+def test_only_tiny_models_run_in_place(seconds: float, lanes: int, in_place: bool) -> None:
+    """The loop runs a model itself where that takes less than a thread's waking, unless lanes were asked for."""
+    plan = plan_of(TimedSession(seconds, 0.0), TimedSession(seconds, 0.0), lanes=lanes)
+    assert plan.in_place is in_place
+
+
+def test_noise_at_one_moment_decides_nothing() -> None:
+    """Candidates are measured in turns and the fastest run counts: whoever meets a slow moment gets another turn."""
+
+    class Disturbed(TimedSession):
+        def run(self, photos: Pixels) -> Floats:
+            if sum(self.sizes.values()) < 4:
+                CLOCK.work(0.05)
+            return super().run(photos)
+
+    plan = plan_of(TimedSession(0.0, 0.010), Disturbed(0.0, 0.004))
+    assert plan.lanes == 2
+
+
 @pytest.mark.parametrize(("lanes", "lane_batch"), [(1, 4), (2, 3)])
 def test_given_plans_are_not_measured_for_what_pays(lanes: int, lane_batch: int) -> None:
     """What the settings give is what is run."""

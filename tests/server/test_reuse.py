@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
-import pytest
 
 from fakes import RecordingObserver
 from lookalike_server.domain import EncodedPhoto, Photo, RawPhoto, Region
@@ -164,25 +163,21 @@ def test_keys_tell_photos_apart() -> None:
     assert photo_key(EncodedPhoto(b"a", None, "products[3].images[0]")) == keys[0]
 
 
-@pytest.mark.parametrize("seed", range(10))
-async def test_everybody_gets_their_own_photo(seed: int) -> None:
-    """Under random cancels every remaining caller gets the embedding of the photo it sent."""
-    random = np.random.default_rng(seed)
-    reuse = Reuse(5 * ROOM, RecordingObserver())
+async def test_photos_that_come_again_are_noticed() -> None:
+    """Reuse is rare until photos come again, and rare again once they do not any more."""
+    reuse = Reuse(100 * ROOM, RecordingObserver())
 
-    async def ask(name: int) -> float:
+    async def ask(name: str) -> None:
         async def compute() -> Embedding:
-            for _ in range(int(random.integers(0, 5))):
-                await asyncio.sleep(0)
-            return Embedding(np.full(48, name, dtype=np.float32), 0.0, None)
+            return Embedding(np.zeros(48, dtype=np.float32), 0.0, None)
 
-        return float((await reuse.embed(photo(str(name)), compute, bulk=False)).vector[0])
+        await reuse.embed(photo(name), compute, bulk=False)
 
-    names = random.integers(0, 12, size=200).tolist()
-    callers = [asyncio.create_task(ask(name)) for name in names]
-    for position in random.choice(200, size=80, replace=False).tolist():
-        await asyncio.sleep(0)
-        callers[position].cancel()
-    outcomes = await asyncio.gather(*callers, return_exceptions=True)
-    for name, outcome in zip(names, outcomes, strict=True):
-        assert isinstance(outcome, asyncio.CancelledError) or outcome == name
+    noticed = [reuse.is_rare]
+    for _ in range(5):
+        await ask("the same")
+    noticed.append(reuse.is_rare)
+    for number in range(200):
+        await ask(str(number))
+    noticed.append(reuse.is_rare)
+    assert noticed == [True, False, True]

@@ -27,7 +27,7 @@ from lookalike_server.config import Settings
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.session import OnnxSession
 from processes import SERVE, server_process
-from serving import MODELS, HeldModel, Serve, connect, noise, product, raw, refused, until
+from serving import MODELS, HeldModel, Serve, Served, connect, noise, product, raw, refused, until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -149,6 +149,31 @@ async def test_full_queue_is_refused_with_a_time_to_come_back(serve: Serve) -> N
         assert int(pushback) == retry.retry_delay.ToMilliseconds()
         model.session.let_go()
         await asyncio.gather(first, *inside)
+
+
+async def test_busy_server_refuses_a_photo_unread(serve: Serve) -> None:
+    """Embed is refused from its headers alone: no photo is taken in that nobody can embed in time."""
+    model = HeldModel()
+    async with serve(load_session=model, max_queue=1) as served:
+        model.session.hold()
+        first = asyncio.ensure_future(served.embedding.Embed(embed_request()))
+        await model.caught()
+        inside = asyncio.ensure_future(served.embedding.Embed(embed_request(1)))
+        await until(lambda: "Queued: 1 " in repr(served.app.batcher))
+        sends_nothing: Any = served.channel.stream_unary("/lookalike.v1.EmbeddingService/Embed")()
+        code, _, _ = await refused(sends_nothing)
+        assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        model.session.let_go()
+        await asyncio.gather(first, inside)
+
+
+async def test_call_without_a_message(served: Served) -> None:
+    """A caller that sends headers and nothing more is told so."""
+    call: Any = served.channel.stream_unary("/lookalike.v1.EmbeddingService/Embed")()
+    await call.done_writing()
+    code, message, _ = await refused(call)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "message" in message
 
 
 async def test_deadline_that_cannot_be_met_is_refused(serve: Serve) -> None:

@@ -42,7 +42,7 @@ def _deployment(settings: dict[str, Any]) -> Any:
         async def Embed(self, request: Any) -> Any:  # noqa: N802 - the proto gives the name
             image = request.image
             embedding = await self._embed(self._embedder.pixels(image.encoded or image.rgb.data))
-            return embedding_service_pb2.EmbedResponse(embedding=embedding)
+            return embedding_service_pb2.EmbedResponse(embedding=embedding.tolist())
 
     # Ray sets a core aside for a replica unless told; that is no limit on its threads, but there are only so many.
     options: dict[str, Any] = {"num_replicas": settings["workers"], "ray_actor_options": {"num_cpus": 0}}

@@ -116,6 +116,14 @@ class MicroBatcher:
         running = sum(len(run.entries) for run in self._runs)
         return f"<MicroBatcher [Queued: {queued} | Running: {running}]>"
 
+    def admit(self, deadline: float) -> None:
+        """Refuse an interactive photo that is about to come.
+
+        Raises:
+            LookalikeError: RESOURCE_EXHAUSTED, as `embed`.
+        """
+        self._admit(self._clock(), deadline)
+
     async def embed(self, pixels: Pixels, deadline: float = math.inf, *, bulk: bool = False) -> Ran:
         """Embed one photo (uint8 [height, width, 3]) with whatever else is waiting.
 
@@ -204,8 +212,19 @@ class MicroBatcher:
         expected = self._plan.idle.seconds if alone else self._costs.batch(len(entries))
         run = _Run(entries, session, now + expected, whole_machine=wide)
         self._runs.add(run)
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._infer, session, entries)
+        work = self._start(session, entries)
         work.add_done_callback(lambda work: self._finished(run, alone, work))
+
+    def _start(self, session: Session, entries: Sequence[_Entry]) -> asyncio.Future[_Outcome]:
+        loop = asyncio.get_running_loop()
+        if not self._plan.in_place:
+            return loop.run_in_executor(self._threads, self._infer, session, entries)
+        work: asyncio.Future[_Outcome] = loop.create_future()
+        try:
+            work.set_result(self._infer(session, entries))
+        except Exception as error:  # noqa: BLE001 - what the executor's future would hold as well
+            work.set_exception(error)
+        return work
 
     def _finished(self, run: _Run, alone: bool, work: asyncio.Future[_Outcome]) -> None:
         self._runs.discard(run)

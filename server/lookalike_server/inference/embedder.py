@@ -30,6 +30,15 @@ class PhotoEmbedder:
         self._decoders = decoders
         self._clock = clock
 
+    def admit(self, deadline: float) -> None:
+        """Refuse a photo before it is seen; not where photos come again, because then it may be known already.
+
+        Raises:
+            LookalikeError: As `MicroBatcher.admit`.
+        """
+        if self._reuse.is_rare:
+            self._batcher.admit(deadline)
+
     async def embed(self, photo: Photo, deadline: float, *, bulk: bool = False) -> Embedded:
         """Embed one photo; the receipt lacks what only the caller knows (search, total, model).
 

@@ -33,6 +33,7 @@ run wide and than single photos in lanes, where the quiet machine saw no differe
 _HOPELESS = 0.85  # of the best rate so far; larger batches are not even tried
 _HANDOVER = 3e-4  # seconds; what a batch of one costs beside the model, measured with a null model
 _WORTH_LANES = 1e-3  # seconds of a single run; below, handing over is most of the work and only one loop does it
+_IN_PLACE = 3e-4  # seconds of the largest batch; about what a thread's waking and answering cost the event loop
 _ROUNDS, _SECONDS = 6, 3.0  # of measuring every candidate in turn; a slow model has fewer rounds
 
 
@@ -47,6 +48,7 @@ class Plan:
         lane_batch: The most photos in a run.
         rungs: The batch sizes that a lane runs, smallest first, with their times while all lanes run.
         idle: A single photo on `wide`, with nothing beside it.
+        in_place: The event loop runs the model itself: that takes less than handing a batch to a thread and back.
     """
 
     wide: Session
@@ -55,6 +57,7 @@ class Plan:
     lane_batch: int
     rungs: tuple[Rung, ...]
     idle: Rung
+    in_place: bool = False
 
     @property
     def ladder(self) -> tuple[Rung, ...]:
@@ -90,7 +93,7 @@ def measure_plan(
         photo: Any model input, uint8 [height, width, 3].
         cores: Cores of this machine.
         max_batch: The most photos in a run.
-        lanes: Runs at once; 0 to find out.
+        lanes: Runs at once; 0 to find out, and whether a thread is worth it at all.
         lane_batch: The most photos in a run of a lane; 0 to find out.
         clock: The source of moments.
     """
@@ -113,7 +116,8 @@ def measure_plan(
     rungs = tuple(Rung(size, best.seconds[size], best.lanes) for size in best.kept(every=lane_batch > 0))
     for way in (idle, *ways):
         way.close()
-    plan = Plan(wide, best.session, best.lanes, rungs[-1].batch_size, rungs, Rung(1, idle.seconds[1], 1))
+    in_place = lanes == 0 and wide.gains_from_lanes and rungs[-1].seconds < _IN_PLACE
+    plan = Plan(wide, best.session, best.lanes, rungs[-1].batch_size, rungs, Rung(1, idle.seconds[1], 1), in_place)
     _warm(plan, photo)
     return plan
 

@@ -19,6 +19,7 @@ from lookalike_server.errors import Code, LookalikeError
 from lookalike_server.inference.batcher import Ran
 
 _OVERHEAD = 200  # bytes that an entry takes beside its numbers, about
+_RARE, _LEARNING_RATE = 0.02, 0.02  # the second is the newest photo's weight: fifty photos, about, are remembered
 _SEED = secrets.randbits(64)
 
 _FIRST_CALLERS_OWN = frozenset({Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.INVALID_ARGUMENT})
@@ -50,6 +51,12 @@ class Reuse:
         self._kept: OrderedDict[bytes, Floats] = OrderedDict()
         self._bytes = 0
         self._flights: dict[tuple[bytes, bool], _Flight] = {}
+        self._share = 0.0  # of the photos of late that were reused
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether hardly any photo of late was on its way or kept already."""
+        return self._share < _RARE
 
     async def embed(self, photo: Photo, compute: Callable[[], Awaitable[Embedding]], *, bulk: bool) -> Embedding:
         """The photo's embedding: kept, or of the same photo on its way, or by `compute`.
@@ -62,6 +69,7 @@ class Reuse:
         key = photo_key(photo)
         while True:
             vector = self._kept.get(key)
+            self._share += _LEARNING_RATE * ((vector is not None or (key, bulk) in self._flights) - self._share)
             if vector is not None:
                 self._kept.move_to_end(key)
                 self._observer.photo_reused(cached=True)

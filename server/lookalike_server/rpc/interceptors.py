@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -19,11 +19,18 @@ from google.protobuf.message import DecodeError
 from lookalike_server.domain import Observer
 from lookalike_server.errors import LookalikeError, deadline_exceeded, invalid
 from lookalike_server.rpc.auth import Authenticator
-from lookalike_server.rpc.calls import Context, note_call
+from lookalike_server.rpc.calls import CURRENT, Context, note_call
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.status import abort, to_status
 
 OURS = "/lookalike.v1."
+
+REFUSED_UNREAD = frozenset({"/lookalike.v1.EmbeddingService/Embed"})
+"""Methods whose calls always need the model, so that a busy server can refuse them without reading the photo.
+
+gRPC reads the request of a unary handler before it calls it, and that of a streaming one when asked: these are served
+by streaming handlers, which is the same on the wire. Search is not among them: only its message says what it needs.
+"""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -76,16 +83,22 @@ class CallGuard(grpc.aio.ServerInterceptor):
     def _wrap(self, method: str, handler: Any) -> Any:
         deserialize = _tolerant(handler.request_deserializer)
 
+        async def act(request: Any, context: Context) -> Any:
+            if method in REFUSED_UNREAD:
+                self._gate.engine.admit(CURRENT.get())
+                request = await context.read()
+            if request is grpc.aio.EOF or isinstance(request, _Malformed):
+                raise invalid("request", f"the bytes are not the message that {method} takes")
+            return await handler.unary_unary(request, context)
+
         async def answer(request: Any, context: Context) -> Any:
             visit = self._arrive(method, context)
             try:
                 self._let_in(visit)
-                if isinstance(request, _Malformed):
-                    raise invalid("request", f"the bytes are not the message that {method} takes")
                 if note_call(context, self._default_deadline_seconds):  # gRPC itself ends the call at its deadline
-                    return await handler.unary_unary(request, context)
+                    return await act(request, context)
                 async with asyncio.timeout(self._default_deadline_seconds):
-                    return await handler.unary_unary(request, context)
+                    return await act(request, context)
             except BaseException as error:
                 await self._refuse(visit, error)
                 raise
@@ -105,6 +118,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
             finally:
                 self._leave(visit)
 
+        if method in REFUSED_UNREAD:
+            return grpc.stream_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
         return grpc.stream_stream_rpc_method_handler(answers, deserialize, handler.response_serializer)
@@ -148,7 +163,7 @@ def _request_id(metadata: tuple[tuple[str, str | bytes], ...]) -> str:
     """The caller's own x-request-id where it is short and plain, else a new one."""
     given = next((str(value) for key, value in metadata if key == "x-request-id"), "")
     plain = given.isascii() and given.isprintable() and 0 < len(given) <= 128
-    return given if plain else uuid.uuid4().hex
+    return given if plain else f"{random.getrandbits(128):032x}"
 
 
 def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

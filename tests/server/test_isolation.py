@@ -1,0 +1,138 @@
+"""Who gives up, expires or meets a failing run touches nobody else: properties over the batcher and the reuse."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakes import FailingSession, MeanColourSession, RecordingObserver
+from lookalike_server.domain import Floats, Pixels, RawPhoto, Rung
+from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.inference.batcher import MicroBatcher
+from lookalike_server.inference.ladder import Plan
+from lookalike_server.inference.reuse import Embedding, Reuse
+
+MOST_TURNS = 60  # of the event loop; about what a load of this size takes from the first photo to the last answer
+BIG = 1 << 20  # bytes of cache; 0 turns reuse off
+
+
+@dataclass(frozen=True)
+class Caller:
+    """One call of a load.
+
+    Attributes:
+        colour: Of its photo; several callers may send the same.
+        begins: Turns of the event loop before it calls.
+        gives_up: Turns after which it cancels; None for a patient one.
+        expired: Whether its deadline is past when it calls.
+        bulk: Whether it is of a stream.
+    """
+
+    colour: int
+    begins: int
+    gives_up: int | None
+    expired: bool
+    bulk: bool
+
+
+CALLERS = st.lists(
+    st.builds(
+        Caller,
+        colour=st.integers(0, 255),
+        begins=st.integers(0, 20),
+        gives_up=st.none() | st.integers(0, MOST_TURNS),
+        expired=st.sampled_from([False, False, False, True]),
+        bulk=st.booleans(),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+class Load:
+    """Callers of one batcher, each as it was drawn."""
+
+    def __init__(self, *, batch: int, lanes: int, cache: int, fails_every: int) -> None:
+        self._observer = RecordingObserver()
+        session = FailingSession(MeanColourSession(), lambda run: fails_every > 0 and run % fails_every == 0)
+        session.begin()
+        rungs = tuple(Rung(size, 0.001, lanes) for size in range(1, batch + 1))
+        self.batcher = MicroBatcher(
+            Plan(session, session, lanes, batch, rungs, Rung(1, 0.001)),
+            max_queue=1000,
+            bulk_wait=0.0,
+            observer=self._observer,
+            clock=lambda: 1000.0,
+        )
+        self._reuse = Reuse(cache, self._observer)
+
+    async def outcomes(self, callers: list[Caller]) -> list[float | BaseException]:
+        """What became of each: the colour it was told, or the error it met."""
+        try:
+            tasks = [asyncio.create_task(self._call(caller)) for caller in callers]
+            async with asyncio.timeout(30):  # whom nobody answers fails the test instead of hanging it
+                return await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            await self.batcher.close()
+
+    async def _call(self, caller: Caller) -> float:
+        await _turns(caller.begins)
+        asking = asyncio.create_task(self._ask(caller))
+        if caller.gives_up is not None:
+            await _turns(caller.gives_up)
+            asking.cancel()
+        return float((await asking)[0])
+
+    async def _ask(self, caller: Caller) -> Floats:
+        pixels: Pixels = np.full((2, 2, 3), caller.colour, dtype=np.uint8)
+        deadline = 999.0 if caller.expired else math.inf
+
+        async def compute() -> Embedding:
+            ran = await self.batcher.embed(pixels, deadline, bulk=caller.bulk)
+            return Embedding(ran.vector, 0.0, ran)
+
+        return (await self._reuse.embed(RawPhoto(pixels, None, "image"), compute, bulk=caller.bulk)).vector
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(callers=CALLERS, batch=st.integers(1, 8), lanes=st.integers(1, 3), cache=st.sampled_from([0, BIG]))
+def test_every_answer_belongs_to_its_question(callers: list[Caller], batch: int, lanes: int, cache: int) -> None:
+    """Whoever cancels, at any point under load, everybody else gets the answer to their own question.
+
+    A deadline that is past costs only its own caller; an answer that needs no run may still come.
+    """
+    outcomes = asyncio.run(Load(batch=batch, lanes=lanes, cache=cache, fails_every=0).outcomes(callers))
+    for caller, outcome in zip(callers, outcomes, strict=True):
+        if isinstance(outcome, asyncio.CancelledError):
+            assert caller.gives_up is not None
+        elif isinstance(outcome, BaseException):
+            assert caller.expired
+            assert isinstance(outcome, LookalikeError)
+            assert outcome.code in (Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED)
+        else:
+            assert outcome == caller.colour
+
+
+@settings(max_examples=75, deadline=None)
+@given(callers=CALLERS, batch=st.integers(1, 8), lanes=st.integers(1, 3))
+def test_failing_runs_answer_nobody_wrongly(callers: list[Caller], batch: int, lanes: int) -> None:
+    """With a model that fails every third run, a caller gets its own answer or INTERNAL, never somebody else's."""
+    outcomes = asyncio.run(Load(batch=batch, lanes=lanes, cache=0, fails_every=3).outcomes(callers))
+    for caller, outcome in zip(callers, outcomes, strict=True):
+        if isinstance(outcome, asyncio.CancelledError):
+            assert caller.gives_up is not None
+        elif isinstance(outcome, LookalikeError):
+            late = (Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED) if caller.expired else ()
+            assert outcome.code in (Code.INTERNAL, *late)
+        else:
+            assert outcome == caller.colour
