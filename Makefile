@@ -97,6 +97,10 @@ test: .venv/ready .venv-exporter/ready .venv-proto/ready ## run every test that 
 	$(EXPORTER_BIN)/python -m pytest -q exporter/tests
 	$(BIN)/python -m pytest -q tests
 
+.PHONY: test-crash
+test-crash: .venv/ready ## a hundred times `kill -9` under load (`make test` runs ten)
+	LOOKALIKE_KILLS=100 $(BIN)/python -m pytest -q tests/crash
+
 .PHONY: bench
 bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the limit and the peers, in one run (MODEL=models/NAME BENCH="--rounds 7")
 	PYTHONPATH=.:proto/python $(BENCH_BIN)/python -m benchmarks --model $(MODEL) $(BENCH)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
 
-from lookalike_server.domain import Floats, Hit, IndexChange, IndexRow, Metric, Question, VectorIndex
+from lookalike_server.domain import Floats, Hit, IndexChange, IndexRow, Metric, Question
+from lookalike_server.filters import Between, Condition, NoneOf, OneOf
+from lookalike_server.protocols import VectorIndex
 
 
 def vectors(count_: int, dim: int, metric: Metric, seed: int) -> Floats:
@@ -41,6 +44,21 @@ def _dot(a: list[float], b: list[float]) -> float:
     return math.fsum(map(operator.mul, a, b))
 
 
+def meets(attributes: Mapping[str, str], condition: Condition) -> bool:
+    """Whether a product with these attributes passes, by the words of the API."""
+    value = attributes.get(condition.attribute)
+    match condition:
+        case OneOf(values=values):
+            return value in values
+        case NoneOf(values=values):
+            return value not in values
+        case Between(minimum=minimum, maximum=maximum):
+            try:
+                return value is not None and minimum <= float(value) <= maximum
+            except ValueError:
+                return False
+
+
 class Shop:
     """Products in categories; gives labels as the store does, and knows every right answer."""
 
@@ -54,22 +72,38 @@ class Shop:
         """Store or replace one product with these vectors (float32 [images, dim])."""
         self.put_all({product_id: photos}, category)
 
-    def put_all(self, photos: Mapping[str, Floats], category: str = "c") -> None:
-        """Store or replace products in one change."""
+    def put_all(
+        self, photos: Mapping[str, Floats], category: str = "c", attributes: Mapping[str, str] | None = None
+    ) -> None:
+        """Store or replace products in one change, all with these attributes."""
         removed = self._take_out(photos)
         for product_id, each in photos.items():
             self.rows[product_id] = [
-                (category, IndexRow(next(self._labels), product_id, image_index, vector))
+                (category, IndexRow(next(self._labels), product_id, image_index, vector, dict(attributes or {})))
                 for image_index, vector in enumerate(each)
             ]
         self._index.apply(IndexChange(removed, [row for product_id in photos for row in self.rows[product_id]]))
+
+    def describe(self, product_id: str, attributes: Mapping[str, str]) -> None:
+        """Give a product these attributes and no others; nothing where there is no such product."""
+        rows = self.rows.get(product_id, [])
+        self.rows[product_id] = [(at, replace(row, attributes=dict(attributes))) for at, row in rows]
+        if not rows:
+            del self.rows[product_id]
+        self._index.apply(IndexChange(described=[(at, row.label, dict(attributes)) for at, row in rows]))
 
     def remove(self, *product_ids: str) -> None:
         """Delete products in one change."""
         self._index.apply(IndexChange(self._take_out(product_ids), ()))
 
     def nearest(
-        self, queries: Floats, k: int, *, category: str | None = "c", exclude: str | None = None
+        self,
+        queries: Floats,
+        k: int,
+        *,
+        category: str | None = "c",
+        exclude: str | None = None,
+        conditions: Sequence[Condition] = (),
     ) -> list[tuple[str, int, float]]:
         """The right answer: product, its best image and distance, nearest first, equally near by product id."""
         best = []
@@ -77,7 +111,7 @@ class Shop:
             measured = [
                 (min(distance(row.vector, query, self._metric) for query in queries), row.image_index)
                 for at, row in rows
-                if category in (None, at)
+                if category in (None, at) and all(meets(row.attributes, condition) for condition in conditions)
             ]
             if measured and product_id != exclude:
                 nearest, image_index = min(measured)
@@ -92,13 +126,16 @@ class Shop:
         category: str | None = "c",
         exclude: str | None = None,
         exact: bool = True,
+        conditions: Sequence[Condition] = (),
     ) -> list[str]:
         """Ask the index, compare its answer with the right one, and return the products found.
 
         Where the answer is not exact, of products equally far away others may be found than those first by id.
         """
-        found = self._index.search([Question(queries, k, exclude)], category=category, exact=exact)[0]
-        right = self.nearest(queries, k, category=category, exclude=exclude)
+        found = self._index.search(
+            [Question(queries, k, exclude)], category=category, exact=exact, conditions=conditions
+        )[0]
+        right = self.nearest(queries, k, category=category, exclude=exclude, conditions=conditions)
         np.testing.assert_allclose([hit.distance for hit in found.hits], [far for *_, far in right], atol=1e-6)
         if exact or found.exact:
             assert found.exact

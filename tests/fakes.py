@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lookalike_server.domain import Floats, Observer, Pixels, Session
+from lookalike_server.domain import Floats, Pixels
+from lookalike_server.protocols import Observer, Session
 
 
 @dataclass
@@ -17,6 +18,7 @@ class RecordingObserver(Observer):
     """Remembers everything it is told."""
 
     batches: list[int] = field(default_factory=list)
+    recalls: list[tuple[str, float]] = field(default_factory=list)
     failed_batches: list[tuple[int, Exception]] = field(default_factory=list)
     cancelled: int = 0
     expired: int = 0
@@ -37,6 +39,10 @@ class RecordingObserver(Observer):
         """Count them."""
         self.cancelled += cancelled
         self.expired += expired
+
+    def recall_measured(self, category: str, recall: float) -> None:
+        """Remember it by category."""
+        self.recalls.append((category, recall))
 
     def search_fell_back(self, category: str) -> None:
         """Remember the category."""

@@ -28,11 +28,13 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(model: Path, data: Path, *arguments: str) -> Iterator[ServerProcess]:
+def server_process(
+    model: Path, data: Path, *arguments: str, command: tuple[str, ...] = SERVE
+) -> Iterator[ServerProcess]:
     """`lookalike-server serve` on a free port, from when it serves until the block ends."""
     process = subprocess.Popen(
         (
-            *SERVE,
+            *command,
             *("--model", str(model), "--data", str(data), "--listen", "127.0.0.1:0", "--log-format", "json"),
             *arguments,
         ),

@@ -16,6 +16,7 @@ from lookalike_server.app import serve
 from lookalike_server.config import Settings, load_settings
 from lookalike_server.errors import LookalikeError
 from lookalike_server.rpc.health import ask_health
+from lookalike_server.store.maintenance import backup, verify
 from lookalike_server.telemetry import configure_log
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,6 +63,43 @@ def health_command(target: str, timeout: float) -> None:
     answer = ask_health(target, timeout)
     click.echo(answer)
     sys.exit(0 if answer == "SERVING" else 1)
+
+
+_data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    envvar="LOOKALIKE_DATA",
+    show_default=True,
+    help="The folder of the catalogue.",
+)
+
+
+@main.command("backup")
+@_data_option
+@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
+def backup_command(data: Path, target: Path) -> None:
+    """Copy the catalogue to the new file TARGET, also while it is served. As DATA/catalog.sqlite it is one again."""
+    try:
+        products = backup(data, target)
+    except LookalikeError as error:
+        _fail(str(error))
+    click.echo(f"{target}: {products} products")
+
+
+@main.command("verify")
+@_data_option
+def verify_command(data: Path) -> None:
+    """Look through the catalogue, also while it is served; exit status 1 when anything in it is broken."""
+    try:
+        problems = 0
+        for problem in verify(data):
+            click.echo(problem)
+            problems += 1
+    except LookalikeError as error:
+        _fail(str(error))
+    click.echo(f"{data}: {'whole' if not problems else f'{problems} problems'}")
+    sys.exit(1 if problems else 0)
 
 
 @main.command("show-config")

@@ -19,7 +19,6 @@ import numpy as np
 import structlog
 
 from lookalike_server.config import Settings
-from lookalike_server.domain import Observer, Session
 from lookalike_server.engine import Engine, Runtime
 from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.partition import PartitionSettings
@@ -31,6 +30,7 @@ from lookalike_server.inference.ladder import Plan, lower_priority, measure_plan
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
 from lookalike_server.inference.reuse import Reuse
 from lookalike_server.inference.session import OnnxSession
+from lookalike_server.protocols import Observer, Session
 from lookalike_server.rpc.auth import Authenticator, read_tokens
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.server import RpcServer
@@ -127,8 +127,10 @@ async def running(
                 metric=model.metric,
                 flat_limit=settings.flat_limit,
                 hnsw=HnswSettings(settings.hnsw_m, settings.hnsw_ef_construction, settings.hnsw_ef_search),
+                segment_rows=settings.segment_rows,
             ),
             observer,
+            settings.recall_share,
         )
         stack.push_async_callback(asyncio.to_thread, index.close)
         store = await asyncio.to_thread(Store, settings.data, model, index.apply)
@@ -155,6 +157,7 @@ async def running(
                 Reuse(settings.cache_bytes, observer),
                 stack.enter_context(_pool(settings.decode_threads, "decoder")),
                 time.monotonic,
+                settings.keep_picture_bytes,
             ),
             index=index,
             store=store,

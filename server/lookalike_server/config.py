@@ -71,12 +71,22 @@ class Settings(BaseSettings):
         64 * MIB, ge=1024, le=2**31 - 1, description="The largest message taken or sent, in bytes."
     )
 
+    keep_picture_bytes: int = Field(
+        2 * MIB, ge=0, description="The largest picture file kept in the catalogue, in bytes; 0 keeps none."
+    )
     flat_limit: int = Field(
         4096, ge=1, description="Rows of a category up to which every one is compared; beyond, an HNSW graph is built."
+    )
+    segment_rows: int = Field(
+        16_384, ge=64, description="The most rows under one graph; a larger category has several, searched one by one."
     )
     hnsw_m: int = Field(16, ge=2, le=512, description="Links a node of a graph keeps (M).")
     hnsw_ef_construction: int = Field(200, ge=1, description="Candidates weighed while a graph is built.")
     hnsw_ef_search: int = Field(100, ge=1, description="Candidates weighed by a search of a graph, at least k.")
+
+    recall_share: float = Field(
+        0.01, ge=0, le=1, description="The share of searches by graph that is repeated exactly, to know its recall."
+    )
 
     drain_seconds: float = Field(
         20.0, ge=0, le=3600, description="Seconds that calls under way have to finish after SIGTERM."

@@ -1,19 +1,22 @@
-"""The words the server thinks in: plain frozen data and the Protocols that stages meet each other through.
+"""The words the server thinks in: plain frozen data.
 
-Imports nothing of ours but `errors`. Arrays are NumPy's: photos uint8 [height, width, 3] in RGB, embeddings float32
-[dim]. Durations are seconds (float), moments are `time.monotonic()`.
+Imports nothing of ours but `errors` and `filters`. Arrays are NumPy's: photos uint8 [height, width, 3] in RGB,
+embeddings float32 [dim]. Durations are seconds (float), moments are `time.monotonic()`.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from lookalike_server.filters import Condition
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -113,20 +116,65 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """The name of a write that is done at most once: its request's, its place there, and a digest of what it says."""
+
+    request_id: str
+    item: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProductDraft:
     """A product to store: its facts, and either one to eight photos or one to eight vectors (float32 [dim])."""
 
     product: Product
     photos: tuple[Photo, ...]
     vectors: tuple[Floats, ...]
+    name: Once | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture file as it was sent, and the part of it that was embedded (None: all of it)."""
+
+    sha256: str
+    media_type: str
+    data: bytes
+    region: Region | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedProduct:
-    """A product ready to store; `vectors` is float32 [images, dim], of length 1 where the metric is cosine."""
+    """A product ready to store.
+
+    Attributes:
+        product: Its facts.
+        vectors: float32 [images, dim], of length 1 where the metric is cosine.
+        pictures: What each vector was made of, None where that is not kept; empty where none is.
+    """
 
     product: Product
     vectors: Floats
+    pictures: Sequence[Picture | None] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A product to remove."""
+
+    product_id: str
+    name: Once | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Attributes of a product to give values, and those to clear."""
+
+    product_id: str
+    values: Mapping[str, str]
+    cleared: Sequence[str]
+    name: Once | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +185,22 @@ class IndexRow:
     product_id: str
     image_index: int
     vector: Floats
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class IndexChange:
-    """What one committed transaction means for the index: rows gone by (category, label), rows new by category."""
+    """What one committed transaction means for the index.
 
-    removed: Sequence[tuple[str, int]]
-    added: Sequence[tuple[str, IndexRow]]
+    Attributes:
+        removed: Rows gone, by category and label.
+        added: Rows new, by category.
+        described: Rows whose attributes are now these and no others, by category and label.
+    """
+
+    removed: Sequence[tuple[str, int]] = ()
+    added: Sequence[tuple[str, IndexRow]] = ()
+    described: Sequence[tuple[str, int, Mapping[str, str]]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +233,23 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What of the nearest products is shown.
+
+    Attributes:
+        max_distance: None beyond this; infinite for no limit.
+        group_by: An attribute; empty for no groups.
+        group_limit: Of products that share a value of it, so many are shown.
+        collapse: Products with the same embedding are one answer.
+    """
+
+    max_distance: float = math.inf
+    group_by: str = ""
+    group_limit: int = 1
+    collapse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """A question: exactly one of `photo`, `vector` (float32 [dim]) and `product_id`.
 
@@ -189,18 +262,20 @@ class Query:
     category: str | None = None
     all_categories: bool = False
     k: int = 10
-    max_distance: float | None = None
     exact: bool = False
+    conditions: tuple[Condition, ...] = ()
+    shape: Shape = Shape()
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbor:
-    """A product that looks like the question."""
+    """A product that looks like the question, and those that were made one with it."""
 
     product: Product
     distance: float
     similarity: float
     image_index: int
+    duplicates: Sequence[Product] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,31 +329,13 @@ class AttributeSeen:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One partition: its products and how it is searched."""
+    """One partition: its products, how it is searched, and what share of exact answers that finds, where known."""
 
     name: str
     count: int
     kind: IndexKind
+    recall: float | None
     attributes: Sequence[AttributeSeen] = field(default=())
-
-
-class Session(Protocol):
-    """A loaded model. Several threads may run it at once."""
-
-    @property
-    def provider(self) -> str:
-        """The ONNX Runtime provider that runs it."""
-
-    @property
-    def fixed_shapes(self) -> bool:
-        """Whether every new batch size costs it dearly, so that batches are padded to a few."""
-
-    @property
-    def gains_from_lanes(self) -> bool:
-        """Whether runs side by side can be faster than one after another."""
-
-    def run(self, photos: Pixels) -> Floats:
-        """Embed uint8 [n, height, width, 3]: float32 [n, dim]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,47 +345,3 @@ class Question:
     vectors: Floats
     k: int
     exclude: str | None = None
-
-
-class VectorIndex(Protocol):
-    """Nearest products by category. `search` and `kind` may run in any thread beside one thread that calls `apply`."""
-
-    def apply(self, change: IndexChange) -> None:
-        """Take in one committed change; it is visible to every search that starts after the return."""
-
-    def kind(self, category: str) -> IndexKind:
-        """How this category is searched at present."""
-
-    def holds(self, category: str) -> bool:
-        """Whether any product is in this category; at once, without asking a disk or a network."""
-
-    def search(self, questions: Sequence[Question], *, category: str | None, exact: bool) -> list[Hits]:
-        """Answer questions about one category (None: all of them) together, each by itself.
-
-        An unknown category has no hits.
-        """
-
-
-class Observer(Protocol):
-    """Hears what the stages do, so that metrics, logs and tests need no code of their own in them."""
-
-    def batch_ran(self, size: int, padded: int, seconds: float) -> None:
-        """The model ran a batch of `size` photos in `padded` rows."""
-
-    def batch_failed(self, size: int, error: Exception) -> None:
-        """The model raised; the callers of this batch were told."""
-
-    def entries_dropped(self, cancelled: int, expired: int) -> None:
-        """Photos left the queue before the model saw them."""
-
-    def search_fell_back(self, category: str) -> None:
-        """An HNSW graph gave too few rows or failed, and the exact search answered in its place."""
-
-    def item_failed(self, error: Exception) -> None:
-        """One item of a request failed by a fault of ours; its caller was told no more than that."""
-
-    def photo_reused(self, *, cached: bool) -> None:
-        """A photo's embedding was in the cache, or (not `cached`) the same photo was on its way already."""
-
-    def call_ended(self, method: str, code: str, seconds: float, request_id: str, fault: Exception | None) -> None:
-        """A call was answered with this code; `fault` is set where the cause is ours and was kept from the caller."""

@@ -6,8 +6,7 @@ Knows nothing of gRPC. Decoding, searching and reading block, so they run in wor
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar, TypeVarTuple
@@ -18,27 +17,27 @@ from lookalike_server.domain import (
     Answer,
     Call,
     Category,
+    Description,
     Embedded,
     EmbeddedProduct,
     Floats,
-    Hits,
     Metric,
     Model,
-    Neighbor,
-    Observer,
     Page,
     Photo,
+    Picture,
     Product,
     ProductDraft,
     Query,
-    Question,
     Receipt,
+    Removal,
     Rung,
-    VectorIndex,
 )
-from lookalike_server.errors import LookalikeError, not_found
+from lookalike_server.errors import LookalikeError, invalid, not_found
 from lookalike_server.fusion import Fusion
 from lookalike_server.inference.embedder import PhotoEmbedder
+from lookalike_server.protocols import Observer, VectorIndex
+from lookalike_server.retrieval import Asked, Found, Retriever, together
 from lookalike_server.store.sqlite import Store
 
 _LEARNING_RATE = 0.2  # weight of the newest search in the running cost
@@ -53,32 +52,6 @@ class Runtime:
 
     provider: str
     ladder: Sequence[Rung]
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    query: Query
-    vectors: Floats | None  # None: the product's own
-
-
-@dataclass(frozen=True, slots=True)
-class _Resolved:
-    question: Question
-    category: str | None
-    max_distance: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    neighbors: Sequence[Neighbor]
-    exact: bool
-
-
-def _together(asked: _Asked) -> Hashable:
-    """Questions about the same category go to the index as one; which a product's own is shows only in the store."""
-    query = asked.query
-    own = query.product_id is not None and query.category is None and not query.all_categories
-    return (query.product_id if own else None, query.category, query.all_categories, query.exact)
 
 
 class Engine:
@@ -121,7 +94,8 @@ class Engine:
         self._bulk = asyncio.Semaphore(bulk_photos)
         self._observer = observer
         self._clock = clock
-        self._searches: Fusion[_Asked, _Found | LookalikeError] = Fusion(searchers, _together, self._search)
+        retriever = Retriever(index, store, model.metric)
+        self._searches: Fusion[Asked, Found | LookalikeError] = Fusion(searchers, together, retriever.answer)
         self._search_cost = 0.0  # seconds, learnt
 
     def admit(self, call: Call) -> None:
@@ -149,7 +123,7 @@ class Engine:
         elif query.vector is not None:
             vectors = self._unit(query.vector)[np.newaxis]
         started = self._clock()
-        found = await self._searches.ask(_Asked(query, vectors))
+        found = await self._searches.ask(Asked(query, vectors))
         if isinstance(found, LookalikeError):
             raise found
         search = self._clock() - started
@@ -160,9 +134,17 @@ class Engine:
         """Store or replace products; for each its error, or None once it is durable and searchable."""
         return await self._each(self._upsert(draft, call) for draft in drafts)
 
-    async def delete(self, ids: Sequence[str]) -> list[Exception | None]:
+    async def delete(self, removals: Sequence[Removal]) -> list[Exception | None]:
         """Remove products; for each its error, or None once it is durably gone."""
-        return await self._each(self._delete(product_id) for product_id in ids)
+        return await self._each(map(self._delete, removals))
+
+    async def describe(self, description: Description) -> Product:
+        """Change a product's attributes, and return it as it is then."""
+        product_id = description.product_id
+        done = self._store.describe(product_id, description.values, description.cleared, description.name)
+        if not await asyncio.wrap_future(done):
+            raise not_found("product", product_id)
+        return (await self.product(product_id))[0]
 
     def note_fault(self, error: Exception) -> None:
         """Report an item's failure, if it is a fault of ours: its caller is told nothing of the inside."""
@@ -172,6 +154,10 @@ class Engine:
     async def product(self, product_id: str) -> tuple[Product, int]:
         """Read a product and the number of photos it is found by."""
         return await self._in(self._searchers, self._read_product, product_id)
+
+    async def picture(self, product_id: str, image_index: int) -> Picture:
+        """Read a picture of a product as it was sent."""
+        return await self._in(self._searchers, self._read_picture, product_id, image_index)
 
     async def page(self, category: str | None, after: str, size: int) -> Page:
         """Read a page of products; see `Store.page`."""
@@ -188,51 +174,34 @@ class Engine:
         async with self._bulk:
             return await self._embedder.embed(photo, call.deadline - after, bulk=True)
 
-    def _search(self, asked: Sequence[_Asked]) -> list[_Found | LookalikeError]:
-        """Answer questions that `_together` has put together; for each its neighbours, or why there are none."""
-        resolved = [self._resolve(each) for each in asked]
-        questions = [each for each in resolved if isinstance(each, _Resolved)]
-        found: list[Hits] = []
-        if questions:
-            found = self._index.search(
-                [each.question for each in questions], category=questions[0].category, exact=asked[0].query.exact
-            )
-        products = self._store.products([hit.product_id for hits in found for hit in hits.hits])
-        following = iter(zip(questions, found, strict=True))
-        return [
-            each if isinstance(each, LookalikeError) else self._hydrate(*next(following), products) for each in resolved
-        ]
-
-    def _resolve(self, asked: _Asked) -> _Resolved | LookalikeError:
-        query, vectors, category = asked.query, asked.vectors, asked.query.category
-        try:
-            if query.product_id is not None:
-                product, vectors = self._store_product(query.product_id)
-                if category is None and not query.all_categories:
-                    category = product.category
-        except LookalikeError as error:
-            return error
-        assert vectors is not None  # noqa: S101 - a query has a photo, a vector or a product
-        return _Resolved(Question(vectors, query.k, query.product_id), category, query.max_distance)
-
-    def _hydrate(self, asked: _Resolved, found: Hits, products: Mapping[str, Product]) -> _Found:
-        limit = math.inf if asked.max_distance is None else asked.max_distance
-        neighbors = [
-            Neighbor(
-                product=products[hit.product_id],
-                distance=hit.distance,
-                similarity=self.model.metric.similarity(hit.distance),
-                image_index=hit.image_index,
-            )
-            # A product deleted since the index was asked is no answer.
-            for hit in found.hits
-            if hit.product_id in products and hit.distance <= limit
-        ]
-        return _Found(neighbors, found.exact)
-
     def _check_category(self, category: str | None) -> None:
         if category is not None and not self._index.holds(category):
             raise not_found("category", category)
+
+    async def _upsert(self, draft: ProductDraft, call: Call) -> None:
+        if draft.name is not None and await self._in(self._searchers, self._store.done, draft.name):
+            return  # a repeat need not be embedded again
+        pictures: Sequence[Picture | None] = ()
+        if draft.vectors:
+            vectors = [self._unit(vector) for vector in draft.vectors]
+        else:
+            vectors = [(await self._embed(photo, call, bulk=True)).vector for photo in draft.photos]
+            pictures = [await self._embedder.keep(photo) for photo in draft.photos]
+        embedded = EmbeddedProduct(draft.product, np.stack(vectors), pictures)
+        await asyncio.wrap_future(self._store.upsert(embedded, draft.name))
+
+    async def _delete(self, removal: Removal) -> None:
+        if not await asyncio.wrap_future(self._store.delete(removal.product_id, removal.name)):
+            raise not_found("product", removal.product_id)
+
+    def _read_picture(self, product_id: str, image_index: int) -> Picture:
+        picture = self._store.picture(product_id, image_index)
+        if picture is not None:
+            return picture
+        photos = len(self._store_product(product_id)[1])
+        if image_index >= photos:
+            raise invalid("image_index", f"is {image_index}; the product has {photos} photos, counted from 0")
+        raise not_found("picture", f"{product_id}/{image_index}")
 
     def _store_product(self, product_id: str) -> tuple[Product, Floats]:
         product = self._store.products([product_id]).get(product_id)
@@ -240,18 +209,6 @@ class Engine:
         if product is None or len(vectors) == 0:
             raise not_found("product", product_id)
         return product, vectors
-
-    async def _upsert(self, draft: ProductDraft, call: Call) -> None:
-        if draft.vectors:
-            vectors = [self._unit(vector) for vector in draft.vectors]
-        else:
-            vectors = [(await self._embed(photo, call, bulk=True)).vector for photo in draft.photos]
-        embedded = EmbeddedProduct(draft.product, np.stack(vectors))
-        await asyncio.wrap_future(self._store.upsert(embedded))
-
-    async def _delete(self, product_id: str) -> None:
-        if not await asyncio.wrap_future(self._store.delete(product_id)):
-            raise not_found("product", product_id)
 
     def _read_product(self, product_id: str) -> tuple[Product, int]:
         product, vectors = self._store_product(product_id)
@@ -264,7 +221,7 @@ class Engine:
     def _read_categories(self, include_attributes: bool) -> list[Category]:
         seen = self._store.attributes_seen() if include_attributes else {}
         return [
-            Category(name, count, self._index.kind(name), seen.get(name, ()))
+            Category(name, count, self._index.kind(name), self._index.recall(name), seen.get(name, ()))
             for name, count in self._store.counts().items()
         ]
 

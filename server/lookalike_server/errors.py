@@ -17,7 +17,6 @@ class Code(Enum):
     UNAUTHENTICATED = "unauthenticated"
     PERMISSION_DENIED = "permission_denied"
     UNAVAILABLE = "unavailable"
-    UNIMPLEMENTED = "unimplemented"
     INTERNAL = "internal"
 
 
@@ -68,11 +67,6 @@ def invalid(field: str, message: str) -> LookalikeError:
 def not_found(kind: str, name: str) -> LookalikeError:
     """There is no such product or category."""
     return LookalikeError(Code.NOT_FOUND, f"no {kind} {name!r}", resource=Resource(kind, name))
-
-
-def unimplemented(field: str) -> LookalikeError:
-    """The API has this field (or RPC), this version of the server does not do it yet."""
-    return LookalikeError(Code.UNIMPLEMENTED, "this server does not support it yet; leave it out", field=field)
 
 
 def exhausted(message: str, retry_after: float) -> LookalikeError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from lookalike_server.domain import Observer
+from lookalike_server.protocols import Observer
 
 
 def configure_log(style: str, level: str) -> None:
@@ -30,6 +30,10 @@ def configure_log(style: str, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+POOR_RECALL = 0.5
+"""Recall of one search below which the log warns."""
 
 
 class LogObserver(Observer):
@@ -56,6 +60,13 @@ class LogObserver(Observer):
     def search_fell_back(self, category: str) -> None:
         """Log it as a warning."""
         self._log.warning("the graph found too little; searched exactly", category=category)
+
+    def recall_measured(self, category: str, recall: float) -> None:
+        """Log it at debug level; below a half as a warning, because the graph is then of little use."""
+        if recall < POOR_RECALL:
+            self._log.warning("the graph found little of the truth", category=category, recall=recall)
+        elif self._debug:
+            self._log.debug("recall measured", category=category, recall=recall)
 
     def photo_reused(self, *, cached: bool) -> None:
         """Log it at debug level."""

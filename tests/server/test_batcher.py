@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from fakes import FailingSession, HeldSession, MeanColourSession, RecordingObserver
-from lookalike_server.domain import Floats, Pixels, Rung, Session
+from lookalike_server.domain import Floats, Pixels, Rung
 from lookalike_server.errors import Code, LookalikeError
 from lookalike_server.inference.batcher import MicroBatcher, Ran
 from lookalike_server.inference.ladder import Plan
+from lookalike_server.protocols import Session
 from serving import until
 
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from brute_force import Shop, prepared, vectors
 from fakes import RecordingObserver
-from lookalike_server.domain import Floats, IndexKind, Metric, Question, VectorIndex
+from lookalike_server.domain import Floats, IndexKind, Metric, Question
 from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.partition import PartitionSettings
 from lookalike_server.index.partitioned import PartitionedIndex
+from lookalike_server.protocols import VectorIndex
 
 DIM = 7  # odd, so that rows lie at every alignment
 
@@ -50,14 +51,20 @@ def hnsw(metric: Metric) -> Engine:
     return partitioned(metric, flat_limit=10, kind=IndexKind.HNSW)
 
 
-def partitioned(metric: Metric, flat_limit: int, kind: IndexKind) -> Engine:
+def segments(metric: Metric) -> Engine:
+    """A graph for every twenty rows."""
+    return partitioned(metric, flat_limit=10, kind=IndexKind.HNSW, segment_rows=20)
+
+
+def partitioned(metric: Metric, flat_limit: int, kind: IndexKind, segment_rows: int = 10**9) -> Engine:
     """The embedded index."""
-    settings = PartitionSettings(DIM, metric, flat_limit, HnswSettings(m=16, ef_construction=200, ef_search=400))
+    graphs = HnswSettings(m=16, ef_construction=200, ef_search=400)
+    settings = PartitionSettings(DIM, metric, flat_limit, graphs, segment_rows)
     index = PartitionedIndex(settings, RecordingObserver())
     return Engine(index, index.settle, kind, index.close)
 
 
-ENGINES = (flat, hnsw)
+ENGINES = (flat, hnsw, segments)
 
 
 @pytest.fixture(params=Metric, ids=lambda metric: metric.value)

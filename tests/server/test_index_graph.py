@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from brute_force import Shop, prepared, vectors
 from fakes import RecordingObserver
-from lookalike_server.domain import Floats, IndexChange, IndexKind, IndexRow, Metric, Question
+from lookalike_server.domain import Floats, Hit, Hits, IndexChange, IndexKind, IndexRow, Metric, Question
 from lookalike_server.index.flat import measure
 from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.partition import PartitionSettings
 from lookalike_server.index.partitioned import PartitionedIndex
+from lookalike_server.index.recall import recall
 
 DIM = 16
 
@@ -36,9 +37,14 @@ def make(observer: RecordingObserver) -> Iterator[Make]:
     made = []
 
     def build(
-        flat_limit: int, metric: Metric = Metric.COSINE, dim: int = DIM, hnsw: HnswSettings | None = None
+        flat_limit: int,
+        metric: Metric = Metric.COSINE,
+        dim: int = DIM,
+        hnsw: HnswSettings | None = None,
+        segment_rows: int = 16_384,
     ) -> PartitionedIndex:
-        index = PartitionedIndex(PartitionSettings(dim, metric, flat_limit, hnsw or HnswSettings()), observer)
+        settings = PartitionSettings(dim, metric, flat_limit, hnsw or HnswSettings(), segment_rows)
+        index = PartitionedIndex(settings, observer)
         made.append(index)
         return index
 
@@ -84,13 +90,17 @@ def test_rows_beside_the_graph(make: Make, observer: RecordingObserver) -> None:
 
 
 def test_loaded_at_start(make: Make, observer: RecordingObserver) -> None:
-    """Loading takes in the rows of every category and builds the graphs before it returns; changes come on top."""
+    """Loading takes in the rows of every category, which are searched before graphs are built; changes come on top."""
     index = make(flat_limit=1000)
     rows = vectors(2600, DIM, Metric.COSINE, seed=1)
     labelled = [
         ("large" if label % 13 else "small", IndexRow(label, f"p{label:05}", 0, row)) for label, row in enumerate(rows)
     ]
     assert index.load(iter(labelled)) == 2600
+    category, row = labelled[-1]
+    (hit,) = index.search([Question(row.vector[np.newaxis], 1)], category=category, exact=False)[0].hits
+    assert hit.product_id == row.product_id
+    index.settle()
     assert (index.kind("large"), index.kind("small")) == (IndexKind.HNSW, IndexKind.FLAT)
     for category, row in labelled[::100]:
         (hit,) = index.search([Question(row.vector[np.newaxis], 1)], category=category, exact=False)[0].hits
@@ -99,6 +109,83 @@ def test_loaded_at_start(make: Make, observer: RecordingObserver) -> None:
     (hit,) = index.search([Question(rows[1:2], 1)], category="large", exact=False)[0].hits
     assert hit.product_id != "p00001"
     assert observer.fallbacks == []
+
+
+def test_segments_are_bounded_and_few(make: Make) -> None:
+    """New rows join the last segment until it is full; no graph has more rows than a segment may."""
+    index = make(flat_limit=10, segment_rows=50)
+    shop = Shop(index, Metric.COSINE)
+    rows = vectors(400, DIM, Metric.COSINE, seed=1)
+    for start in range(0, 400, 16):
+        shop.put_all({f"p{start + i:05}": row[np.newaxis] for i, row in enumerate(rows[start : start + 16])})
+        index.settle()
+    (partition,) = index._partitions.values()  # nothing public shows it
+    bounds = [(segment.begin, segment.end) for segment in partition._segments]
+    assert [end for _, end in bounds[:-1]] == [begin for begin, _ in bounds[1:]]
+    assert all(end - begin <= 50 for begin, end in bounds)
+    assert len(bounds) <= 400 // 40
+    assert partition._rows.count - bounds[-1][1] <= 10
+    for row in rows[::37]:
+        shop.check(row[np.newaxis], 10, exact=False)
+
+
+def test_segment_whose_rows_all_died(make: Make) -> None:
+    """Rows that died before their segment was built leave an empty one, and building ends."""
+    index = make(flat_limit=20, segment_rows=50)
+    shop = Shop(index, Metric.COSINE)
+    shop.put_all(one_photo_each(vectors(400, DIM, Metric.COSINE, seed=1)))
+    index.settle()
+    (partition,) = index._partitions.values()
+    end = partition._segments[-1].end
+    late = one_photo_each(vectors(60, DIM, Metric.COSINE, seed=2), "late")
+    with partition._lock:  # nothing public holds the builder back
+        for number, (name, photo) in enumerate(late.items()):
+            partition._add(IndexRow(10_000 + number, name, 0, photo[0]))
+            partition._remove(10_000 + number)
+    while partition.wants_graph:
+        partition.build_graph()
+    assert any(segment.graph is None for segment in partition._segments if segment.begin >= end)
+    assert len(shop.check(vectors(1, DIM, Metric.COSINE, seed=3), 10, exact=False)) == 10
+
+
+def test_recall_is_measured(observer: RecordingObserver) -> None:
+    """Searches by graph are repeated exactly and their recall is told; exact ones are not, and a category's is kept."""
+    index = PartitionedIndex(
+        PartitionSettings(DIM, Metric.COSINE, 100, HnswSettings(m=2, ef_construction=10, ef_search=10)), observer, 1.0
+    )
+    shop = Shop(index, Metric.COSINE)
+    rows = vectors(3000, DIM, Metric.COSINE, seed=1)
+    shop.put_all(one_photo_each(rows))
+    index.settle()
+    questions = [Question(row[np.newaxis], 10) for row in vectors(12, DIM, Metric.COSINE, seed=2)]
+    assert index.recall("c") is None
+    graph = index.search(questions, category="c", exact=False)
+    every = index.search(questions, category="c", exact=True)
+    index.settle()
+    right = [
+        sum(hit.product_id in {other.product_id for other in all_.hits} for hit in some.hits) / 10
+        for some, all_ in zip(graph, every, strict=True)
+    ]
+    assert observer.recalls == [("c", value) for value in right]
+    assert sum(right) < 12  # so poor a graph misses some
+    assert index.recall("c") == pytest.approx(sum(right) / 12, abs=0.3)
+    shop.remove(*list(shop.rows))
+    assert index.recall("c") is None
+    index.close()
+
+
+@pytest.mark.parametrize(
+    ("found", "exact", "expected"),
+    [("ab", "ab", 1.0), ("ac", "ab", 0.5), ("", "ab", 0.0), ("", "", 1.0), ("ad", "ab", 1.0)],
+)
+def test_recall_by_distance(found: str, exact: str, expected: float) -> None:
+    """What is found counts by its distance: of products equally far away (b and d) any will do."""
+    distances = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.2}
+
+    def hits(names: str) -> Hits:
+        return Hits([Hit(name, 0, distances[name]) for name in names], exact=False)
+
+    assert recall(hits(found), hits(exact)) == expected
 
 
 def test_loading_nothing(make: Make) -> None:
@@ -137,6 +224,7 @@ def test_recall(make: Make, observer: RecordingObserver, metric: Metric) -> None
     looks = prepared(centres[chance.integers(50, size=5100)] + chance.normal(size=(5100, dim)), metric)
     index = make(flat_limit=1000, metric=metric, dim=dim)
     index.load(("c", IndexRow(label, f"p{label:05}", 0, row)) for label, row in enumerate(looks[:5000]))
+    index.settle()
     assert index.kind("c") is IndexKind.HNSW
     right = 0
     for query in looks[5000:]:

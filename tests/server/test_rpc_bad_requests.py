@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable
 from typing import Any
 
 import grpc
@@ -67,41 +66,6 @@ async def test_bad_question(served: Served, name: str) -> None:
     request, field = BAD_QUESTIONS[name]
     code, _, status = await refused(served.search.Search(request))
     assert (code, violation(status)) == (INVALID, field)
-
-
-UNBUILT = {
-    "filters": ask(filters=[search_pb.Filter(attribute="colour", equals="red")]),
-    "group_by": ask(group_by="brand"),
-    "group_limit": ask(group_limit=2),
-    "collapse_duplicates": ask(collapse_duplicates=True),
-}
-
-
-@pytest.mark.parametrize("field", UNBUILT)
-async def test_unbuilt_fields_are_refused(served: Served, field: str) -> None:
-    """A field that is not served yet is UNIMPLEMENTED by name, never accepted and ignored."""
-    code, message, status = await refused(served.search.Search(UNBUILT[field]))
-    assert (code, violation(status)) == (grpc.StatusCode.UNIMPLEMENTED, field)
-    assert message.startswith(f"{field}: ")
-
-
-async def test_unbuilt_methods_are_refused(served: Served) -> None:
-    """A method that is not served yet is UNIMPLEMENTED by name."""
-    item = catalog_service_pb2
-    calls: dict[str, Awaitable[object]] = {
-        "UpdateAttributes": served.catalog.UpdateAttributes(item.UpdateAttributesRequest(id="a")),
-        "GetImage": served.catalog.GetImage(item.GetImageRequest(product_id="a")),
-    }
-    for name, call in calls.items():
-        code, message, _ = await refused(call)
-        assert code == grpc.StatusCode.UNIMPLEMENTED
-        assert name in message
-    for named in (
-        served.catalog.UpsertProducts(item.UpsertProductsRequest(products=[product("a", 1)], client_request_id="x")),
-        served.catalog.DeleteProducts(item.DeleteProductsRequest(ids=["a"], client_request_id="x")),
-    ):
-        code, _, status = await refused(named)
-        assert (code, violation(status)) == (grpc.StatusCode.UNIMPLEMENTED, "client_request_id")
 
 
 async def test_unknown_category_and_product(served: Served) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lookalike_server.domain import EmbeddedProduct, IndexChange, Model
+from lookalike_server.domain import EmbeddedProduct, IndexChange, Model, Picture
 from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.store.migrations import MIGRATIONS
 from lookalike_server.store.sqlite import Store
 from lookalike_server.store.writer import Written
 from stores import DIM, MODEL, ignore, opened, product, put, rows, vectors
 
-GOLDEN = Path(__file__).parent / "golden" / "schema-1.sql"
+GOLDEN = Path(__file__).parent / "golden"
 OTHER = replace(MODEL, name="other", digest="b" * 64)
 
 
@@ -49,6 +51,11 @@ def refused(folder: Path, model: Model = MODEL) -> str:
 def ask_writer(store: Store, sql: str) -> Any:
     """What the connection that writes answers; nothing public shows how it is set."""
     return store._writer.submit(lambda db: Written(db.execute(sql).fetchone()[0], IndexChange((), ()))).result(60)
+
+
+def golden(version: int) -> str:
+    """The SQL of all that a file of this version contains."""
+    return (GOLDEN / f"schema-{version}.sql").read_text(encoding="utf-8")
 
 
 def schema(path: Path) -> tuple[int, str]:
@@ -150,7 +157,29 @@ def test_schema_is_the_golden_one(folder: Path) -> None:
     """A new file has the schema that was released; a change of it needs a step of its own, and a golden file."""
     with opened(folder):
         pass
-    assert schema(folder / "catalog.sqlite") == (1, GOLDEN.read_text(encoding="utf-8"))
+    assert schema(folder / "catalog.sqlite") == (len(MIGRATIONS), golden(len(MIGRATIONS)))
+
+
+def test_older_files_are_brought_up_to_date(folder: Path) -> None:
+    """A file of the first version is read with all it holds, and can then hold what this version adds."""
+    folder.mkdir(parents=True)
+    with closing(sqlite3.connect(folder / "catalog.sqlite")) as old:
+        old.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1;")
+        old.execute("INSERT INTO products VALUES ('p1', 'Shoes', 'Title of p1', 'file:///p1.jpg', '{}')")
+        old.execute(
+            "INSERT INTO embeddings (product_id, image_index, vector) VALUES ('p1', 0, ?)", (vectors(3.0).tobytes(),)
+        )
+        old.execute("INSERT INTO meta VALUES ('model_digest', ?)", (MODEL.digest,))
+        old.commit()
+    assert schema(folder / "catalog.sqlite") == (1, golden(1))
+    with opened(folder) as store:
+        assert store.products(["p1"]) == {"p1": product("p1")}
+        np.testing.assert_array_equal(store.vectors("p1"), vectors(3.0))
+        assert store.picture("p1", 0) is None
+        picture = Picture("0" * 64, "image/png", b"new")
+        store.upsert(EmbeddedProduct(product("p2"), vectors(1.0), (picture,))).result(timeout=60)
+        assert store.picture("p2", 0) == picture
+    assert schema(folder / "catalog.sqlite") == (2, golden(2))
 
 
 WRITE = """

@@ -21,6 +21,7 @@ Distances = npt.NDArray[np.float64]
 TIE_MARGIN = 1e-5
 """Candidates this much beyond the k-th (relative, for euclidean) are measured too: more than float32's rounding."""
 
+_WORTH_COPYING = 0.4  # of the rows; fewer live ones are copied out before they are compared
 _CHUNK = 1024  # rows whose differences to a query are held at once: 8 MiB at 2,048 numbers
 
 
@@ -30,6 +31,10 @@ class View:
 
     vectors: Floats
     live: npt.NDArray[np.bool_]
+
+    def only(self, mask: npt.NDArray[np.bool_]) -> View:
+        """The rows that are also in the mask (bool [n])."""
+        return View(self.vectors, self.live & mask)
 
     def nearest(self, questions: Sequence[Floats], rows: int, metric: Metric, start: int = 0) -> list[Slots]:
         """For each question choose the live slots from `start` on that can be among its `rows` nearest, unordered.
@@ -43,9 +48,11 @@ class View:
         slots = start + np.flatnonzero(self.live[start:])
         if len(slots) <= rows:
             return [slots] * len(questions)
+        few = len(slots) < _WORTH_COPYING * (len(self.live) - start)
+        vectors = self.vectors[slots] if few else self.vectors[start:]
         chosen: list[Slots] = []
-        for every in _rough(self.vectors[start:], questions, metric):
-            distances: Floats = every[slots - start]
+        for every in _rough(vectors, questions, metric):
+            distances: Floats = every if few else every[slots - start]
             last = np.partition(distances, rows - 1)[rows - 1]
             margin = TIE_MARGIN if metric is Metric.COSINE else TIE_MARGIN * float(last)
             chosen.append(slots[distances <= last + margin])

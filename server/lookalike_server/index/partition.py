@@ -1,24 +1,31 @@
-"""One category: a flat matrix of every row, and above a size an HNSW graph over the older of them.
+"""One category: a flat matrix of every row, and above a size segments of the older ones, each with an HNSW graph.
 
-A row is searchable at once: a search merges the graph's candidates with an exact look at the rows that came after it,
-drops the dead, and measures what is left exactly. Graphs are built aside and swapped in as a reference.
+A row is searchable at once: a search merges the graphs' candidates with an exact look at the rows that came after them,
+drops the dead, and measures what is left exactly. Graphs are built aside and swapped in as a reference; new rows join
+the last segment, which is built anew, until it is full, so that no build and no call of a graph takes long.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from lookalike_server.domain import Hit, Hits, IndexKind, IndexRow, Metric, Question
+from lookalike_server.filters import Condition
+from lookalike_server.index.attributes import AttributeColumns
 from lookalike_server.index.flat import FlatRows, Slots, View, measure
 from lookalike_server.index.hnsw import HnswGraph, HnswSettings
 
 DEAD_SHARE = 0.2
 """The share of dead rows at which a partition is copied without them."""
+
+_SLACK = 2  # times as many candidates are asked of a graph as should do where rows are spread evenly
+_WORTH_GRAPH = 1 / 12  # of the rows; more candidates than these cost a graph as much as looking at every row
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +37,31 @@ class PartitionSettings:
         metric: How distance is measured.
         flat_limit: Rows up to which every one is compared; beyond, a graph is built over them.
         hnsw: How graphs are built.
+        segment_rows: The most rows under one graph.
     """
 
     dim: int
     metric: Metric
     flat_limit: int
     hnsw: HnswSettings
+    segment_rows: int = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class _Sealed:
-    graph: HnswGraph
-    end: int  # slots below it are in the graph
+class _Segment:
+    """Rows that change no more but die: slots from `begin` to before `end`, and their graph (None: all were dead)."""
+
+    graph: HnswGraph | None
+    begin: int
+    end: int
+
+    def needed(self, view: View, rows: int) -> int:
+        """How many candidates its graph should be asked for, so that `rows` of them are live."""
+        live = int(np.count_nonzero(view.live[self.begin : self.end]))
+        hidden = self.end - self.begin - live
+        if not hidden:
+            return rows
+        return min(rows + hidden, math.ceil(_SLACK * rows * (self.end - self.begin) / max(1, live)))
 
 
 class _Owner(NamedTuple):
@@ -58,11 +78,12 @@ class Partition:
         self._fell_back = fell_back
         self._lock = threading.Lock()
         self._rows = FlatRows(settings.dim)
+        self._attributes = AttributeColumns()
         self._owners: list[_Owner] = []  # by slot
         self._slots: dict[int, int] = {}  # by label
         self._photos: dict[str, int] = {}  # live rows a product
         self._most_photos = 1
-        self._sealed: _Sealed | None = None
+        self._segments: tuple[_Segment, ...] = ()
 
     def __len__(self) -> int:
         """Products in it."""
@@ -71,50 +92,65 @@ class Partition:
     @property
     def kind(self) -> IndexKind:
         """How it is searched at present."""
-        return IndexKind.HNSW if self._sealed else IndexKind.FLAT
+        return IndexKind.HNSW if self._segments else IndexKind.FLAT
 
     @property
     def wants_graph(self) -> bool:
-        """Whether more rows are outside a graph than a flat search should look at."""
-        sealed = self._sealed
-        return self._rows.count - (sealed.end if sealed else 0) > self._settings.flat_limit
+        """Whether more rows are outside the segments than a flat search should look at."""
+        return self._rows.count - _end(self._segments) > self._settings.flat_limit
 
-    def change(self, removed: Sequence[int], added: Sequence[IndexRow]) -> None:
-        """Take out the rows with these labels and take in these; a search sees all of it or nothing."""
+    def change(
+        self,
+        removed: Sequence[int],
+        added: Sequence[IndexRow],
+        described: Sequence[tuple[int, Mapping[str, str]]] = (),
+    ) -> None:
+        """Take out rows by label, take these in, and describe others anew; a search sees all of it or nothing."""
         with self._lock:
             for label in removed:
                 self._remove(label)
             for row in added:
                 self._add(row)
+            for label, attributes in described:
+                self._attributes.put(self._slots[label], attributes)
             if self._rows.dead > DEAD_SHARE * self._rows.count:
                 self._compact()
 
     def build_graph(self) -> None:
-        """Build a graph over all live rows and swap it in; given up when the slots were renumbered meanwhile."""
+        """Build one segment's graph and swap it in; given up when the slots were renumbered meanwhile."""
         with self._lock:
-            rows, view = self._rows, self._rows.view()
-        slots = np.flatnonzero(view.live)
-        if len(slots) == 0:
-            return
-        graph = HnswGraph(view.vectors[slots], slots, self._settings.metric, self._settings.hnsw)
+            rows, view, segments = self._rows, self._rows.view(), self._segments
+        begin = _end(segments)
+        if segments and len(view.live) - segments[-1].begin <= self._settings.segment_rows:
+            *full, last = segments
+            segments, begin = tuple(full), last.begin
+        end = min(len(view.live), begin + self._settings.segment_rows)
+        slots = begin + np.flatnonzero(view.live[begin:end])
+        graph = (
+            HnswGraph(view.vectors[slots], slots, self._settings.metric, self._settings.hnsw) if len(slots) else None
+        )
         with self._lock:
             if rows is self._rows:
-                self._sealed = _Sealed(graph, len(view.live))
+                self._segments = (*segments, _Segment(graph, begin, end))
 
-    def search(self, questions: Sequence[Question], *, exact: bool) -> list[Hits]:
+    def search(self, questions: Sequence[Question], *, exact: bool, conditions: Sequence[Condition] = ()) -> list[Hits]:
         """Answer questions together, each by itself; `exact` compares every row also where there is a graph."""
         with self._lock:
-            view, sealed, owners = self._rows.view(), self._sealed, self._owners
-            there = [min(each.k, len(self._photos) - (each.exclude in self._photos)) for each in questions]
+            view, segments, owners = self._rows.view(), self._segments, self._owners
+            if conditions:
+                view = view.only(self._attributes.matching(conditions, len(view.live)))
             # Products, not rows, are wanted: leave room for each to have all its photos among the nearest.
             rows = max(each.k + (each.exclude is not None) for each in questions) * self._most_photos
-        if sealed is None or exact:
+        if not segments or exact or (conditions and np.count_nonzero(view.live) <= self._settings.flat_limit):
             return self._exact(view, owners, questions, rows)
-        candidates = self._candidates(view, sealed, questions, rows)
+        asked = [segment.needed(view, rows) for segment in segments]
+        if conditions and sum(asked) > _WORTH_GRAPH * len(view.live):
+            return self._exact(view, owners, questions, rows)
+        candidates = self._candidates(view, segments, questions, rows, asked)
         answers: list[Hits] = []
-        for question, slots, wanted in zip(questions, candidates, there, strict=True):
+        for question, slots in zip(questions, candidates, strict=True):
             hits = self._rank(view, owners, slots, question)
-            if len(hits) >= wanted:
+            if len(hits) == question.k or len(hits) == _products(view, owners, question.exclude):
                 answers.append(Hits(hits, exact=False))
             else:
                 self._fell_back()
@@ -128,20 +164,25 @@ class Partition:
             for each, slots in zip(questions, nearest, strict=True)
         ]
 
-    def _candidates(self, view: View, sealed: _Sealed, questions: Sequence[Question], rows: int) -> list[Slots]:
-        """For each question the live slots that the graph chooses and the near ones that came after it.
+    def _candidates(
+        self, view: View, segments: Sequence[_Segment], questions: Sequence[Question], rows: int, asked: Sequence[int]
+    ) -> list[Slots]:
+        """For each question the live slots that the graphs choose and the near ones that came after them.
 
-        None at all where the graph fails, which it does for all of the questions at once.
+        None at all where a graph fails, which it does for all of the questions at once.
         """
         vectors = [each.vectors for each in questions]
-        dead = int(sealed.end - np.count_nonzero(view.live[: sealed.end]))
+        together = np.concatenate(vectors)
+        found = [np.empty((len(together), 0), dtype=np.int64)]
         try:
-            found = sealed.graph.nearest(np.concatenate(vectors), rows + dead)
+            for segment, count in zip(segments, asked, strict=True):
+                if segment.graph is not None:
+                    found.append(segment.graph.nearest(together, count))
         except RuntimeError:
             return [np.empty(0, dtype=np.int64)] * len(questions)
-        recent = view.nearest(vectors, rows, self._settings.metric, start=sealed.end)
+        recent = view.nearest(vectors, rows, self._settings.metric, start=_end(segments))
         ends = np.cumsum([len(each) for each in vectors])
-        chosen = [np.unique(part) for part in np.split(found, ends[:-1])]
+        chosen = [np.unique(part) for part in np.split(np.concatenate(found, axis=1), ends[:-1])]
         return [np.concatenate([slots[view.live[slots]], after]) for slots, after in zip(chosen, recent, strict=True)]
 
     def _rank(self, view: View, owners: Sequence[_Owner], slots: Slots, question: Question) -> list[Hit]:
@@ -159,7 +200,8 @@ class Partition:
         return list(best.values())
 
     def _add(self, row: IndexRow) -> None:
-        self._slots[row.label] = self._rows.append(row.vector)
+        slot = self._slots[row.label] = self._rows.append(row.vector)
+        self._attributes.put(slot, row.attributes)
         self._owners.append(_Owner(row.label, row.product_id, row.image_index))
         photos = self._photos[row.product_id] = self._photos.get(row.product_id, 0) + 1
         self._most_photos = max(self._most_photos, photos)
@@ -167,6 +209,7 @@ class Partition:
     def _remove(self, label: int) -> None:
         slot = self._slots.pop(label)
         self._rows.remove(slot)
+        self._attributes.drop(slot)
         product_id = self._owners[slot].product_id
         self._photos[product_id] -= 1
         if not self._photos[product_id]:
@@ -178,9 +221,21 @@ class Partition:
         rows = FlatRows(self._settings.dim)
         owners: list[_Owner] = []
         slots: dict[int, int] = {}
+        attributes = AttributeColumns()
         for slot in np.flatnonzero(view.live).tolist():
             owner = self._owners[slot]
             slots[owner.label] = rows.append(view.vectors[slot])
+            attributes.put(slots[owner.label], self._attributes.of(slot))
             owners.append(owner)
-        self._rows, self._owners, self._slots = rows, owners, slots
-        self._sealed = None
+        self._rows, self._attributes, self._owners, self._slots = rows, attributes, owners, slots
+        self._segments = ()
+
+
+def _end(segments: Sequence[_Segment]) -> int:
+    """The first slot that is in no segment."""
+    return segments[-1].end if segments else 0
+
+
+def _products(view: View, owners: Sequence[_Owner], exclude: str | None) -> int:
+    """How many products there are to find; looks at every row, so only asked where too few were found."""
+    return len({owners[slot].product_id for slot in np.flatnonzero(view.live).tolist()} - {exclude})

@@ -6,11 +6,15 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
-from lookalike_server.domain import Hit, Hits, IndexChange, IndexKind, IndexRow, Observer, Question
+from lookalike_server.domain import Hit, Hits, IndexChange, IndexKind, IndexRow, Question
+from lookalike_server.filters import Condition
 from lookalike_server.index.partition import Partition, PartitionSettings
+from lookalike_server.index.recall import RecallSampler
+from lookalike_server.protocols import Observer
 
 _LOAD_ROWS = 1024  # rows handed to a partition at once while loading
 
@@ -18,15 +22,16 @@ _LOAD_ROWS = 1024  # rows handed to a partition at once while loading
 class PartitionedIndex:
     """The embedded `VectorIndex`."""
 
-    def __init__(self, settings: PartitionSettings, observer: Observer) -> None:
+    def __init__(self, settings: PartitionSettings, observer: Observer, recall_share: float = 0.0) -> None:
         self._settings = settings
         self._observer = observer
+        self._recall = RecallSampler(recall_share, observer)
         self._partitions: dict[str, Partition] = {}
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
         self._builds: dict[str, Future[None]] = {}
 
     def load(self, rows: Iterable[tuple[str, IndexRow]]) -> int:
-        """Take in every row of the store, build the graphs, and return the number of rows."""
+        """Take in every row of the store and return their number; until graphs are built, searches compare all rows."""
         count = 0
         waiting: list[tuple[str, IndexRow]] = []
         for row in rows:
@@ -38,7 +43,6 @@ class PartitionedIndex:
         self._take_in(IndexChange((), waiting))
         for category in list(self._partitions):
             self._build_if_wanted(category)
-        self.settle()
         return count
 
     def apply(self, change: IndexChange) -> None:
@@ -55,22 +59,43 @@ class PartitionedIndex:
         """Whether any product is in this category (see `VectorIndex`)."""
         return category in self._partitions
 
-    def search(self, questions: Sequence[Question], *, category: str | None, exact: bool) -> list[Hits]:
+    def search(
+        self,
+        questions: Sequence[Question],
+        *,
+        category: str | None,
+        exact: bool,
+        conditions: Sequence[Condition] = (),
+    ) -> list[Hits]:
         """Answer questions about one category, or all, together (see `VectorIndex`)."""
         if category is not None:
             partition = self._partitions.get(category)
-            return partition.search(questions, exact=exact) if partition else [Hits((), exact=True)] * len(questions)
-        found = [partition.search(questions, exact=exact) for partition in list(self._partitions.values())]
+            if partition is None:
+                return [Hits((), exact=True)] * len(questions)
+            answers = partition.search(questions, exact=exact, conditions=conditions)
+            for question, answer in zip(questions, answers, strict=True):
+                self._recall.offer(category, answer, partial(_exactly, partition, question, conditions))
+            return answers
+        found = [
+            partition.search(questions, exact=exact, conditions=conditions)
+            for partition in list(self._partitions.values())
+        ]
         return [_merged([hits[i] for hits in found], each.k) for i, each in enumerate(questions)]
 
+    def recall(self, category: str) -> float | None:
+        """How much of the exact answers the category's graphs find of late (see `VectorIndex`)."""
+        return self._recall.of(category)
+
     def settle(self) -> None:
-        """Wait for the graphs being built."""
+        """Wait for the graphs being built and the searches being repeated."""
         for build in list(self._builds.values()):
             build.result()
+        self._recall.settle()
 
     def close(self) -> None:
         """Stop building; a build under way ends first."""
         self._builder.shutdown(cancel_futures=True)
+        self._recall.close()
 
     def _take_in(self, change: IndexChange) -> set[str]:
         removed: dict[str, list[int]] = {}
@@ -79,15 +104,19 @@ class PartitionedIndex:
             removed.setdefault(category, []).append(label)
         for category, row in change.added:
             added.setdefault(category, []).append(row)
+        described: dict[str, list[tuple[int, Mapping[str, str]]]] = {}
+        for category, label, attributes in change.described:
+            described.setdefault(category, []).append((label, attributes))
         # Additions first, so that a product that moves is never in no category.
-        touched = sorted(removed.keys() | added.keys(), key=lambda category: category not in added)
+        touched = sorted(removed.keys() | added.keys() | described.keys(), key=lambda category: category not in added)
         for category in touched:
             partition = self._partitions.get(category)
             if partition is None:
                 partition = self._new_partition(category)
-            partition.change(removed.get(category, ()), added.get(category, ()))
+            partition.change(removed.get(category, ()), added.get(category, ()), described.get(category, ()))
             if len(partition) == 0:
                 del self._partitions[category]
+                self._recall.forget(category)
         return added.keys() | removed.keys()
 
     def _new_partition(self, category: str) -> Partition:
@@ -102,6 +131,11 @@ class PartitionedIndex:
             self._builds.pop(category, None)
         elif partition.wants_graph and (build is None or build.done()):
             self._builds[category] = self._builder.submit(_build_while_wanted, partition)
+
+
+def _exactly(partition: Partition, question: Question, conditions: Sequence[Condition]) -> Hits:
+    (hits,) = partition.search([question], exact=True, conditions=conditions)
+    return hits
 
 
 def _build_while_wanted(partition: Partition) -> None:

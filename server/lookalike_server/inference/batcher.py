@@ -17,11 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lookalike_server.domain import Floats, Observer, Pixels, Session
+from lookalike_server.domain import Floats, Pixels
 from lookalike_server.errors import Code, LookalikeError, deadline_exceeded, exhausted, unavailable
 from lookalike_server.inference.costs import Costs
 from lookalike_server.inference.ladder import Plan, lower_priority
 from lookalike_server.inference.queues import Taken, take_batch
+from lookalike_server.protocols import Observer, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class _Entry:
     arrived: float
     predicted: float  # seconds from arrival to embedding; 0 where nothing was predicted
     future: asyncio.Future[Ran]
+    met_nobody: bool  # the server was idle when it came
 
     @property
     def given_up(self) -> bool:
@@ -141,7 +143,8 @@ class MicroBatcher:
             raise unavailable("the server is stopping")
         now = self._clock()
         predicted = 0.0 if bulk else self._admit(now, deadline)
-        entry = _Entry(pixels, deadline, now, predicted, asyncio.get_running_loop().create_future())
+        met_nobody = not (self._runs or self._interactive or self._bulk)
+        entry = _Entry(pixels, deadline, now, predicted, asyncio.get_running_loop().create_future(), met_nobody)
         queue = self._bulk if bulk else self._interactive
         queue[entry] = None
         self._dispatch()
@@ -204,7 +207,9 @@ class MicroBatcher:
                 self._bulk.pop(entry, None)
             self._drop(taken)
             if taken.batch:
-                self._begin(taken.batch, now, alone=not self._runs and waiting == 1)
+                # Who waited for another run is not the only caller: two who take turns on the wide session are slower.
+                alone = not self._runs and waiting == 1 and taken.batch[0].met_nobody
+                self._begin(taken.batch, now, alone=alone)
 
     def _begin(self, entries: Sequence[_Entry], now: float, *, alone: bool) -> None:
         wide = alone and self._plan.wide is not self._plan.lane

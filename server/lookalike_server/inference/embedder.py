@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from lookalike_server.domain import Embedded, Photo, RawPhoto, Receipt
+from lookalike_server.domain import Embedded, Photo, Picture, RawPhoto, Receipt
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.image import PhotoReader
+from lookalike_server.inference.pictures import picture_of
 from lookalike_server.inference.reuse import Embedding, Reuse
 
 
@@ -22,8 +23,10 @@ class PhotoEmbedder:
         reuse: Reuse,
         decoders: ThreadPoolExecutor,
         clock: Callable[[], float],
+        keep_bytes: int,
     ) -> None:
-        """Take the stages; `decoders` is where photos are read."""
+        """Take the stages; `decoders` is where photos are read, and files of up to `keep_bytes` are kept (0: none)."""
+        self._keep_bytes = keep_bytes
         self._reader = reader
         self._batcher = batcher
         self._reuse = reuse
@@ -68,3 +71,9 @@ class PhotoEmbedder:
             padded_size=ran.padded_size,
         )
         return Embedded(embedding.vector, receipt)
+
+    async def keep(self, photo: Photo) -> Picture | None:
+        """The file of an embedded photo as the catalogue keeps it; None where it is too large or none is kept."""
+        if self._keep_bytes == 0:
+            return None
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, picture_of, photo, self._keep_bytes)

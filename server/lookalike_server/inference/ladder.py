@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lookalike_server.domain import Pixels, Rung, Session
+from lookalike_server.domain import Pixels, Rung
+from lookalike_server.protocols import Session
 
 WORTHWHILE = 1.05
 """Photos a second that a larger batch must gain to be chosen; less is noise."""

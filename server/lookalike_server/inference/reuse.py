@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import xxhash
 
-from lookalike_server.domain import EncodedPhoto, Floats, Observer, Photo
+from lookalike_server.domain import EncodedPhoto, Floats, Photo
 from lookalike_server.errors import Code, LookalikeError
 from lookalike_server.inference.batcher import Ran
+from lookalike_server.protocols import Observer
 
 _OVERHEAD = 200  # bytes that an entry takes beside its numbers, about
 _RARE, _LEARNING_RATE = 0.02, 0.02  # the second is the newest photo's weight: fifty photos, about, are remembered

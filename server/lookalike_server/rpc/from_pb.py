@@ -1,34 +1,42 @@
 """From messages to the domain: pure, and the one place where a request's values are checked.
 
-Every function raises `LookalikeError`: INVALID_ARGUMENT naming the field, or UNIMPLEMENTED for a field that this
-version does not serve yet. Nothing is accepted and ignored.
+Every function raises `LookalikeError`: INVALID_ARGUMENT naming the field. Nothing is accepted and ignored.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+from google.protobuf.message import Message
 
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
 from lookalike_server.domain import (
+    Description,
     EncodedPhoto,
     Floats,
+    Once,
     Photo,
     Product,
     ProductDraft,
     Query,
     RawPhoto,
     Region,
+    Removal,
+    Shape,
 )
-from lookalike_server.errors import invalid, unimplemented
+from lookalike_server.errors import invalid
+from lookalike_server.filters import Between, Condition, NoneOf, OneOf
 
 DEFAULT_K = 10
 MAX_K = 1000
+MAX_FILTERS = 64
 MAX_ITEMS = 1000
 MAX_PHOTOS = 8
 MAX_NAME_BYTES = 256
@@ -49,12 +57,6 @@ def embed_photo(
 
 def query(request: search_service_pb2.SearchRequest, dim: int) -> Query:
     """The question of a SearchRequest, for a model with embeddings of `dim` numbers."""
-    _refuse_unbuilt(
-        filters=request.filters,
-        group_by=request.group_by,
-        group_limit=request.HasField("group_limit"),
-        collapse_duplicates=request.collapse_duplicates,
-    )
     kind = request.WhichOneof("query")
     if kind is None:
         raise invalid("query", "is missing; send one of image, vector and product_id")
@@ -69,20 +71,22 @@ def query(request: search_service_pb2.SearchRequest, dim: int) -> Query:
         category=name(request.category, "category") if request.category else None,
         all_categories=request.all_categories,
         k=_k(request),
-        max_distance=_max_distance(request),
         exact=request.exact,
+        conditions=_conditions(request.filters),
+        shape=_shape(request),
     )
 
 
 def upserts(request: catalog_service_pb2.UpsertProductsRequest, dim: int) -> list[tuple[str, ProductDraft | Exception]]:
     """For each product of the request its id, as sent, and what to store or why it cannot be."""
-    _refuse_unbuilt(client_request_id=request.client_request_id)
+    request_id = _request_name(request.client_request_id)
     _check_count(len(request.products), "products")
     _check_once((item.id for item in request.products), "products", ".id")
     drafts: list[tuple[str, ProductDraft | Exception]] = []
     for position, item in enumerate(request.products):
         try:
-            drafts.append((item.id, draft(item, f"products[{position}]", dim)))
+            named = replace(draft(item, f"products[{position}]", dim), name=_once(request_id, item.id, item))
+            drafts.append((item.id, named))
         except Exception as error:  # noqa: BLE001 - the item's own status carries it
             drafts.append((item.id, error))
     return drafts
@@ -109,18 +113,34 @@ def draft(item: product_pb2.ProductInput, field: str, dim: int) -> ProductDraft:
     )
 
 
-def deletes(request: catalog_service_pb2.DeleteProductsRequest) -> list[tuple[str, str | Exception]]:
-    """For each id of the request, as sent: itself, or why it is none."""
-    _refuse_unbuilt(client_request_id=request.client_request_id)
+def deletes(request: catalog_service_pb2.DeleteProductsRequest) -> list[tuple[str, Removal | Exception]]:
+    """For each id of the request, as sent: what to remove, or why it is no id."""
+    request_id = _request_name(request.client_request_id)
     _check_count(len(request.ids), "ids")
     _check_once(request.ids, "ids", "")
-    checked: list[tuple[str, str | Exception]] = []
+    checked: list[tuple[str, Removal | Exception]] = []
     for position, product_id in enumerate(request.ids):
         try:
-            checked.append((product_id, name(product_id, f"ids[{position}]")))
+            known = name(product_id, f"ids[{position}]")
+            checked.append((product_id, Removal(known, _once(request_id, known, None))))
         except Exception as error:  # noqa: BLE001 - the item's own status carries it
             checked.append((product_id, error))
     return checked
+
+
+def description(request: catalog_service_pb2.UpdateAttributesRequest) -> Description:
+    """Which attributes of which product become what."""
+    product_id = name(request.id, "id")
+    values = _attributes(request.attributes, "attributes")
+    named = list(request.update_mask.paths) or list(values)
+    if not named:
+        raise invalid("attributes", "is empty, and so is update_mask; name an attribute to change")
+    for key in values:
+        if key not in named:
+            raise invalid(f"attributes[{key!r}]", "is not named in update_mask, so it would not change; name it there")
+    cleared = tuple(name(key, "update_mask") for key in named if key not in values)
+    once = _once(_request_name(request.client_request_id), product_id, request)
+    return Description(product_id, values, cleared, once)
 
 
 def page(request: catalog_service_pb2.ListProductsRequest) -> tuple[str | None, str, int]:
@@ -221,12 +241,61 @@ def _k(request: search_service_pb2.SearchRequest) -> int:
     return k
 
 
-def _max_distance(request: search_service_pb2.SearchRequest) -> float | None:
+def _shape(request: search_service_pb2.SearchRequest) -> Shape:
+    if request.HasField("group_limit"):
+        if not request.group_by:
+            raise invalid("group_limit", "needs group_by, the attribute whose values make the groups")
+        if request.group_limit == 0:
+            raise invalid("group_limit", "is 0; a group shows at least 1 product")
+    return Shape(
+        max_distance=_max_distance(request),
+        group_by=name(request.group_by, "group_by") if request.group_by else "",
+        group_limit=request.group_limit if request.HasField("group_limit") else 1,
+        collapse=request.collapse_duplicates,
+    )
+
+
+def _max_distance(request: search_service_pb2.SearchRequest) -> float:
     if not request.HasField("max_distance"):
-        return None
+        return math.inf
     if math.isnan(request.max_distance) or request.max_distance < 0:
         raise invalid("max_distance", f"is {request.max_distance}; a distance is 0 or more")
     return request.max_distance
+
+
+def _conditions(filters: Sequence[search_service_pb2.Filter]) -> tuple[Condition, ...]:
+    if len(filters) > MAX_FILTERS:
+        raise invalid("filters", f"has {len(filters)} entries; at most {MAX_FILTERS} are taken")
+    return tuple(_condition(each, f"filters[{position}]") for position, each in enumerate(filters))
+
+
+def _condition(message: search_service_pb2.Filter, field: str) -> Condition:
+    attribute = name(message.attribute, f"{field}.attribute")
+    kind = message.WhichOneof("condition")
+    if kind == "equals":
+        return OneOf(attribute, frozenset((message.equals,)))
+    if kind == "any_of":
+        return OneOf(attribute, _values(message.any_of, f"{field}.any_of"))
+    if kind == "none_of":
+        return NoneOf(attribute, _values(message.none_of, f"{field}.none_of"))
+    if kind == "range":
+        return _between(attribute, message.range, f"{field}.range")
+    raise invalid(field, "has no condition; set one of equals, any_of, none_of and range")
+
+
+def _values(message: search_service_pb2.Values, field: str) -> frozenset[str]:
+    _check_count(len(message.values), f"{field}.values")
+    return frozenset(message.values)
+
+
+def _between(attribute: str, message: search_service_pb2.Range, field: str) -> Between:
+    if not (message.HasField("minimum") or message.HasField("maximum")):
+        raise invalid(field, "has no bound; set minimum, maximum or both")
+    low = message.minimum if message.HasField("minimum") else -math.inf
+    high = message.maximum if message.HasField("maximum") else math.inf
+    if not low <= high:  # also where either is NaN
+        raise invalid(field, f"must hold minimum <= maximum; got {low} and {high}")
+    return Between(attribute, low, high)
 
 
 def _check_count(count: int, field: str) -> None:
@@ -242,7 +311,13 @@ def _check_once(ids: Iterable[str], field: str, suffix: str) -> None:
             raise invalid(f"{field}[{position}]{suffix}", f"{product_id!r} stands at {field}[{first}] already")
 
 
-def _refuse_unbuilt(**fields: str | bool | Sequence[object]) -> None:
-    for field, value in fields.items():
-        if value:
-            raise unimplemented(field)
+def _request_name(value: str) -> str:
+    return name(value, "client_request_id") if value else ""
+
+
+def _once(request_id: str, item: str, message: Message | None) -> Once | None:
+    """The name under which an item is done at most once; the digest tells another request of the same name apart."""
+    if not request_id:
+        return None
+    said = message.SerializeToString(deterministic=True) if message is not None else b""
+    return Once(request_id, item, hashlib.sha256(said).hexdigest())

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from lookalike_server.domain import Observer
 from lookalike_server.errors import LookalikeError, deadline_exceeded, invalid
+from lookalike_server.protocols import Observer
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.calls import CURRENT, Context, note_call
 from lookalike_server.rpc.gate import Gate

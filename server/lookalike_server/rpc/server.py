@@ -16,8 +16,8 @@ from lookalike.v1 import (
     search_service_pb2,
     search_service_pb2_grpc,
 )
-from lookalike_server.domain import Observer
 from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.protocols import Observer
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.interceptors import CallGuard

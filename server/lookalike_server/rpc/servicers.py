@@ -13,8 +13,8 @@ from lookalike.v1 import (
     search_service_pb2,
     search_service_pb2_grpc,
 )
-from lookalike_server.domain import ProductDraft
-from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.domain import ProductDraft, Removal
+from lookalike_server.errors import LookalikeError
 from lookalike_server.rpc import from_pb, to_pb
 from lookalike_server.rpc.calls import CURRENT, Context
 from lookalike_server.rpc.gate import Gate
@@ -105,7 +105,7 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         self, request: catalog_service_pb2.DeleteProductsRequest, context: Context
     ) -> catalog_service_pb2.DeleteProductsResponse:
         items = from_pb.deletes(request)
-        outcomes = await self._gate.engine.delete([item for _, item in items if isinstance(item, str)])
+        outcomes = await self._gate.engine.delete([item for _, item in items if isinstance(item, Removal)])
         return catalog_service_pb2.DeleteProductsResponse(results=_statuses(items, outcomes))
 
     async def GetProduct(
@@ -129,7 +129,8 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
     async def UpdateAttributes(
         self, request: catalog_service_pb2.UpdateAttributesRequest, context: Context
     ) -> catalog_service_pb2.UpdateAttributesResponse:
-        raise _unbuilt("UpdateAttributes")
+        changed = await self._gate.engine.describe(from_pb.description(request))
+        return catalog_service_pb2.UpdateAttributesResponse(product=to_pb.product(changed))
 
     def ImportProducts(
         self, request_iterator: AsyncIterator[catalog_service_pb2.ImportProductsRequest], context: Context
@@ -151,7 +152,9 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
     async def GetImage(
         self, request: catalog_service_pb2.GetImageRequest, context: Context
     ) -> catalog_service_pb2.GetImageResponse:
-        raise _unbuilt("GetImage")
+        return to_pb.picture(
+            await self._gate.engine.picture(from_pb.name(request.product_id, "product_id"), request.image_index)
+        )
 
 
 def _statuses(
@@ -164,7 +167,3 @@ def _statuses(
         outcome = item if isinstance(item, Exception) else next(following)
         statuses.append(to_pb.item_status(product_id, outcome))
     return statuses
-
-
-def _unbuilt(rpc: str) -> LookalikeError:
-    return LookalikeError(Code.UNIMPLEMENTED, f"{rpc} is not served by this version yet")

@@ -24,6 +24,7 @@ from lookalike_server.domain import (
     Model,
     Neighbor,
     Page,
+    Picture,
     Product,
     Receipt,
     Resize,
@@ -113,6 +114,11 @@ def product(value: Product) -> product_pb2.Product:
     )
 
 
+def picture(value: Picture) -> catalog_service_pb2.GetImageResponse:
+    """The answer to GetImage."""
+    return catalog_service_pb2.GetImageResponse(encoded=value.data, media_type=value.media_type, sha256=value.sha256)
+
+
 def products(value: Page, category: str) -> catalog_service_pb2.ListProductsResponse:
     """The answer to ListProducts for this category (empty for all)."""
     return catalog_service_pb2.ListProductsResponse(
@@ -136,6 +142,7 @@ def _category(value: Category) -> catalog_service_pb2.Category:
         name=value.name,
         count=value.count,
         index_kind=_INDEX_KINDS[value.kind],
+        recall=value.recall,
         attributes=[
             catalog_service_pb2.AttributeSeen(
                 name=seen.name,
@@ -153,6 +160,7 @@ def _neighbor(value: Neighbor) -> search_service_pb2.Neighbor:
         distance=value.distance,
         similarity=value.similarity,
         image_index=value.image_index,
+        duplicates=map(product, value.duplicates),
     )
 
 

@@ -31,4 +31,25 @@ MIGRATIONS: tuple[str, ...] = (
         UNIQUE (product_id, image_index)
     ) STRICT;
     """,
+    """
+    -- Pictures as they were sent, each once; `region` is the part that was embedded, as [left, top, right, bottom].
+    CREATE TABLE pictures (
+        sha256 TEXT PRIMARY KEY,
+        media_type TEXT NOT NULL,
+        data BLOB NOT NULL
+    ) STRICT;
+    ALTER TABLE embeddings ADD COLUMN picture TEXT REFERENCES pictures (sha256);
+    ALTER TABLE embeddings ADD COLUMN region TEXT;
+    CREATE INDEX embeddings_by_picture ON embeddings (picture) WHERE picture IS NOT NULL;
+
+    -- What was done under a name that its caller gave, so that a repeat does nothing.
+    CREATE TABLE requests (
+        request_id TEXT NOT NULL,
+        item TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        done_at INTEGER NOT NULL,
+        PRIMARY KEY (request_id, item)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX requests_by_age ON requests (done_at);
+    """,
 )

@@ -11,7 +11,8 @@ import fcntl
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -26,41 +27,55 @@ from lookalike_server.domain import (
     IndexChange,
     IndexRow,
     Model,
+    Once,
     Page,
+    Picture,
     Product,
 )
 from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.store.changes import COLUMNS, delete, describe, once, product_of, repeated, upsert
 from lookalike_server.store.migrations import MIGRATIONS
-from lookalike_server.store.writer import Writer, Written
+from lookalike_server.store.writer import Writer
+
+FILE = "catalog.sqlite"
+"""The catalogue's file in its folder."""
+
+Failure = sqlite3.Error
 
 TOP_VALUES = 100
 """Values of an attribute that `attributes_seen` lists; the API promises this number."""
-
-_COLUMNS = "id, category, title, image_uri, attributes"
 
 
 class Store:
     """The catalogue in `folder`. Reads block and may run in any thread; writes are queued and answered by futures."""
 
-    def __init__(self, folder: Path, model: Model, on_commit: Callable[[IndexChange], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: Model,
+        on_commit: Callable[[IndexChange], None],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         """Open the catalogue, making it when it is new.
 
         Args:
             folder: Where it lives; made when missing.
             model: The model whose embeddings it holds; a new catalogue is bound to it.
             on_commit: Told in the writer's thread, in commit order, before a write's future is done.
+            wall_clock: Seconds since 1970, for how long the names of requests are kept.
 
         Raises:
             LookalikeError: FAILED_PRECONDITION when another process has the folder, it cannot be written, the file is
                 no catalogue, was written by a newer version, or holds embeddings of another model.
         """
-        self._path = folder / "catalog.sqlite"
+        self._path = folder / FILE
         self._dim = model.dim
+        self._wall_clock = wall_clock
         with ExitStack() as undo:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._lock = undo.enter_context(_lock_folder(folder))
-                self._connection = undo.enter_context(closing(self._connect("rwc")))
+                self._connection = undo.enter_context(closing(connect(self._path, "rwc")))
                 _prepare(self._connection, self._path, model)
             except (OSError, sqlite3.Error) as error:
                 raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {self._path}: {error}") from error
@@ -71,38 +86,62 @@ class Store:
 
     # Writes
 
-    def upsert(self, product: EmbeddedProduct) -> Future[None]:
+    def upsert(self, product: EmbeddedProduct, name: Once | None = None) -> Future[None]:
         """Store or replace one product; the future is done once it is durable and searchable."""
-        return self._writer.submit(lambda connection: _upsert(connection, product))
+        return self._writer.submit(once(name, upsert(product), self._wall_clock()))
 
-    def delete(self, product_id: str) -> Future[bool]:
-        """Remove one product; the future tells whether there was one."""
-        return self._writer.submit(lambda connection: _delete(connection, product_id))
+    def delete(self, product_id: str, name: Once | None = None) -> Future[bool]:
+        """Remove one product; the future tells whether there was one (or is, of a repeat: it was done)."""
+        return self._writer.submit(once(name, delete(product_id), self._wall_clock()))
+
+    def describe(
+        self, product_id: str, values: Mapping[str, str], cleared: Sequence[str], name: Once | None = None
+    ) -> Future[bool]:
+        """Give attributes of a product these values and clear others; the future tells whether there is one."""
+        return self._writer.submit(once(name, describe(product_id, values, cleared), self._wall_clock()))
 
     # Reads
 
     def products(self, ids: Sequence[str]) -> dict[str, Product]:
         """Read products by id; unknown ids are missing from the answer."""
         rows = self._read(
-            f"SELECT {_COLUMNS} FROM products WHERE id IN (SELECT value FROM json_each(?))",  # noqa: S608 - constant
+            f"SELECT {COLUMNS} FROM products WHERE id IN (SELECT value FROM json_each(?))",  # noqa: S608 - constant
             (json.dumps(list(ids)),),
         )
-        return {product.id: product for product in map(_product, rows)}
+        return {product.id: product for product in map(product_of, rows)}
 
     def vectors(self, product_id: str) -> Floats:
         """Read the embeddings of a product: float32 [images, dim], by image index; no rows when there is none."""
         rows = self._read("SELECT vector FROM embeddings WHERE product_id = ? ORDER BY image_index", (product_id,))
         return np.array([_vector(blob) for (blob,) in rows], dtype=np.float32).reshape(-1, self._dim)
 
+    def done(self, name: Once) -> bool:
+        """Whether a write of this name is done.
+
+        Raises:
+            LookalikeError: INVALID_ARGUMENT when another request had the name.
+        """
+        return repeated(self._reader(), name)
+
+    def picture(self, product_id: str, image_index: int) -> Picture | None:
+        """Read a picture of a product as it was sent; None where it was not kept."""
+        for sha256, media_type, data in self._read(
+            "SELECT sha256, media_type, data FROM embeddings JOIN pictures ON sha256 = picture"
+            " WHERE product_id = ? AND image_index = ?",
+            (product_id, image_index),
+        ):
+            return Picture(sha256, media_type, data)
+        return None
+
     def page(self, category: str | None, after: str, size: int) -> Page:
         """Read `size` products with ids greater than `after`, of one category or of all (None)."""
-        sql = f"SELECT {_COLUMNS} FROM products WHERE id > ?"  # noqa: S608 - a constant
+        sql = f"SELECT {COLUMNS} FROM products WHERE id > ?"  # noqa: S608 - a constant
         arguments: list[object] = [after]
         if category is not None:
             sql += " AND category = ?"
             arguments.append(category)
         rows = list(self._read(f"{sql} ORDER BY id LIMIT ?", (*arguments, size + 1)))
-        found = [_product(row) for row in rows[:size]]
+        found = [product_of(row) for row in rows[:size]]
         return Page(found, next_after=found[-1].id if len(rows) > size else None)
 
     def counts(self) -> dict[str, int]:
@@ -125,11 +164,11 @@ class Store:
 
     def rows(self) -> Iterator[tuple[str, IndexRow]]:
         """Read every embedding with its category, oldest first: what an index is rebuilt from."""
-        for category, label, product_id, image_index, blob in self._read(
-            "SELECT category, label, product_id, image_index, vector"
+        for category, label, product_id, image_index, blob, attributes in self._read(
+            "SELECT category, label, product_id, image_index, vector, attributes"
             " FROM embeddings JOIN products ON products.id = product_id ORDER BY label"
         ):
-            yield category, IndexRow(label, product_id, image_index, _vector(blob))
+            yield category, IndexRow(label, product_id, image_index, _vector(blob), json.loads(attributes))
 
     def close(self) -> None:
         """Finish the queued writes and close the file."""
@@ -140,21 +179,23 @@ class Store:
         self._lock.close()
 
     def _read(self, sql: str, arguments: Sequence[object] = ()) -> Iterable[tuple[Any, ...]]:
+        return self._reader().execute(sql, arguments)
+
+    def _reader(self) -> sqlite3.Connection:
+        """This thread's connection."""
         reader: sqlite3.Connection | None = getattr(self._local, "reader", None)
         if reader is None:
-            reader = self._local.reader = self._connect("ro")
+            reader = self._local.reader = connect(self._path, "ro")
             self._readers.append(reader)
-        return reader.execute(sql, arguments)
+        return reader
 
-    def _connect(self, mode: str) -> sqlite3.Connection:
-        # isolation_level None: transactions are begun where the code says so, never by the module.
-        return sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=10.0,
-        )
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open a file: mode "ro" to read, "rwc" to write and make it when missing."""
+    # isolation_level None: transactions are begun where the code says so, never by the module.
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=10.0
+    )
 
 
 def _lock_folder(folder: Path) -> IO[str]:
@@ -194,51 +235,6 @@ def _prepare(connection: sqlite3.Connection, path: Path, model: Model) -> None:
 
 def _holds_rows(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM embeddings LIMIT 1").fetchone() is not None
-
-
-def _upsert(connection: sqlite3.Connection, embedded: EmbeddedProduct) -> Written:
-    product = embedded.product
-    removed = _labels(connection, product.id)
-    connection.execute("DELETE FROM embeddings WHERE product_id = ?", (product.id,))
-    connection.execute(
-        f"INSERT INTO products ({_COLUMNS}) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"  # noqa: S608
-        " category = excluded.category, title = excluded.title, image_uri = excluded.image_uri,"
-        " attributes = excluded.attributes",
-        (
-            product.id,
-            product.category,
-            product.title,
-            product.image_uri,
-            json.dumps(dict(product.attributes), ensure_ascii=False, sort_keys=True),
-        ),
-    )
-    added = []
-    for image_index, vector in enumerate(embedded.vectors):
-        cursor = connection.execute(
-            "INSERT INTO embeddings (product_id, image_index, vector) VALUES (?, ?, ?)",
-            (product.id, image_index, vector.astype("<f4").tobytes()),
-        )
-        label = cursor.lastrowid
-        assert label is not None  # noqa: S101 - SQLite gives every inserted row one
-        added.append((product.category, IndexRow(label, product.id, image_index, vector)))
-    return Written(None, IndexChange(removed, added))
-
-
-def _delete(connection: sqlite3.Connection, product_id: str) -> Written:
-    removed = _labels(connection, product_id)
-    deleted = connection.execute("DELETE FROM products WHERE id = ?", (product_id,)).rowcount
-    return Written(deleted > 0, IndexChange(removed, ()))
-
-
-def _labels(connection: sqlite3.Connection, product_id: str) -> list[tuple[str, int]]:
-    return connection.execute(
-        "SELECT category, label FROM products JOIN embeddings ON product_id = id WHERE id = ?", (product_id,)
-    ).fetchall()
-
-
-def _product(row: Sequence[object]) -> Product:
-    product_id, category, title, image_uri, attributes = map(str, row)
-    return Product(product_id, category, title, image_uri, json.loads(attributes))
 
 
 def _vector(blob: bytes) -> Floats:

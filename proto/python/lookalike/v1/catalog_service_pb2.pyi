@@ -54,8 +54,9 @@ class UpsertProductsRequest(_message.Message):
     PRODUCTS_FIELD_NUMBER: _builtins.int
     CLIENT_REQUEST_ID_FIELD_NUMBER: _builtins.int
     client_request_id: _builtins.str
-    """The caller's name for this request, which makes a repeat of it harmless. Not built yet: a name answers
-    UNIMPLEMENTED. (An upsert by id is harmless to repeat as it is.)
+    """The caller's name for this request, 1 to 256 bytes: what was done under it is not done again for 24 hours, so that
+    a late repeat cannot undo what others wrote since. Items that failed are tried again. Another request of the same
+    name is INVALID_ARGUMENT. Empty: no name.
     """
     @_builtins.property
     def products(self) -> _containers.RepeatedCompositeFieldContainer[_product_pb2.ProductInput]:
@@ -139,8 +140,8 @@ class UpdateAttributesRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The attributes to change, by name; one that is named here but has no new value is removed. Empty: exactly those
-        in `attributes` change.
+        """The attributes to change, by name; one that is named here but has no new value is removed, and one that has a new
+        value but is not named is an error. Empty: exactly those in `attributes` change.
         """
 
     def __init__(
@@ -361,7 +362,7 @@ Global___GetImageRequest: _TypeAlias = GetImageRequest  # noqa: Y015
 
 @_typing.final
 class GetImageResponse(_message.Message):
-    """A photo, byte for byte as it was stored."""
+    """A photo, byte for byte as it was sent; one that was sent as raw pixels is a PNG."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -503,12 +504,17 @@ class Category(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     INDEX_KIND_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     count: _builtins.int
     """Products in it."""
     index_kind: Global___IndexKind.ValueType
     """How it is searched at present."""
+    recall: _builtins.float
+    """The share of the exact answers that INDEX_KIND_HNSW found of late, 0 to 1: the server repeats some searches exactly.
+    Unset: none was repeated yet, or every row is compared anyway.
+    """
     @_builtins.property
     def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeSeen]:
         """The attributes its products have, by name; empty unless `include_attributes` was set."""
@@ -520,12 +526,15 @@ class Category(_message.Message):
         count: _builtins.int = ...,
         index_kind: Global___IndexKind.ValueType = ...,
         attributes: _abc.Iterable[Global___AttributeSeen] | None = ...,
+        recall: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "recall", b"recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "count", b"count", "index_kind", b"index_kind", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "attributes", b"attributes", "count", b"count", "index_kind", b"index_kind", "name", b"name", "recall", b"recall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
+    _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall) -> _WhichOneofReturnType__recall | None: ...
 
 Global___Category: _TypeAlias = Category  # noqa: Y015
 

@@ -89,8 +89,7 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAttributes(self, request, context):
-        """Changes a product's attributes without touching its embeddings (stock and prices change all day). Not built yet:
-        answers UNIMPLEMENTED.
+        """Changes a product's attributes without touching its embeddings (stock and prices change all day).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,7 +117,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetImage(self, request, context):
-        """Reads a stored photo of a product. Not built yet: answers UNIMPLEMENTED.
+        """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or its file was larger
+        than the server keeps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,9 +36,7 @@ class CatalogServiceStub:
     UpsertProducts: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.UpsertProductsRequest, _catalog_service_pb2.UpsertProductsResponse]
     """Stores or replaces products. One bad product never fails the others: each has its own status."""
     UpdateAttributes: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateAttributesRequest, _catalog_service_pb2.UpdateAttributesResponse]
-    """Changes a product's attributes without touching its embeddings (stock and prices change all day). Not built yet:
-    answers UNIMPLEMENTED.
-    """
+    """Changes a product's attributes without touching its embeddings (stock and prices change all day)."""
     ImportProducts: _grpc.StreamStreamMultiCallable[_catalog_service_pb2.ImportProductsRequest, _catalog_service_pb2.ImportProductsResponse]
     """Stores many products over one stream; each is acknowledged as it becomes durable, in any order."""
     DeleteProducts: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteProductsRequest, _catalog_service_pb2.DeleteProductsResponse]
@@ -46,7 +44,9 @@ class CatalogServiceStub:
     GetProduct: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetProductRequest, _catalog_service_pb2.GetProductResponse]
     """Reads one product."""
     GetImage: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetImageRequest, _catalog_service_pb2.GetImageResponse]
-    """Reads a stored photo of a product. Not built yet: answers UNIMPLEMENTED."""
+    """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or its file was larger
+    than the server keeps.
+    """
     ListProducts: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListProductsRequest, _catalog_service_pb2.ListProductsResponse]
     """Reads products page by page, in the order of their ids."""
     ListCategories: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListCategoriesRequest, _catalog_service_pb2.ListCategoriesResponse]
@@ -60,9 +60,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     UpsertProducts: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.UpsertProductsRequest, _catalog_service_pb2.UpsertProductsResponse]  # type: ignore[assignment]
     """Stores or replaces products. One bad product never fails the others: each has its own status."""
     UpdateAttributes: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateAttributesRequest, _catalog_service_pb2.UpdateAttributesResponse]  # type: ignore[assignment]
-    """Changes a product's attributes without touching its embeddings (stock and prices change all day). Not built yet:
-    answers UNIMPLEMENTED.
-    """
+    """Changes a product's attributes without touching its embeddings (stock and prices change all day)."""
     ImportProducts: _aio.StreamStreamMultiCallable[_catalog_service_pb2.ImportProductsRequest, _catalog_service_pb2.ImportProductsResponse]  # type: ignore[assignment]
     """Stores many products over one stream; each is acknowledged as it becomes durable, in any order."""
     DeleteProducts: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteProductsRequest, _catalog_service_pb2.DeleteProductsResponse]  # type: ignore[assignment]
@@ -70,7 +68,9 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     GetProduct: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetProductRequest, _catalog_service_pb2.GetProductResponse]  # type: ignore[assignment]
     """Reads one product."""
     GetImage: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetImageRequest, _catalog_service_pb2.GetImageResponse]  # type: ignore[assignment]
-    """Reads a stored photo of a product. Not built yet: answers UNIMPLEMENTED."""
+    """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or its file was larger
+    than the server keeps.
+    """
     ListProducts: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListProductsRequest, _catalog_service_pb2.ListProductsResponse]  # type: ignore[assignment]
     """Reads products page by page, in the order of their ids."""
     ListCategories: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListCategoriesRequest, _catalog_service_pb2.ListCategoriesResponse]  # type: ignore[assignment]
@@ -93,9 +93,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.UpdateAttributesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.UpdateAttributesResponse, _abc.Awaitable[_catalog_service_pb2.UpdateAttributesResponse]]:
-        """Changes a product's attributes without touching its embeddings (stock and prices change all day). Not built yet:
-        answers UNIMPLEMENTED.
-        """
+        """Changes a product's attributes without touching its embeddings (stock and prices change all day)."""
 
     @_abc_1.abstractmethod
     def ImportProducts(
@@ -127,7 +125,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetImageResponse, _abc.Awaitable[_catalog_service_pb2.GetImageResponse]]:
-        """Reads a stored photo of a product. Not built yet: answers UNIMPLEMENTED."""
+        """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or its file was larger
+        than the server keeps.
+        """
 
     @_abc_1.abstractmethod
     def ListProducts(

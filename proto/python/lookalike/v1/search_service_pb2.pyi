@@ -55,14 +55,14 @@ class SearchRequest(_message.Message):
     max_distance: _builtins.float
     """Only products at most this far away, 0 or more, in GetModel's metric. Unset: no limit."""
     group_by: _builtins.str
-    """The attribute (brand, say) of which at most `group_limit` products share a value among the answers. Empty: no
-    groups. Not built yet: a name answers UNIMPLEMENTED.
+    """The attribute (brand, say) of which at most `group_limit` products share a value among the answers; products
+    without it are in no group. Empty: no groups.
     """
     group_limit: _builtins.int
     """Products a group may have, 1 or more; 1 when not set. Only with `group_by`."""
     collapse_duplicates: _builtins.bool
-    """Make products with the same embedding one answer that lists the others in Neighbor.duplicates. Not built yet: true
-    answers UNIMPLEMENTED.
+    """Make products with the same embedding (of their nearest photo) one answer that lists the others in
+    Neighbor.duplicates.
     """
     exact: _builtins.bool
     """Compare every row, however large the category; slower, never approximate."""
@@ -76,7 +76,7 @@ class SearchRequest(_message.Message):
 
     @_builtins.property
     def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Filter]:
-        """Conditions that all must hold. Not built yet: a filter answers UNIMPLEMENTED."""
+        """Conditions that all must hold, at most 64."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class Values(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """One or more values."""
+        """1 to 1000 values."""
 
     def __init__(
         self,
@@ -245,7 +245,7 @@ class Neighbor(_message.Message):
 
     @_builtins.property
     def duplicates(self) -> _containers.RepeatedCompositeFieldContainer[_product_pb2.Product]:
-        """The products that `collapse_duplicates` made one with this one."""
+        """The products that `collapse_duplicates` made one with this one, nearest first."""
 
     def __init__(
         self,

@@ -1,0 +1,85 @@
+"""What the stages expect of each other: the model, the index, and whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from lookalike_server.domain import Floats, Hits, IndexChange, IndexKind, Pixels, Question
+from lookalike_server.filters import Condition
+
+
+class Session(Protocol):
+    """A loaded model. Several threads may run it at once."""
+
+    @property
+    def provider(self) -> str:
+        """The ONNX Runtime provider that runs it."""
+
+    @property
+    def fixed_shapes(self) -> bool:
+        """Whether every new batch size costs it dearly, so that batches are padded to a few."""
+
+    @property
+    def gains_from_lanes(self) -> bool:
+        """Whether runs side by side can be faster than one after another."""
+
+    def run(self, photos: Pixels) -> Floats:
+        """Embed uint8 [n, height, width, 3]: float32 [n, dim]."""
+
+
+class VectorIndex(Protocol):
+    """Nearest products by category. `search` and `kind` may run in any thread beside one thread that calls `apply`."""
+
+    def apply(self, change: IndexChange) -> None:
+        """Take in one committed change; it is visible to every search that starts after the return."""
+
+    def kind(self, category: str) -> IndexKind:
+        """How this category is searched at present."""
+
+    def recall(self, category: str) -> float | None:
+        """The share of exact answers that its approximate ones had of late, 0 to 1; None where none was compared."""
+
+    def holds(self, category: str) -> bool:
+        """Whether any product is in this category; at once, without asking a disk or a network."""
+
+    def search(
+        self,
+        questions: Sequence[Question],
+        *,
+        category: str | None,
+        exact: bool,
+        conditions: Sequence[Condition] = (),
+    ) -> list[Hits]:
+        """Answer questions about the products of one category (None: all) that meet the conditions, each by itself.
+
+        Where k such products exist, k come back. An unknown category has no hits.
+        """
+
+
+class Observer(Protocol):
+    """Hears what the stages do, so that metrics, logs and tests need no code of their own in them."""
+
+    def batch_ran(self, size: int, padded: int, seconds: float) -> None:
+        """The model ran a batch of `size` photos in `padded` rows."""
+
+    def batch_failed(self, size: int, error: Exception) -> None:
+        """The model raised; the callers of this batch were told."""
+
+    def entries_dropped(self, cancelled: int, expired: int) -> None:
+        """Photos left the queue before the model saw them."""
+
+    def search_fell_back(self, category: str) -> None:
+        """An HNSW graph gave too few rows or failed, and the exact search answered in its place."""
+
+    def recall_measured(self, category: str, recall: float) -> None:
+        """A search that a graph had answered was repeated exactly, and this share of the truth had been found."""
+
+    def item_failed(self, error: Exception) -> None:
+        """One item of a request failed by a fault of ours; its caller was told no more than that."""
+
+    def photo_reused(self, *, cached: bool) -> None:
+        """A photo's embedding was in the cache, or (not `cached`) the same photo was on its way already."""
+
+    def call_ended(self, method: str, code: str, seconds: float, request_id: str, fault: Exception | None) -> None:
+        """A call was answered with this code; `fault` is set where the cause is ours and was kept from the caller."""

@@ -1,0 +1,135 @@
+"""From questions to neighbours: the store resolves them, the index finds, and what is shown is shaped and filled in.
+
+Everything here blocks, so it runs in a worker pool. Questions that `together` gives the same key are asked as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lookalike_server.domain import Floats, Hit, Hits, Metric, Neighbor, Product, Query, Question
+from lookalike_server.errors import LookalikeError, not_found
+from lookalike_server.protocols import VectorIndex
+from lookalike_server.shaping import Shaped, arrange
+from lookalike_server.store.sqlite import Store
+
+_MORE = 4  # times as many hits are asked for where those at hand do not make an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query with its vectors, float32 [images, dim]; None for those of a product that the query names."""
+
+    query: Query
+    vectors: Floats | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The neighbours, nearest first, and whether every product that could be one was compared."""
+
+    neighbors: Sequence[Neighbor]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    question: Question
+    category: str | None
+    query: Query
+
+
+def together(asked: Asked) -> Hashable:
+    """Questions about the same products go to the index as one; a product's own category shows only in the store."""
+    query = asked.query
+    own = query.product_id is not None and query.category is None and not query.all_categories
+    return (query.product_id if own else None, query.category, query.all_categories, query.exact, query.conditions)
+
+
+class Retriever:
+    """Asks the index and the store."""
+
+    def __init__(self, index: VectorIndex, store: Store, metric: Metric) -> None:
+        self._index = index
+        self._store = store
+        self._metric = metric
+
+    def answer(self, asked: Sequence[Asked]) -> list[Found | LookalikeError]:
+        """Answer questions that `together` gives the same key; for each its neighbours, or why there are none."""
+        resolved = [self._resolve(each) for each in asked]
+        questions = [each for each in resolved if isinstance(each, _Resolved)]
+        found: list[Found] = []
+        if questions:
+            hits = self._hits(questions, [_first(each) for each in questions])
+            products = self._products(hits)
+            found = [self._fill(each, own, products) for each, own in zip(questions, hits, strict=True)]
+        following = iter(found)
+        return [each if isinstance(each, LookalikeError) else next(following) for each in resolved]
+
+    def _resolve(self, asked: Asked) -> _Resolved | LookalikeError:
+        query, vectors, category = asked.query, asked.vectors, asked.query.category
+        if query.product_id is not None:
+            product = self._store.products([query.product_id]).get(query.product_id)
+            vectors = self._store.vectors(query.product_id)
+            if product is None or len(vectors) == 0:
+                return not_found("product", query.product_id)
+            if category is None and not query.all_categories:
+                category = product.category
+        assert vectors is not None  # noqa: S101 - a query has a photo, a vector or a product
+        return _Resolved(Question(vectors, query.k, query.product_id), category, query)
+
+    def _hits(self, resolved: Sequence[_Resolved], counts: Sequence[int]) -> list[Hits]:
+        first = resolved[0]
+        return self._index.search(
+            [replace(each.question, k=count) for each, count in zip(resolved, counts, strict=True)],
+            category=first.category,
+            exact=first.query.exact,
+            conditions=first.query.conditions,
+        )
+
+    def _products(self, found: Sequence[Hits]) -> Mapping[str, Product]:
+        return self._store.products([hit.product_id for hits in found for hit in hits.hits])
+
+    def _fill(self, resolved: _Resolved, found: Hits, products: Mapping[str, Product]) -> Found:
+        """Shape the hits, and ask for more of them until they make an answer or there are no more."""
+        count = _first(resolved)
+        shaped = self._shape(resolved, found, products)
+        while not shaped.settled and len(found.hits) == count:
+            count *= _MORE
+            (found,) = self._hits([resolved], [count])
+            products = self._products([found])
+            shaped = self._shape(resolved, found, products)
+        neighbors = [
+            Neighbor(
+                product=products[each.hit.product_id],
+                distance=each.hit.distance,
+                similarity=self._metric.similarity(each.hit.distance),
+                image_index=each.hit.image_index,
+                duplicates=[products[twin] for twin in each.duplicates],
+            )
+            for each in shaped.shown
+        ]
+        return Found(neighbors, found.exact)
+
+    def _shape(self, resolved: _Resolved, found: Hits, products: Mapping[str, Product]) -> Shaped:
+        seen: dict[str, Floats] = {}
+
+        def vector_of(hit: Hit) -> Floats:
+            if hit.product_id not in seen:
+                seen[hit.product_id] = self._store.vectors(hit.product_id)
+            vectors = seen[hit.product_id]
+            # A product that changed since the index was asked may have fewer photos, or none.
+            return vectors[hit.image_index] if hit.image_index < len(vectors) else np.full(1, np.nan, np.float32)
+
+        query = resolved.query
+        reach = float(np.linalg.norm(resolved.question.vectors, axis=1).max())
+        return arrange(found.hits, query.k, query.shape, products, vector_of, reach)
+
+
+def _first(resolved: _Resolved) -> int:
+    """How many hits to ask for at first: some are left out where the answer is shaped."""
+    query = resolved.query
+    return 2 * query.k + 8 if query.shape.collapse or query.shape.group_by else query.k

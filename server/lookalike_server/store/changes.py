@@ -1,0 +1,175 @@
+"""What each kind of write does, inside the writer's transaction: statements, and what they mean for the index.
+
+A write that carries the name of its request is done once: what became of it is kept beside it, in the same transaction,
+and a repeat is told that instead of doing it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lookalike_server.domain import EmbeddedProduct, IndexChange, IndexRow, Once, Picture, Product
+from lookalike_server.errors import invalid
+from lookalike_server.store.writer import Written
+
+COLUMNS = "id, category, title, image_uri, attributes"
+MAX_ATTRIBUTES = 64
+REMEMBERED = 24 * 3600
+"""Seconds after which a request's name may be forgotten; the API promises them."""
+
+NOTHING = IndexChange()
+
+Act = Callable[[Any], Written]
+"""Writes on a connection; may raise, and then nothing of it is done."""
+
+
+def once(name: Once | None, act: Act, now: float) -> Act:
+    """The same act, done at most once under this name; `now` is in seconds since 1970.
+
+    Raises:
+        LookalikeError: INVALID_ARGUMENT when another request had the name.
+    """
+    if name is None:
+        return act
+
+    def act_once(connection: Any) -> Written:
+        if repeated(connection, name):
+            return Written(True, NOTHING)
+        written = act(connection)
+        if written.result is False:
+            return written  # there was nothing to change; a repeat may find something
+        connection.execute("DELETE FROM requests WHERE done_at < ?", (int(now) - REMEMBERED,))
+        connection.execute(
+            "INSERT INTO requests (request_id, item, digest, done_at) VALUES (?, ?, ?, ?)",
+            (name.request_id, name.item, name.digest, int(now)),
+        )
+        return written
+
+    return act_once
+
+
+def repeated(connection: Any, name: Once) -> bool:
+    """Whether this was done already.
+
+    Raises:
+        LookalikeError: INVALID_ARGUMENT when another request had the name.
+    """
+    row = connection.execute(
+        "SELECT digest FROM requests WHERE request_id = ? AND item = ?", (name.request_id, name.item)
+    ).fetchone()
+    if row is not None and row[0] != name.digest:
+        raise invalid("client_request_id", "was the name of another request; give every request a name of its own")
+    return row is not None
+
+
+def upsert(embedded: EmbeddedProduct) -> Act:
+    """Store or replace a product as a whole."""
+
+    def act(connection: Any) -> Written:
+        product = embedded.product
+        removed = _labels(connection, product.id)
+        replaced = _pictures_of(connection, product.id)
+        connection.execute("DELETE FROM embeddings WHERE product_id = ?", (product.id,))
+        connection.execute(
+            f"INSERT INTO products ({COLUMNS}) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"  # noqa: S608
+            " category = excluded.category, title = excluded.title, image_uri = excluded.image_uri,"
+            " attributes = excluded.attributes",
+            (product.id, product.category, product.title, product.image_uri, _text(product.attributes)),
+        )
+        pictures = embedded.pictures or (None,) * len(embedded.vectors)
+        added = []
+        for image_index, (vector, picture) in enumerate(zip(embedded.vectors, pictures, strict=True)):
+            if picture is not None:
+                connection.execute(
+                    "INSERT OR IGNORE INTO pictures (sha256, media_type, data) VALUES (?, ?, ?)",
+                    (picture.sha256, picture.media_type, picture.data),
+                )
+            cursor = connection.execute(
+                "INSERT INTO embeddings (product_id, image_index, vector, picture, region) VALUES (?, ?, ?, ?, ?)",
+                (product.id, image_index, vector.astype("<f4").tobytes(), *_where_from(picture)),
+            )
+            row = IndexRow(cursor.lastrowid, product.id, image_index, vector, product.attributes)
+            added.append((product.category, row))
+        _forget(connection, replaced)
+        return Written(None, IndexChange(removed, added))
+
+    return act
+
+
+def delete(product_id: str) -> Act:
+    """Remove a product; the result tells whether there was one."""
+
+    def act(connection: Any) -> Written:
+        removed = _labels(connection, product_id)
+        pictures = _pictures_of(connection, product_id)
+        deleted = connection.execute("DELETE FROM products WHERE id = ?", (product_id,)).rowcount
+        _forget(connection, pictures)
+        return Written(deleted > 0, IndexChange(removed))
+
+    return act
+
+
+def describe(product_id: str, values: Mapping[str, str], cleared: Sequence[str]) -> Act:
+    """Give attributes these values and clear others; the result tells whether there is such a product.
+
+    Raises:
+        LookalikeError: INVALID_ARGUMENT when the product would have too many attributes.
+    """
+
+    def act(connection: Any) -> Written:
+        row = connection.execute("SELECT attributes FROM products WHERE id = ?", (product_id,)).fetchone()
+        if row is None:
+            return Written(False, NOTHING)
+        before: dict[str, str] = json.loads(row[0])
+        attributes = {key: value for key, value in before.items() if key not in cleared} | dict(values)
+        if len(attributes) > MAX_ATTRIBUTES:
+            raise invalid("attributes", f"would then be {len(attributes)}; a product has at most {MAX_ATTRIBUTES}")
+        connection.execute("UPDATE products SET attributes = ? WHERE id = ?", (_text(attributes), product_id))
+        described = [(category, label, attributes) for category, label in _labels(connection, product_id)]
+        return Written(True, IndexChange(described=described))
+
+    return act
+
+
+def product_of(row: Sequence[object]) -> Product:
+    """A product from a row of `COLUMNS`."""
+    product_id, category, title, image_uri, attributes = map(str, row)
+    return Product(product_id, category, title, image_uri, json.loads(attributes))
+
+
+def _labels(connection: Any, product_id: str) -> list[tuple[str, int]]:
+    rows: list[tuple[str, int]] = connection.execute(
+        "SELECT category, label FROM products JOIN embeddings ON product_id = id WHERE id = ?", (product_id,)
+    ).fetchall()
+    return rows
+
+
+def _pictures_of(connection: Any, product_id: str) -> list[str]:
+    rows = connection.execute(
+        "SELECT DISTINCT picture FROM embeddings WHERE product_id = ? AND picture IS NOT NULL", (product_id,)
+    )
+    return [digest for (digest,) in rows]
+
+
+def _forget(connection: Any, pictures: Sequence[str]) -> None:
+    """Remove those of the pictures that no product has any more."""
+    for digest in pictures:
+        connection.execute(
+            "DELETE FROM pictures WHERE sha256 = ?1 AND NOT EXISTS (SELECT 1 FROM embeddings WHERE picture = ?1)",
+            (digest,),
+        )
+
+
+def _where_from(picture: Picture | None) -> tuple[str | None, str | None]:
+    if picture is None:
+        return None, None
+    region = picture.region
+    if region is None:
+        return picture.sha256, None
+    return picture.sha256, json.dumps([region.left, region.top, region.right, region.bottom])
+
+
+def _text(attributes: Mapping[str, str]) -> str:
+    return json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True)

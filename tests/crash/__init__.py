@@ -1,0 +1,1 @@
+"""What the catalogue holds after the server died at any moment."""

@@ -1,0 +1,177 @@
+"""Filters in every `VectorIndex`: the nearest products that meet the conditions, and k of them where k exist."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from brute_force import Shop, vectors
+from fakes import RecordingObserver
+from lookalike_server.domain import Metric, Question
+from lookalike_server.filters import Between, Condition, NoneOf, OneOf
+from lookalike_server.index.attributes import AttributeColumns
+from lookalike_server.index.hnsw import HnswSettings
+from lookalike_server.index.partition import PartitionSettings
+from lookalike_server.index.partitioned import PartitionedIndex
+
+DIM = 7
+COLOURS = ("red", "blue", "green", "")
+PRICES = ("5", "7.50", "+12", "1e1", ".5", "-3", "cheap", "nan", "inf", "1_0", " 4", "")
+
+
+def index(flat_limit: int, observer: RecordingObserver | None = None) -> PartitionedIndex:
+    """An index that builds graphs beyond so many rows."""
+    settings_ = PartitionSettings(DIM, Metric.COSINE, flat_limit, HnswSettings(ef_search=400))
+    return PartitionedIndex(settings_, observer or RecordingObserver())
+
+
+@pytest.fixture(params=[10**9, 40], ids=["flat", "graph"])
+def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
+    """300 products, every third of them red, every hundredth gold, priced by their number."""
+    made = index(request.param)
+    shop = Shop(made, Metric.COSINE)
+    for number, row in enumerate(vectors(300, DIM, Metric.COSINE, seed=1)):
+        colour = "gold" if number % 100 == 0 else COLOURS[number % 3]
+        shop.put_all({f"p{number:03}": row[np.newaxis]}, attributes={"colour": colour, "price": str(number)})
+    made.settle()
+    yield shop
+    made.close()
+
+
+QUERY = vectors(1, DIM, Metric.COSINE, seed=2)
+
+CONDITIONS: dict[str, tuple[tuple[Condition, ...], int]] = {
+    "few": ((OneOf("colour", frozenset({"gold"})),), 3),
+    "many": ((NoneOf("colour", frozenset({"gold"})),), 297),
+    "some of several": ((OneOf("colour", frozenset({"gold", "blue", "no such colour"})),), 102),
+    "a range": ((Between("price", 100, 149.5),), 50),
+    "open ranges": ((Between("price", 290, math.inf),), 10),
+    "all must hold": ((OneOf("colour", frozenset({"gold"})), Between("price", 150, 250)), 1),
+    "no such value": ((OneOf("colour", frozenset({"purple"})),), 0),
+    "no such attribute": ((OneOf("size", frozenset({""})),), 0),
+    "none of an attribute that nobody has": ((NoneOf("size", frozenset({""})),), 300),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+@pytest.mark.parametrize("k", [1, 10, 1000])
+@pytest.mark.parametrize("exact", [False, True])
+def test_k_are_found_where_k_exist(shop: Shop, name: str, k: int, exact: bool) -> None:
+    """However few or many meet the conditions, the nearest k of them are the answer."""
+    conditions, there = CONDITIONS[name]
+    assert len(shop.check(QUERY, k, conditions=conditions, exact=exact)) == min(k, there)
+    assert len(shop.check(QUERY, k, category=None, conditions=conditions, exact=exact)) == min(k, there)
+
+
+def test_attributes_change_without_vectors(shop: Shop) -> None:
+    """A product described anew is found by what it has now, under the labels that it had."""
+    gold = (OneOf("colour", frozenset({"gold"})),)
+    before = {product_id: rows[0][1].label for product_id, rows in shop.rows.items()}
+    shop.describe("p007", {"colour": "gold"})
+    shop.describe("p100", {"size": "M"})
+    assert sorted(shop.check(QUERY, 10, conditions=gold)) == ["p000", "p007", "p200"]
+    assert shop.check(QUERY, 10, conditions=(OneOf("size", frozenset({"M"})),)) == ["p100"]
+    assert shop.check(QUERY, 10, conditions=(Between("price", 100, 100),)) == []
+    assert {product_id: rows[0][1].label for product_id, rows in shop.rows.items()} == before
+
+
+def test_filtered_graph_says_that_it_chose() -> None:
+    """Where many meet the conditions the graph chooses among them and says so; where few do, all are compared."""
+    made = index(flat_limit=40)
+    shop = Shop(made, Metric.COSINE)
+    rows = vectors(2000, DIM, Metric.COSINE, seed=3)
+    for colour, part in (("red", rows[:1500]), ("blue", rows[1500:1980]), ("gold", rows[1980:])):
+        shop.put_all({f"{colour}{i:04}": row[np.newaxis] for i, row in enumerate(part)}, attributes={"colour": colour})
+    made.settle()
+
+    def exact(colour: str) -> bool:
+        conditions = (OneOf("colour", frozenset({colour})),)
+        return made.search([Question(QUERY, 5)], category="c", exact=False, conditions=conditions)[0].exact
+
+    assert [exact(colour) for colour in ("red", "blue", "gold")] == [False, False, True]
+    made.close()
+
+
+def test_graph_that_chose_too_few_is_not_the_last_word() -> None:
+    """Where what meets the conditions lies far from the question, the graph's choice has none: all are compared."""
+    observer = RecordingObserver()
+    made = index(flat_limit=40, observer=observer)
+    shop = Shop(made, Metric.COSINE)
+    near = vectors(1, DIM, Metric.COSINE, seed=4)
+    rows = vectors(1000, DIM, Metric.COSINE, seed=5)
+    alike = near + 0.05 * rows[:700]
+    shop.put_all(
+        {f"near{i:04}": row[np.newaxis] for i, row in enumerate(alike / np.linalg.norm(alike, axis=1)[:, None])}
+    )
+    far = -near + 0.05 * rows[700:]
+    shop.put_all(
+        {f"far{i:04}": row[np.newaxis] for i, row in enumerate(far / np.linalg.norm(far, axis=1)[:, None])},
+        attributes={"colour": "red"},
+    )
+    made.settle()
+    conditions = (OneOf("colour", frozenset({"red"})),)
+    assert len(shop.check(near, 10, conditions=conditions, exact=False)) == 10
+    assert observer.fallbacks
+    made.close()
+
+
+_PRODUCTS = st.sampled_from([f"p{number}" for number in range(12)])
+_ATTRIBUTES = st.fixed_dictionaries(
+    {}, optional={"colour": st.sampled_from(COLOURS), "price": st.sampled_from(PRICES), "size": st.just("M")}
+)
+_STEPS = st.one_of(
+    st.tuples(st.just("put"), _PRODUCTS, st.sampled_from("ab"), st.integers(1, 3), _ATTRIBUTES),
+    st.tuples(st.just("describe"), _PRODUCTS, _ATTRIBUTES),
+    st.tuples(st.just("remove"), _PRODUCTS),
+)
+_TEXTS = st.frozensets(st.sampled_from((*COLOURS, *PRICES)), min_size=1, max_size=4)
+_BOUNDS = st.tuples(st.integers(-5, 15), st.integers(0, 10))
+_NAMES = st.sampled_from(["colour", "price", "size", "nothing"])
+_CONDITIONS = st.lists(
+    st.one_of(
+        st.builds(OneOf, _NAMES, _TEXTS),
+        st.builds(NoneOf, _NAMES, _TEXTS),
+        st.builds(lambda name, bounds: Between(name, bounds[0], bounds[0] + bounds[1]), _NAMES, _BOUNDS),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(_STEPS, max_size=50), _CONDITIONS)
+@pytest.mark.parametrize("flat_limit", [4, 10**9])
+def test_any_history(flat_limit: int, steps: list[tuple[object, ...]], conditions: list[Condition]) -> None:
+    """After any changes the answers are those of a list that took the same changes."""
+    pool = vectors(12, DIM, Metric.COSINE, seed=6)
+    made = index(flat_limit)
+    shop = Shop(made, Metric.COSINE)
+    act: dict[str, Callable[..., None]] = {
+        "put": lambda name, category, photos, attributes: shop.put_all({name: pool[:photos]}, category, attributes),
+        "describe": shop.describe,
+        "remove": shop.remove,
+    }
+    for name, *arguments in steps:
+        act[str(name)](*arguments)
+    for category in (None, "a", "b"):
+        shop.check(QUERY, 5, category=category, conditions=conditions)
+    made.close()
+
+
+def test_values_leave_nothing_behind() -> None:
+    """A price that changes all day has one code at a time, and an attribute that nobody has any more has no column."""
+    columns = AttributeColumns()
+    columns.put(0, {"colour": "red"})
+    for price in range(10_000):
+        columns.put(1, {"price": str(price)})
+    assert columns.of(1) == {"price": "9999"}
+    (column,) = (column for name, column in columns._columns.items() if name == "price")
+    assert len(column._texts) == 1
+    columns.drop(1)
+    assert list(columns._columns) == ["colour"]
+    assert columns.matching((OneOf("colour", frozenset({"red"})),), 3).tolist() == [True, False, False]
