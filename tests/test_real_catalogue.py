@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike_client import Client
+from lookalike_client import Client, Equals
 from processes import server_process
 
 ROOT = Path(__file__).parents[1]
@@ -143,6 +143,40 @@ def test_same_photo_is_found_first(imported: Imported, client: Client) -> None:
         found = client.search(product_id=first, k=len(others)).neighbors
         assert sorted(neighbor.product.id for neighbor in found) == sorted(others)
         assert all(neighbor.distance == pytest.approx(0, abs=1e-5) for neighbor in found)
+
+
+def test_same_photos_are_one_answer(imported: Imported, client: Client) -> None:
+    """Collapsed, a whole category shows each photo once, and each group of duplicates is one answer."""
+    with (SHARED / "catalog" / "duplicates.csv").open(encoding="utf-8") as file:
+        group_of = {row["product_id"]: row["group"] for row in csv.DictReader(file)}
+    category = "Men"
+    query = client.embed(SHARED / "catalog" / imported.rows[0]["image"]).values
+    shown = client.search(vector=query, category=category, k=1000, collapse_duplicates=True).neighbors
+    together = [[each.product.id, *(twin.id for twin in each.duplicates)] for each in shown]
+    assert sorted(name for names in together for name in names) == sorted(imported.ids[category])
+    by_group: dict[str, set[str]] = {}
+    for names in together:
+        groups = {group_of.get(name, name) for name in names}
+        assert len(groups) == 1, f"{names} were made one and are of {groups}"
+        for name in names:
+            by_group.setdefault(group_of.get(name, name), set()).add(names[0])
+    assert all(len(firsts) == 1 for firsts in by_group.values())
+
+
+def test_filters_leave_the_nearest(imported: Imported, client: Client) -> None:
+    """With a filter the answers are the nearest of the products that meet it, by brute force, and k of them."""
+    attributes = {row["product_id"]: row for row in imported.rows}
+    for product_id in random.Random(5).sample(sorted(attributes), 20):  # noqa: S311
+        colour, category = attributes[product_id]["colour"], attributes[product_id]["gender"]
+        right = [name for name, _ in imported.nearest(product_id, 3000) if attributes[name]["colour"] == colour]
+        found = client.search(product_id=product_id, category=category, k=10, filters=[Equals("colour", colour)])
+        assert [neighbor.product.id for neighbor in found.neighbors] == right[:10]
+
+
+def test_pictures_come_back_as_they_were_sent(imported: Imported, client: Client) -> None:
+    """Every hundredth photo is read back byte for byte."""
+    for row in imported.rows[::100]:
+        assert client.image(row["product_id"]).data == (CATALOG.parent / row["image"]).read_bytes()
 
 
 def test_photo_asks_what_the_product_asks(imported: Imported, client: Client) -> None:

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from client.fake_servicer import photo
+from client.fake_state import photo
 
 COLUMNS = ("product_id", "gender", "title", "image", "colour")
 

@@ -1,4 +1,4 @@
-"""The methods of the API that no server has built yet; the client does not call them."""
+"""The streams of the API, which the client does not call and this server does not have."""
 
 # the names and parameters are those of the API's methods
 # ruff: noqa: N802
@@ -26,13 +26,5 @@ class Unbuilt:
         refuse(context, _UNIMPLEMENTED)
 
     def ImportProducts(self, request_iterator: Any, context: grpc.ServicerContext) -> NoReturn:
-        """Not built."""
-        refuse(context, _UNIMPLEMENTED)
-
-    def UpdateAttributes(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
-        """Not built."""
-        refuse(context, _UNIMPLEMENTED)
-
-    def GetImage(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
         """Not built."""
         refuse(context, _UNIMPLEMENTED)

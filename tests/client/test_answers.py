@@ -12,7 +12,7 @@ import pytest
 from grpc import StatusCode
 
 from client.fake_server import FakeServer
-from client.fake_servicer import DIM, photo
+from client.fake_state import DIM, photo
 from lookalike.v1 import embedding_service_pb2, search_service_pb2
 from lookalike_client import (
     AsyncClient,

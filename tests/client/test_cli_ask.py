@@ -14,7 +14,7 @@ from grpc import StatusCode
 
 from client.fake_refusals import Refusal
 from client.fake_server import FakeServer
-from client.fake_servicer import DIM, photo
+from client.fake_state import DIM, photo
 from lookalike.v1 import search_service_pb2
 from lookalike_client.cli import main
 

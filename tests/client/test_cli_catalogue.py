@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from client.fake_server import FakeServer
-from client.fake_servicer import photo
+from client.fake_state import photo
 from lookalike_client import Client, ProductInput
 
 Lookalike = Callable[..., Result]

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from grpc import StatusCode
-from PIL import Image
 
 from client.catalogs import write_catalog
+from client.real_server import address, command, png
 from lookalike_client import AsyncClient, Client, Cropped, LookalikeError, ProductInput, Region
-from lookalike_client.cli import main
 from serving import SIDE, Serve, Served, noise
-
-
-def address(served: Served) -> str:
-    """HOST:PORT of a server."""
-    return f"127.0.0.1:{served.app.port}"
-
-
-def png(seed: int) -> bytes:
-    """A picture file."""
-    buffer = io.BytesIO()
-    Image.fromarray(noise(seed)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def stripes_catalog(folder: Path, count: int) -> Path:
@@ -38,11 +23,6 @@ def stripes_catalog(folder: Path, count: int) -> Path:
         (folder / f"{seed}.png").write_bytes(png(seed))
         rows.append((f"p{seed:02}", "Men" if seed % 2 else "Women", f"Product {seed}", f"{seed}.png", "red"))
     return write_catalog(folder, rows)
-
-
-async def command(served: Served, *arguments: str | Path) -> Result:
-    """Run `lookalike` in a thread, because the server lives in this one's event loop."""
-    return await asyncio.to_thread(CliRunner().invoke, main, ["--server", address(served), *map(str, arguments)])
 
 
 async def test_a_photo_is_the_same_as_bytes_as_pixels_and_as_a_product(served: Served) -> None:

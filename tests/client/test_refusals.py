@@ -14,7 +14,7 @@ from grpc import StatusCode
 
 from client.fake_refusals import Refusal
 from client.fake_server import FakeServer
-from client.fake_servicer import photo
+from client.fake_state import photo
 from lookalike_client import Client, LookalikeError, Violation
 from lookalike_client.channel import channel_options, is_loopback
 

@@ -9,6 +9,7 @@ with Client("127.0.0.1:50051") as client:
 from lookalike_client.async_client import AsyncClient
 from lookalike_client.client import Client
 from lookalike_client.errors import LookalikeError, Violation
+from lookalike_client.filters import AnyOf, Between, Equals, Filter, NoneOf
 from lookalike_client.inputs import Cropped, ImageSource, ProductInput, Region, VectorSource
 from lookalike_client.types import (
     AttributeSeen,
@@ -21,28 +22,35 @@ from lookalike_client.types import (
     Receipt,
     Rung,
     SearchAnswer,
+    StoredImage,
     StoredProduct,
     ValueCount,
 )
 
 __all__ = [
+    "AnyOf",
     "AsyncClient",
     "AttributeSeen",
+    "Between",
     "Category",
     "Client",
     "Cropped",
     "Embedding",
+    "Equals",
+    "Filter",
     "ImageSource",
     "ItemStatus",
     "LookalikeError",
     "Model",
     "Neighbor",
+    "NoneOf",
     "Product",
     "ProductInput",
     "Receipt",
     "Region",
     "Rung",
     "SearchAnswer",
+    "StoredImage",
     "StoredProduct",
     "ValueCount",
     "VectorSource",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -22,6 +22,7 @@ from lookalike.v1.search_service_pb2_grpc import SearchServiceStub
 from lookalike_client import requests, responses
 from lookalike_client.channel import call_metadata, channel_options
 from lookalike_client.errors import from_rpc_error
+from lookalike_client.filters import Filter
 from lookalike_client.inputs import ImageSource, ProductInput, VectorSource
 from lookalike_client.readiness import PAUSE_S, WATCH, Readiness
 from lookalike_client.types import (
@@ -31,6 +32,7 @@ from lookalike_client.types import (
     Model,
     Product,
     SearchAnswer,
+    StoredImage,
     StoredProduct,
 )
 
@@ -92,7 +94,11 @@ class AsyncClient:
         category: str = "",
         all_categories: bool = False,
         k: int | None = None,
+        filters: Sequence[Filter] = (),
         max_distance: float | None = None,
+        group_by: str = "",
+        group_limit: int | None = None,
+        collapse_duplicates: bool = False,
         exact: bool = False,
         timeout: float | None = None,
     ) -> SearchAnswer:
@@ -105,26 +111,52 @@ class AsyncClient:
             category=category,
             all_categories=all_categories,
             k=k,
+            filters=filters,
             max_distance=max_distance,
+            group_by=group_by,
+            group_limit=group_limit,
+            collapse_duplicates=collapse_duplicates,
             exact=exact,
         )
         return responses.answer(await self._call(self._search.Search, request, timeout))
 
-    async def upsert(self, products: Sequence[ProductInput], *, timeout: float | None = None) -> list[ItemStatus]:
+    async def upsert(
+        self, products: Sequence[ProductInput], *, request_id: str = "", timeout: float | None = None
+    ) -> list[ItemStatus]:
         """Store or replace 1 to 1000 products, as `Client.upsert`: one status a product, in their order."""
-        request = await asyncio.to_thread(requests.upsert, products)
+        request = await asyncio.to_thread(requests.upsert, products, request_id)
         reply = await self._call(self._catalog.UpsertProducts, request, timeout)
         return list(map(responses.item_status, reply.results))
 
-    async def delete(self, ids: Iterable[str], *, timeout: float | None = None) -> list[ItemStatus]:
+    async def update_attributes(
+        self,
+        product_id: str,
+        attributes: Mapping[str, str],
+        *,
+        clear: Iterable[str] = (),
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> Product:
+        """Change and remove attributes of a product, as `Client.update_attributes`: the product afterwards."""
+        request = requests.update_attributes(product_id, attributes, clear, request_id)
+        return responses.product((await self._call(self._catalog.UpdateAttributes, request, timeout)).product)
+
+    async def delete(
+        self, ids: Iterable[str], *, request_id: str = "", timeout: float | None = None
+    ) -> list[ItemStatus]:
         """Remove 1 to 1000 products, as `Client.delete`: one status an id, in their order."""
-        reply = await self._call(self._catalog.DeleteProducts, requests.delete(ids), timeout)
+        reply = await self._call(self._catalog.DeleteProducts, requests.delete(ids, request_id), timeout)
         return list(map(responses.item_status, reply.results))
 
     async def get(self, product_id: str, *, timeout: float | None = None) -> StoredProduct:
         """Read one product, as `Client.get`."""
         request = catalog_service_pb2.GetProductRequest(id=product_id)
         return responses.stored(await self._call(self._catalog.GetProduct, request, timeout))
+
+    async def image(self, product_id: str, image_index: int = 0, *, timeout: float | None = None) -> StoredImage:
+        """Read a photo of a product as it was sent, as `Client.image`."""
+        request = catalog_service_pb2.GetImageRequest(product_id=product_id, image_index=image_index)
+        return responses.stored_image(await self._call(self._catalog.GetImage, request, timeout))
 
     async def products(
         self, category: str | None = None, *, page_size: int = 500, timeout: float | None = None

@@ -13,7 +13,8 @@ _SERVICES = ("EmbeddingService", "SearchService", "CatalogService")
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
-            # every method of ours may be repeated: upserts and deletes are by id
+            # every method of ours may be repeated: upserts, updates and deletes are by id, and a request_id keeps even
+            # a late repeat from undoing what others wrote since
             "name": [{"service": f"lookalike.v1.{service}"} for service in _SERVICES],
             "retryPolicy": {
                 "maxAttempts": 4,

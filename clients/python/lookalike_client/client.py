@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -17,6 +17,7 @@ from lookalike.v1.search_service_pb2_grpc import SearchServiceStub
 from lookalike_client import requests, responses
 from lookalike_client.channel import call_metadata, channel_options
 from lookalike_client.errors import from_rpc_error
+from lookalike_client.filters import Filter
 from lookalike_client.inputs import ImageSource, ProductInput, VectorSource
 from lookalike_client.readiness import PAUSE_S, WATCH, Readiness
 from lookalike_client.types import (
@@ -26,6 +27,7 @@ from lookalike_client.types import (
     Model,
     Product,
     SearchAnswer,
+    StoredImage,
     StoredProduct,
 )
 
@@ -38,6 +40,9 @@ class Client:
 
     Every call has a deadline: `timeout` of the call, else of the client, in seconds; repeats of a refused call are
     part of it. Every method raises `LookalikeError` when the server refuses or does not answer.
+
+    Methods that write take a `request_id`, the caller's name for the request, 1 to 256 bytes: what was done under it is
+    not done again for 24 hours, so that a late repeat cannot undo what others wrote since. Empty: no name.
 
     Args:
         target: Where the server listens, HOST:PORT or any gRPC target.
@@ -97,7 +102,11 @@ class Client:
         category: str = "",
         all_categories: bool = False,
         k: int | None = None,
+        filters: Sequence[Filter] = (),
         max_distance: float | None = None,
+        group_by: str = "",
+        group_limit: int | None = None,
+        collapse_duplicates: bool = False,
         exact: bool = False,
         timeout: float | None = None,
     ) -> SearchAnswer:
@@ -110,14 +119,19 @@ class Client:
             category: The category to search; empty with `product_id` means the product's own.
             all_categories: Search every category and merge by distance.
             k: How many products, 1 to 1000; the server's 10 when None.
+            filters: Conditions on attributes that all must hold, at most 64: `Equals`, `AnyOf`, `NoneOf`, `Between`.
             max_distance: Only products at most this far away, in the model's metric.
+            group_by: The attribute of which at most `group_limit` products share a value; those without it are in no
+                group. Empty: no groups.
+            group_limit: Products a group may have, 1 or more; the server's 1 when None. Only with `group_by`.
+            collapse_duplicates: Make products with the same embedding one neighbor that lists the others.
             exact: Compare every row, however large the category.
             timeout: Seconds this call may take.
 
         Raises:
             LookalikeError: The server refuses or does not answer.
             OSError: The photo's file cannot be read.
-            TypeError: The photo is not of a type that can be one.
+            TypeError: The photo is not of a type that can be one, or a filter is none.
             ValueError: Not exactly one question, or an array of the wrong shape.
         """
         request = requests.search(
@@ -127,12 +141,18 @@ class Client:
             category=category,
             all_categories=all_categories,
             k=k,
+            filters=filters,
             max_distance=max_distance,
+            group_by=group_by,
+            group_limit=group_limit,
+            collapse_duplicates=collapse_duplicates,
             exact=exact,
         )
         return responses.answer(self._call(self._search.Search, request, timeout))
 
-    def upsert(self, products: Sequence[ProductInput], *, timeout: float | None = None) -> list[ItemStatus]:
+    def upsert(
+        self, products: Sequence[ProductInput], *, request_id: str = "", timeout: float | None = None
+    ) -> list[ItemStatus]:
         """Store or replace 1 to 1000 products, each id once; a bad one never fails the others.
 
         Returns:
@@ -144,18 +164,51 @@ class Client:
             TypeError: A photo is not of a type that can be one; nothing is sent.
             ValueError: An array of the wrong shape; nothing is sent.
         """
-        reply = self._call(self._catalog.UpsertProducts, requests.upsert(products), timeout)
+        reply = self._call(self._catalog.UpsertProducts, requests.upsert(products, request_id), timeout)
         return list(map(responses.item_status, reply.results))
 
-    def delete(self, ids: Iterable[str], *, timeout: float | None = None) -> list[ItemStatus]:
+    def update_attributes(
+        self,
+        product_id: str,
+        attributes: Mapping[str, str],
+        *,
+        clear: Iterable[str] = (),
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> Product:
+        """Give attributes of a product new values and remove those named in `clear`; the others and its photos stay.
+
+        Returns:
+            The product afterwards.
+
+        Raises:
+            LookalikeError: NOT_FOUND where there is no such product; the server refuses or does not answer.
+            TypeError: `clear` is one string.
+            ValueError: An attribute is in both `attributes` and `clear`.
+        """
+        request = requests.update_attributes(product_id, attributes, clear, request_id)
+        return responses.product(self._call(self._catalog.UpdateAttributes, request, timeout).product)
+
+    def delete(self, ids: Iterable[str], *, request_id: str = "", timeout: float | None = None) -> list[ItemStatus]:
         """Remove 1 to 1000 products; an unknown id has status NOT_FOUND and does not fail the others."""
-        reply = self._call(self._catalog.DeleteProducts, requests.delete(ids), timeout)
+        reply = self._call(self._catalog.DeleteProducts, requests.delete(ids, request_id), timeout)
         return list(map(responses.item_status, reply.results))
 
     def get(self, product_id: str, *, timeout: float | None = None) -> StoredProduct:
         """Read one product; the error's code is NOT_FOUND where there is none."""
         request = catalog_service_pb2.GetProductRequest(id=product_id)
         return responses.stored(self._call(self._catalog.GetProduct, request, timeout))
+
+    def image(self, product_id: str, image_index: int = 0, *, timeout: float | None = None) -> StoredImage:
+        """Read a photo of a product as it was sent, the first one unless told otherwise, counted from 0.
+
+        Raises:
+            LookalikeError: NOT_FOUND where there is no such product, where it came with vectors, and where the file was
+                larger than the server keeps; the server refuses or does not answer.
+            ValueError: A negative index.
+        """
+        request = catalog_service_pb2.GetImageRequest(product_id=product_id, image_index=image_index)
+        return responses.stored_image(self._call(self._catalog.GetImage, request, timeout))
 
     def products(
         self, category: str | None = None, *, page_size: int = 500, timeout: float | None = None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
+from lookalike_client.filters import AnyOf, Between, Equals, Filter, NoneOf
 from lookalike_client.inputs import Cropped, ImageSource, ProductInput, VectorSource
 
 
@@ -68,18 +70,31 @@ def search(
     category: str,
     all_categories: bool,
     k: int | None,
+    filters: Sequence[Filter],
     max_distance: float | None,
+    group_by: str,
+    group_limit: int | None,
+    collapse_duplicates: bool,
     exact: bool,
 ) -> search_service_pb2.SearchRequest:
     """A question; raises as `image` and `vector` do.
 
     Raises:
+        TypeError: A filter is none, or has one string for its values.
         ValueError: Not exactly one of photo, vector and product id is given.
     """
     if sum(each is not None for each in (photo, query_vector, product_id)) != 1:
         raise ValueError("give exactly one of image, vector and product_id")
     request = search_service_pb2.SearchRequest(
-        category=category, all_categories=all_categories, k=k, max_distance=max_distance, exact=exact
+        category=category,
+        all_categories=all_categories,
+        k=k,
+        filters=map(_filter, filters),
+        max_distance=max_distance,
+        group_by=group_by,
+        group_limit=group_limit,
+        collapse_duplicates=collapse_duplicates,
+        exact=exact,
     )
     if photo is not None:
         request.image.CopyFrom(image(photo))
@@ -90,9 +105,27 @@ def search(
     return request
 
 
-def upsert(products: Iterable[ProductInput]) -> catalog_service_pb2.UpsertProductsRequest:
+def _filter(condition: Filter) -> search_service_pb2.Filter:
+    if isinstance(condition, Equals):
+        return search_service_pb2.Filter(attribute=condition.attribute, equals=condition.value)
+    if isinstance(condition, AnyOf):
+        return search_service_pb2.Filter(attribute=condition.attribute, any_of=_values(condition))
+    if isinstance(condition, NoneOf):
+        return search_service_pb2.Filter(attribute=condition.attribute, none_of=_values(condition))
+    if isinstance(condition, Between):
+        bounds = search_service_pb2.Range(minimum=condition.minimum, maximum=condition.maximum)
+        return search_service_pb2.Filter(attribute=condition.attribute, range=bounds)
+    raise TypeError(f"a filter is Equals, AnyOf, NoneOf or Between, not {type(condition).__name__}")
+
+
+def _values(condition: AnyOf | NoneOf) -> search_service_pb2.Values:
+    _refuse_string(condition.values, f"the values of {condition.attribute!r}", "values")
+    return search_service_pb2.Values(values=condition.values)
+
+
+def upsert(products: Iterable[ProductInput], request_id: str) -> catalog_service_pb2.UpsertProductsRequest:
     """Products to store; raises as `image` and `vector` do."""
-    return catalog_service_pb2.UpsertProductsRequest(products=map(_product, products))
+    return catalog_service_pb2.UpsertProductsRequest(products=map(_product, products), client_request_id=request_id)
 
 
 def _product(product: ProductInput) -> product_pb2.ProductInput:
@@ -107,12 +140,42 @@ def _product(product: ProductInput) -> product_pb2.ProductInput:
     )
 
 
-def delete(ids: Iterable[str]) -> catalog_service_pb2.DeleteProductsRequest:
-    """Products to remove."""
-    if isinstance(ids, str):
-        # a string is a sequence of strings too, and would delete products named by single letters
-        raise TypeError("ids must be a sequence of ids, not one string")
-    return catalog_service_pb2.DeleteProductsRequest(ids=ids)
+def update_attributes(
+    product_id: str, attributes: Mapping[str, str], clear: Iterable[str], request_id: str
+) -> catalog_service_pb2.UpdateAttributesRequest:
+    """Attributes to change and to remove.
+
+    Raises:
+        TypeError: One string for the names to clear.
+        ValueError: An attribute is to have a value and to be cleared.
+    """
+    _refuse_string(clear, "clear", "names")
+    names = list(clear)
+    both = sorted(set(names) & set(attributes))
+    if both:
+        raise ValueError(f"{', '.join(map(repr, both))} cannot both be given a value and be cleared")
+    return catalog_service_pb2.UpdateAttributesRequest(
+        id=product_id,
+        attributes=attributes,
+        update_mask=FieldMask(paths=[*attributes, *names]),
+        client_request_id=request_id,
+    )
+
+
+def delete(ids: Iterable[str], request_id: str) -> catalog_service_pb2.DeleteProductsRequest:
+    """Products to remove.
+
+    Raises:
+        TypeError: One string for the ids.
+    """
+    _refuse_string(ids, "ids", "ids")
+    return catalog_service_pb2.DeleteProductsRequest(ids=ids, client_request_id=request_id)
+
+
+def _refuse_string(given: Iterable[str], name: str, what: str) -> None:
+    # a string is a sequence of strings too: its letters, which would delete products or match values of such names
+    if isinstance(given, str):
+        raise TypeError(f"{name} must be a sequence of {what}, not one string")
 
 
 def page(category: str | None, page_size: int, token: str) -> catalog_service_pb2.ListProductsRequest:

@@ -26,6 +26,7 @@ from lookalike_client.types import (
     Receipt,
     Rung,
     SearchAnswer,
+    StoredImage,
     StoredProduct,
     ValueCount,
 )
@@ -88,6 +89,11 @@ def product(message: product_pb2.Product) -> Product:
 def stored(message: catalog_service_pb2.GetProductResponse) -> StoredProduct:
     """A product as the server holds it."""
     return StoredProduct(product=product(message.product), image_count=message.image_count)
+
+
+def stored_image(message: catalog_service_pb2.GetImageResponse) -> StoredImage:
+    """A photo as the server holds it."""
+    return StoredImage(data=message.encoded, media_type=message.media_type, sha256=message.sha256)
 
 
 def item_status(message: product_pb2.ItemStatus) -> ItemStatus:

@@ -141,6 +141,24 @@ class StoredProduct:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredImage:
+    """A photo of a product, byte for byte as it was sent; one that was sent as pixels is a PNG.
+
+    Attributes:
+        data: The file.
+        media_type: For instance "image/jpeg".
+        sha256: The sha256 of the file in hexadecimal.
+    """
+
+    data: bytes
+    media_type: str
+    sha256: str
+
+    def __repr__(self) -> str:
+        return f"<StoredImage {self.media_type}, {len(self.data)} bytes, sha256 {self.sha256[:12]}>"
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbor:
     """A product that looks like the question.
 
@@ -149,7 +167,7 @@ class Neighbor:
         distance: How far away it is in the model's metric: cosine 0 (identical) to 2, euclidean 0 or more.
         similarity: Greater is closer: the cosine itself, or 1 / (1 + distance).
         image_index: Which of the product's photos is nearest, counted from 0.
-        duplicates: Products that are one answer with this one.
+        duplicates: The products that `collapse_duplicates` made one with this one, nearest first.
     """
 
     product: Product

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from lookalike_client.cli.ask import embed, search
-from lookalike_client.cli.catalogue import categories, delete, get
+from lookalike_client.cli.catalogue import categories, delete, get, update
 from lookalike_client.cli.importing import import_command
+from lookalike_client.cli.picture import image
 from lookalike_client.cli.quickstart import quickstart
 from lookalike_client.cli.sample import sample
 from lookalike_client.cli.server import model, wait
@@ -74,5 +75,18 @@ def main(ctx: click.Context, server: str, token: str | None, timeout: float, as_
     )
 
 
-for _command in (embed, search, import_command, get, delete, categories, model, wait, sample, quickstart):
+for _command in (
+    embed,
+    search,
+    import_command,
+    get,
+    image,
+    update,
+    delete,
+    categories,
+    model,
+    wait,
+    sample,
+    quickstart,
+):
     main.add_command(_command)

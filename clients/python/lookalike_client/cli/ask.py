@@ -9,9 +9,11 @@ import click
 import numpy as np
 
 from lookalike_client.cli.session import CommandFailed, Session, pass_session, printable, table
+from lookalike_client.cli.where import WHERE
 from lookalike_client.errors import LookalikeError
+from lookalike_client.filters import Filter
 from lookalike_client.inputs import Cropped, ImageSource, Region
-from lookalike_client.types import Embedding, Receipt, SearchAnswer
+from lookalike_client.types import Embedding, Product, Receipt, SearchAnswer
 
 PICTURE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
@@ -79,6 +81,21 @@ def _save(out: Path, embeddings: list[Embedding]) -> None:
 @click.option("--category", metavar="C", default="", help="The category to search; with --id its own by default.")
 @click.option("--all-categories", is_flag=True, help="Search every category.")
 @click.option("-k", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many products.")
+@click.option(
+    "--where",
+    type=WHERE,
+    multiple=True,
+    help="Only products that meet this condition, and all others given: colour=red, 'colour=red|blue' (one of them), "
+    "'colour!=red|blue' (none of them, or no colour), 'price<=20', 'price>=5', price=5..20. Quote it for the shell.",
+)
+@click.option("--group-by", metavar="NAME", default="", help="Show few products of each value of this attribute.")
+@click.option(
+    "--group-limit",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="How many of each value; needs --group-by.  [default: the server's 1]",
+)
+@click.option("--collapse", is_flag=True, help="List products that look the same under the first of them, marked =.")
 @click.option("--max-distance", type=click.FloatRange(min=0), metavar="D", help="Only products this near.")
 @click.option("--exact", is_flag=True, help="Compare every product, however many there are.")
 @click.option("--region", type=_RegionType(), help="Look at a part of the photo only, in fractions of its size.")
@@ -91,6 +108,10 @@ def search(
     category: str,
     all_categories: bool,
     k: int,
+    where: tuple[Filter, ...],
+    group_by: str,
+    group_limit: int | None,
+    collapse: bool,
     max_distance: float | None,
     exact: bool,
     region: Region | None,
@@ -111,6 +132,10 @@ def search(
             category=category,
             all_categories=all_categories,
             k=k,
+            filters=where,
+            group_by=group_by,
+            group_limit=group_limit,
+            collapse_duplicates=collapse,
             max_distance=max_distance,
             exact=exact,
         )
@@ -142,19 +167,18 @@ def print_answer(session: Session, answer: SearchAnswer) -> None:
         numbers = ("rank", "similarity", "distance")
         rows = table("rank", "id", "title", "category", "similarity", "distance", right=numbers)
         for rank, neighbor in enumerate(answer.neighbors, start=1):
-            product = neighbor.product
-            rows.add_row(
-                str(rank),
-                printable(product.id),
-                printable(product.title),
-                printable(product.category),
-                f"{neighbor.similarity:.4f}",
-                f"{neighbor.distance:.4f}",
-            )
+            likeness = (f"{neighbor.similarity:.4f}", f"{neighbor.distance:.4f}")
+            rows.add_row(str(rank), *_about(neighbor.product), *likeness)
+            for duplicate in neighbor.duplicates:
+                rows.add_row("=", *_about(duplicate), "", "")
         session.out.print(rows)
     else:
         session.out.print("no product")
     session.out.print(receipt_line(answer.receipt), style="dim")
+
+
+def _about(product: Product) -> tuple[str, str, str]:
+    return printable(product.id), printable(product.title), printable(product.category)
 
 
 def receipt_line(receipt: Receipt) -> str:

@@ -1,11 +1,14 @@
-"""What the server holds: `get`, `delete` and `categories`."""
+"""What the server holds: `get`, `update`, `delete` and `categories`."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from lookalike_client.cli.session import Session, pass_session, printable, table
-from lookalike_client.types import Category
+from lookalike_client.types import Category, Product
 
 _SHOWN_VALUES = 5
 
@@ -19,14 +22,17 @@ def get(session: Session, product_id: str) -> None:
         stored = client.get(product_id)
     if session.as_json:
         session.print_json(stored)
-        return
-    product = stored.product
+    else:
+        _print_product(session, stored.product, {"photos": str(stored.image_count)})
+
+
+def _print_product(session: Session, product: Product, more: Mapping[str, str]) -> None:
     lines = {
         "id": product.id,
         "category": product.category,
         "title": product.title,
         "image": product.image_uri,
-        "photos": str(stored.image_count),
+        **more,
         **{f"  {name}": product.attributes[name] for name in sorted(product.attributes)},
     }
     rows = table("", "")
@@ -34,6 +40,41 @@ def get(session: Session, product_id: str) -> None:
     for name, value in lines.items():
         rows.add_row(printable(name), printable(value))
     session.out.print(rows)
+
+
+class _AssignmentType(click.ParamType[tuple[str, str]]):
+    name = "KEY=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        key, separator, text = str(value).partition("=")
+        if not (key and separator):
+            self.fail(f"{value!r} is not KEY=VALUE", param, ctx)
+        return key, text
+
+
+@click.command()
+@click.argument("product_id", metavar="ID")
+@click.argument("assignments", metavar="[KEY=VALUE]...", nargs=-1, type=_AssignmentType())
+@click.option("--clear", metavar="KEY", multiple=True, help="Remove this attribute; may be given several times.")
+@pass_session
+def update(session: Session, product_id: str, assignments: tuple[tuple[str, str], ...], clear: tuple[str, ...]) -> None:
+    """Change attributes of a product, and print it as it is then.
+
+    Attributes that are not named stay, and so do its photos.
+    """
+    attributes = dict(assignments)
+    named = [*(key for key, _ in assignments), *clear]
+    if not named:
+        raise click.UsageError("Give KEY=VALUE or --clear KEY.")
+    twice = sorted({key for key in named if named.count(key) > 1})
+    if twice:
+        raise click.UsageError(f"Given more than once: {', '.join(twice)}.")
+    with session.client() as client:
+        product = client.update_attributes(product_id, attributes, clear=clear)
+    if session.as_json:
+        session.print_json(product)
+    else:
+        _print_product(session, product, {})
 
 
 @click.command()

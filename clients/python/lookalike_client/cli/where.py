@@ -1,0 +1,65 @@
+"""Conditions on attributes as `search --where` takes them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from lookalike_client.filters import AnyOf, Between, Equals, Filter, NoneOf
+
+FORMS = "NAME=VALUE, NAME=VALUE|VALUE, NAME!=VALUE|VALUE, NAME<=NUMBER, NAME>=NUMBER, NAME=NUMBER..NUMBER"
+
+# no value begins with a sign of comparison: that is a slip, such as == or =>, which would quietly find nothing
+_EXPRESSION = re.compile(r"([^=<>!]+)(=|!=|<=|>=)\s*([^=<>\s].*)", re.DOTALL)
+_NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
+_RANGE = re.compile(rf"({_NUMBER})?\s*\.\.\s*({_NUMBER})?", re.ASCII)
+
+
+def parse(text: str) -> Filter:
+    """The condition that an expression means; spaces around names, values and numbers do not count.
+
+    Raises:
+        ValueError: It means none.
+    """
+    expression = _EXPRESSION.fullmatch(text.strip())
+    if expression is None:
+        raise ValueError("is not a condition")
+    name, sign, rest = (part.strip() for part in expression.groups())
+    if sign == "<=":
+        return Between(name, maximum=_number(rest))
+    if sign == ">=":
+        return Between(name, minimum=_number(rest))
+    bounds = _RANGE.fullmatch(rest)
+    if sign == "=" and bounds is not None:
+        low, high = bounds.groups()
+        if low is None or high is None:
+            raise ValueError("is a range with one end; write NAME>=NUMBER or NAME<=NUMBER")
+        return Between(name, float(low), float(high))
+    values = tuple(value.strip() for value in rest.split("|"))
+    if "" in values:
+        raise ValueError("has an empty value")
+    if sign == "!=":
+        return NoneOf(name, values)
+    return Equals(name, values[0]) if len(values) == 1 else AnyOf(name, values)
+
+
+def _number(text: str) -> float:
+    if not re.fullmatch(_NUMBER, text, re.ASCII):
+        raise ValueError(f"compares with {text!r}, which is not a number")
+    return float(text)
+
+
+class _WhereType(click.ParamType[Filter]):
+    name = "CONDITION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Filter:
+        try:
+            return parse(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r} {error}. The forms are: {FORMS}.", param, ctx)
+
+
+WHERE = _WhereType()
+"""The type of a `--where` option."""

@@ -1,0 +1,158 @@
+"""CatalogService over a catalogue in memory, as far as the client can see it."""
+
+# the names are those of the API's methods
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import grpc
+import numpy as np
+from google.rpc import status_pb2
+
+from client.fake_refusals import Refusal, invalid, refuse
+from client.fake_state import FakeState, embedding_of
+from lookalike.v1 import catalog_service_pb2, catalog_service_pb2_grpc, product_pb2
+
+
+class FakeCatalog(FakeState, catalog_service_pb2_grpc.CatalogServiceServicer):
+    """The service, but for its stream."""
+
+    def UpsertProducts(
+        self, request: catalog_service_pb2.UpsertProductsRequest, context: grpc.ServicerContext
+    ) -> catalog_service_pb2.UpsertProductsResponse:
+        """Each product by itself; a photo without the right first bytes is none."""
+        self._arrive(request, context)
+        if self.on_upsert:
+            self.on_upsert()
+        results = []
+        for place, product in enumerate(request.products):
+            refusal = self._store(place, product)
+            status = refusal.status() if refusal else status_pb2.Status()
+            results.append(product_pb2.ItemStatus(id=product.id, status=status))
+        return catalog_service_pb2.UpsertProductsResponse(results=results)
+
+    def _store(self, place: int, product: product_pb2.ProductInput) -> Refusal | None:
+        planned = self.item_refusals.get(product.id)
+        if planned:
+            return planned.pop(0)
+        if not product.category:
+            return invalid(f"products[{place}].category", "required")
+        try:
+            values = [embedding_of(each) for each in product.images]
+        except ValueError as error:
+            return invalid(f"products[{place}].images[0].encoded", str(error))
+        values += [np.array(each.values, dtype=np.float32) for each in product.vectors]
+        stored = product_pb2.Product(
+            id=product.id,
+            category=product.category,
+            title=product.title,
+            image_uri=product.image_uri,
+            attributes=product.attributes,
+        )
+        self._keep(stored, values[0], [each.encoded for each in product.images] or [None] * len(product.vectors))
+        return None
+
+    def UpdateAttributes(
+        self, request: catalog_service_pb2.UpdateAttributesRequest, context: grpc.ServicerContext
+    ) -> catalog_service_pb2.UpdateAttributesResponse:
+        """What the mask names and has a value is set, what has none is removed."""
+        self._arrive(request, context)
+        product, _ = self._find(request.id, context)
+        for name in request.update_mask.paths or request.attributes:
+            if name in request.attributes:
+                product.attributes[name] = request.attributes[name]
+            else:
+                product.attributes.pop(name, None)
+        return catalog_service_pb2.UpdateAttributesResponse(product=product)
+
+    def DeleteProducts(
+        self, request: catalog_service_pb2.DeleteProductsRequest, context: grpc.ServicerContext
+    ) -> catalog_service_pb2.DeleteProductsResponse:
+        """Each id by itself."""
+        self._arrive(request, context)
+        results = []
+        for product_id in request.ids:
+            status = status_pb2.Status()
+            if self.products.pop(product_id, None) is None:
+                status = Refusal(grpc.StatusCode.NOT_FOUND, f"no product {product_id!r}").status()
+            results.append(product_pb2.ItemStatus(id=product_id, status=status))
+        return catalog_service_pb2.DeleteProductsResponse(results=results)
+
+    def GetProduct(
+        self, request: catalog_service_pb2.GetProductRequest, context: grpc.ServicerContext
+    ) -> catalog_service_pb2.GetProductResponse:
+        """One product."""
+        self._arrive(request, context)
+        product, _ = self._find(request.id, context)
+        return catalog_service_pb2.GetProductResponse(product=product, image_count=1)
+
+    def GetImage(
+        self, request: catalog_service_pb2.GetImageRequest, context: grpc.ServicerContext
+    ) -> catalog_service_pb2.GetImageResponse:
+        """A picture as it came."""
+        self._arrive(request, context)
+        self._find(request.product_id, context)
+        pictures = self.pictures[request.product_id]
+        if request.image_index >= len(pictures):
+            refuse(context, invalid("image_index", f"is {request.image_index}; the product has {len(pictures)} photos"))
+        data = pictures[request.image_index]
+        if data is None:
+            name = f"{request.product_id}/{request.image_index}"
+            refuse(context, Refusal(grpc.StatusCode.NOT_FOUND, f"no picture {name!r}"))
+        return catalog_service_pb2.GetImageResponse(
+            encoded=data, media_type="image/jpeg", sha256=hashlib.sha256(data).hexdigest()
+        )
+
+    def ListProducts(
+        self, request: catalog_service_pb2.ListProductsRequest, context: grpc.ServicerContext
+    ) -> catalog_service_pb2.ListProductsResponse:
+        """A page; its token is its last id."""
+        self._arrive(request, context)
+        size = request.page_size or 100
+        found = [
+            product
+            for product_id, (product, _) in sorted(self.products.items())
+            if product_id > request.page_token and request.category in ("", product.category)
+        ]
+        token = found[size - 1].id if len(found) > size else ""
+        return catalog_service_pb2.ListProductsResponse(products=found[:size], next_page_token=token)
+
+    def ListCategories(
+        self, request: catalog_service_pb2.ListCategoriesRequest, context: grpc.ServicerContext
+    ) -> catalog_service_pb2.ListCategoriesResponse:
+        """The categories, and their products' attributes if asked."""
+        self._arrive(request, context)
+        by_category: dict[str, list[product_pb2.Product]] = {}
+        for product, _ in self.products.values():
+            by_category.setdefault(product.category, []).append(product)
+        return catalog_service_pb2.ListCategoriesResponse(
+            categories=[
+                catalog_service_pb2.Category(
+                    name=name,
+                    count=len(products),
+                    index_kind=catalog_service_pb2.INDEX_KIND_FLAT,
+                    attributes=_attributes(products) if request.include_attributes else (),
+                )
+                for name, products in sorted(by_category.items())
+            ]
+        )
+
+
+def _attributes(products: list[product_pb2.Product]) -> list[catalog_service_pb2.AttributeSeen]:
+    counts: dict[str, Counter[str]] = {}
+    for product in products:
+        for name, value in product.attributes.items():
+            counts.setdefault(name, Counter())[value] += 1
+    return [
+        catalog_service_pb2.AttributeSeen(
+            name=name,
+            distinct_values=len(values),
+            top_values=[
+                catalog_service_pb2.ValueCount(value=value, count=count) for value, count in values.most_common()
+            ],
+        )
+        for name, values in sorted(counts.items())
+    ]

@@ -1,0 +1,103 @@
+"""What the fake server holds in memory, and what a test can have it do."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import grpc
+import numpy as np
+from google.protobuf.message import Message
+
+from client.fake_refusals import Refusal, refuse
+from lookalike.v1 import image_pb2, product_pb2
+
+DIM = 8
+MAGIC = b"\xff\xd8"
+"""What a picture begins with, for this server."""
+
+
+def photo(name: str) -> bytes:
+    """A picture that this server takes; another name is another picture."""
+    return MAGIC + name.encode()
+
+
+class FakeState:
+    """The catalogue, the calls that arrived, and the plans of a test.
+
+    Attributes:
+        products: The catalogue by id, with the products' embeddings.
+        pictures: The products' picture files by id, None where a vector came instead.
+        calls: The name and the request of every call that arrived.
+        metadata: The metadata of every call that arrived.
+        refusals: Answered one by one to the calls that arrive, before anything else is done.
+        item_refusals: The same for single products of an upsert, by id.
+        on_upsert: Runs before an upsert is done.
+        weights: What GetModel says of them.
+    """
+
+    def __init__(self) -> None:
+        self.products: dict[str, tuple[product_pb2.Product, np.ndarray]] = {}
+        self.pictures: dict[str, list[bytes | None]] = {}
+        self.calls: list[tuple[str, Message]] = []
+        self.metadata: list[dict[str, str]] = []
+        self.refusals: list[Refusal] = []
+        self.item_refusals: dict[str, list[Refusal]] = {}
+        self.on_upsert: Callable[[], None] | None = None
+        self.weights = "imagenet"
+        self._lock = threading.Lock()
+
+    def put(
+        self,
+        product_id: str,
+        category: str = "Men",
+        title: str = "",
+        attributes: Mapping[str, str] | None = None,
+        looks_like: str = "",
+    ) -> None:
+        """Store a product without a call; its picture has the product's name unless it looks like another one."""
+        picture = photo(looks_like or product_id)
+        product = product_pb2.Product(
+            id=product_id, category=category, title=title or f"title {product_id}", attributes=attributes
+        )
+        self._keep(product, embedding_of(image_pb2.Image(encoded=picture)), [picture])
+
+    def requests(self, method: str) -> list[Message]:
+        """The requests of a method that arrived, refused ones included."""
+        with self._lock:
+            return [request for name, request in self.calls if name == method]
+
+    def _keep(self, product: product_pb2.Product, values: np.ndarray, pictures: list[bytes | None]) -> None:
+        with self._lock:
+            self.products[product.id] = (product, values)
+            self.pictures[product.id] = pictures
+
+    def _arrive(self, request: Message, context: grpc.ServicerContext) -> None:
+        name = type(request).__name__.removesuffix("Request")
+        with self._lock:
+            self.calls.append((name, request))
+            # types-grpcio takes metadata for objects; they are pairs
+            self.metadata.append(dict(cast("Sequence[tuple[str, str]]", context.invocation_metadata())))
+            refusal = self.refusals.pop(0) if self.refusals else None
+        if refusal:
+            refuse(context, refusal)
+
+    def _find(self, product_id: str, context: grpc.ServicerContext) -> tuple[product_pb2.Product, np.ndarray]:
+        if product_id not in self.products:
+            refuse(context, Refusal(grpc.StatusCode.NOT_FOUND, f"no product {product_id!r}"))
+        return self.products[product_id]
+
+
+def embedding_of(image: image_pb2.Image) -> np.ndarray:
+    """Eight numbers of length 1 that depend on every byte and on the region; float32 [8].
+
+    Raises:
+        ValueError: A file that is not a picture.
+    """
+    if image.WhichOneof("source") == "encoded" and not image.encoded.startswith(MAGIC):
+        raise ValueError("not a picture")
+    digest = hashlib.sha256(image.SerializeToString(deterministic=True)).digest()[:DIM]
+    values = np.frombuffer(digest, dtype=np.uint8).astype(np.float32) - np.float32(127.5)
+    return values / np.linalg.norm(values)
