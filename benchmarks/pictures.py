@@ -22,6 +22,7 @@ def draw(folder: Path, stem: str, about: Mapping[str, Any], curves: Mapping[str,
     if "callers" in curves:
         figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
         _lines(axes, curves["callers"])
+        axes.legend(fontsize="small")
         axes.set(xscale="log", xlabel="callers (closed loop)", ylabel="photos a second", title=title)
         axes.set_xticks(curves["callers"][0].x, labels=[f"{x:.0f}" for x in curves["callers"][0].x])
         axes.set_ylim(bottom=0)
@@ -38,6 +39,7 @@ def draw(folder: Path, stem: str, about: Mapping[str, Any], curves: Mapping[str,
             axes.set(xlabel="offered load, % of our capacity (open loop)", ylabel=label)
             if kind != "answered":
                 axes.set_yscale("log")
+        all_axes[-1].legend(fontsize="small")  # one for all three, where the lines leave room
         figure.suptitle(title)
         drawn.append(_save(figure, folder / f"{stem}-latency.png"))
     return drawn
@@ -49,10 +51,9 @@ def _lines(axes: Any, curves: Sequence[Curve]) -> None:
         low, high = [y.low for y in curve.y], [y.high for y in curve.y]
         axes.fill_between(curve.x, low, high, alpha=0.15, color=line.get_color())
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize="small")
 
 
 def _save(figure: Any, path: Path) -> Path:
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     pyplot.close(figure)
     return path

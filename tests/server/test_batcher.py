@@ -262,6 +262,22 @@ async def test_single_photo_on_an_idle_server_runs_wide() -> None:
         assert (wide.sizes, rig.session.sizes) == ([1], [1, 1])
 
 
+async def test_two_callers_in_turns_run_in_lanes() -> None:
+    """A photo that waited for another run is not alone, though nobody else waits: it runs in a lane."""
+    wide = HeldSession(MeanColourSession())
+    async with Rig(lanes=2, wide=wide) as rig:
+        wide.hold()
+        first = rig.embed(1)
+        await asyncio.to_thread(wide.waiting.wait, 30)
+        second = rig.embed(2)
+        await rig.queued(1)
+        wide.let_go()
+        assert list(await asyncio.gather(first, second)) == [1, 2]
+        assert (wide.sizes, rig.session.sizes) == ([1], [1])
+        assert await rig.embed(3) == 3
+        assert wide.sizes == [1, 1]
+
+
 async def test_fixed_shapes_are_padded_and_filled_with_bulk() -> None:
     """Where shapes are fixed a batch runs at the next rung, and bulk photos fill it up."""
     session = MeanColourSession()

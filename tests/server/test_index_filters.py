@@ -143,7 +143,13 @@ _CONDITIONS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=80,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(st.lists(_STEPS, max_size=50), _CONDITIONS)
 @pytest.mark.parametrize("flat_limit", [4, 10**9])
 def test_any_history(flat_limit: int, steps: list[tuple[object, ...]], conditions: list[Condition]) -> None:

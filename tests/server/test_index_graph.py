@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from brute_force import Shop, prepared, vectors
 from fakes import RecordingObserver
 from lookalike_server.domain import Floats, Hit, Hits, IndexChange, IndexKind, IndexRow, Metric, Question
-from lookalike_server.index.flat import measure
+from lookalike_server.filters import OneOf
+from lookalike_server.index.flat import View, measure
 from lookalike_server.index.hnsw import HnswSettings
-from lookalike_server.index.partition import PartitionSettings
+from lookalike_server.index.partition import Partition, PartitionSettings
 from lookalike_server.index.partitioned import PartitionedIndex
 from lookalike_server.index.recall import recall
 
@@ -142,8 +144,8 @@ def test_segment_whose_rows_all_died(make: Make) -> None:
         for number, (name, photo) in enumerate(late.items()):
             partition._add(IndexRow(10_000 + number, name, 0, photo[0]))
             partition._remove(10_000 + number)
-    while partition.wants_graph:
-        partition.build_graph()
+    while partition.wants_care:
+        partition.care()
     assert any(segment.graph is None for segment in partition._segments if segment.begin >= end)
     assert len(shop.check(vectors(1, DIM, Metric.COSINE, seed=3), 10, exact=False)) == 10
 
@@ -186,6 +188,48 @@ def test_recall_by_distance(found: str, exact: str, expected: float) -> None:
         return Hits([Hit(name, 0, distances[name]) for name in names], exact=False)
 
     assert recall(hits(found), hits(exact)) == expected
+
+
+class Interrupted(Partition):
+    """A partition to which something happens while it copies its live rows."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    def _sealed(self, view: View, begin: int) -> Any:
+        if self.meanwhile is not None:
+            happen, self.meanwhile = self.meanwhile, None
+            happen()
+        return super()._sealed(view, begin)
+
+
+def test_compaction_takes_in_what_happens_meanwhile(make: Make) -> None:
+    """Rows that come, go and are described while the live ones are copied are right afterwards; the graph stays."""
+    index = make(flat_limit=50)
+    partition = Interrupted(PartitionSettings(DIM, Metric.COSINE, 50, HnswSettings()), lambda: None)
+    index._partitions["c"] = partition  # nothing public holds the builder back
+    shop = Shop(index, Metric.COSINE)
+    rows = vectors(500, DIM, Metric.COSINE, seed=1)
+    shop.put_all(one_photo_each(rows[:300]), attributes={"colour": "red"})
+    index.settle()
+
+    def change() -> None:
+        shop.put("late", rows[400:402])
+        shop.put("too late", rows[402:403])
+        shop.remove("too late", "p00299")
+        shop.describe("p00298", {"colour": "blue"})
+        assert index.kind("c") is IndexKind.HNSW
+
+    partition.meanwhile = change
+    shop.remove(*[f"p{number:05}" for number in range(0, 140, 2)])
+    index.settle()
+    assert "late" in shop.rows
+    assert partition._rows.count - partition._rows.dead == 231  # 300 - 70 - 1 and the late one's two
+    assert partition._rows.dead <= 2
+    for exact in (False, True):
+        for row in rows[::41]:
+            shop.check(row[np.newaxis], 20, exact=exact)
+        shop.check(rows[:1], 20, exact=exact, conditions=(OneOf("colour", frozenset({"red"})),))
+        assert shop.check(rows[:1], 20, exact=exact, conditions=(OneOf("colour", frozenset({"blue"})),)) == ["p00298"]
 
 
 def test_loading_nothing(make: Make) -> None:

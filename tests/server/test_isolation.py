@@ -104,7 +104,7 @@ async def _turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(derandomize=True, deadline=None, database=None, max_examples=150)
 @given(callers=CALLERS, batch=st.integers(1, 8), lanes=st.integers(1, 3), cache=st.sampled_from([0, BIG]))
 def test_every_answer_belongs_to_its_question(callers: list[Caller], batch: int, lanes: int, cache: int) -> None:
     """Whoever cancels, at any point under load, everybody else gets the answer to their own question.
@@ -123,7 +123,7 @@ def test_every_answer_belongs_to_its_question(callers: list[Caller], batch: int,
             assert outcome == caller.colour
 
 
-@settings(max_examples=75, deadline=None)
+@settings(derandomize=True, deadline=None, database=None, max_examples=75)
 @given(callers=CALLERS, batch=st.integers(1, 8), lanes=st.integers(1, 3))
 def test_failing_runs_answer_nobody_wrongly(callers: list[Caller], batch: int, lanes: int) -> None:
     """With a model that fails every third run, a caller gets its own answer or INTERNAL, never somebody else's."""

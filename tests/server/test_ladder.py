@@ -86,6 +86,14 @@ def test_only_tiny_models_run_in_place(seconds: float, lanes: int, in_place: boo
     assert plan.in_place is in_place
 
 
+def test_slow_models_are_measured_in_seconds() -> None:
+    """A model that takes five seconds a photo is not tried with sixteen of them; its start takes a few runs."""
+    wide = TimedSession(0.0, 5.0, gains=False)
+    plan = plan_of(wide, TimedSession(1, 1), max_batch=16)
+    assert plan.lane_batch == 1
+    assert sum(wide.sizes.values()) < 10
+
+
 def test_noise_at_one_moment_decides_nothing() -> None:
     """Candidates are measured in turns and the fastest run counts: whoever meets a slow moment gets another turn."""
 

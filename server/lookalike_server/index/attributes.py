@@ -15,6 +15,7 @@ import numpy.typing as npt
 from lookalike_server.filters import Between, Condition, NoneOf, OneOf, number
 
 Mask = npt.NDArray[np.bool_]
+Slots = npt.NDArray[np.int64]
 S = TypeVar("S", bound=np.generic)
 
 _NONE = -1  # the code of a row that lacks the attribute
@@ -50,6 +51,17 @@ class AttributeColumns:
     def of(self, slot: int) -> dict[str, str]:
         """A row's attributes."""
         return {name: self._columns[name].of(slot) for name in self._names.get(slot, ())}
+
+    def taken(self, slots: Slots) -> AttributeColumns:
+        """Columns in which row i has what row slots[i] has here (int64 [n])."""
+        taken = AttributeColumns()
+        for name, column in self._columns.items():
+            copy = column.taken(slots)
+            if copy:
+                taken._columns[name] = copy
+        taken._names = {new: self._names[old] for new, old in enumerate(slots.tolist()) if old in self._names}
+        taken._shapes = dict(self._shapes)
+        return taken
 
     def matching(self, conditions: Sequence[Condition], count: int) -> Mask:
         """Which of the first `count` rows meet all conditions: bool [count]."""
@@ -95,6 +107,15 @@ class _Column:
 
     def of(self, slot: int) -> str:
         return self._texts[int(self._codes[slot])]
+
+    def taken(self, slots: Slots) -> _Column:
+        taken = _Column()
+        taken._codes = _grown(self._codes, int(slots.max(initial=-1)) + 1, _NONE)[slots]
+        taken._texts, taken._numbers = list(self._texts), self._numbers.copy()
+        taken._counts = np.bincount(taken._codes[taken._codes != _NONE], minlength=len(self._texts)).tolist()
+        taken._values = {text: code for text, code in self._values.items() if taken._counts[code]}
+        taken._free = [code for code, count in enumerate(taken._counts) if not count]
+        return taken
 
     def matching(self, condition: Condition, count: int) -> Mask:
         codes = _grown(self._codes, count, _NONE)[:count]

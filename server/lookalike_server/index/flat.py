@@ -68,16 +68,20 @@ class FlatRows:
         self.count = 0
         self.dead = 0
 
+    @classmethod
+    def copied(cls, view: View, slots: Slots) -> FlatRows:
+        """Live rows with the vectors of these slots, and room for some more."""
+        rows = cls(view.vectors.shape[1])
+        rows.count = len(slots)
+        rows._reserve(len(slots) + max(8, len(slots) // 8))
+        np.take(view.vectors, slots, axis=0, out=rows._vectors[: rows.count])
+        rows._live[: rows.count] = True
+        return rows
+
     def append(self, vector: Floats) -> int:
         """Add a row (float32 [dim]) and return its slot."""
         if self.count == len(self._vectors):
-            capacity = max(8, self.count + self.count // 2)
-            # New arrays, never resized in place: a view may still be reading the old ones.
-            vectors = np.empty((capacity, self._vectors.shape[1]), dtype=np.float32)
-            vectors[: self.count] = self._vectors[: self.count]
-            live = np.zeros(capacity, dtype=np.bool_)
-            live[: self.count] = self._live[: self.count]
-            self._vectors, self._live = vectors, live
+            self._reserve(max(8, self.count + self.count // 2))
         slot = self.count
         self._vectors[slot] = vector
         self._live[slot] = True
@@ -88,6 +92,21 @@ class FlatRows:
         """Take a row out of every later view."""
         self._live[slot] = False
         self.dead += 1
+
+    def extend(self, rows: View) -> None:
+        """Add rows, dead ones too, in slots of their order."""
+        for vector, live in zip(rows.vectors, rows.live.tolist(), strict=True):
+            slot = self.append(vector)
+            if not live:
+                self.remove(slot)
+
+    def _reserve(self, capacity: int) -> None:
+        # New arrays, never resized in place: a view may still be reading the old ones.
+        vectors = np.empty((capacity, self._vectors.shape[1]), dtype=np.float32)
+        vectors[: len(self._vectors)] = self._vectors
+        live = np.zeros(capacity, dtype=np.bool_)
+        live[: len(self._live)] = self._live
+        self._vectors, self._live = vectors, live
 
     def view(self) -> View:
         """The rows as they are now."""

@@ -2,7 +2,8 @@
 
 A row is searchable at once: a search merges the graphs' candidates with an exact look at the rows that came after them,
 drops the dead, and measures what is left exactly. Graphs are built aside and swapped in as a reference; new rows join
-the last segment, which is built anew, until it is full, so that no build and no call of a graph takes long.
+the last segment, which is built anew, until it is full, so that no build and no call of a graph takes long. Where too
+many rows are dead the live ones are copied and their graphs built aside as well, while the old ones go on answering.
 """
 
 from __future__ import annotations
@@ -95,9 +96,13 @@ class Partition:
         return IndexKind.HNSW if self._segments else IndexKind.FLAT
 
     @property
-    def wants_graph(self) -> bool:
-        """Whether more rows are outside the segments than a flat search should look at."""
-        return self._rows.count - _end(self._segments) > self._settings.flat_limit
+    def wants_care(self) -> bool:
+        """Whether too many rows are dead, or more are outside the segments than a flat search should look at."""
+        return self._wants_compaction or self._rows.count - _end(self._segments) > self._settings.flat_limit
+
+    @property
+    def _wants_compaction(self) -> bool:
+        return self._rows.dead > DEAD_SHARE * self._rows.count
 
     def change(
         self,
@@ -113,25 +118,55 @@ class Partition:
                 self._add(row)
             for label, attributes in described:
                 self._attributes.put(self._slots[label], attributes)
-            if self._rows.dead > DEAD_SHARE * self._rows.count:
-                self._compact()
 
-    def build_graph(self) -> None:
-        """Build one segment's graph and swap it in; given up when the slots were renumbered meanwhile."""
+    def care(self) -> None:
+        """Do a piece of what it wants; takes long, and holds up neither searches nor changes. One thread does it."""
+        if self._wants_compaction:
+            self._compact()
+        else:
+            self._build_graph()
+
+    def _build_graph(self) -> None:
         with self._lock:
-            rows, view, segments = self._rows, self._rows.view(), self._segments
+            view, segments = self._rows.view(), self._segments
         begin = _end(segments)
         if segments and len(view.live) - segments[-1].begin <= self._settings.segment_rows:
             *full, last = segments
             segments, begin = tuple(full), last.begin
+        segment = self._sealed(view, begin)
+        with self._lock:
+            self._segments = (*segments, segment)
+
+    def _sealed(self, view: View, begin: int) -> _Segment:
+        """The segment that begins at a slot, with as many rows as there are and a segment may have."""
         end = min(len(view.live), begin + self._settings.segment_rows)
         slots = begin + np.flatnonzero(view.live[begin:end])
-        graph = (
-            HnswGraph(view.vectors[slots], slots, self._settings.metric, self._settings.hnsw) if len(slots) else None
-        )
+        graph = None
+        if len(slots):
+            graph = HnswGraph(view.vectors[slots], slots, self._settings.metric, self._settings.hnsw)
+        return _Segment(graph, begin, end)
+
+    def _compact(self) -> None:
+        """Copy the live rows, build their graphs, and swap both in with what changed meanwhile."""
         with self._lock:
-            if rows is self._rows:
-                self._segments = (*segments, _Segment(graph, begin, end))
+            before = self._rows.view()
+        kept = np.flatnonzero(before.live)
+        rows = FlatRows.copied(before, kept)
+        segments: list[_Segment] = []
+        while rows.count - _end(segments) > self._settings.flat_limit:
+            segments.append(self._sealed(rows.view(), _end(segments)))
+        with self._lock:
+            now = self._rows.view()
+            for slot in np.flatnonzero(~now.live[kept]).tolist():
+                rows.remove(slot)
+            rows.extend(View(now.vectors[len(before.live) :], now.live[len(before.live) :]))
+            order = np.concatenate([kept, np.arange(len(before.live), len(now.live))])
+            # New containers: searches under way go on with the old ones.
+            self._owners = [self._owners[slot] for slot in order.tolist()]
+            alive = np.flatnonzero(now.live[order]).tolist()
+            self._slots = {self._owners[slot].label: slot for slot in alive}
+            self._attributes = self._attributes.taken(order)
+            self._rows, self._segments = rows, tuple(segments)
 
     def search(self, questions: Sequence[Question], *, exact: bool, conditions: Sequence[Condition] = ()) -> list[Hits]:
         """Answer questions together, each by itself; `exact` compares every row also where there is a graph."""
@@ -214,21 +249,6 @@ class Partition:
         self._photos[product_id] -= 1
         if not self._photos[product_id]:
             del self._photos[product_id]
-
-    def _compact(self) -> None:
-        view = self._rows.view()
-        # New containers: searches under way go on with the old ones.
-        rows = FlatRows(self._settings.dim)
-        owners: list[_Owner] = []
-        slots: dict[int, int] = {}
-        attributes = AttributeColumns()
-        for slot in np.flatnonzero(view.live).tolist():
-            owner = self._owners[slot]
-            slots[owner.label] = rows.append(view.vectors[slot])
-            attributes.put(slots[owner.label], self._attributes.of(slot))
-            owners.append(owner)
-        self._rows, self._attributes, self._owners, self._slots = rows, attributes, owners, slots
-        self._segments = ()
 
 
 def _end(segments: Sequence[_Segment]) -> int:

@@ -129,8 +129,8 @@ class PartitionedIndex:
         build = self._builds.get(category)
         if partition is None:
             self._builds.pop(category, None)
-        elif partition.wants_graph and (build is None or build.done()):
-            self._builds[category] = self._builder.submit(_build_while_wanted, partition)
+        elif partition.wants_care and (build is None or build.done()):
+            self._builds[category] = self._builder.submit(_care_while_wanted, partition)
 
 
 def _exactly(partition: Partition, question: Question, conditions: Sequence[Condition]) -> Hits:
@@ -138,10 +138,10 @@ def _exactly(partition: Partition, question: Question, conditions: Sequence[Cond
     return hits
 
 
-def _build_while_wanted(partition: Partition) -> None:
-    # Rows may have come, or slots been renumbered, while the last graph was built.
-    while partition.wants_graph:
-        partition.build_graph()
+def _care_while_wanted(partition: Partition) -> None:
+    # Rows may have come or died while the last graph was built.
+    while partition.wants_care:
+        partition.care()
 
 
 def _merged(found: Sequence[Hits], k: int) -> Hits:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,23 +101,28 @@ def measure_plan(
     """
     limit = min(lane_batch or max_batch, max_batch)
     sizes = sorted({2**power for power in range(limit.bit_length()) if 2**power < limit} | {limit})
+    every = lane_batch > 0
     wide = load(0)
-    idle = _Way(wide, 1, photo, clock)
-    idle.explore([1], every=True)
-    ways = [_Way(wide, 1, photo, clock)] if lanes in (0, 1) else []
-    may_gain = cores > 1 and wide.gains_from_lanes and idle.seconds[1] > _WORTH_LANES
-    if lanes > 1 or (lanes == 0 and may_gain):
-        ways.append(_Way(load(1), lanes or cores, photo, clock))
-    for way in ways:
-        way.explore(sizes, every=lane_batch > 0)
-    _measure_in_turns([idle, *ways], clock)
-    best = ways[0]
-    for way in ways[1:]:
-        if way.rate(way.kept(every=lane_batch > 0)[-1]) > HARMLESS * best.rate(best.kept(every=lane_batch > 0)[-1]):
-            best = way
-    rungs = tuple(Rung(size, best.seconds[size], best.lanes) for size in best.kept(every=lane_batch > 0))
-    for way in (idle, *ways):
-        way.close()
+    with ExitStack() as stack:
+
+        def way(session: Session, count: int) -> _Way:
+            pool = stack.enter_context(ThreadPoolExecutor(count))
+            return _Way(session, count, photo, pool, clock)
+
+        idle = way(wide, 1)
+        idle.explore([1], every=True)
+        ways = [way(wide, 1)] if lanes in (0, 1) else []
+        may_gain = cores > 1 and wide.gains_from_lanes and idle.seconds[1] > _WORTH_LANES
+        if lanes > 1 or (lanes == 0 and may_gain):
+            ways.append(way(load(1), lanes or cores))
+        for each in ways:
+            each.explore(sizes, every=every)
+        _measure_in_turns([idle, *ways], clock)
+    best, rungs = ways[0], ways[0].rungs(every=every)
+    for each in ways[1:]:
+        other = each.rungs(every=every)
+        if each.rate(other[-1].batch_size) > HARMLESS * best.rate(rungs[-1].batch_size):
+            best, rungs = each, other
     in_place = lanes == 0 and wide.gains_from_lanes and rungs[-1].seconds < _IN_PLACE
     plan = Plan(wide, best.session, best.lanes, rungs[-1].batch_size, rungs, Rung(1, idle.seconds[1], 1), in_place)
     _warm(plan, photo)
@@ -135,26 +141,26 @@ def lower_priority(nice: int) -> None:
 class _Way:
     """One way of running the model, and the best time of each batch size that was tried."""
 
-    def __init__(self, session: Session, lanes: int, photo: Pixels, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, session: Session, lanes: int, photo: Pixels, pool: ThreadPoolExecutor, clock: Callable[[], float]
+    ) -> None:
         self.session = session
         self.lanes = lanes
         self.seconds: dict[int, float] = {}
         self._photo = photo
+        self._pool = pool
         self._clock = clock
-        self._pool = ThreadPoolExecutor(lanes)
-
-    def close(self) -> None:
-        """Let its threads go."""
-        self._pool.shutdown()
 
     def explore(self, sizes: Sequence[int], *, every: bool) -> None:
-        """Try larger and larger batches until they are clearly worse; `every` tries all of them."""
+        """Try larger and larger batches until they are clearly worse or very slow; `every` tries all of them."""
         for size in sizes:
             self.seconds[size] = math.inf
             self.measure(size)
             self.measure(size)  # the first run of a shape pays for its memory
             if not every and self.rate(size) < _HOPELESS * max(map(self.rate, self.seconds)):
                 del self.seconds[size]
+                break
+            if not every and 2 * self.seconds[size] > _SECONDS:
                 break
 
     def measure(self, size: int) -> None:
@@ -168,7 +174,7 @@ class _Way:
         """Photos a second; handing a batch over and back is the event loop's work, so lanes do not share it out."""
         return size / (self.seconds[size] / self.lanes + _HANDOVER)
 
-    def kept(self, *, every: bool) -> list[int]:
+    def rungs(self, *, every: bool) -> tuple[Rung, ...]:
         """The sizes that pay, up to the first that does not; where shapes are fixed, small ones save padding."""
         kept: list[int] = []
         for size in self.seconds:
@@ -176,7 +182,7 @@ class _Way:
             if kept and not every and self.rate(size) < needed * self.rate(kept[-1]):
                 break
             kept.append(size)
-        return kept
+        return tuple(Rung(size, self.seconds[size], self.lanes) for size in kept)
 
 
 def _measure_in_turns(ways: Sequence[_Way], clock: Callable[[], float]) -> None:

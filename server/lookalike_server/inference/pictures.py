@@ -16,6 +16,7 @@ _SIGNATURES = (
     (b"RIFF", "image/webp"),
     (b"BM", "image/bmp"),
 )
+_MOST_SHRINKING = 8  # times; a PNG of a photo is seldom so much smaller than its pixels, and takes long to find out
 _FAST = 1  # zlib's level: a photo's pixels shrink little more with the others, and take far longer
 
 
@@ -24,7 +25,12 @@ def picture_of(photo: Photo, limit: int) -> Picture | None:
 
     Blocks: it hashes the file, and makes it where there was none.
     """
-    data = photo.data if isinstance(photo, EncodedPhoto) else _png(photo.pixels)
+    if isinstance(photo, EncodedPhoto):
+        data = photo.data
+    elif photo.pixels.nbytes > _MOST_SHRINKING * limit:
+        return None
+    else:
+        data = _png(photo.pixels)
     if len(data) > limit:
         return None
     media_type = next((name for start, name in _SIGNATURES if data.startswith(start)), "application/octet-stream")

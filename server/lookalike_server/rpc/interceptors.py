@@ -21,7 +21,7 @@ from lookalike_server.protocols import Observer
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.calls import CURRENT, Context, note_call
 from lookalike_server.rpc.gate import Gate
-from lookalike_server.rpc.status import abort, to_status
+from lookalike_server.rpc.status import CODES, abort, to_status
 
 OURS = "/lookalike.v1."
 
@@ -142,21 +142,16 @@ class CallGuard(grpc.aio.ServerInterceptor):
             visit.code = "CANCELLED"
             return
         error = deadline_exceeded() if isinstance(raised, TimeoutError) else raised
-        visit.code = grpc_code_name(error)
+        status = to_status(error)
+        visit.code = CODES[status.code].name
         visit.fault = None if isinstance(error, LookalikeError) else error
-        await abort(visit.context, error, visit.request_id)
+        await abort(visit.context, status, error, visit.request_id)
 
     def _leave(self, visit: _Visit) -> None:
         if visit.inside:
             self._gate.leave()
         seconds = time.monotonic() - visit.arrived
         self._observer.call_ended(visit.method, visit.code, seconds, visit.request_id, visit.fault)
-
-
-def grpc_code_name(error: Exception) -> str:
-    """The canonical code that answers this error, by name."""
-    number = to_status(error).code
-    return next(code.name for code in grpc.StatusCode if code.value[0] == number)
 
 
 def _request_id(metadata: tuple[tuple[str, str | bytes], ...]) -> str:

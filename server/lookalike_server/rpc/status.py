@@ -11,6 +11,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from lookalike_server.errors import Code, LookalikeError
 
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+"""gRPC's codes by number."""
+
 GRPC_CODES = {code: grpc.StatusCode[code.name] for code in Code}
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -39,17 +42,14 @@ def to_status(error: Exception) -> status_pb2.Status:
     )
 
 
-async def abort(context: grpc.aio.ServicerContext[object, object], error: Exception, request_id: str) -> NoReturn:
-    """End the call with this error, its details and its request id."""
-    status = to_status(error)
+async def abort(
+    context: grpc.aio.ServicerContext[object, object], status: status_pb2.Status, error: Exception, request_id: str
+) -> NoReturn:
+    """End the call with this error, of which `to_status` made the status, and its request id."""
     trailers = [(DETAILS_KEY, status.SerializeToString()), ("x-request-id", request_id)]
     if isinstance(error, LookalikeError) and error.retry_after is not None:
         trailers.append((PUSHBACK_KEY, str(_milliseconds(error.retry_after))))
-    await context.abort(_code(status), status.message, tuple(trailers))
-
-
-def _code(status: status_pb2.Status) -> grpc.StatusCode:
-    return next(code for code in grpc.StatusCode if code.value[0] == status.code)
+    await context.abort(CODES[status.code], status.message, tuple(trailers))
 
 
 def _milliseconds(seconds: float) -> int:
