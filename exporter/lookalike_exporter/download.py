@@ -129,6 +129,7 @@ def _open_in_time(url: str, seconds: float) -> Any:
             # Keras' own constant, not a caller's text.
             outcome.append(urllib.request.urlopen(url, timeout=STALL_SECONDS))  # noqa: S310
         except urllib.error.HTTPError as error:
+            error.close()  # it is a response, too, and holds its connection
             outcome.append(error)
         except urllib.error.URLError as error:
             outcome.append(OSError(error.reason))

@@ -1,5 +1,6 @@
 """Downloads are whole and checked, or they are refused in bounded time and leave nothing."""
 
+import gc
 import hashlib
 import os
 import socket
@@ -77,6 +78,15 @@ def test_anything_else_leaves_nothing(tmp_path: Path, path: str, md5: str, said:
         fetch_url(f"{address}{path}", tmp_path / "file", md5=md5)
     assert refusal.value.exit_code == EX_UNAVAILABLE
     assert list(tmp_path.iterdir()) == []
+
+
+def test_refusals_leave_no_connection_open(tmp_path: Path) -> None:
+    """A refusal's connection is closed at once, not when the garbage collector finds it."""
+    with host() as address:
+        for _ in range(3):
+            with pytest.raises(ExportError, match="404"):
+                fetch_url(f"{address}/x", tmp_path / "file", md5=MD5)
+    gc.collect()  # an open one would be warned of here, and warnings are errors
 
 
 def test_host_that_never_answers(tmp_path: Path) -> None:
