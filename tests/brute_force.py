@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -12,7 +12,19 @@ import numpy as np
 
 from lookalike_server.domain import Floats, Hit, IndexChange, IndexRow, Metric, Question
 from lookalike_server.filters import Between, Condition, NoneOf, OneOf
+from lookalike_server.index.partitioned import PartitionedIndex
 from lookalike_server.protocols import VectorIndex
+
+DIM = 16
+"""Numbers in a vector of the tests of the embedded index."""
+
+MakeIndex = Callable[..., PartitionedIndex]
+"""Makes an index that is closed after the test: the fixture `make_index`."""
+
+
+def one_photo_each(rows: Floats, prefix: str = "p") -> dict[str, Floats]:
+    """A product for every row."""
+    return {f"{prefix}{number:05}": row[np.newaxis] for number, row in enumerate(rows)}
 
 
 def vectors(count_: int, dim: int, metric: Metric, seed: int) -> Floats:

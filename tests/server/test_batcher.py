@@ -3,76 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import threading
 
-import numpy as np
 import pytest
 
 from fakes import FailingSession, HeldSession, MeanColourSession, RecordingObserver
-from lookalike_server.domain import Floats, Pixels, Rung
+from lookalike_server.domain import Rung
 from lookalike_server.errors import Code, LookalikeError
-from lookalike_server.inference.batcher import MicroBatcher, Ran
+from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.ladder import Plan
-from lookalike_server.protocols import Session
+from rig import Rig, colour
 from serving import until
-
-
-def colour(value: int) -> Pixels:
-    """A photo of one colour: uint8 [2, 2, 3]."""
-    return np.full((2, 2, 3), value, dtype=np.uint8)
-
-
-class Rig:
-    """A started batcher over a session that can be held."""
-
-    def __init__(
-        self,
-        session: Session | None = None,
-        *,
-        max_batch: int = 4,
-        max_queue: int = 100,
-        lanes: int = 1,
-        bulk_wait: float = math.inf,
-        wide: HeldSession | None = None,
-    ) -> None:
-        self.session = HeldSession(session or MeanColourSession())
-        self.observer = RecordingObserver()
-        self.now = 1000.0
-        rungs = tuple(Rung(size, 0.01 * size, lanes) for size in (1, 2, 4, 8) if size <= max_batch)
-        self.batcher = MicroBatcher(
-            Plan(wide or self.session, self.session, lanes, max_batch, rungs, Rung(1, 0.01)),
-            max_queue=max_queue,
-            bulk_wait=bulk_wait,
-            observer=self.observer,
-            clock=lambda: self.now,
-        )
-
-    async def __aenter__(self) -> Rig:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.session.let_go()
-        await self.batcher.close()
-
-    async def occupy(self) -> asyncio.Task[float]:
-        """Have the session held by one photo, so that whatever comes next waits."""
-        self.session.hold()
-        task = self.embed(200)
-        await asyncio.to_thread(self.session.waiting.wait, 30)
-        return task
-
-    def embed(self, value: int, deadline: float = math.inf, *, bulk: bool = False) -> asyncio.Task[float]:
-        """Ask for a photo of one colour; the answer must be that colour."""
-
-        async def ask() -> float:
-            return float((await self.batcher.embed(colour(value), deadline, bulk=bulk)).vector[0])
-
-        return asyncio.create_task(ask())
-
-    async def queued(self, count: int) -> None:
-        """Return once so many are waiting."""
-        await until(lambda: f"Queued: {count} " in repr(self.batcher))
 
 
 async def test_idle_batcher_runs_at_once_and_a_busy_one_groups() -> None:
@@ -211,88 +151,6 @@ async def test_bulk_does_not_starve() -> None:
         assert order == [50, 0, 1, 2]
 
 
-async def test_lanes_share_what_waits() -> None:
-    """With two lanes, what waits is split over both instead of filling one."""
-    async with Rig(lanes=2, max_batch=4) as rig:
-        first = await rig.occupy()
-        second = rig.embed(201)
-        await until(lambda: "Running: 2]" in repr(rig.batcher))
-        waiting = [rig.embed(value) for value in range(5)]
-        # One batch is handed over ahead, so that a lane that comes free need not wait for the event loop.
-        await until(lambda: repr(rig.batcher) == "<MicroBatcher [Queued: 4 | Running: 3]>")
-        rig.session.let_go()
-        assert await asyncio.gather(first, second, *waiting) == [200, 201, 0, 1, 2, 3, 4]
-        assert sum(rig.session.sizes) == 7
-        assert max(rig.session.sizes) > 1
-
-
-async def test_batch_handed_over_ahead_is_computed_for_nobody_who_left() -> None:
-    """Who cancels or expires while a batch waits for its lane is not computed; the others in it are answered."""
-    async with Rig(lanes=2, max_batch=4) as rig:
-        first = await rig.occupy()
-        second = rig.embed(201)
-        await until(lambda: "Running: 2]" in repr(rig.batcher))
-        ahead = [rig.embed(0)]
-        await until(lambda: "Running: 3]" in repr(rig.batcher))
-        behind = [rig.embed(1), rig.embed(2, deadline=rig.now + 5)]
-        await rig.queued(2)
-        ahead[0].cancel()
-        await asyncio.gather(*ahead, return_exceptions=True)
-        rig.now += 10
-        rig.session.let_go()
-        assert (await first, await second, await behind[0]) == (200, 201, 1)
-        with pytest.raises(LookalikeError) as caught:
-            await behind[1]
-        assert caught.value.code is Code.DEADLINE_EXCEEDED
-        assert sum(rig.session.sizes) == 3
-        assert (rig.observer.cancelled, rig.observer.expired) == (1, 1)
-
-
-async def test_single_photo_on_an_idle_server_runs_wide() -> None:
-    """Alone a photo runs on the wide session and nothing beside it; together photos run in the lanes."""
-    wide = HeldSession(MeanColourSession())
-    async with Rig(lanes=2, max_batch=1, wide=wide) as rig:
-        wide.hold()
-        alone = rig.embed(1)
-        await asyncio.to_thread(wide.waiting.wait, 30)
-        others = [rig.embed(2), rig.embed(3)]
-        await rig.queued(2)
-        wide.let_go()
-        assert await asyncio.gather(alone, *others) == [1, 2, 3]
-        assert (wide.sizes, rig.session.sizes) == ([1], [1, 1])
-
-
-async def test_two_callers_in_turns_run_in_lanes() -> None:
-    """A photo that waited for another run is not alone, though nobody else waits: it runs in a lane."""
-    wide = HeldSession(MeanColourSession())
-    async with Rig(lanes=2, wide=wide) as rig:
-        wide.hold()
-        first = rig.embed(1)
-        await asyncio.to_thread(wide.waiting.wait, 30)
-        second = rig.embed(2)
-        await rig.queued(1)
-        wide.let_go()
-        assert list(await asyncio.gather(first, second)) == [1, 2]
-        assert (wide.sizes, rig.session.sizes) == ([1], [1])
-        assert await rig.embed(3) == 3
-        assert wide.sizes == [1, 1]
-
-
-async def test_fixed_shapes_are_padded_and_filled_with_bulk() -> None:
-    """Where shapes are fixed a batch runs at the next rung, and bulk photos fill it up."""
-    session = MeanColourSession()
-    session.fixed_shapes = True
-    async with Rig(session, max_batch=4) as rig:
-        first = await rig.occupy()
-        bulk = [rig.embed(value, bulk=True) for value in range(2)]
-        urgent = [rig.embed(value) for value in (10, 11, 12)]
-        await rig.queued(5)
-        rig.session.let_go()
-        assert await asyncio.gather(first, *bulk, *urgent) == [200, 0, 1, 10, 11, 12]
-        assert rig.session.sizes == [1, 4, 1]
-        assert rig.observer.batches == [1, 4, 1]
-
-
 async def test_failing_run_fails_its_own_callers_only() -> None:
     """A run that raises is an INTERNAL error to its batch; the batches before and after it are answered."""
     failing = FailingSession(MeanColourSession(), lambda run: run == 1)
@@ -333,30 +191,6 @@ async def test_deadline_already_past() -> None:
             await rig.embed(1, deadline=rig.now - 1)
         assert caught.value.code is Code.DEADLINE_EXCEEDED
         assert rig.session.sizes == []
-
-
-async def test_tiny_models_run_in_place() -> None:
-    """Where no thread is worth it, the loop runs the model itself, and failures stay where they are."""
-    threads: list[str] = []
-
-    class Noting(MeanColourSession):
-        def run(self, photos: Pixels) -> Floats:
-            threads.append(threading.current_thread().name)
-            if len(threads) == 2:
-                raise RuntimeError("the second run fails by request")
-            return super().run(photos)
-
-    session = Noting()
-    plan = Plan(session, session, 1, 4, (Rung(4, 0.0001),), Rung(1, 0.0001), in_place=True)
-    batcher = MicroBatcher(plan, max_queue=10, bulk_wait=1, observer=RecordingObserver())
-    answers: list[Ran | BaseException] = []
-    for value in (1, 2, 3):
-        answers += await asyncio.gather(batcher.embed(colour(value)), return_exceptions=True)
-    await batcher.close()
-    assert threads == [threading.current_thread().name] * 3
-    assert isinstance(answers[1], LookalikeError)
-    assert answers[1].code is Code.INTERNAL
-    assert [float(ran.vector[0]) for ran in answers if isinstance(ran, Ran)] == [1, 3]
 
 
 async def test_model_that_takes_five_seconds() -> None:
