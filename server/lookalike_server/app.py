@@ -34,7 +34,7 @@ from lookalike_server.protocols import Observer, Session
 from lookalike_server.rpc.auth import Authenticator, read_tokens
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.server import RpcServer
-from lookalike_server.store.sqlite import Store
+from lookalike_server.store.sqlite import VERSION, Store
 from lookalike_server.telemetry import LogObserver
 
 LoadSession = Callable[[ModelFolder, Settings], Session]
@@ -136,7 +136,9 @@ async def running(
         store = await asyncio.to_thread(Store, settings.data, model, index.apply)
         stack.push_async_callback(asyncio.to_thread, store.close)
         rows = await asyncio.to_thread(lambda: index.load(store.rows()))
-        log.info("catalogue loaded", folder=str(settings.data), rows=rows, categories=len(store.counts()))
+        log.info(
+            "catalogue loaded", folder=str(settings.data), rows=rows, categories=len(store.counts()), sqlite=VERSION
+        )
 
         batcher = MicroBatcher(
             plan,

@@ -41,6 +41,7 @@ FILE = "catalog.sqlite"
 """The catalogue's file in its folder."""
 
 Failure = sqlite3.Error
+VERSION = sqlite3.sqlite_version
 
 TOP_VALUES = 100
 """Values of an attribute that `attributes_seen` lists; the API promises this number."""
