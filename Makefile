@@ -99,7 +99,7 @@ test: .venv/ready .venv-exporter/ready .venv-proto/ready ## run every test that 
 
 .PHONY: test-crash
 test-crash: .venv/ready ## a hundred times `kill -9` under load (`make test` runs ten)
-	LOOKALIKE_KILLS=100 $(BIN)/python -m pytest -q tests/crash
+	CRASH_KILLS=100 $(BIN)/python -m pytest -q tests/crash
 
 .PHONY: bench
 bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the limit and the peers, in one run (MODEL=models/NAME BENCH="--rounds 7")

@@ -1,6 +1,6 @@
 """`kill -9` at random moments under concurrent upserts, moves, updates and deletes.
 
-Ten kills, or as many as LOOKALIKE_KILLS says (`make test-crash`: a hundred).
+Ten kills, or as many as CRASH_KILLS says (`make test-crash`: a hundred).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lookalike_server.domain import Metric
 from processes import SERVE, server_process
 from serving import MODELS, connect
 
-KILLS = int(os.environ.get("LOOKALIKE_KILLS", "10"))
+KILLS = int(os.environ.get("CRASH_KILLS", "10"))
 PLANTED = (sys.executable, str(Path(__file__).with_name("early_acknowledgement.py")), "serve")
 SETTINGS = ("--flat-limit", "8", "--segment-rows", "64", "--threads", "1", "--lanes", "1", "--lane-batch", "4")
 
