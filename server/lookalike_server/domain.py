@@ -21,6 +21,9 @@ from lookalike_server.filters import Condition
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Floats: TypeAlias = npt.NDArray[np.float32]
 
+MAX_ATTRIBUTES = 64
+"""Attributes that a product may have; the API promises this number."""
+
 
 class Metric(Enum):
     """How likeness is measured."""

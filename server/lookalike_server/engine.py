@@ -94,8 +94,8 @@ class Engine:
         self._bulk = asyncio.Semaphore(bulk_photos)
         self._observer = observer
         self._clock = clock
-        retriever = Retriever(index, store, model.metric)
-        self._searches: Fusion[Asked, Found | LookalikeError] = Fusion(searchers, together, retriever.answer)
+        self._retriever = Retriever(index, store, model.metric)
+        self._searches: Fusion[Asked, Found | LookalikeError] = Fusion(searchers, together, self._retriever.answer)
         self._search_cost = 0.0  # seconds, learnt
 
     def admit(self, call: Call) -> None:
@@ -198,20 +198,13 @@ class Engine:
         picture = self._store.picture(product_id, image_index)
         if picture is not None:
             return picture
-        photos = len(self._store_product(product_id)[1])
+        photos = len(self._retriever.product(product_id)[1])
         if image_index >= photos:
             raise invalid("image_index", f"is {image_index}; the product has {photos} photos, counted from 0")
         raise not_found("picture", f"{product_id}/{image_index}")
 
-    def _store_product(self, product_id: str) -> tuple[Product, Floats]:
-        product = self._store.products([product_id]).get(product_id)
-        vectors = self._store.vectors(product_id)
-        if product is None or len(vectors) == 0:
-            raise not_found("product", product_id)
-        return product, vectors
-
     def _read_product(self, product_id: str) -> tuple[Product, int]:
-        product, vectors = self._store_product(product_id)
+        product, vectors = self._retriever.product(product_id)
         return product, len(vectors)
 
     def _read_page(self, category: str | None, after: str, size: int) -> Page:

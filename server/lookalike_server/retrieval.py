@@ -57,6 +57,18 @@ class Retriever:
         self._store = store
         self._metric = metric
 
+    def product(self, product_id: str) -> tuple[Product, Floats]:
+        """Read a product and its embeddings, float32 [images, dim].
+
+        Raises:
+            LookalikeError: NOT_FOUND.
+        """
+        product = self._store.products([product_id]).get(product_id)
+        vectors = self._store.vectors(product_id)
+        if product is None or len(vectors) == 0:
+            raise not_found("product", product_id)
+        return product, vectors
+
     def answer(self, asked: Sequence[Asked]) -> list[Found | LookalikeError]:
         """Answer questions that `together` gives the same key; for each its neighbours, or why there are none."""
         resolved = [self._resolve(each) for each in asked]
@@ -72,10 +84,10 @@ class Retriever:
     def _resolve(self, asked: Asked) -> _Resolved | LookalikeError:
         query, vectors, category = asked.query, asked.vectors, asked.query.category
         if query.product_id is not None:
-            product = self._store.products([query.product_id]).get(query.product_id)
-            vectors = self._store.vectors(query.product_id)
-            if product is None or len(vectors) == 0:
-                return not_found("product", query.product_id)
+            try:
+                product, vectors = self.product(query.product_id)
+            except LookalikeError as error:
+                return error
             if category is None and not query.all_categories:
                 category = product.category
         assert vectors is not None  # noqa: S101 - a query has a photo, a vector or a product

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lookalike_server.filters import Between, Condition, NoneOf, OneOf, number
+from lookalike_server.index.flat import Slots
 
 Mask = npt.NDArray[np.bool_]
-Slots = npt.NDArray[np.int64]
 S = TypeVar("S", bound=np.generic)
 
 _NONE = -1  # the code of a row that lacks the attribute

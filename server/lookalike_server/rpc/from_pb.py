@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
 from lookalike_server.domain import (
+    MAX_ATTRIBUTES,
     Description,
     EncodedPhoto,
     Floats,
@@ -41,7 +42,6 @@ MAX_ITEMS = 1000
 MAX_PHOTOS = 8
 MAX_NAME_BYTES = 256
 MAX_TEXT_BYTES = 4096
-MAX_ATTRIBUTES = 64
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 

@@ -10,12 +10,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lookalike_server.domain import EmbeddedProduct, IndexChange, IndexRow, Once, Picture, Product
+from lookalike_server.domain import MAX_ATTRIBUTES, EmbeddedProduct, IndexChange, IndexRow, Once, Picture, Product
 from lookalike_server.errors import invalid
 from lookalike_server.store.writer import Written
 
 COLUMNS = "id, category, title, image_uri, attributes"
-MAX_ATTRIBUTES = 64
 REMEMBERED = 24 * 3600
 """Seconds after which a request's name may be forgotten; the API promises them."""
 

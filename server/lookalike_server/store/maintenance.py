@@ -98,7 +98,7 @@ def _vectors(connection: Any) -> Iterator[str]:
 
 def _attributes(connection: Any) -> Iterator[str]:
     for product_id, text in connection.execute("SELECT id, attributes FROM products"):
-        attributes = json.loads(text) if _is_json(text) else None
+        attributes = _parsed(text)
         if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):
             yield f"the attributes of {product_id!r} are not texts by name"
 
@@ -109,12 +109,12 @@ def _pictures(connection: Any) -> Iterator[str]:
             yield f"picture {digest} is not what was stored: its sha256 is another"
 
 
-def _is_json(text: str) -> bool:
+def _parsed(text: str) -> object:
+    """What a JSON text says; None where it is none."""
     try:
-        json.loads(text)
+        return json.loads(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _sync(path: Path) -> None:
