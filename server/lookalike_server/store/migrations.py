@@ -52,4 +52,23 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX requests_by_age ON requests (done_at);
     """,
+    """
+    -- The index's files: graphs over rows of a category, oldest first. What no file here vouches for is built anew.
+    CREATE TABLE segments (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        category TEXT NOT NULL,
+        file TEXT NOT NULL UNIQUE,
+        size INTEGER NOT NULL,
+        sha256 TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX segments_by_category ON segments (category, id);
+
+    -- What another model made of the pictures so far, while the catalogue is being rebuilt for it; else empty.
+    CREATE TABLE rebuilt (
+        picture TEXT NOT NULL,
+        region TEXT NOT NULL,
+        vector BLOB NOT NULL,
+        UNIQUE (picture, region)
+    ) STRICT;
+    """,
 )
