@@ -24,6 +24,11 @@ class RecordingObserver(Observer):
     expired: int = 0
     reused: list[bool] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    graphs_built: list[str] = field(default_factory=list)
+    unusable_files: list[tuple[str, str, str]] = field(default_factory=list)
+    unkept_files: list[tuple[str, Exception]] = field(default_factory=list)
+    care_faults: list[tuple[str, Exception]] = field(default_factory=list)
     item_faults: list[Exception] = field(default_factory=list)
     calls: list[tuple[str, str, str, Exception | None]] = field(default_factory=list)
 
@@ -47,6 +52,26 @@ class RecordingObserver(Observer):
     def search_fell_back(self, category: str) -> None:
         """Remember the category."""
         self.fallbacks.append(category)
+
+    def category_loaded(self, category: str, products: int, left: int) -> None:
+        """Remember the category."""
+        self.loaded.append(category)
+
+    def graph_built(self, category: str, products: int) -> None:
+        """Remember the category."""
+        self.graphs_built.append(category)
+
+    def index_care_failed(self, category: str, error: Exception) -> None:
+        """Remember it."""
+        self.care_faults.append((category, error))
+
+    def index_file_unusable(self, category: str, file: str, reason: str) -> None:
+        """Remember it."""
+        self.unusable_files.append((category, file, reason))
+
+    def index_file_failed(self, category: str, error: Exception) -> None:
+        """Remember it."""
+        self.unkept_files.append((category, error))
 
     def photo_reused(self, *, cached: bool) -> None:
         """Count it."""

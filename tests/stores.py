@@ -60,5 +60,7 @@ def put(store: Store, product_id: str, *firsts: float, category: str = "Shoes", 
 def rows(store: Store) -> list[tuple[str, int, str, int, list[float]]]:
     """Everything an index is made from."""
     return [
-        (category, row.label, row.product_id, row.image_index, row.vector.tolist()) for category, row in store.rows()
+        (category, row.label, row.product_id, row.image_index, row.vector.tolist())
+        for category in store.row_counts()
+        for row in store.rows(category)
     ]

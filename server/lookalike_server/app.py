@@ -21,8 +21,8 @@ import structlog
 from lookalike_server.config import Settings
 from lookalike_server.engine import Engine, Runtime
 from lookalike_server.index.hnsw import HnswSettings
-from lookalike_server.index.partition import PartitionSettings
 from lookalike_server.index.partitioned import PartitionedIndex
+from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedder import PhotoEmbedder
 from lookalike_server.inference.image import PhotoReader
@@ -36,6 +36,9 @@ from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.server import RpcServer
 from lookalike_server.store.sqlite import VERSION, Store
 from lookalike_server.telemetry import LogObserver
+
+INDEX_FOLDER = "index"
+"""Where the index keeps its graphs, in the catalogue's folder."""
 
 LoadSession = Callable[[ModelFolder, Settings], Session]
 
@@ -126,19 +129,20 @@ async def running(
                 dim=model.dim,
                 metric=model.metric,
                 flat_limit=settings.flat_limit,
-                hnsw=HnswSettings(settings.hnsw_m, settings.hnsw_ef_construction, settings.hnsw_ef_search),
+                hnsw=HnswSettings(
+                    settings.hnsw_m, settings.hnsw_ef_construction, settings.hnsw_ef_search, settings.hnsw_numbers
+                ),
                 segment_rows=settings.segment_rows,
             ),
             observer,
             settings.recall_share,
         )
-        stack.push_async_callback(asyncio.to_thread, index.close)
         store = await asyncio.to_thread(Store, settings.data, model, index.apply)
         stack.push_async_callback(asyncio.to_thread, store.close)
-        rows = await asyncio.to_thread(lambda: index.load(store.rows()))
-        log.info(
-            "catalogue loaded", folder=str(settings.data), rows=rows, categories=len(store.counts()), sqlite=VERSION
-        )
+        # Before the store: it writes what graphs are kept.
+        stack.push_async_callback(asyncio.to_thread, index.close)
+        rows = await asyncio.to_thread(index.open, store, settings.data / INDEX_FOLDER)
+        log.info("catalogue opened", folder=str(settings.data), rows=rows, sqlite=VERSION)
 
         batcher = MicroBatcher(
             plan,

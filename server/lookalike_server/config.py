@@ -84,6 +84,12 @@ class Settings(BaseSettings):
     hnsw_ef_construction: int = Field(200, ge=1, description="Candidates weighed while a graph is built.")
     hnsw_ef_search: int = Field(100, ge=1, description="Candidates weighed by a search of a graph, at least k.")
 
+    hnsw_numbers: int = Field(
+        256,
+        ge=0,
+        description="Numbers that vectors are projected to for a graph, more where neighbours ask for it; 0 means all.",
+    )
+
     recall_share: float = Field(
         0.01, ge=0, le=1, description="The share of searches by graph that is repeated exactly, to know its recall."
     )

@@ -207,6 +207,15 @@ class IndexChange:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """A file of the index that can be trusted: its name, its size in bytes, and its sha256 in hexadecimal."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A product found: its nearest photo and how far away that is."""
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Protocol
 
-from lookalike_server.domain import Floats, Hits, IndexChange, IndexKind, Pixels, Question
+from lookalike_server.domain import (
+    Floats,
+    Hits,
+    IndexChange,
+    IndexKind,
+    IndexRow,
+    Pixels,
+    Question,
+    SegmentFile,
+)
 from lookalike_server.filters import Condition
 
 
@@ -57,6 +67,29 @@ class VectorIndex(Protocol):
         """
 
 
+class Manifest(Protocol):
+    """Which files of the index can be trusted, as the store knows in the catalogue's own transactions."""
+
+    def segments(self) -> Mapping[str, list[SegmentFile]]:
+        """The files of each category, oldest graph first."""
+
+    def keep_segments(self, category: str, files: Sequence[SegmentFile]) -> Future[None]:
+        """Trust these files of a category and no others; the future is done once that is durable."""
+
+
+class RowSource(Manifest, Protocol):
+    """What an index is made from."""
+
+    def row_counts(self) -> Mapping[str, int]:
+        """How many rows each category has."""
+
+    def rows(self, category: str) -> Iterable[IndexRow]:
+        """The rows of a category as they are at one moment, in the order in which they came."""
+
+    def wait_until_applied(self) -> None:
+        """Return once the index has heard of everything that was committed before the call."""
+
+
 class Observer(Protocol):
     """Hears what the stages do, so that metrics, logs and tests need no code of their own in them."""
 
@@ -71,6 +104,21 @@ class Observer(Protocol):
 
     def search_fell_back(self, category: str) -> None:
         """An HNSW graph gave too few rows or failed, and the exact search answered in its place."""
+
+    def category_loaded(self, category: str, products: int, left: int) -> None:
+        """The index read a category from the store; so many are left."""
+
+    def graph_built(self, category: str, products: int) -> None:
+        """A graph of a category was built or grown, or its dead rows were left behind."""
+
+    def index_care_failed(self, category: str, error: Exception) -> None:
+        """A category could not be loaded or cared for; where it is loaded, it is searched as it is."""
+
+    def index_file_unusable(self, category: str, file: str, reason: str) -> None:
+        """A file of the index is missing, damaged or not for these settings; its graph is built anew."""
+
+    def index_file_failed(self, category: str, error: Exception) -> None:
+        """A file of the index could not be written or given up; a start will build its graph anew."""
 
     def recall_measured(self, category: str, recall: float) -> None:
         """A search that a graph had answered was repeated exactly, and this share of the truth had been found."""

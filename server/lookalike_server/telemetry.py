@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import Any
 
 import structlog
@@ -43,6 +44,7 @@ class LogObserver(Observer):
         # Bound once: a lazy logger finds its configuration anew for every event.
         self._log: Any = structlog.get_logger().bind()
         self._debug = self._log.is_enabled_for(logging.DEBUG)
+        self._told_of_loading = 0.0
 
     def batch_ran(self, size: int, padded: int, seconds: float) -> None:
         """Log it at debug level."""
@@ -60,6 +62,31 @@ class LogObserver(Observer):
     def search_fell_back(self, category: str) -> None:
         """Log it as a warning."""
         self._log.warning("the graph found too little; searched exactly", category=category)
+
+    def category_loaded(self, category: str, products: int, left: int) -> None:
+        """Log progress, at most once a second, and the end of it."""
+        now = time.monotonic()
+        if not left or now - self._told_of_loading > 1.0:
+            self._told_of_loading = now
+            self._log.info("catalogue loaded" if not left else "loading the catalogue", categories_left=left)
+        if self._debug:
+            self._log.debug("category loaded", category=category, products=products)
+
+    def graph_built(self, category: str, products: int) -> None:
+        """Log it."""
+        self._log.info("graph built", category=category, products=products)
+
+    def index_care_failed(self, category: str, error: Exception) -> None:
+        """Log it as an error with its traceback."""
+        self._log.error("the index could not care for a category", category=category, exc_info=error)
+
+    def index_file_unusable(self, category: str, file: str, reason: str) -> None:
+        """Log it as a warning."""
+        self._log.warning("an index file cannot be used; built anew", category=category, file=file, reason=reason)
+
+    def index_file_failed(self, category: str, error: Exception) -> None:
+        """Log it as a warning: nothing is lost but a start's time."""
+        self._log.warning("an index file could not be kept", category=category, error=str(error))
 
     def recall_measured(self, category: str, recall: float) -> None:
         """Log it at debug level; below a half as a warning, because the graph is then of little use."""

@@ -10,8 +10,8 @@ from brute_force import DIM, MakeIndex
 from fakes import RecordingObserver
 from lookalike_server.domain import Metric
 from lookalike_server.index.hnsw import HnswSettings
-from lookalike_server.index.partition import PartitionSettings
 from lookalike_server.index.partitioned import PartitionedIndex
+from lookalike_server.index.segment import PartitionSettings
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from lookalike_server.domain import EmbeddedProduct, Metric, Product, Query, Que
 from lookalike_server.errors import LookalikeError
 from lookalike_server.filters import Condition, NoneOf, OneOf
 from lookalike_server.index.hnsw import HnswSettings
-from lookalike_server.index.partition import PartitionSettings
 from lookalike_server.index.partitioned import PartitionedIndex
+from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.retrieval import Asked, Found, Retriever
 from lookalike_server.store.sqlite import Store
 from stores import MODEL
@@ -61,12 +61,12 @@ class Catalogue(RuleBasedStateMachine):
         graphs = HnswSettings(ef_search=100)
         self._index = PartitionedIndex(PartitionSettings(DIM, Metric.COSINE, 4, graphs, 8), RecordingObserver())
         self._store = Store(Path(self._folder.name), COSINE, self._index.apply)
-        self._index.load(self._store.rows())
+        self._index.open(self._store, Path(self._folder.name) / "index")
         self._retriever = Retriever(self._index, self._store, Metric.COSINE)
 
     def _stop(self) -> None:
-        self._store.close()
         self._index.close()
+        self._store.close()
 
     def teardown(self) -> None:
         """Leave nothing behind."""

@@ -17,8 +17,8 @@ from brute_force import Shop, prepared, vectors
 from fakes import RecordingObserver
 from lookalike_server.domain import Floats, IndexKind, Metric, Question
 from lookalike_server.index.hnsw import HnswSettings
-from lookalike_server.index.partition import PartitionSettings
 from lookalike_server.index.partitioned import PartitionedIndex
+from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.protocols import VectorIndex
 
 DIM = 7  # odd, so that rows lie at every alignment

@@ -16,8 +16,8 @@ from lookalike_server.domain import Metric, Question
 from lookalike_server.filters import Between, Condition, NoneOf, OneOf
 from lookalike_server.index.attributes import AttributeColumns
 from lookalike_server.index.hnsw import HnswSettings
-from lookalike_server.index.partition import PartitionSettings
 from lookalike_server.index.partitioned import PartitionedIndex
+from lookalike_server.index.segment import PartitionSettings
 
 DIM = 7
 COLOURS = ("red", "blue", "green", "")

@@ -49,33 +49,6 @@ def test_rows_beside_the_graph(make_index: MakeIndex, observer: RecordingObserve
     assert observer.fallbacks == []
 
 
-def test_loaded_at_start(make_index: MakeIndex, observer: RecordingObserver) -> None:
-    """Loading takes in the rows of every category, which are searched before graphs are built; changes come on top."""
-    index = make_index(flat_limit=1000)
-    rows = vectors(2600, DIM, Metric.COSINE, seed=1)
-    labelled = [
-        ("large" if label % 13 else "small", IndexRow(label, f"p{label:05}", 0, row)) for label, row in enumerate(rows)
-    ]
-    assert index.load(iter(labelled)) == 2600
-    category, row = labelled[-1]
-    (hit,) = index.search([Question(row.vector[np.newaxis], 1)], category=category, exact=False)[0].hits
-    assert hit.product_id == row.product_id
-    index.settle()
-    assert (index.kind("large"), index.kind("small")) == (IndexKind.HNSW, IndexKind.FLAT)
-    for category, row in labelled[::100]:
-        (hit,) = index.search([Question(row.vector[np.newaxis], 1)], category=category, exact=False)[0].hits
-        assert (hit.product_id, hit.image_index) == (row.product_id, 0)
-    index.apply(IndexChange([("large", 1)], ()))
-    (hit,) = index.search([Question(rows[1:2], 1)], category="large", exact=False)[0].hits
-    assert hit.product_id != "p00001"
-    assert observer.fallbacks == []
-
-
-def test_loading_nothing(make_index: MakeIndex) -> None:
-    """An empty catalogue loads."""
-    assert make_index(flat_limit=1).load(iter(())) == 0
-
-
 @pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
 def test_exact_where_the_graph_gives_too_little(
     make_index: MakeIndex, observer: RecordingObserver, metric: Metric
@@ -108,7 +81,9 @@ def test_recall(make_index: MakeIndex, observer: RecordingObserver, metric: Metr
     centres = chance.normal(size=(50, dim))
     looks = prepared(centres[chance.integers(50, size=5100)] + chance.normal(size=(5100, dim)), metric)
     index = make_index(flat_limit=1000, metric=metric, dim=dim)
-    index.load(("c", IndexRow(label, f"p{label:05}", 0, row)) for label, row in enumerate(looks[:5000]))
+    index.apply(
+        IndexChange((), [("c", IndexRow(label, f"p{label:05}", 0, row)) for label, row in enumerate(looks[:5000])])
+    )
     index.settle()
     assert index.kind("c") is IndexKind.HNSW
     right = 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -14,9 +13,10 @@ from lookalike_server.domain import Hit, Hits, IndexKind, IndexRow, Metric, Ques
 from lookalike_server.filters import OneOf
 from lookalike_server.index.flat import View
 from lookalike_server.index.hnsw import HnswSettings
-from lookalike_server.index.partition import Partition, PartitionSettings
+from lookalike_server.index.partition import Partition
 from lookalike_server.index.partitioned import PartitionedIndex
 from lookalike_server.index.recall import recall
+from lookalike_server.index.segment import PartitionSettings, Segment
 
 
 def test_segments_are_bounded_and_few(make_index: MakeIndex) -> None:
@@ -61,11 +61,11 @@ class Interrupted(Partition):
 
     meanwhile: Callable[[], None] | None = None
 
-    def _sealed(self, view: View, begin: int) -> Any:
+    def _sealed(self, view: View, before: Sequence[Segment]) -> Segment:
         if self.meanwhile is not None:
             happen, self.meanwhile = self.meanwhile, None
             happen()
-        return super()._sealed(view, begin)
+        return super()._sealed(view, before)
 
 
 def test_compaction_takes_in_what_happens_meanwhile(make_index: MakeIndex) -> None:

@@ -50,13 +50,17 @@ class View:
             return [slots] * len(questions)
         few = len(slots) < _WORTH_COPYING * (len(self.live) - start)
         vectors = self.vectors[slots] if few else self.vectors[start:]
-        chosen: list[Slots] = []
-        for every in _rough(vectors, questions, metric):
-            distances: Floats = every if few else every[slots - start]
-            last = np.partition(distances, rows - 1)[rows - 1]
-            margin = TIE_MARGIN if metric is Metric.COSINE else TIE_MARGIN * float(last)
-            chosen.append(slots[distances <= last + margin])
-        return chosen
+        return [
+            _nearest(slots, every if few else every[slots - start], rows, metric)
+            for every in _rough(vectors, questions, metric)
+        ]
+
+    def nearest_of(self, slots: Slots, vectors: Floats, rows: int, metric: Metric) -> Slots:
+        """Choose of some live slots (int64 [n]) as `nearest` does for one question."""
+        if len(slots) <= rows:
+            return slots
+        (distances,) = _rough(self.vectors[slots], [vectors], metric)
+        return _nearest(slots, distances, rows, metric)
 
 
 class FlatRows:
@@ -78,6 +82,14 @@ class FlatRows:
         rows._live[: rows.count] = True
         return rows
 
+    @classmethod
+    def with_gaps(cls, dim: int, gaps: int, capacity: int) -> FlatRows:
+        """Slots for `gaps` rows, all dead until they are filled, and room for rows up to `capacity` in all."""
+        rows = cls(dim)
+        rows._reserve(max(gaps, capacity))
+        rows.count = rows.dead = gaps
+        return rows
+
     def append(self, vector: Floats) -> int:
         """Add a row (float32 [dim]) and return its slot."""
         if self.count == len(self._vectors):
@@ -87,6 +99,12 @@ class FlatRows:
         self._live[slot] = True
         self.count += 1
         return slot
+
+    def fill(self, slot: int, vector: Floats) -> None:
+        """Put a row (float32 [dim]) into a gap."""
+        self._vectors[slot] = vector
+        self._live[slot] = True
+        self.dead -= 1
 
     def remove(self, slot: int) -> None:
         """Take a row out of every later view."""
@@ -134,6 +152,14 @@ def measure(vectors: Floats, queries: Floats, metric: Metric) -> Distances:
             distances = np.sqrt(np.einsum("ij,ij->i", differences, differences))
         np.minimum(best, distances, out=best)
     return best.astype(np.float32).astype(np.float64)
+
+
+def _nearest(slots: Slots, distances: Floats, rows: int, metric: Metric) -> Slots:
+    """The slots at the `rows` smallest float32 distances, and those farther by no more than rounding."""
+    last = np.partition(distances, rows - 1)[rows - 1]
+    margin = TIE_MARGIN if metric is Metric.COSINE else TIE_MARGIN * float(last)
+    nearest: Slots = slots[distances <= last + margin]
+    return nearest
 
 
 def _rough(vectors: Floats, questions: Sequence[Floats], metric: Metric) -> list[Floats]:

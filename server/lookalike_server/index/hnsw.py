@@ -1,18 +1,30 @@
-"""A sealed HNSW graph over slots of a partition; the only place that imports `hnswlib`.
+"""A sealed HNSW graph over rows of a segment; the only place that imports `hnswlib`.
 
 Sealed: built once, then only queried, because hnswlib's queries are safe beside each other but not beside adds,
-resizes or saves. Its own deletion is not used: it loses rows when labels return.
+resizes or saves; a graph grows by growing a copy. Its own deletion is not used: it loses rows when labels return. Nor
+are its files: they carry no checksum, and hnswlib neither reports a failing disk nor survives a damaged file. Its
+pickling gives the graph as arrays, which `files.py` keeps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import hnswlib
 import numpy as np
+import numpy.typing as npt
 
 from lookalike_server.domain import Floats, Metric
 from lookalike_server.index.flat import Slots
+from lookalike_server.index.projection import Projection, fitting_projection
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_CHUNK = 1024  # rows projected and added at once
+_PROJECTION = "projection"
+_NUMBERS = "numbers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,41 +34,123 @@ class HnswSettings:
     Attributes:
         m: Links a node keeps (hnswlib's M).
         ef_construction: Candidates weighed while a node is linked.
-        ef_search: Candidates weighed by a query; raised to the number of rows wanted where that is larger.
+        ef_search: Candidates weighed by a query, and measured exactly where the graph is over projected vectors; more
+            where more rows are wanted.
+        numbers: Numbers that vectors are projected to for the graph, more where these do not do; 0 projects nothing.
     """
 
     m: int = 16
     ef_construction: int = 200
     ef_search: int = 100
+    numbers: int = 256
+
+    @property
+    def sure(self) -> int:
+        """Of the weighed candidates so many are taken to be the nearest ones: towards their end a graph misses some."""
+        return max(1, self.ef_search * 3 // 4)
 
 
 class HnswGraph:
-    """Approximate nearest slots among those it was built from."""
+    """Approximate nearest rows among those it was built from, by their offsets."""
 
-    def __init__(self, vectors: Floats, slots: Slots, metric: Metric, settings: HnswSettings) -> None:
-        """Build the graph.
+    def __init__(self, index: Any, projection: Projection | None, settings: HnswSettings) -> None:
+        """Wrap an index that is finished; see `built` and `from_arrays`."""
+        index.set_ef(settings.ef_search)
+        self._index = index
+        self._settings = settings
+        self.projection = projection
+
+    @classmethod
+    def built(
+        cls,
+        vectors: Floats,
+        offsets: Slots,
+        metric: Metric,
+        settings: HnswSettings,
+        earlier: Projection | None = None,
+    ) -> HnswGraph:
+        """Build a graph.
 
         Args:
-            vectors: float32 [n, dim], n >= 1; of length 1 where the metric is cosine.
-            slots: int64 [n], the slot of each.
+            vectors: float32 [n, dim]; of length 1 where the metric is cosine.
+            offsets: int64 [m], m >= 1: the rows that are in it.
             metric: How distance is measured.
             settings: How to build and search it.
+            earlier: A projection that is taken if it does, so that graphs share it.
         """
+        projection = earlier
+        if earlier is None or not earlier.keeps(vectors, offsets, metric, settings.sure):
+            projection = fitting_projection(vectors, offsets, metric, settings.numbers, settings.sure)
+        dim = projection.basis.shape[1] if projection else vectors.shape[1]
         # 'ip' on vectors of length 1 is cosine without hnswlib normalising each of them again.
-        space = "ip" if metric is Metric.COSINE else "l2"
-        self._index = hnswlib.Index(space=space, dim=vectors.shape[1])
-        self._index.init_index(max_elements=len(slots), M=settings.m, ef_construction=settings.ef_construction)
-        self._index.set_ef(settings.ef_search)
-        # One thread: searches and the model share the cores with this.
-        self._index.add_items(vectors, slots, num_threads=1)
-        self._size = len(slots)
+        index = hnswlib.Index(space=_space(metric), dim=dim)
+        index.init_index(max_elements=len(offsets), M=settings.m, ef_construction=settings.ef_construction)
+        graph = cls(index, projection, settings)
+        graph._add(vectors, offsets)
+        return graph
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, dim: int, metric: Metric, settings: HnswSettings) -> HnswGraph:
+        """The graph that `arrays` gave; they must be exactly those.
+
+        Raises:
+            ValueError: It was built with other settings, over vectors of another length or by another metric.
+        """
+        state = {name: value.item() if value.ndim == 0 else value for name, value in arrays.items()}
+        basis = state.pop(_PROJECTION, None)
+        found = (state["space"], state["M"], state["ef_construction"], state.pop(_NUMBERS))
+        rows = state["dim"] if basis is None else len(basis)
+        if (*found, rows) != (_space(metric), settings.m, settings.ef_construction, settings.numbers, dim):
+            raise ValueError("it was built with other settings")
+        return cls(hnswlib.Index(state), None if basis is None else Projection(basis), settings)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All of it as arrays, numbers and texts as arrays without dimensions."""
+        arrays = {name: np.asarray(value) for name, value in self._state().items()}
+        arrays[_NUMBERS] = np.asarray(self._settings.numbers)
+        if self.projection is not None:
+            arrays[_PROJECTION] = self.projection.basis
+        return arrays
+
+    def extended(self, vectors: Floats, offsets: Slots) -> HnswGraph:
+        """A graph with these rows as well; arguments as of `built`."""
+        index = hnswlib.Index(self._state())
+        index.resize_index(len(self) + len(offsets))
+        graph = HnswGraph(index, self.projection, self._settings)
+        graph._add(vectors, offsets)
+        return graph
+
+    def __len__(self) -> int:
+        """Rows in it."""
+        return int(self._index.element_count)
+
+    def weighed(self, rows: int) -> int:
+        """How many of its nearest should be asked for, so that the `rows` nearest are among them."""
+        # Projected, the nearest need not come first.
+        return rows if self.projection is None else max(2 * rows, self._settings.ef_search)
 
     def nearest(self, vectors: Floats, rows: int) -> Slots:
-        """Find about the `rows` nearest slots to each of the vectors (float32 [m, dim]): int64 [m, rows or all].
+        """About the `rows` nearest to each of the vectors, as `projection` made them: int64 [m, rows or all] offsets.
 
         Raises:
             RuntimeError: The graph reaches fewer rows than were asked for.
         """
-        labels, _ = self._index.knn_query(vectors, k=min(rows, self._size), num_threads=1)
-        slots: Slots = labels.astype(np.int64)
-        return slots
+        labels, _ = self._index.knn_query(vectors, k=min(rows, len(self)), num_threads=1)
+        offsets: Slots = labels.astype(np.int64)
+        return offsets
+
+    def _state(self) -> dict[str, Any]:
+        # What pickle would take and give back; `__setstate__` on an index that exists leaves one that crashes.
+        (state,) = self._index.__getstate__()
+        return dict(state)
+
+    def _add(self, vectors: Floats, offsets: Slots) -> None:
+        for begin in range(0, len(offsets), _CHUNK):
+            chunk = offsets[begin : begin + _CHUNK]
+            rows = vectors[chunk]
+            # One thread: searches and the model share the cores with this.
+            self._index.add_items(self.projection(rows) if self.projection else rows, chunk, num_threads=1)
+
+
+def _space(metric: Metric) -> str:
+    return "ip" if metric is Metric.COSINE else "l2"

@@ -1,22 +1,29 @@
-"""All categories: a partition each, made when the first row comes and dropped with the last.
+"""All categories: a partition each, loaded when it is asked for or its turn comes, and dropped with its last row.
 
-The store's writer thread is the only one that calls `apply`; graphs are built one after another in a thread of their
-own.
+The store's writer thread is the only one that calls `apply`. One thread of lower priority loads what nobody asked for
+yet, and builds and keeps graphs, one piece after another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
-from lookalike_server.domain import Hit, Hits, IndexChange, IndexKind, IndexRow, Question
+from lookalike_server.domain import Hit, Hits, IndexChange, IndexKind, Question
 from lookalike_server.filters import Condition
-from lookalike_server.index.partition import Partition, PartitionSettings
+from lookalike_server.index.files import IndexFiles
+from lookalike_server.index.partition import Partition
 from lookalike_server.index.recall import RecallSampler
-from lookalike_server.protocols import Observer
+from lookalike_server.index.segment import PartitionSettings
+from lookalike_server.index.snapshot import Snapshot
+from lookalike_server.index.unloaded import PartitionChange, Unloaded, catch_up
+from lookalike_server.protocols import Observer, RowSource
 
-_LOAD_ROWS = 1024  # rows handed to a partition at once while loading
+_NICE = 10  # of the thread that builds; a search should not wait for it
 
 
 class PartitionedIndex:
@@ -26,29 +33,47 @@ class PartitionedIndex:
         self._settings = settings
         self._observer = observer
         self._recall = RecallSampler(recall_share, observer)
+        self._lock = threading.Lock()  # over what categories there are, and each change as a whole
         self._partitions: dict[str, Partition] = {}
-        self._builder = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
-        self._builds: dict[str, Future[None]] = {}
+        self._unloaded: dict[str, Unloaded] = {}
+        self._source: RowSource | None = None
+        self._files: IndexFiles | None = None
+        self._builder = ThreadPoolExecutor(1, "index-builder", initializer=_yield_to_others)
+        self._cared_for: set[str] = set()
 
-    def load(self, rows: Iterable[tuple[str, IndexRow]]) -> int:
-        """Take in every row of the store and return their number; until graphs are built, searches compare all rows."""
-        count = 0
-        waiting: list[tuple[str, IndexRow]] = []
-        for row in rows:
-            waiting.append(row)
-            count += 1
-            if len(waiting) == _LOAD_ROWS:
-                self._take_in(IndexChange((), waiting))
-                waiting = []
-        self._take_in(IndexChange((), waiting))
-        for category in list(self._partitions):
-            self._build_if_wanted(category)
-        return count
+    def open(self, source: RowSource, folder: Path) -> int:
+        """Take over what a store holds, and return its number of rows; before any change is applied.
+
+        Searches are right at once: a category is read when one asks for it. The rest follows in the background.
+
+        Args:
+            source: The store.
+            folder: Where graphs are kept; made when missing.
+        """
+        counts = source.row_counts()
+        self._source = source
+        self._files = IndexFiles(folder, source, self._settings, self._observer)
+        self._unloaded = {category: Unloaded(count) for category, count in counts.items()}
+        for category in counts:
+            self._builder.submit(self._load, category)
+        for category in self._files.named() - counts.keys():
+            self._care_if_wanted(category)
+        return sum(counts.values())
 
     def apply(self, change: IndexChange) -> None:
         """Take in one committed change (see `VectorIndex`)."""
-        for category in self._take_in(change):
-            self._build_if_wanted(category)
+        changes: dict[str, PartitionChange] = {}
+        for category, label in change.removed:
+            changes.setdefault(category, PartitionChange()).removed.append(label)
+        for category, row in change.added:
+            changes.setdefault(category, PartitionChange()).added.append(row)
+        for category, label, attributes in change.described:
+            changes.setdefault(category, PartitionChange()).described.append((label, attributes))
+        with self._lock:
+            for category, part in changes.items():
+                self._take_in(category, part)
+        for category in changes:
+            self._care_if_wanted(category)
 
     def kind(self, category: str) -> IndexKind:
         """How this category is searched at present (see `VectorIndex`)."""
@@ -57,7 +82,8 @@ class PartitionedIndex:
 
     def holds(self, category: str) -> bool:
         """Whether any product is in this category (see `VectorIndex`)."""
-        return category in self._partitions
+        unloaded = self._unloaded.get(category)
+        return category in self._partitions or (unloaded is not None and unloaded.count > 0)
 
     def search(
         self,
@@ -68,86 +94,138 @@ class PartitionedIndex:
         conditions: Sequence[Condition] = (),
     ) -> list[Hits]:
         """Answer questions about one category, or all, together (see `VectorIndex`)."""
-        if category is not None:
-            partition = self._partitions.get(category)
-            if partition is None:
-                return [Hits((), exact=True)] * len(questions)
-            answers = partition.search(questions, exact=exact, conditions=conditions)
-            for question, answer in zip(questions, answers, strict=True):
-                self._recall.offer(category, answer, partial(_exactly, partition, question, conditions))
-            return answers
-        found = [
-            partition.search(questions, exact=exact, conditions=conditions)
-            for partition in list(self._partitions.values())
-        ]
-        return [_merged([hits[i] for hits in found], each.k) for i, each in enumerate(questions)]
+        if category is None:
+            found = [snapshot.search(questions, exact=exact) for snapshot in self._snapshots(conditions)]
+            return [_merged([hits[i] for hits in found], each.k) for i, each in enumerate(questions)]
+        partition = self._partition(category)
+        if partition is None:
+            return [Hits((), exact=True)] * len(questions)
+        snapshot = partition.snapshot(conditions)
+        answers = snapshot.search(questions, exact=exact)
+        for question, answer in zip(questions, answers, strict=True):
+            self._recall.offer(category, answer, partial(_exactly, snapshot, question))
+        return answers
 
     def recall(self, category: str) -> float | None:
         """How much of the exact answers the category's graphs find of late (see `VectorIndex`)."""
         return self._recall.of(category)
 
     def settle(self) -> None:
-        """Wait for the graphs being built and the searches being repeated."""
-        for build in list(self._builds.values()):
-            build.result()
+        """Wait for what is being loaded, built, kept and repeated."""
+        self._builder.submit(int).result()
+        while self._cared_for:
+            self._builder.submit(int).result()
         self._recall.settle()
 
     def close(self) -> None:
-        """Stop building; a build under way ends first."""
+        """Stop caring; a piece under way ends first."""
         self._builder.shutdown(cancel_futures=True)
         self._recall.close()
 
-    def _take_in(self, change: IndexChange) -> set[str]:
-        removed: dict[str, list[int]] = {}
-        added: dict[str, list[IndexRow]] = {}
-        for category, label in change.removed:
-            removed.setdefault(category, []).append(label)
-        for category, row in change.added:
-            added.setdefault(category, []).append(row)
-        described: dict[str, list[tuple[int, Mapping[str, str]]]] = {}
-        for category, label, attributes in change.described:
-            described.setdefault(category, []).append((label, attributes))
-        # Additions first, so that a product that moves is never in no category.
-        touched = sorted(removed.keys() | added.keys() | described.keys(), key=lambda category: category not in added)
-        for category in touched:
-            partition = self._partitions.get(category)
-            if partition is None:
-                partition = self._new_partition(category)
-            partition.change(removed.get(category, ()), added.get(category, ()), described.get(category, ()))
-            if len(partition) == 0:
-                del self._partitions[category]
-                self._recall.forget(category)
-        return added.keys() | removed.keys()
-
-    def _new_partition(self, category: str) -> Partition:
-        partition = Partition(self._settings, lambda: self._observer.search_fell_back(category))
-        self._partitions[category] = partition
-        return partition
-
-    def _build_if_wanted(self, category: str) -> None:
+    def _take_in(self, category: str, change: PartitionChange) -> None:
+        unloaded = self._unloaded.get(category)
+        if unloaded is not None:
+            unloaded.take_in(change)
+            return
         partition = self._partitions.get(category)
-        build = self._builds.get(category)
         if partition is None:
-            self._builds.pop(category, None)
-        elif partition.wants_care and (build is None or build.done()):
-            self._builds[category] = self._builder.submit(_care_while_wanted, partition)
+            partition = self._partitions[category] = Partition(self._settings, self._fell_back(category))
+        partition.change(change.removed, change.added, change.described)
+        if len(partition) == 0:
+            del self._partitions[category]
+            self._recall.forget(category)
+
+    def _partition(self, category: str) -> Partition | None:
+        """A category, read now if it was not yet; None where nothing is in it."""
+        unloaded = self._unloaded.get(category)
+        if unloaded is None:
+            return self._partitions.get(category)
+        with unloaded.reading:
+            # Somebody else may have read it meanwhile.
+            if self._unloaded.get(category) is unloaded:
+                self._read(category, unloaded)
+        self._care_if_wanted(category)
+        return self._partitions.get(category)
+
+    def _load(self, category: str) -> None:
+        try:
+            self._partition(category)
+        except Exception as error:  # noqa: BLE001 - whoever asks for the category will hear of it
+            self._observer.index_care_failed(category, error)
+
+    def _read(self, category: str, unloaded: Unloaded) -> None:
+        assert self._source is not None  # noqa: S101 - only `open` makes them unloaded
+        assert self._files is not None  # noqa: S101 - the same
+        with self._lock:
+            # From here on changes are noted; what was committed before, the reading will see.
+            unloaded.missed = []
+        graphs = self._files.load(category)
+        rows = self._source.rows(category)
+        partition = Partition.loaded(self._settings, self._fell_back(category), rows, unloaded.count, graphs)
+        # What the reading saw is among what was noted once it is applied: the other categories know of it then too.
+        self._source.wait_until_applied()
+        with self._lock:
+            catch_up(partition, unloaded.missed)
+            if len(partition):
+                self._partitions[category] = partition
+            del self._unloaded[category]
+            left = len(self._unloaded)
+        self._observer.category_loaded(category, len(partition), left)
+
+    def _snapshots(self, conditions: Sequence[Condition]) -> list[Snapshot]:
+        """Every category as it was at one and the same moment, so that a product on its way is in one of them."""
+        for category in list(self._unloaded):
+            self._partition(category)
+        with self._lock:
+            return [partition.snapshot(conditions) for partition in self._partitions.values()]
+
+    def _care_if_wanted(self, category: str) -> None:
+        with self._lock:
+            partition = self._partitions.get(category)
+            wanted = partition.wants_care if partition is not None else self._has_files_of_none(category)
+            if not wanted or category in self._cared_for:
+                return
+            self._cared_for.add(category)
+        try:
+            self._builder.submit(self._care, category)
+        except RuntimeError:
+            self._cared_for.discard(category)  # closed
+
+    def _care(self, category: str) -> None:
+        """Do what a category wants, and keep what came of it; where that fails, searches go on with what there is."""
+        try:
+            partition = self._partitions.get(category)
+            while partition is not None and partition.wants_care:
+                partition.care()
+                self._observer.graph_built(category, len(partition))
+            if self._files is not None:
+                self._files.keep(category, partition.graphs() if partition else [])
+        except Exception as error:  # noqa: BLE001 - the thread must outlive it
+            self._observer.index_care_failed(category, error)
+            self._cared_for.discard(category)
+            return
+        self._cared_for.discard(category)
+        # What came in the moment before that line found the category cared for.
+        self._care_if_wanted(category)
+
+    def _has_files_of_none(self, category: str) -> bool:
+        return self._files is not None and category not in self._unloaded and category in self._files.named()
+
+    def _fell_back(self, category: str) -> partial[None]:
+        return partial(self._observer.search_fell_back, category)
 
 
-def _exactly(partition: Partition, question: Question, conditions: Sequence[Condition]) -> Hits:
-    (hits,) = partition.search([question], exact=True, conditions=conditions)
+def _exactly(snapshot: Snapshot, question: Question) -> Hits:
+    (hits,) = snapshot.search([question], exact=True)
     return hits
-
-
-def _care_while_wanted(partition: Partition) -> None:
-    # Rows may have come or died while the last graph was built.
-    while partition.wants_care:
-        partition.care()
 
 
 def _merged(found: Sequence[Hits], k: int) -> Hits:
     """The k nearest of several categories' hits; exact where all of them are."""
-    # A product on its way from one category to another can be in both: its best row counts, once.
-    best: dict[str, Hit] = {}
-    for hit in sorted((hit for hits in found for hit in hits.hits), key=lambda hit: (hit.distance, hit.product_id)):
-        best.setdefault(hit.product_id, hit)
-    return Hits(list(best.values())[:k], exact=all(hits.exact for hits in found))
+    hits: list[Hit] = [hit for each in found for hit in each.hits]
+    nearest = sorted(hits, key=lambda hit: (hit.distance, hit.product_id))[:k]
+    return Hits(nearest, exact=all(each.exact for each in found))
+
+
+def _yield_to_others() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

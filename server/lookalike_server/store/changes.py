@@ -10,7 +10,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lookalike_server.domain import MAX_ATTRIBUTES, EmbeddedProduct, IndexChange, IndexRow, Once, Picture, Product
+from lookalike_server.domain import (
+    MAX_ATTRIBUTES,
+    EmbeddedProduct,
+    IndexChange,
+    IndexRow,
+    Once,
+    Picture,
+    Product,
+    SegmentFile,
+)
 from lookalike_server.errors import invalid
 from lookalike_server.store.writer import Written
 
@@ -93,6 +102,20 @@ def upsert(embedded: EmbeddedProduct) -> Act:
             added.append((product.category, row))
         _forget(connection, replaced)
         return Written(None, IndexChange(removed, added))
+
+    return act
+
+
+def keep_segments(category: str, files: Sequence[SegmentFile]) -> Act:
+    """Name these files of the index as the only ones of a category."""
+
+    def act(connection: Any) -> Written:
+        connection.execute("DELETE FROM segments WHERE category = ?", (category,))
+        connection.executemany(
+            "INSERT INTO segments (category, file, size, sha256) VALUES (?, ?, ?, ?)",
+            [(category, file.name, file.size, file.sha256) for file in files],
+        )
+        return Written(None, NOTHING)
 
     return act
 

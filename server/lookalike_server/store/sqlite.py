@@ -31,11 +31,22 @@ from lookalike_server.domain import (
     Page,
     Picture,
     Product,
+    SegmentFile,
 )
 from lookalike_server.errors import Code, LookalikeError
-from lookalike_server.store.changes import COLUMNS, delete, describe, once, product_of, repeated, upsert
+from lookalike_server.store.changes import (
+    COLUMNS,
+    NOTHING,
+    delete,
+    describe,
+    keep_segments,
+    once,
+    product_of,
+    repeated,
+    upsert,
+)
 from lookalike_server.store.migrations import MIGRATIONS
-from lookalike_server.store.writer import Writer
+from lookalike_server.store.writer import Writer, Written
 
 FILE = "catalog.sqlite"
 """The catalogue's file in its folder."""
@@ -163,13 +174,39 @@ class Store:
             seen.setdefault(category, []).append(AttributeSeen(name, len(counted), counted[:TOP_VALUES]))
         return seen
 
-    def rows(self) -> Iterator[tuple[str, IndexRow]]:
-        """Read every embedding with its category, oldest first: what an index is rebuilt from."""
-        for category, label, product_id, image_index, blob, attributes in self._read(
-            "SELECT category, label, product_id, image_index, vector, attributes"
-            " FROM embeddings JOIN products ON products.id = product_id ORDER BY label"
+    # What the index is made from
+
+    def row_counts(self) -> dict[str, int]:
+        """Count the embeddings of each category."""
+        return dict(
+            self._read(
+                "SELECT category, count(*) FROM products JOIN embeddings ON product_id = products.id GROUP BY category"
+            )
+        )
+
+    def rows(self, category: str) -> Iterator[IndexRow]:
+        """Read the embeddings of a category, oldest first."""
+        for label, product_id, image_index, blob, attributes in self._read(
+            "SELECT label, product_id, image_index, vector, attributes FROM products"
+            " JOIN embeddings ON product_id = products.id WHERE category = ? ORDER BY label",
+            (category,),
         ):
-            yield category, IndexRow(label, product_id, image_index, _vector(blob), json.loads(attributes))
+            yield IndexRow(label, product_id, image_index, _vector(blob), json.loads(attributes))
+
+    def wait_until_applied(self) -> None:
+        """Return once `on_commit` was told of everything that was committed before the call."""
+        self._writer.submit(lambda _: Written(None, NOTHING)).result()
+
+    def segments(self) -> dict[str, list[SegmentFile]]:
+        """Read which files of the index can be trusted, by category (see `Manifest`)."""
+        files: dict[str, list[SegmentFile]] = {}
+        for category, *file in self._read("SELECT category, file, size, sha256 FROM segments ORDER BY category, id"):
+            files.setdefault(category, []).append(SegmentFile(*file))
+        return files
+
+    def keep_segments(self, category: str, files: Sequence[SegmentFile]) -> Future[None]:
+        """Trust these files of a category and no others (see `Manifest`)."""
+        return self._writer.submit(keep_segments(category, files))
 
     def close(self) -> None:
         """Finish the queued writes and close the file."""

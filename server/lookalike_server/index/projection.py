@@ -1,0 +1,107 @@
+"""Fewer numbers in place of a vector, for graphs: near rows stay near, and building and walking cost many times less.
+
+The directions are the principal ones of a sample of the rows (uncentred: the leading eigenvectors of X^T X), as in
+principal component analysis. How many are enough is not assumed: the rows' own nearest neighbours must stay among the
+candidates that a search measures exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lookalike_server.domain import Floats, Metric
+from lookalike_server.index.flat import Slots
+
+KEPT = 0.995
+"""The share of true neighbours that must be among a search's candidates for a projection to be used."""
+
+_NEIGHBOURS = 10
+_PROBES = 64  # rows whose neighbours are looked for
+_SAMPLED = 4  # rows a direction that the directions are fitted on
+_NEGLIGIBLE = 1e-6  # of the largest eigenvalue; directions below it are rounding
+_CHUNK = 1024  # rows compared at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """Turns float32 [n, dim] into float32 [n, numbers] by `basis`, float32 [dim, numbers] with orthonormal columns."""
+
+    basis: Floats
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Project vectors: float32 [n, dim] to [n, numbers]."""
+        projected: Floats = vectors @ self.basis
+        return projected
+
+    def keeps(self, vectors: Floats, slots: Slots, metric: Metric, candidates: int) -> bool:
+        """Whether the nearest rows are still among this many nearest projected ones, tried on some of the rows.
+
+        Args:
+            vectors: float32 [n, dim]; of length 1 where the metric is cosine.
+            slots: int64 [m], the rows that count.
+            metric: How distance is measured.
+            candidates: How many rows a search measures exactly.
+        """
+        probes = _shuffled(slots)[:_PROBES]
+        near = _nearest(vectors, slots, vectors[probes], metric, _NEIGHBOURS + 1, None)
+        # One more of each: a probe finds itself, which says nothing.
+        found = _nearest(vectors, slots, vectors[probes], metric, candidates + 1, self)
+        kept = total = 0
+        for probe, right, candidate in zip(probes.tolist(), near, found, strict=True):
+            others = set(right.tolist()) - {probe}
+            kept += len(others & set(candidate.tolist()))
+            total += len(others)
+        return kept >= KEPT * total
+
+
+def fitting_projection(
+    vectors: Floats, slots: Slots, metric: Metric, numbers: int, candidates: int
+) -> Projection | None:
+    """The smallest projection that keeps neighbours: to `numbers`, or twice, four times ... as many. None: none does.
+
+    Args as of `Projection.keeps`; `numbers` is where to begin, 0 for no projection.
+    """
+    while 0 < numbers <= vectors.shape[1] // 2 and numbers + _PROBES < len(slots):
+        projection = _fitted(vectors, slots, numbers)
+        if projection.keeps(vectors, slots, metric, candidates):
+            return projection
+        numbers *= 2
+    return None
+
+
+def _fitted(vectors: Floats, slots: Slots, numbers: int) -> Projection:
+    """The leading directions of some rows, none of which are those it is tried on: it would flatter itself."""
+    sample = vectors[_shuffled(slots)[_PROBES : _PROBES + _SAMPLED * numbers]]
+    # The eigenvectors of X^T X (dim x dim) from those of X X^T, which is smaller where vectors are long.
+    energies, mixtures = np.linalg.eigh(sample @ sample.T)
+    leading = [
+        index for index in range(len(energies))[: -numbers - 1 : -1] if energies[index] > _NEGLIGIBLE * energies[-1]
+    ]
+    basis = sample.T @ (mixtures[:, leading] / np.sqrt(energies[leading]))
+    return Projection(np.ascontiguousarray(basis, dtype=np.float32))
+
+
+def _shuffled(slots: Slots) -> Slots:
+    return np.random.default_rng(0).permutation(slots)
+
+
+def _nearest(
+    vectors: Floats, slots: Slots, queries: Floats, metric: Metric, count: int, projection: Projection | None
+) -> list[Slots]:
+    """For each query (float32 [m, dim]) the `count` nearest of the slots, unordered, maybe as projected."""
+    if projection is not None:
+        queries = projection(queries)
+    lengths = np.einsum("ij,ij->i", queries, queries)
+    far = np.empty((len(queries), len(slots)), dtype=np.float32)
+    for begin in range(0, len(slots), _CHUNK):
+        rows = vectors[slots[begin : begin + _CHUNK]]
+        if projection is not None:
+            rows = projection(rows)
+        distances = -(queries @ rows.T)
+        if metric is Metric.EUCLIDEAN:
+            distances = np.einsum("ij,ij->i", rows, rows) + 2 * distances + lengths[:, None]
+        far[:, begin : begin + _CHUNK] = distances
+    count = min(count, len(slots))
+    return [slots[each] for each in np.argpartition(far, count - 1, axis=1)[:, :count]]

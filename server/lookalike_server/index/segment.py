@@ -1,0 +1,92 @@
+"""Rows of a partition that change no more but die, and the graph over them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lookalike_server.domain import Metric
+from lookalike_server.index.flat import View
+from lookalike_server.index.hnsw import HnswGraph, HnswSettings
+from lookalike_server.index.projection import Projection
+
+_SLACK = 2  # times as many candidates are asked of a graph as should do where rows are spread evenly
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSettings:
+    """When a category is searched how.
+
+    Attributes:
+        dim: Numbers in a vector.
+        metric: How distance is measured.
+        flat_limit: Rows up to which every one is compared; beyond, a graph is built over them.
+        hnsw: How graphs are built.
+        segment_rows: The most rows under one graph.
+    """
+
+    dim: int
+    metric: Metric
+    flat_limit: int
+    hnsw: HnswSettings
+    segment_rows: int = 16_384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """The slots from `begin` to before `end`, and their graph, by offsets from `begin` (None: all were dead)."""
+
+    graph: HnswGraph | None
+    begin: int
+    end: int
+
+    def wanted(self, view: View, rows: int) -> int:
+        """How many rows its graph should be asked for, so that the `rows` nearest live ones are among them."""
+        if self.graph is None:
+            return 0
+        rows = self.graph.weighed(rows)
+        live = int(np.count_nonzero(view.live[self.begin : self.end]))
+        hidden = len(self.graph) - live
+        if hidden <= 0:
+            return rows
+        return min(rows + hidden, math.ceil(_SLACK * rows * len(self.graph) / max(1, live)))
+
+
+def end_of(segments: Sequence[Segment]) -> int:
+    """The first slot that is in no segment."""
+    return segments[-1].end if segments else 0
+
+
+def sealed(view: View, begin: int, settings: PartitionSettings, earlier: Projection | None = None) -> Segment:
+    """The segment that begins at a slot, with as many rows as there are and a segment may have."""
+    end = min(len(view.live), begin + settings.segment_rows)
+    offsets = np.flatnonzero(view.live[begin:end])
+    graph = None
+    if len(offsets):
+        graph = HnswGraph.built(view.vectors[begin:end], offsets, settings.metric, settings.hnsw, earlier)
+    return Segment(graph, begin, end)
+
+
+def grown(segment: Segment, view: View, settings: PartitionSettings) -> Segment:
+    """The segment with the rows after it too; there must be room for them.
+
+    It is built anew where its projection does not do for all of them.
+    """
+    end = len(view.live)
+    rows = view.vectors[segment.begin : end]
+    offsets = np.flatnonzero(view.live[segment.begin : end])
+    new = offsets[offsets >= segment.end - segment.begin]
+    graph = segment.graph
+    if graph is None or (
+        graph.projection is not None and not graph.projection.keeps(rows, offsets, settings.metric, settings.hnsw.sure)
+    ):
+        return sealed(view, segment.begin, settings)
+    return Segment(graph.extended(rows, new) if len(new) else graph, segment.begin, end)
+
+
+def shared_projection(segments: Sequence[Segment]) -> Projection | None:
+    """A projection that one of them has."""
+    return next((each.graph.projection for each in segments if each.graph and each.graph.projection), None)

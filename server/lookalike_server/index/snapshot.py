@@ -1,0 +1,115 @@
+"""The rows of one category as they were at one moment, and the search over them. Nothing here changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lookalike_server.domain import Floats, Hit, Hits, Question
+from lookalike_server.index.flat import Slots, View, measure
+from lookalike_server.index.projection import Projection
+from lookalike_server.index.segment import PartitionSettings, Segment, end_of
+
+_WORTH_GRAPH = 1 / 12  # of the rows; more candidates than these cost a graph as much as looking at every row
+
+
+class Owner(NamedTuple):
+    """Whose photo a row is."""
+
+    label: int
+    product_id: str
+    image_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a search needs.
+
+    Attributes:
+        settings: How the category is searched.
+        view: The rows that count.
+        owners: Whose they are, by slot.
+        segments: The graphs over the older of them.
+        most_photos: The most rows that a product has.
+        filtered: Whether rows were left out because of conditions.
+        fell_back: Told when a graph did not find enough.
+    """
+
+    settings: PartitionSettings
+    view: View
+    owners: Sequence[Owner]
+    segments: Sequence[Segment]
+    most_photos: int
+    filtered: bool
+    fell_back: Callable[[], None]
+
+    def search(self, questions: Sequence[Question], *, exact: bool) -> list[Hits]:
+        """Answer questions together, each by itself; `exact` compares every row also where there is a graph."""
+        # Products, not rows, are wanted: leave room for each to have all its photos among the nearest.
+        rows = max(each.k + (each.exclude is not None) for each in questions) * self.most_photos
+        if not self.segments or exact:
+            return self._exact(questions, rows)
+        if self.filtered and np.count_nonzero(self.view.live) <= self.settings.flat_limit:
+            return self._exact(questions, rows)
+        wanted = [segment.wanted(self.view, rows) for segment in self.segments]
+        if self.filtered and sum(wanted) > _WORTH_GRAPH * len(self.view.live):
+            return self._exact(questions, rows)
+        answers: list[Hits] = []
+        for question, slots in zip(questions, self._candidates(questions, rows, wanted), strict=True):
+            nearest = self.view.nearest_of(slots, question.vectors, rows, self.settings.metric)
+            hits = self._ranked(nearest, question)
+            if len(hits) == question.k or len(hits) == self._products(question.exclude):
+                answers.append(Hits(hits, exact=False))
+            else:
+                self.fell_back()
+                answers += self._exact([question], rows)
+        return answers
+
+    def _exact(self, questions: Sequence[Question], rows: int) -> list[Hits]:
+        nearest = self.view.nearest([each.vectors for each in questions], rows, self.settings.metric)
+        return [Hits(self._ranked(slots, each), exact=True) for each, slots in zip(questions, nearest, strict=True)]
+
+    def _candidates(self, questions: Sequence[Question], rows: int, wanted: Sequence[int]) -> list[Slots]:
+        """For each question the live slots that the graphs choose and the near ones that came after them.
+
+        None at all where a graph fails, which it does for all of the questions at once.
+        """
+        vectors = [each.vectors for each in questions]
+        together = np.concatenate(vectors)
+        projected: dict[Projection | None, Floats] = {None: together}
+        found = [np.empty((len(together), 0), dtype=np.int64)]
+        try:
+            for segment, count in zip(self.segments, wanted, strict=True):
+                if segment.graph is not None:
+                    projection = segment.graph.projection
+                    if projection is not None and projection not in projected:
+                        projected[projection] = projection(together)
+                    found.append(segment.begin + segment.graph.nearest(projected[projection], count))
+        except RuntimeError:
+            return [np.empty(0, dtype=np.int64)] * len(questions)
+        recent = self.view.nearest(vectors, rows, self.settings.metric, start=end_of(self.segments))
+        ends = np.cumsum([len(each) for each in vectors])
+        chosen = [np.unique(part) for part in np.split(np.concatenate(found, axis=1), ends[:-1])]
+        live = self.view.live
+        return [np.concatenate([slots[live[slots]], after]) for slots, after in zip(chosen, recent, strict=True)]
+
+    def _ranked(self, slots: Slots, question: Question) -> list[Hit]:
+        distances = measure(self.view.vectors[slots], question.vectors, self.settings.metric)
+        order = sorted(
+            (distance, self.owners[slot].product_id, self.owners[slot].image_index)
+            for slot, distance in zip(slots.tolist(), distances.tolist(), strict=True)
+        )
+        best: dict[str, Hit] = {}
+        for distance, product_id, image_index in order:
+            if product_id not in best and product_id != question.exclude:
+                best[product_id] = Hit(product_id, image_index, distance)
+                if len(best) == question.k:
+                    break
+        return list(best.values())
+
+    def _products(self, exclude: str | None) -> int:
+        """How many products there are to find; looks at every row, so only asked where too few were found."""
+        return len({self.owners[slot].product_id for slot in np.flatnonzero(self.view.live).tolist()} - {exclude})

@@ -1,0 +1,53 @@
+"""A category that is in the store only, until somebody asks for it or its turn comes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lookalike_server.domain import IndexRow
+from lookalike_server.index.partition import Partition
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionChange:
+    """What one change means for one category; see `IndexChange`."""
+
+    removed: list[int] = field(default_factory=list)
+    added: list[IndexRow] = field(default_factory=list)
+    described: list[tuple[int, Mapping[str, str]]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Unloaded:
+    """How many rows wait in the store, and what changed while they are being read.
+
+    Attributes:
+        count: Rows.
+        reading: Held by the thread that reads them.
+        missed: Changes since the reading began, which it may or may not have seen; None before.
+    """
+
+    count: int
+    reading: threading.Lock = field(default_factory=threading.Lock)
+    missed: list[PartitionChange] | None = None
+
+    def take_in(self, change: PartitionChange) -> None:
+        """Note a change that was committed."""
+        self.count += len(change.added) - len(change.removed)
+        if self.missed is not None:
+            self.missed.append(change)
+
+
+def catch_up(partition: Partition, missed: Sequence[PartitionChange]) -> None:
+    """Bring a partition up to date with changes some of which it holds already.
+
+    Labels are never used twice, so a row that is there was read, and one that is not there to be removed was gone.
+    """
+    for change in missed:
+        partition.change(
+            [label for label in change.removed if label in partition],
+            [row for row in change.added if row.label not in partition],
+        )
+        partition.change((), (), [(label, values) for label, values in change.described if label in partition])
