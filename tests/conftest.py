@@ -11,8 +11,9 @@ import pytest
 
 from fakes import RecordingObserver
 from lookalike.v1 import catalog_service_pb2_grpc, embedding_service_pb2_grpc, search_service_pb2_grpc
-from lookalike_server.app import LoadSession, running
+from lookalike_server.app import running
 from lookalike_server.config import Settings
+from lookalike_server.model import LoadSession
 from serving import MODELS, Serve, Served, connect
 
 

@@ -21,9 +21,10 @@ from lookalike.v1 import (
     image_pb2,
     product_pb2,
 )
-from lookalike_server.app import App, load_onnx
+from lookalike_server.app import App
 from lookalike_server.config import Settings
 from lookalike_server.inference.manifest import ModelFolder
+from lookalike_server.model import load_onnx
 
 MODELS = Path(__file__).parent / "models"
 SIDE = 32  # of the tiny models' input

@@ -1,10 +1,12 @@
-"""The `lookalike-server` command: serve, health, show-config."""
+"""The `lookalike-server` command: serve, rebuild, health, backup, verify, show-config."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -15,16 +17,18 @@ from lookalike_server import __version__
 from lookalike_server.app import serve
 from lookalike_server.config import Settings, load_settings
 from lookalike_server.errors import LookalikeError
+from lookalike_server.rebuild import ProgressLog, rebuild
 from lookalike_server.rpc.health import ask_health
 from lookalike_server.store.maintenance import backup, verify
-from lookalike_server.telemetry import configure_log
+from lookalike_server.telemetry import LogObserver, configure_log
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def settings_options(command: F) -> F:
-    """Give a command a flag for every setting; values are checked where variables and files are, in `load_settings`."""
-    for name, field in reversed(Settings.model_fields.items()):
+def settings_options(command: F, names: Collection[str] = Settings.model_fields) -> F:
+    """Give a command a flag for each of these settings; values are checked where variables are, in `load_settings`."""
+    for name in reversed([name for name in Settings.model_fields if name in names]):
+        field = Settings.model_fields[name]
         default = "" if field.is_required() else f" [default: {field.default}]"
         flag = f"--{name.replace('_', '-')}"
         command = click.option(flag, name, metavar="VALUE", help=f"{field.description}{default}")(command)
@@ -53,6 +57,43 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
             runner.run(serve(settings))
     except LookalikeError as error:
         _fail(str(error))
+
+
+_REBUILD_SETTINGS = (
+    *("model", "data", "provider", "threads", "max_batch", "lanes", "lane_batch", "decode_threads"),
+    *("log_format", "log_level"),
+)
+
+
+@main.command("rebuild")
+@partial(settings_options, names=_REBUILD_SETTINGS)
+@click.option("--drop-missing", is_flag=True, help="Remove the products that cannot be embedded anew.")
+def rebuild_command(config: Path | None, drop_missing: bool, **flags: str | None) -> None:
+    """Make a catalogue another model's, by embedding the pictures it keeps; not while it is served.
+
+    It can be stopped at any time, and goes on there when it is started again; until its end nothing is changed.
+    """
+    settings = _settings(flags, config)
+    configure_log(settings.log_format, settings.log_level)
+    # As Ctrl-C: in a container nothing else would happen at all.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        done = rebuild(settings, drop_missing=drop_missing, progress=ProgressLog(), observer=LogObserver())
+    except LookalikeError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        click.echo(
+            "lookalike-server: stopped; the same command goes on from here, and the old model can serve", err=True
+        )
+        sys.exit(130)
+    of = f"{settings.data} is of model {done.model.name} ({done.model.digest[:12]})"
+    if not done.changed:
+        click.echo(f"{of} already: nothing to do")
+        return
+    earlier = f" and {done.found:,} before" if done.found else ""
+    click.echo(f"{of} now: {done.products:,} products, {done.embedded:,} pictures embedded{earlier}")
+    if drop_missing:
+        click.echo(f"{done.dropped:,} removed that could not be embedded anew")
 
 
 @main.command("health")

@@ -10,12 +10,11 @@ import gc
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import structlog
 
 from lookalike_server.config import Settings
@@ -26,11 +25,11 @@ from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedder import PhotoEmbedder
 from lookalike_server.inference.image import PhotoReader
-from lookalike_server.inference.ladder import Plan, lower_priority, measure_plan
-from lookalike_server.inference.manifest import ModelFolder, read_model_folder
+from lookalike_server.inference.ladder import lower_priority
+from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.reuse import Reuse
-from lookalike_server.inference.session import OnnxSession
-from lookalike_server.protocols import Observer, Session
+from lookalike_server.model import LoadSession, plan_model
+from lookalike_server.protocols import Observer
 from lookalike_server.rpc.auth import Authenticator, read_tokens
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.server import RpcServer
@@ -39,8 +38,6 @@ from lookalike_server.telemetry import LogObserver
 
 INDEX_FOLDER = "index"
 """Where the index keeps its graphs, in the catalogue's folder."""
-
-LoadSession = Callable[[ModelFolder, Settings], Session]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +118,7 @@ async def running(
             log.warning("random weights: answers mean nothing, this model is for load tests", weights=model.weights)
         # In a thread of lower priority: those that ONNX Runtime starts for the model inherit it.
         with ThreadPoolExecutor(1, initializer=lower_priority, initargs=(settings.model_nice,)) as loader:
-            plan = await asyncio.get_running_loop().run_in_executor(
-                loader, _plan, folder, settings, load_session or load_onnx
-            )
+            plan = await asyncio.get_running_loop().run_in_executor(loader, plan_model, folder, settings, load_session)
         index = PartitionedIndex(
             PartitionSettings(
                 dim=model.dim,
@@ -196,30 +191,6 @@ async def running(
             if not await server.drain(settings.drain_seconds):
                 log.warning("some calls did not finish in time and are cancelled")
             await server.stop()
-
-
-def load_onnx(folder: ModelFolder, settings: Settings) -> OnnxSession:
-    """Load the model as the settings say."""
-    return OnnxSession(folder, settings.provider, settings.threads)
-
-
-def _plan(folder: ModelFolder, settings: Settings, load_session: LoadSession) -> Plan:
-    def load(threads: int) -> Session:
-        return load_session(folder, settings.model_copy(update={"threads": threads}) if threads else settings)
-
-    photo = np.zeros((folder.model.height, folder.model.width, 3), dtype=np.uint8)
-    plan = measure_plan(
-        load,
-        photo,
-        cores=settings.threads or len(os.sched_getaffinity(0)),
-        max_batch=settings.max_batch,
-        lanes=settings.lanes,
-        lane_batch=settings.lane_batch,
-    )
-    if isinstance(plan.wide, OnnxSession):
-        for reason in plan.wide.skipped:
-            structlog.get_logger().info("provider skipped", reason=reason)
-    return plan
 
 
 def _pool(threads: int, name: str) -> ThreadPoolExecutor:

@@ -17,9 +17,9 @@ from PIL import Image as Pillow
 from fakes import FailingSession
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2
 from lookalike.v1 import search_service_pb2 as search_pb
-from lookalike_server.app import load_onnx
 from lookalike_server.config import Settings
 from lookalike_server.inference.manifest import ModelFolder
+from lookalike_server.model import load_onnx
 from serving import HeldModel, Serve, encoded, noise, product, raw, refused, until, violation
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

@@ -145,7 +145,7 @@ async def test_another_model_is_refused(serve: Serve) -> None:
     """A catalogue of one model does not open under another, and the refusal says what to do."""
     async with serve() as served:
         await upsert(served, product("a", 1))
-    with pytest.raises(Exception, match="another --data folder"):
+    with pytest.raises(Exception, match="lookalike-server rebuild"):
         async with serve(model=MODELS / "tiny-euclidean"):
             pass
     async with serve() as served:

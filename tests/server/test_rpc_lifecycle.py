@@ -22,10 +22,10 @@ from lookalike.v1 import (
     embedding_service_pb2_grpc,
     search_service_pb2,
 )
-from lookalike_server.app import LoadSession, load_onnx
 from lookalike_server.config import Settings
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.session import OnnxSession
+from lookalike_server.model import LoadSession, load_onnx
 from processes import SERVE, server_process
 from serving import MODELS, HeldModel, Serve, Served, connect, noise, product, raw, refused, until
 

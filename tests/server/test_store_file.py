@@ -100,7 +100,7 @@ def test_labels_are_never_used_again(folder: Path) -> None:
 def test_one_server_a_folder(folder: Path) -> None:
     """A folder that is open is refused to a second server, with its name and a way out, until it is closed."""
     with opened(folder) as first:
-        assert refused(folder) == f"another server is using {folder}; stop it or choose another --data"
+        assert refused(folder) == f"another server is using {folder}; stop it (or the rebuild) or choose another --data"
         put(first, "p1")
     with opened(folder) as second:
         assert second.counts() == {"Shoes": 1}

@@ -46,6 +46,7 @@ from lookalike_server.store.changes import (
     upsert,
 )
 from lookalike_server.store.migrations import MIGRATIONS
+from lookalike_server.store.wal import renew
 from lookalike_server.store.writer import Writer, Written
 
 FILE = "catalog.sqlite"
@@ -86,9 +87,9 @@ class Store:
         with ExitStack() as undo:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                self._lock = undo.enter_context(_lock_folder(folder))
+                self._lock = undo.enter_context(lock_folder(folder))
                 self._connection = undo.enter_context(closing(connect(self._path, "rwc")))
-                _prepare(self._connection, self._path, model)
+                prepare(self._connection, self._path, model)
             except (OSError, sqlite3.Error) as error:
                 raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {self._path}: {error}") from error
             undo.pop_all()
@@ -155,6 +156,29 @@ class Store:
         rows = list(self._read(f"{sql} ORDER BY id LIMIT ?", (*arguments, size + 1)))
         found = [product_of(row) for row in rows[:size]]
         return Page(found, next_after=found[-1].id if len(rows) > size else None)
+
+    def embedded(self, category: str | None, after: str, size: int) -> list[EmbeddedProduct]:
+        """Read `size` products with ids greater than `after`, of one category or of all (None), with their embeddings.
+
+        It is one statement, so that no product is seen half changed, and read to its end, so that nothing stays open.
+        """
+        chosen = f"SELECT {COLUMNS} FROM products WHERE id > ?"  # noqa: S608 - a constant
+        arguments: list[object] = [after]
+        if category is not None:
+            chosen += " AND category = ?"
+            arguments.append(category)
+        rows = self._read(
+            f"WITH chosen AS ({chosen} ORDER BY id LIMIT ?) SELECT {COLUMNS}, vector"  # noqa: S608 - constants
+            " FROM chosen JOIN embeddings ON product_id = id ORDER BY id, image_index",
+            (*arguments, size),
+        )
+        photos: dict[str, list[tuple[Any, ...]]] = {}
+        for row in rows:
+            photos.setdefault(row[0], []).append(row)
+        return [
+            EmbeddedProduct(product_of(own[0][:-1]), np.stack([_vector(row[-1]) for row in own]))
+            for own in photos.values()
+        ]
 
     def counts(self) -> dict[str, int]:
         """Count the products of each category, by name."""
@@ -236,19 +260,31 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     )
 
 
-def _lock_folder(folder: Path) -> IO[str]:
+def lock_folder(folder: Path) -> IO[str]:
+    """Keep everybody else who writes off a catalogue's folder, until what this returns is closed.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when another process has it.
+    """
     lock = (folder / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
         raise LookalikeError(
-            Code.FAILED_PRECONDITION, f"another server is using {folder}; stop it or choose another --data"
+            Code.FAILED_PRECONDITION,
+            f"another server is using {folder}; stop it (or the rebuild) or choose another --data",
         ) from None
     return lock
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, model: Model) -> None:
+def prepare(connection: sqlite3.Connection, path: Path, model: Model) -> None:
+    """Set up the connection that writes, bring the file up to date, and bind it to the model where it holds nothing.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when a newer version wrote it, or it holds embeddings of another model.
+        sqlite3.Error: It is no catalogue, or cannot be written.
+    """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         raise LookalikeError(
@@ -257,6 +293,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, model: Model) -> None:
         )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    renew(connection)  # what a crash left in the log may be there in memory only
     connection.execute("PRAGMA foreign_keys = ON")
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
@@ -265,8 +302,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, model: Model) -> None:
         raise LookalikeError(
             Code.FAILED_PRECONDITION,
             f"{path} holds embeddings of model {found[0][:12]}, and {model.name} is {model.digest[:12]}: their"
-            " distances mean nothing to each other. Serve the model it was made with, or import the catalogue into"
-            " another --data folder",
+            " distances mean nothing to each other. Make it this model's with `lookalike-server rebuild`, or serve the"
+            " model it was made with",
         )
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('model_digest', ?)", (model.digest,))
 

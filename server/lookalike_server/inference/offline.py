@@ -1,0 +1,131 @@
+"""Photos to embeddings with no caller waiting: in order, in full batches, decoded and run a few ahead of what is taken.
+
+Serving has deadlines and so the batcher; here nobody can be late, and memory is bounded by what is under way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import compress
+from operator import not_
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from lookalike_server.domain import Floats, Photo, Pixels
+from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.inference.image import PhotoReader
+from lookalike_server.inference.ladder import Plan
+from lookalike_server.protocols import Observer
+
+K = TypeVar("K")
+T = TypeVar("T")
+R = TypeVar("R")
+
+_NOT_FINITE = "the model answers it with numbers that are not finite"
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineBatch(Generic[K]):
+    """What became of some photos, by the names that they came with.
+
+    Attributes:
+        keys: Those that were embedded.
+        vectors: float32 [keys, dim], as the model gave them.
+        refused: Those that cannot be, each with the reason.
+    """
+
+    keys: list[K]
+    vectors: Floats
+    refused: list[tuple[K, str]]
+
+
+def embed_all(
+    photos: Iterable[tuple[K, Photo]], reader: PhotoReader, plan: Plan, decode_threads: int, observer: Observer
+) -> Generator[OfflineBatch[K]]:
+    """Embed photos that each have a name, in batches of the plan's size.
+
+    Args:
+        photos: Read in the thread that takes the batches, and only a few of them ahead.
+        reader: Decodes them.
+        plan: How the model is run.
+        decode_threads: Photos decoded side by side.
+        observer: Told of every run of the model.
+
+    Raises:
+        LookalikeError: INTERNAL when the model fails.
+    """
+
+    def decode(named: tuple[K, Photo]) -> tuple[K, Pixels | str]:
+        key, photo = named
+        try:
+            return key, reader.read(photo)
+        except LookalikeError as error:
+            return key, error.message
+
+    def run(batch: list[tuple[K, Pixels | str]]) -> OfflineBatch[K]:
+        keys = [key for key, photo in batch if not isinstance(photo, str)]
+        pixels = [photo for _, photo in batch if not isinstance(photo, str)]
+        refused = [(key, photo) for key, photo in batch if isinstance(photo, str)]
+        if not keys:
+            return OfflineBatch([], np.empty((0, 0), dtype=np.float32), refused)
+        vectors = _run(plan, pixels, observer)
+        finite = [bool(np.isfinite(vector).all()) for vector in vectors]
+        refused += [(key, _NOT_FINITE) for key in compress(keys, map(not_, finite))]
+        return OfflineBatch(list(compress(keys, finite)), vectors[finite], refused)
+
+    with _pool(decode_threads, "decoder") as decoders, _pool(plan.lanes, "lane") as lanes:
+        decoded = _ahead(decoders, decode, photos, plan.lane_batch + 2 * decode_threads)
+        yield from _ahead(lanes, run, _batches(decoded, plan.lane_batch), plan.lanes + 1)
+
+
+def _run(plan: Plan, pixels: list[Pixels], observer: Observer) -> Floats:
+    size = len(pixels)
+    padded = plan.padded(size)
+    photos = np.zeros((padded, *pixels[0].shape), dtype=np.uint8)
+    np.stack(pixels, out=photos[:size])
+    started = time.perf_counter()
+    try:
+        vectors = plan.lane.run(photos)
+    except Exception as error:
+        observer.batch_failed(size, error)
+        raise LookalikeError(Code.INTERNAL, f"the model failed on a batch of {size} photos: {error}") from error
+    observer.batch_ran(size, padded, time.perf_counter() - started)
+    return vectors[:size]
+
+
+def _ahead(pool: ThreadPoolExecutor, act: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
+    """What `act` makes of each item, in order, with at most `limit` of them under way or waiting to be taken."""
+    under_way: deque[Future[R]] = deque()
+    for item in items:
+        under_way.append(pool.submit(act, item))
+        if len(under_way) == limit:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@contextmanager
+def _pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Threads that finish what they are at when the block ends early, and begin nothing more."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
