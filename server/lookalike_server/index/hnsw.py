@@ -129,15 +129,18 @@ class HnswGraph:
         # Projected, the nearest need not come first.
         return rows if self.projection is None else max(2 * rows, self._settings.ef_search)
 
-    def nearest(self, vectors: Floats, rows: int) -> Slots:
-        """About the `rows` nearest to each of the vectors, as `projection` made them: int64 [m, rows or all] offsets.
+    def nearest(self, vectors: Floats, rows: int) -> tuple[Slots, Floats]:
+        """About the `rows` nearest to each of the vectors, as `projection` made them.
+
+        Returns:
+            Their offsets, int64 [m, rows or all], and how far they seem, float32 of the same shape: by that graphs of
+            one projection can be compared.
 
         Raises:
             RuntimeError: The graph reaches fewer rows than were asked for.
         """
-        labels, _ = self._index.knn_query(vectors, k=min(rows, len(self)), num_threads=1)
-        offsets: Slots = labels.astype(np.int64)
-        return offsets
+        labels, far = self._index.knn_query(vectors, k=min(rows, len(self)), num_threads=1)
+        return labels.astype(np.int64), far
 
     def _state(self) -> dict[str, Any]:
         # What pickle would take and give back; `__setstate__` on an index that exists leaves one that crashes.

@@ -78,23 +78,42 @@ class Snapshot:
         None at all where a graph fails, which it does for all of the questions at once.
         """
         vectors = [each.vectors for each in questions]
-        together = np.concatenate(vectors)
-        projected: dict[Projection | None, Floats] = {None: together}
-        found = [np.empty((len(together), 0), dtype=np.int64)]
         try:
-            for segment, count in zip(self.segments, wanted, strict=True):
-                if segment.graph is not None:
-                    projection = segment.graph.projection
-                    if projection is not None and projection not in projected:
-                        projected[projection] = projection(together)
-                    found.append(segment.begin + segment.graph.nearest(projected[projection], count))
+            found = self._chosen(np.concatenate(vectors), rows, wanted)
         except RuntimeError:
             return [np.empty(0, dtype=np.int64)] * len(questions)
         recent = self.view.nearest(vectors, rows, self.settings.metric, start=end_of(self.segments))
         ends = np.cumsum([len(each) for each in vectors])
-        chosen = [np.unique(part) for part in np.split(np.concatenate(found, axis=1), ends[:-1])]
+        chosen = [np.unique(part) for part in np.split(found, ends[:-1])]
         live = self.view.live
         return [np.concatenate([slots[live[slots]], after]) for slots, after in zip(chosen, recent, strict=True)]
+
+    def _chosen(self, vectors: Floats, rows: int, wanted: Sequence[int]) -> Slots:
+        """What the graphs choose for each of the vectors: int64 [m, any], dead ones perhaps among them.
+
+        Raises:
+            RuntimeError: A graph reaches too few of its rows.
+        """
+        found: dict[Projection | None, list[tuple[Slots, Floats]]] = {}
+        projected: dict[Projection | None, Floats] = {None: vectors}
+        most: dict[Projection | None, int] = {}
+        for segment, count in zip(self.segments, wanted, strict=True):
+            if segment.graph is not None:
+                projection = segment.graph.projection
+                if projection is not None and projection not in projected:
+                    projected[projection] = projection(vectors)
+                offsets, far = segment.graph.nearest(projected[projection], count)
+                found.setdefault(projection, []).append((segment.begin + offsets, far))
+                most[projection] = segment.graph.weighed(rows)
+        return np.concatenate([self._nearest(found[each], most[each]) for each in found], axis=1)
+
+    def _nearest(self, found: Sequence[tuple[Slots, Floats]], most: int) -> Slots:
+        """Of what several graphs of one projection found for each vector, the `most` that seem nearest and are live."""
+        slots = np.concatenate([each for each, _ in found], axis=1)
+        if slots.shape[1] <= most:
+            return slots
+        far = np.where(self.view.live[slots], np.concatenate([each for _, each in found], axis=1), np.inf)
+        return np.take_along_axis(slots, np.argpartition(far, most - 1, axis=1)[:, :most], axis=1)
 
     def _ranked(self, slots: Slots, question: Question) -> list[Hit]:
         distances = measure(self.view.vectors[slots], question.vectors, self.settings.metric)
