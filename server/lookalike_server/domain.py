@@ -149,7 +149,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedProduct:
-    """A product ready to store.
+    """A product with its embeddings: ready to store, or read back (then without pictures).
 
     Attributes:
         product: Its facts.

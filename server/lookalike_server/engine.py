@@ -6,7 +6,7 @@ Knows nothing of gRPC. Decoding, searching and reading block, so they run in wor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar, TypeVarTuple
@@ -41,6 +41,9 @@ from lookalike_server.retrieval import Asked, Found, Retriever, together
 from lookalike_server.store.sqlite import Store
 
 _LEARNING_RATE = 0.2  # weight of the newest search in the running cost
+
+_EXPORT_BYTES = 2 * 1024 * 1024
+"""Embeddings in a page of an export whose products have one photo each; with eight each it is eight times as large."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -162,6 +165,18 @@ class Engine:
     async def page(self, category: str | None, after: str, size: int) -> Page:
         """Read a page of products; see `Store.page`."""
         return await self._in(self._searchers, self._read_page, category, after, size)
+
+    async def export(self, category: str | None, after: str) -> AsyncIterator[EmbeddedProduct]:
+        """Read the products of a category (None: all) with ids greater than `after`, with their embeddings, by id.
+
+        One page is in memory at a time, and none is being read while the caller holds a product.
+        """
+        self._check_category(category)
+        size = max(1, min(1000, _EXPORT_BYTES // (4 * self.model.dim)))
+        while page := await self._in(self._searchers, self._store.embedded, category, after, size):
+            for embedded in page:
+                yield embedded
+            after = page[-1].product.id
 
     async def categories(self, *, include_attributes: bool) -> list[Category]:
         """List the categories by name."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 
 import grpc
 import numpy as np
@@ -14,11 +15,11 @@ from google.rpc import status_pb2
 
 from client.fake_refusals import Refusal, invalid, refuse
 from client.fake_state import FakeState, embedding_of
-from lookalike.v1 import catalog_service_pb2, catalog_service_pb2_grpc, product_pb2
+from lookalike.v1 import catalog_service_pb2, catalog_service_pb2_grpc, image_pb2, product_pb2
 
 
 class FakeCatalog(FakeState, catalog_service_pb2_grpc.CatalogServiceServicer):
-    """The service, but for its stream."""
+    """The service and its streams."""
 
     def UpsertProducts(
         self, request: catalog_service_pb2.UpsertProductsRequest, context: grpc.ServicerContext
@@ -29,21 +30,34 @@ class FakeCatalog(FakeState, catalog_service_pb2_grpc.CatalogServiceServicer):
             self.on_upsert()
         results = []
         for place, product in enumerate(request.products):
-            refusal = self._store(place, product)
+            refusal = self._store(f"products[{place}]", product)
             status = refusal.status() if refusal else status_pb2.Status()
             results.append(product_pb2.ItemStatus(id=product.id, status=status))
         return catalog_service_pb2.UpsertProductsResponse(results=results)
 
-    def _store(self, place: int, product: product_pb2.ProductInput) -> Refusal | None:
+    def ImportProducts(
+        self, request_iterator: Iterator[catalog_service_pb2.ImportProductsRequest], context: grpc.ServicerContext
+    ) -> Iterator[catalog_service_pb2.ImportProductsResponse]:
+        """Each product by itself, in the order in which they come."""
+        for request in request_iterator:
+            self._arrive(request, context)
+            if self.on_upsert:
+                self.on_upsert()
+            refusal = self._store("product", request.product)
+            status = refusal.status() if refusal else status_pb2.Status()
+            result = product_pb2.ItemStatus(id=request.product.id, status=status)
+            yield catalog_service_pb2.ImportProductsResponse(result=result)
+
+    def _store(self, place: str, product: product_pb2.ProductInput) -> Refusal | None:
         planned = self.item_refusals.get(product.id)
         if planned:
             return planned.pop(0)
         if not product.category:
-            return invalid(f"products[{place}].category", "required")
+            return invalid(f"{place}.category", "required")
         try:
             values = [embedding_of(each) for each in product.images]
         except ValueError as error:
-            return invalid(f"products[{place}].images[0].encoded", str(error))
+            return invalid(f"{place}.images[0].encoded", str(error))
         values += [np.array(each.values, dtype=np.float32) for each in product.vectors]
         stored = product_pb2.Product(
             id=product.id,
@@ -52,7 +66,7 @@ class FakeCatalog(FakeState, catalog_service_pb2_grpc.CatalogServiceServicer):
             image_uri=product.image_uri,
             attributes=product.attributes,
         )
-        self._keep(stored, values[0], [each.encoded for each in product.images] or [None] * len(product.vectors))
+        self._keep(stored, values, [each.encoded for each in product.images] or [None] * len(product.vectors))
         return None
 
     def UpdateAttributes(
@@ -119,6 +133,29 @@ class FakeCatalog(FakeState, catalog_service_pb2_grpc.CatalogServiceServicer):
         ]
         token = found[size - 1].id if len(found) > size else ""
         return catalog_service_pb2.ListProductsResponse(products=found[:size], next_page_token=token)
+
+    def ExportProducts(
+        self, request: catalog_service_pb2.ExportProductsRequest, context: grpc.ServicerContext
+    ) -> Iterator[catalog_service_pb2.ExportProductsResponse]:
+        """All of them, or those before the next cut."""
+        self._arrive(request, context)
+        found = [
+            product for _, (product, _) in sorted(self.products.items()) if request.category in ("", product.category)
+        ]
+        if request.category and not found:
+            refuse(context, Refusal(grpc.StatusCode.NOT_FOUND, f"no category {request.category!r}"))
+        cut = self.cuts.pop(0) if self.cuts else None
+        for product in [each for each in found if each.id > request.after_id][:cut]:
+            yield catalog_service_pb2.ExportProductsResponse(
+                product=product,
+                vectors=[image_pb2.Vector(values=values.tolist()) for values in self.vectors[product.id]],
+            )
+            if self._hold:
+                held, released = self._hold
+                held.set()
+                released.wait()
+        if cut is not None:
+            refuse(context, Refusal(grpc.StatusCode.UNAVAILABLE, "going away", pushback_ms=-1))
 
     def ListCategories(
         self, request: catalog_service_pb2.ListCategoriesRequest, context: grpc.ServicerContext

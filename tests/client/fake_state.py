@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import grpc
@@ -30,17 +31,22 @@ class FakeState:
     Attributes:
         products: The catalogue by id, with the products' embeddings.
         pictures: The products' picture files by id, None where a vector came instead.
+        vectors: All embeddings of the products by id, float32 [images, 8].
+        cuts: After how many products each export that comes breaks; those after the last cut are whole.
         calls: The name and the request of every call that arrived.
         metadata: The metadata of every call that arrived.
         refusals: Answered one by one to the calls that arrive, before anything else is done.
         item_refusals: The same for single products of an upsert, by id.
-        on_upsert: Runs before an upsert is done.
+        on_upsert: Runs before an upsert, or one product of an import, is done.
         weights: What GetModel says of them.
     """
 
     def __init__(self) -> None:
         self.products: dict[str, tuple[product_pb2.Product, np.ndarray]] = {}
         self.pictures: dict[str, list[bytes | None]] = {}
+        self.vectors: dict[str, np.ndarray] = {}
+        self.cuts: list[int] = []
+        self._hold: tuple[threading.Event, threading.Event] | None = None
         self.calls: list[tuple[str, Message]] = []
         self.metadata: list[dict[str, str]] = []
         self.refusals: list[Refusal] = []
@@ -62,16 +68,27 @@ class FakeState:
         product = product_pb2.Product(
             id=product_id, category=category, title=title or f"title {product_id}", attributes=attributes
         )
-        self._keep(product, embedding_of(image_pb2.Image(encoded=picture)), [picture])
+        self._keep(product, [embedding_of(image_pb2.Image(encoded=picture))], [picture])
 
     def requests(self, method: str) -> list[Message]:
         """The requests of a method that arrived, refused ones included."""
         with self._lock:
             return [request for name, request in self.calls if name == method]
 
-    def _keep(self, product: product_pb2.Product, values: np.ndarray, pictures: list[bytes | None]) -> None:
+    @contextmanager
+    def held_exports(self) -> Iterator[threading.Event]:
+        """Have exports stop after their first product until the block ends; the event says that one has."""
+        self._hold = held, released = threading.Event(), threading.Event()
+        try:
+            yield held
+        finally:
+            self._hold = None
+            released.set()
+
+    def _keep(self, product: product_pb2.Product, values: Sequence[np.ndarray], pictures: list[bytes | None]) -> None:
         with self._lock:
-            self.products[product.id] = (product, values)
+            self.products[product.id] = (product, values[0])
+            self.vectors[product.id] = np.stack(values)
             self.pictures[product.id] = pictures
 
     def _arrive(self, request: Message, context: grpc.ServicerContext) -> None:

@@ -1,4 +1,4 @@
-"""The streams of the API, which the client does not call and this server does not have."""
+"""The streams of the API which the client does not call and this server does not have."""
 
 # the names and parameters are those of the API's methods
 # ruff: noqa: N802
@@ -22,9 +22,5 @@ class Unbuilt:
         refuse(context, _UNIMPLEMENTED)
 
     def SearchStream(self, request_iterator: Any, context: grpc.ServicerContext) -> NoReturn:
-        """Not built."""
-        refuse(context, _UNIMPLEMENTED)
-
-    def ImportProducts(self, request_iterator: Any, context: grpc.ServicerContext) -> NoReturn:
         """Not built."""
         refuse(context, _UNIMPLEMENTED)

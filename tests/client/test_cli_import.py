@@ -18,8 +18,8 @@ from client.fake_refusals import Refusal
 from client.fake_server import FakeServer
 from lookalike_client import LookalikeError
 from lookalike_client.catalog_csv import FailedRow
-from lookalike_client.cli.import_progress import EVERY_S, ProgressBar, ProgressLines, duration
 from lookalike_client.cli.importing import ImportReport, print_report
+from lookalike_client.cli.progress import EVERY_S, ProgressBar, ProgressLines, duration
 from lookalike_client.cli.session import Session
 from lookalike_client.importer import ImportProgress
 

@@ -23,11 +23,14 @@ from lookalike_client import requests, responses
 from lookalike_client.channel import call_metadata, channel_options
 from lookalike_client.errors import from_rpc_error
 from lookalike_client.filters import Filter
+from lookalike_client.handing_over import Handover
 from lookalike_client.inputs import ImageSource, ProductInput, VectorSource
 from lookalike_client.readiness import PAUSE_S, WATCH, Readiness
+from lookalike_client.resuming import goes_on
 from lookalike_client.types import (
     Category,
     Embedding,
+    Exported,
     ItemStatus,
     Model,
     Product,
@@ -128,6 +131,28 @@ class AsyncClient:
         reply = await self._call(self._catalog.UpsertProducts, request, timeout)
         return list(map(responses.item_status, reply.results))
 
+    async def import_products(
+        self, products: Iterable[ProductInput], *, timeout: float | None = None
+    ) -> AsyncIterator[ItemStatus]:
+        """Store or replace any number of products over one stream, as `Client.import_products`: a status each.
+
+        The iterable is read in the event loop, between two awaits.
+        """
+        handover = Handover(products)
+        call = self._catalog.ImportProducts(handover.messages(), timeout=timeout, metadata=self._metadata)
+        try:
+            async for message in call:
+                yield responses.item_status(message.result)
+        except grpc.RpcError as error:
+            raise (handover.failure or from_rpc_error(error)) from error
+        except asyncio.CancelledError:
+            # grpc cancels the call, not the task, when the iterable raises
+            if handover.failure is None:
+                raise
+            raise handover.failure from None
+        finally:
+            call.cancel()
+
     async def update_attributes(
         self,
         product_id: str,
@@ -170,6 +195,25 @@ class AsyncClient:
             token = page.next_page_token
             if not token:
                 return
+
+    async def export_products(
+        self, category: str | None = None, *, timeout: float | None = None
+    ) -> AsyncIterator[Exported]:
+        """All products, or those of a category, by id, each with its embeddings; as `Client.export_products`."""
+        seconds = self.timeout if timeout is None else timeout
+        last, more = "", True
+        while more:
+            first, more = last, False
+            request = requests.export(category, first)
+            call = self._catalog.ExportProducts(request, timeout=seconds, metadata=self._metadata)
+            try:
+                async for message in call:
+                    last = message.product.id
+                    yield responses.exported(message)
+            except grpc.RpcError as error:
+                more = goes_on(from_rpc_error(error), first, last)
+            finally:
+                call.cancel()
 
     async def categories(self, *, include_attributes: bool = False, timeout: float | None = None) -> list[Category]:
         """The categories by name, as `Client.categories`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 class CatalogError(Exception):
-    """The CSV as a whole cannot be used, and why; written for the user."""
+    """A file as a whole cannot be used, and why; written for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class CatalogRow:
 
 @dataclass(frozen=True, slots=True)
 class FailedRow:
-    """A row that is not in the catalogue, and why not."""
+    """A row that is not in the catalogue, and why not; `number` is as in CatalogRow, or from 0 in an array."""
 
     number: int
     product_id: str
@@ -43,15 +43,17 @@ class CatalogFile:
     Args:
         path: The CSV.
         category_column: The column whose value is the product's category.
+        needs_photos: Whether every row must name a photo; else the column may be missing, and its cells empty.
 
     Raises:
         CatalogError: It cannot be read, or lacks a column.
     """
 
-    def __init__(self, path: Path, category_column: str = "gender") -> None:
+    def __init__(self, path: Path, category_column: str = "gender", *, needs_photos: bool = True) -> None:
         self.path = path
         self.folder = path.parent
         self.category_column = category_column
+        self.needs_photos = needs_photos
         self._columns = self._header()
 
     def __repr__(self) -> str:
@@ -88,25 +90,24 @@ class CatalogFile:
             return FailedRow(number, product_id, reason)
         if not product_id:
             return FailedRow(number, product_id, "product_id is empty")
-        if not values["image"]:
+        image = values.get("image", "")
+        if self.needs_photos and not image:
             return FailedRow(number, product_id, "image is empty")
-        required = self._required()
+        facts = ("product_id", self.category_column, "title", "image")
         return CatalogRow(
             number=number,
             product_id=product_id,
             category=values[self.category_column],
             title=values["title"],
-            image=values["image"],
-            attributes={name: value for name, value in values.items() if name and value and name not in required},
+            image=image,
+            attributes={name: value for name, value in values.items() if name and value and name not in facts},
         )
-
-    def _required(self) -> tuple[str, ...]:
-        return ("product_id", self.category_column, "title", "image")
 
     def _header(self) -> list[str]:
         _, columns = next(self._records(), (1, []))
         columns = [column.strip() for column in columns]
-        missing = [column for column in self._required() if column not in columns]
+        required = ["product_id", self.category_column, "title", *(["image"] if self.needs_photos else [])]
+        missing = [column for column in required if column not in columns]
         if missing:
             hint = "" if len(columns) > 1 else " (are its cells separated by commas?)"
             raise CatalogError(

@@ -18,11 +18,14 @@ from lookalike_client import requests, responses
 from lookalike_client.channel import call_metadata, channel_options
 from lookalike_client.errors import from_rpc_error
 from lookalike_client.filters import Filter
+from lookalike_client.handing_over import Handover
 from lookalike_client.inputs import ImageSource, ProductInput, VectorSource
 from lookalike_client.readiness import PAUSE_S, WATCH, Readiness
+from lookalike_client.resuming import goes_on
 from lookalike_client.types import (
     Category,
     Embedding,
+    Exported,
     ItemStatus,
     Model,
     Product,
@@ -167,6 +170,35 @@ class Client:
         reply = self._call(self._catalog.UpsertProducts, requests.upsert(products, request_id), timeout)
         return list(map(responses.item_status, reply.results))
 
+    def import_products(
+        self, products: Iterable[ProductInput], *, timeout: float | None = None
+    ) -> Iterator[ItemStatus]:
+        """Store or replace any number of products over one stream, in which they should have different ids.
+
+        Products are taken from the iterable, in another thread, only as fast as the server stores them and the answers
+        are read.
+
+        Args:
+            products: What to store; read as it is needed.
+            timeout: Seconds the whole stream may take; as long as it needs when None.
+
+        Yields:
+            One status a product, as it becomes durable, in any order; a bad product never fails the others.
+
+        Raises:
+            LookalikeError: The stream is refused or breaks; what had a status until then stays as the status says.
+            Exception: Whatever reading a photo's file or the iterable raises; what was sent until then may be stored.
+        """
+        handover = Handover(products)
+        call = self._catalog.ImportProducts(handover.messages(), timeout=timeout, metadata=self._metadata)
+        try:
+            for message in call:
+                yield responses.item_status(message.result)
+        except grpc.RpcError as error:
+            raise (handover.failure or from_rpc_error(error)) from error
+        finally:
+            call.cancel()
+
     def update_attributes(
         self,
         product_id: str,
@@ -221,6 +253,31 @@ class Client:
             token = page.next_page_token
             if not token:
                 return
+
+    def export_products(self, category: str | None = None, *, timeout: float | None = None) -> Iterator[Exported]:
+        """All products, or those of a category, by id, each with its embeddings; read as fast as they are taken.
+
+        Each product is as it was when the server read it, a little before it comes. What is stored or removed meanwhile
+        may be among them or not. A stream that breaks, or is not at its end when its deadline passes, is taken up again
+        after the last product that came, so `timeout` is how long the server may be silent, not how long it all takes.
+
+        Raises:
+            LookalikeError: NOT_FOUND where the category holds no product; the server refuses or does not answer.
+        """
+        seconds = self.timeout if timeout is None else timeout
+        last, more = "", True
+        while more:
+            first, more = last, False
+            request = requests.export(category, first)
+            call = self._catalog.ExportProducts(request, timeout=seconds, metadata=self._metadata)
+            try:
+                for message in call:
+                    last = message.product.id
+                    yield responses.exported(message)
+            except grpc.RpcError as error:
+                more = goes_on(from_rpc_error(error), first, last)
+            finally:
+                call.cancel()
 
     def categories(self, *, include_attributes: bool = False, timeout: float | None = None) -> list[Category]:
         """The categories by name; with their attributes' values if asked, which reads every product."""

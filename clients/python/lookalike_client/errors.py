@@ -10,6 +10,10 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+# What grpc.aio puts in the place of the server's own status when a stream ends just as it is written to
+# (https://github.com/grpc/grpc/issues/36066).
+_LOST = "Internal error from Core"
+
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -80,6 +84,9 @@ def read_details(status: status_pb2.Status) -> tuple[tuple[Violation, ...], floa
 
 def from_rpc_error(error: grpc.RpcError) -> LookalikeError:
     """The same failure in our words; takes the errors of `grpc` and of `grpc.aio`."""
+    if error.code() is grpc.StatusCode.INTERNAL and error.details() == _LOST:
+        # UNAVAILABLE, because a repeat makes sense: most of the time it gets the reason
+        return LookalikeError(grpc.StatusCode.UNAVAILABLE, "the server ended the stream, and its reason was lost")
     # types-grpcio takes metadata for objects; they are pairs
     pairs = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
     trailers = dict(pairs)

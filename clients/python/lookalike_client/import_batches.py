@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, TypeVar
 
 from lookalike_client.catalog_csv import CatalogFile, CatalogRow, FailedRow
 from lookalike_client.inputs import ProductInput
 
 MAX_BATCH_BYTES = 32 * 1024 * 1024
-"""Photos in a batch; half of what a message may hold, so that one large photo more still fits."""
+"""Photos or vectors in a batch; half of what a message may hold, so that one large photo more still fits."""
 
 MAX_PHOTO_BYTES = 31 * 1024 * 1024
 """The largest photo sent at all."""
 
 _MAX_ROWS = 1000
 
+T = TypeVar("T")
+
 
 @dataclass(slots=True)
 class Prepared:
-    """A row whose photo has been read."""
+    """A product ready to send, and the number of the row that it comes from."""
 
-    row: CatalogRow
+    number: int
     product: ProductInput
 
 
@@ -32,12 +36,54 @@ class Batch:
     ready: list[Prepared] = field(default_factory=list)
     failed: list[FailedRow] = field(default_factory=list)
     skipped: int = 0
-    photo_bytes: int = 0
+    payload_bytes: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that it deals with."""
+        return len(self.ready) + len(self.failed) + self.skipped
 
     def is_full(self, size: int) -> bool:
         """Whether it should go out; also when it has little to send, so that progress is seen."""
-        rows = len(self.ready) + len(self.failed) + self.skipped
-        return len(self.ready) >= size or self.photo_bytes >= MAX_BATCH_BYTES or rows >= _MAX_ROWS
+        return len(self.ready) >= size or self.payload_bytes >= MAX_BATCH_BYTES or self.rows >= _MAX_ROWS
+
+
+class Source(Protocol):
+    """Where the products of an import come from."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted, in the plural: "rows", say."""
+
+    def count(self, limit: int | None) -> int:
+        """How many there are, or `limit` if there are more.
+
+        Raises:
+            CatalogError: They cannot be read.
+        """
+
+    def batches(self, *, size: int, limit: int | None, existing: set[str]) -> Iterator[Batch]:
+        """Batches of at most `size` products of the first `limit`, without the `existing` ones; reads files.
+
+        Raises:
+            CatalogError: They cannot be read on.
+        """
+
+
+@dataclass(frozen=True)
+class PhotoRows:
+    """The rows of a catalogue's CSV with their photos."""
+
+    catalog: CatalogFile
+    unit: str = "rows"
+
+    def count(self, limit: int | None) -> int:
+        """As `CatalogFile.count`."""
+        return self.catalog.count(limit)
+
+    def batches(self, *, size: int, limit: int | None, existing: set[str]) -> Iterator[Batch]:
+        """As `read_batches`."""
+        return read_batches(self.catalog, size=size, limit=limit, existing=existing)
 
 
 def read_batches(catalog: CatalogFile, *, size: int, limit: int | None, existing: set[str]) -> Iterator[Batch]:
@@ -54,23 +100,27 @@ def read_batches(catalog: CatalogFile, *, size: int, limit: int | None, existing
     Raises:
         CatalogError: The file cannot be read on.
     """
-    first_seen: dict[str, int] = {}
+    return fill_batches(catalog.rows(limit), partial(_add, catalog, {}, existing), size)
+
+
+def fill_batches(rows: Iterable[T], add: Callable[[Batch, T], None], size: int) -> Iterator[Batch]:
+    """Batches of rows, each put where it belongs by `add`, with at most `size` products to send."""
     batch = Batch()
-    for row in catalog.rows(limit):
-        _add(batch, row, catalog, first_seen, existing)
+    for row in rows:
+        add(batch, row)
         if batch.is_full(size):
             yield batch
             batch = Batch()
-    if batch.ready or batch.failed or batch.skipped:
+    if batch.rows:
         yield batch
 
 
 def _add(
-    batch: Batch,
-    row: CatalogRow | FailedRow,
     catalog: CatalogFile,
     first_seen: dict[str, int],
     existing: set[str],
+    batch: Batch,
+    row: CatalogRow | FailedRow,
 ) -> None:
     if isinstance(row, FailedRow):
         batch.failed.append(row)
@@ -89,8 +139,8 @@ def _add(
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         batch.failed.append(FailedRow(row.number, row.product_id, f"image {row.image}: {reason}"))
         return
-    batch.photo_bytes += len(photo)
-    batch.ready.append(Prepared(row, _product(row, photo)))
+    batch.payload_bytes += len(photo)
+    batch.ready.append(Prepared(row.number, _product(row, photo)))
 
 
 def _read_photo(catalog: CatalogFile, image: str) -> bytes:

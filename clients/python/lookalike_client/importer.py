@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +18,8 @@ from lookalike_client.async_client import AsyncClient
 from lookalike_client.catalog_csv import FailedRow
 from lookalike_client.errors import LookalikeError
 from lookalike_client.import_batches import Batch, Prepared
+from lookalike_client.inputs import ProductInput
+from lookalike_client.types import ItemStatus
 
 KEPT_FAILURES = 1000
 """Failed rows that are kept to be listed; further ones are only counted."""
@@ -60,6 +62,34 @@ class ImportObserver(Protocol):
         """The server was busy or away; the batch is sent again in `wait` seconds."""
 
 
+class Destination(Protocol):
+    """Where the products go: an `AsyncClient`, which sends a batch as one message, or `OverStream`."""
+
+    async def upsert(self, products: Sequence[ProductInput]) -> list[ItemStatus]:
+        """Store products; one status each, in their order.
+
+        Raises:
+            LookalikeError: The server refuses all of them or does not answer.
+        """
+
+
+class OverStream:
+    """Sends each batch over a stream of its own, which has no largest size and is read as fast as it is stored."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def upsert(self, products: Sequence[ProductInput]) -> list[ItemStatus]:
+        """Store products with different ids within the client's timeout; one status each, in their order.
+
+        Raises:
+            LookalikeError: The stream is refused or breaks; some of the products may be stored.
+        """
+        answers = self._client.import_products(products, timeout=self._client.timeout)
+        statuses = {status.id: status async for status in answers}
+        return [statuses[product.id] for product in products]
+
+
 class ImportStoppedError(Exception):
     """The server is gone for good, or will not take anything from this caller; `error` is the last refusal."""
 
@@ -78,7 +108,7 @@ async def existing_ids(client: AsyncClient) -> set[str]:
 
 
 async def import_batches(
-    client: AsyncClient,
+    destination: Destination,
     batches: Iterator[Batch],
     progress: ImportProgress,
     observer: ImportObserver,
@@ -89,7 +119,7 @@ async def import_batches(
     """Send batches, `in_flight` of them at once, until there are no more.
 
     Args:
-        client: The server.
+        destination: Where they go.
         batches: Where they come from; advanced in a thread, by one caller at a time.
         progress: Counts what became of the rows.
         observer: Is told when it changes.
@@ -100,7 +130,7 @@ async def import_batches(
         CatalogError: The catalogue cannot be read on.
         ImportStoppedError: The server is gone or refuses everything; what is counted as imported is on its disk.
     """
-    task = _Import(client, batches, progress, observer, pause)
+    task = _Import(destination, batches, progress, observer, pause)
     workers = [asyncio.create_task(task.work()) for _ in range(in_flight)]
     try:
         await asyncio.gather(*workers)
@@ -123,13 +153,13 @@ def _is_too_large(error: LookalikeError) -> bool:
 class _Import:
     def __init__(
         self,
-        client: AsyncClient,
+        destination: Destination,
         batches: Iterator[Batch],
         progress: ImportProgress,
         observer: ImportObserver,
         pause: Callable[[float], Awaitable[None]],
     ) -> None:
-        self._client = client
+        self._destination = destination
         self._batches = batches
         self._progress = progress
         self._observer = observer
@@ -166,7 +196,7 @@ class _Import:
     async def _send(self, pending: list[Prepared]) -> tuple[LookalikeError | None, list[Prepared]]:
         """Send once; returns what should be sent again, and why."""
         try:
-            statuses = await self._client.upsert([each.product for each in pending])
+            statuses = await self._destination.upsert([each.product for each in pending])
         except LookalikeError as error:
             if error.code in _PASSING and not _is_too_large(error):
                 return error, pending
@@ -193,5 +223,5 @@ class _Import:
 
     def _fail(self, each: Prepared, error: LookalikeError) -> None:
         # the place in the request says nothing to someone who has a row number
-        reason = re.sub(r"\bproducts\[\d+\]\.", "", str(error))
-        self._progress.fail(FailedRow(each.row.number, each.row.product_id, reason))
+        reason = re.sub(r"\bproduct(s\[\d+\])?\.", "", str(error))
+        self._progress.fail(FailedRow(each.number, each.product.id, reason))

@@ -128,6 +128,11 @@ def upsert(products: Iterable[ProductInput], request_id: str) -> catalog_service
     return catalog_service_pb2.UpsertProductsRequest(products=map(_product, products), client_request_id=request_id)
 
 
+def import_product(product: ProductInput) -> catalog_service_pb2.ImportProductsRequest:
+    """One of many products to store; raises as `image` and `vector` do."""
+    return catalog_service_pb2.ImportProductsRequest(product=_product(product))
+
+
 def _product(product: ProductInput) -> product_pb2.ProductInput:
     return product_pb2.ProductInput(
         id=product.id,
@@ -176,6 +181,11 @@ def _refuse_string(given: Iterable[str], name: str, what: str) -> None:
     # a string is a sequence of strings too: its letters, which would delete products or match values of such names
     if isinstance(given, str):
         raise TypeError(f"{name} must be a sequence of {what}, not one string")
+
+
+def export(category: str | None, after_id: str) -> catalog_service_pb2.ExportProductsRequest:
+    """Products with their embeddings, from the one after an id on."""
+    return catalog_service_pb2.ExportProductsRequest(category=category or "", after_id=after_id)
 
 
 def page(category: str | None, page_size: int, token: str) -> catalog_service_pb2.ListProductsRequest:

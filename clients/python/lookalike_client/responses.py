@@ -19,6 +19,7 @@ from lookalike_client.types import (
     AttributeSeen,
     Category,
     Embedding,
+    Exported,
     ItemStatus,
     Model,
     Neighbor,
@@ -89,6 +90,13 @@ def product(message: product_pb2.Product) -> Product:
 def stored(message: catalog_service_pb2.GetProductResponse) -> StoredProduct:
     """A product as the server holds it."""
     return StoredProduct(product=product(message.product), image_count=message.image_count)
+
+
+def exported(message: catalog_service_pb2.ExportProductsResponse) -> Exported:
+    """A product with its embeddings."""
+    vectors = np.stack([np.array(each.values, dtype=np.float32) for each in message.vectors])
+    vectors.flags.writeable = False
+    return Exported(product=product(message.product), vectors=vectors)
 
 
 def stored_image(message: catalog_service_pb2.GetImageResponse) -> StoredImage:

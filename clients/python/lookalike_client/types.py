@@ -140,6 +140,24 @@ class StoredProduct:
     image_count: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Exported:
+    """A product with the embeddings it is found by, which `ProductInput.vectors` takes back.
+
+    Attributes:
+        product: What the shop knows of it.
+        vectors: float32 of shape [images, dim], a row for each of its photos in their order, 1 to 8; of length 1 where
+            the model's metric is cosine. Read-only.
+    """
+
+    product: Product
+    vectors: NDArray[np.float32]
+
+    def __repr__(self) -> str:
+        images, dim = self.vectors.shape
+        return f"<Exported {self.product.id!r} in {self.product.category!r}, {images} vectors of {dim}>"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredImage:
     """A photo of a product, byte for byte as it was sent; one that was sent as pixels is a PNG.

@@ -152,6 +152,12 @@ def page(request: catalog_service_pb2.ListProductsRequest) -> tuple[str | None, 
     return category, after, request.page_size or DEFAULT_PAGE_SIZE
 
 
+def export(request: catalog_service_pb2.ExportProductsRequest) -> tuple[str | None, str]:
+    """The category (None for all), and the id to go on after (empty: from the first)."""
+    category = name(request.category, "category") if request.category else None
+    return category, name(request.after_id, "after_id") if request.after_id else ""
+
+
 def page_token(category: str, after: str) -> str:
     """The token of the page that begins after an id; bound to its category, opaque to callers."""
     return base64.urlsafe_b64encode(f"{category}\n{after}".encode()).decode()

@@ -82,13 +82,17 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     def _wrap(self, method: str, handler: Any) -> Any:
         deserialize = _tolerant(handler.request_deserializer)
+        stream_out = handler.stream_stream or handler.unary_stream
+
+        def check(request: Any) -> None:
+            if request is grpc.aio.EOF or isinstance(request, _Malformed):
+                raise invalid("request", f"the bytes are not the message that {method} takes")
 
         async def act(request: Any, context: Context) -> Any:
             if method in REFUSED_UNREAD:
                 self._gate.engine.admit(CURRENT.get())
                 request = await context.read()
-            if request is grpc.aio.EOF or isinstance(request, _Malformed):
-                raise invalid("request", f"the bytes are not the message that {method} takes")
+            check(request)
             return await handler.unary_unary(request, context)
 
         async def answer(request: Any, context: Context) -> Any:
@@ -105,12 +109,13 @@ class CallGuard(grpc.aio.ServerInterceptor):
             finally:
                 self._leave(visit)
 
-        async def answers(requests: Any, context: Context) -> AsyncIterator[Any]:
+        async def answers(asked: Any, context: Context) -> AsyncIterator[Any]:
             visit = self._arrive(method, context)
             try:
                 self._let_in(visit)
                 note_call(context, math.inf)
-                async for response in handler.stream_stream(requests, context):
+                check(asked)  # one request, or an iterator of them, whose items are judged one by one
+                async for response in stream_out(asked, context):
                     yield response
             except BaseException as error:
                 await self._refuse(visit, error)
@@ -122,6 +127,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
             return grpc.stream_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(answers, deserialize, handler.response_serializer)
         return grpc.stream_stream_rpc_method_handler(answers, deserialize, handler.response_serializer)
 
     @staticmethod

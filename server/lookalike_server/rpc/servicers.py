@@ -120,6 +120,12 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         page = await self._gate.engine.page(*from_pb.page(request))
         return to_pb.products(page, request.category)
 
+    async def ExportProducts(
+        self, request: catalog_service_pb2.ExportProductsRequest, context: Context
+    ) -> AsyncIterator[catalog_service_pb2.ExportProductsResponse]:
+        async for embedded in self._gate.engine.export(*from_pb.export(request)):
+            yield to_pb.exported(embedded)
+
     async def ListCategories(
         self, request: catalog_service_pb2.ListCategoriesRequest, context: Context
     ) -> catalog_service_pb2.ListCategoriesResponse:

@@ -18,6 +18,7 @@ from lookalike_server.domain import (
     Answer,
     Category,
     Embedded,
+    EmbeddedProduct,
     Floats,
     IndexKind,
     Metric,
@@ -56,8 +57,9 @@ def embedded(value: Embedded) -> embedding_service_pb2.EmbedResponse:
 
 def embedded_item(item_id: str, value: Embedded) -> embedding_service_pb2.EmbedStreamResponse:
     """The answer to one photo of EmbedStream."""
-    embedding = image_pb2.Vector.FromString(_packed(image_pb2.Vector.VALUES_FIELD_NUMBER, value.vector))
-    return embedding_service_pb2.EmbedStreamResponse(id=item_id, embedding=embedding, receipt=receipt(value.receipt))
+    return embedding_service_pb2.EmbedStreamResponse(
+        id=item_id, embedding=_vector(value.vector), receipt=receipt(value.receipt)
+    )
 
 
 def model(value: Model, runtime: Runtime) -> embedding_service_pb2.GetModelResponse:
@@ -127,6 +129,13 @@ def products(value: Page, category: str) -> catalog_service_pb2.ListProductsResp
     )
 
 
+def exported(value: EmbeddedProduct) -> catalog_service_pb2.ExportProductsResponse:
+    """One product of ExportProducts."""
+    return catalog_service_pb2.ExportProductsResponse(
+        product=product(value.product), vectors=map(_vector, value.vectors)
+    )
+
+
 def categories(values: Iterable[Category]) -> catalog_service_pb2.ListCategoriesResponse:
     """The answer to ListCategories."""
     return catalog_service_pb2.ListCategoriesResponse(categories=map(_category, values))
@@ -162,6 +171,10 @@ def _neighbor(value: Neighbor) -> search_service_pb2.Neighbor:
         image_index=value.image_index,
         duplicates=map(product, value.duplicates),
     )
+
+
+def _vector(values: Floats) -> image_pb2.Vector:
+    return image_pb2.Vector.FromString(_packed(image_pb2.Vector.VALUES_FIELD_NUMBER, values))
 
 
 def _packed(field_number: int, vector: Floats) -> bytes:

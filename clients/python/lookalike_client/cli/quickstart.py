@@ -14,19 +14,13 @@ import click
 from grpc import StatusCode
 
 from lookalike_client.cli.ask import print_answer
-from lookalike_client.cli.importing import (
-    CATALOG,
-    ImportOptions,
-    ImportReport,
-    finish,
-    open_catalog,
-    print_report,
-    run_import,
-)
+from lookalike_client.cli.import_command import FILE, open_catalog
+from lookalike_client.cli.importing import ImportOptions, ImportReport, finish, print_report, run_import
 from lookalike_client.cli.server import warn_of_random_weights
 from lookalike_client.cli.session import CommandFailed, Session, pass_session, printable
 from lookalike_client.client import Client
 from lookalike_client.errors import LookalikeError
+from lookalike_client.import_batches import PhotoRows
 from lookalike_client.types import Model, Product
 
 K = 5
@@ -34,7 +28,7 @@ _LOOKED_THROUGH = 10_000
 
 
 @click.command()
-@click.option("--catalog", metavar="CATALOG.csv", type=CATALOG, required=True, help="As for `import`.")
+@click.option("--catalog", metavar="CATALOG.csv", type=FILE, required=True, help="As for `import`.")
 @click.option(
     "--category-column", metavar="NAME", default="gender", show_default=True, help="The column that partitions."
 )
@@ -58,7 +52,7 @@ def quickstart(session: Session, catalog: Path, category_column: str, wait_s: fl
             _print_model(session, model)
         if model.is_random:
             warn_of_random_weights(session, model.weights)
-        report = run_import(session, file, ImportOptions(skip_existing=True))
+        report = run_import(session, PhotoRows(file), ImportOptions(skip_existing=True))
         if not session.as_json:
             _print_import(session, report)
         if report.stopped:

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from lookalike.v1 import image_pb2 as lookalike_dot_v1_dot_image__pb2
 from lookalike.v1 import product_pb2 as lookalike_dot_v1_dot_product__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lookalike/v1/catalog_service.proto\x12\x0clookalike.v1\x1a google/protobuf/field_mask.proto\x1a\x1alookalike/v1/product.proto\"`\n\x15UpsertProductsRequest\x12,\n\x08products\x18\x01 \x03(\x0b\x32\x1a.lookalike.v1.ProductInput\x12\x19\n\x11\x63lient_request_id\x18\x02 \x01(\t\"C\n\x16UpsertProductsResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.lookalike.v1.ItemStatus\"\xef\x01\n\x17UpdateAttributesRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12I\n\nattributes\x18\x02 \x03(\x0b\x32\x35.lookalike.v1.UpdateAttributesRequest.AttributesEntry\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x19\n\x11\x63lient_request_id\x18\x04 \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x18UpdateAttributesResponse\x12&\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.Product\"D\n\x15ImportProductsRequest\x12+\n\x07product\x18\x01 \x01(\x0b\x32\x1a.lookalike.v1.ProductInput\"B\n\x16ImportProductsResponse\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.lookalike.v1.ItemStatus\"?\n\x15\x44\x65leteProductsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x19\n\x11\x63lient_request_id\x18\x02 \x01(\t\"C\n\x16\x44\x65leteProductsResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.lookalike.v1.ItemStatus\"\x1f\n\x11GetProductRequest\x12\n\n\x02id\x18\x01 \x01(\t\"Q\n\x12GetProductResponse\x12&\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.Product\x12\x13\n\x0bimage_count\x18\x02 \x01(\r\":\n\x0fGetImageRequest\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x13\n\x0bimage_index\x18\x02 \x01(\r\"G\n\x10GetImageResponse\x12\x0f\n\x07\x65ncoded\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"N\n\x13ListProductsRequest\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x14ListProductsResponse\x12\'\n\x08products\x18\x01 \x03(\x0b\x32\x15.lookalike.v1.Product\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"3\n\x15ListCategoriesRequest\x12\x1a\n\x12include_attributes\x18\x01 \x01(\x08\"D\n\x16ListCategoriesResponse\x12*\n\ncategories\x18\x01 \x03(\x0b\x32\x16.lookalike.v1.Category\"\xa5\x01\n\x08\x43\x61tegory\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12+\n\nindex_kind\x18\x03 \x01(\x0e\x32\x17.lookalike.v1.IndexKind\x12/\n\nattributes\x18\x04 \x03(\x0b\x32\x1b.lookalike.v1.AttributeSeen\x12\x13\n\x06recall\x18\x05 \x01(\x02H\x00\x88\x01\x01\x42\t\n\x07_recall\"d\n\rAttributeSeen\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x64istinct_values\x18\x02 \x01(\x04\x12,\n\ntop_values\x18\x03 \x03(\x0b\x32\x18.lookalike.v1.ValueCount\"*\n\nValueCount\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04*Q\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fINDEX_KIND_FLAT\x10\x01\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x02\x32\xde\x05\n\x0e\x43\x61talogService\x12[\n\x0eUpsertProducts\x12#.lookalike.v1.UpsertProductsRequest\x1a$.lookalike.v1.UpsertProductsResponse\x12\x61\n\x10UpdateAttributes\x12%.lookalike.v1.UpdateAttributesRequest\x1a&.lookalike.v1.UpdateAttributesResponse\x12_\n\x0eImportProducts\x12#.lookalike.v1.ImportProductsRequest\x1a$.lookalike.v1.ImportProductsResponse(\x01\x30\x01\x12[\n\x0e\x44\x65leteProducts\x12#.lookalike.v1.DeleteProductsRequest\x1a$.lookalike.v1.DeleteProductsResponse\x12O\n\nGetProduct\x12\x1f.lookalike.v1.GetProductRequest\x1a .lookalike.v1.GetProductResponse\x12I\n\x08GetImage\x12\x1d.lookalike.v1.GetImageRequest\x1a\x1e.lookalike.v1.GetImageResponse\x12U\n\x0cListProducts\x12!.lookalike.v1.ListProductsRequest\x1a\".lookalike.v1.ListProductsResponse\x12[\n\x0eListCategories\x12#.lookalike.v1.ListCategoriesRequest\x1a$.lookalike.v1.ListCategoriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lookalike/v1/catalog_service.proto\x12\x0clookalike.v1\x1a google/protobuf/field_mask.proto\x1a\x18lookalike/v1/image.proto\x1a\x1alookalike/v1/product.proto\"`\n\x15UpsertProductsRequest\x12,\n\x08products\x18\x01 \x03(\x0b\x32\x1a.lookalike.v1.ProductInput\x12\x19\n\x11\x63lient_request_id\x18\x02 \x01(\t\"C\n\x16UpsertProductsResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.lookalike.v1.ItemStatus\"\xef\x01\n\x17UpdateAttributesRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12I\n\nattributes\x18\x02 \x03(\x0b\x32\x35.lookalike.v1.UpdateAttributesRequest.AttributesEntry\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x19\n\x11\x63lient_request_id\x18\x04 \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x18UpdateAttributesResponse\x12&\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.Product\"D\n\x15ImportProductsRequest\x12+\n\x07product\x18\x01 \x01(\x0b\x32\x1a.lookalike.v1.ProductInput\"B\n\x16ImportProductsResponse\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.lookalike.v1.ItemStatus\"?\n\x15\x44\x65leteProductsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x19\n\x11\x63lient_request_id\x18\x02 \x01(\t\"C\n\x16\x44\x65leteProductsResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.lookalike.v1.ItemStatus\"\x1f\n\x11GetProductRequest\x12\n\n\x02id\x18\x01 \x01(\t\"Q\n\x12GetProductResponse\x12&\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.Product\x12\x13\n\x0bimage_count\x18\x02 \x01(\r\":\n\x0fGetImageRequest\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x13\n\x0bimage_index\x18\x02 \x01(\r\"G\n\x10GetImageResponse\x12\x0f\n\x07\x65ncoded\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"N\n\x13ListProductsRequest\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x14ListProductsResponse\x12\'\n\x08products\x18\x01 \x03(\x0b\x32\x15.lookalike.v1.Product\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x15\x45xportProductsRequest\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\t\"g\n\x16\x45xportProductsResponse\x12&\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.Product\x12%\n\x07vectors\x18\x02 \x03(\x0b\x32\x14.lookalike.v1.Vector\"3\n\x15ListCategoriesRequest\x12\x1a\n\x12include_attributes\x18\x01 \x01(\x08\"D\n\x16ListCategoriesResponse\x12*\n\ncategories\x18\x01 \x03(\x0b\x32\x16.lookalike.v1.Category\"\xa5\x01\n\x08\x43\x61tegory\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12+\n\nindex_kind\x18\x03 \x01(\x0e\x32\x17.lookalike.v1.IndexKind\x12/\n\nattributes\x18\x04 \x03(\x0b\x32\x1b.lookalike.v1.AttributeSeen\x12\x13\n\x06recall\x18\x05 \x01(\x02H\x00\x88\x01\x01\x42\t\n\x07_recall\"d\n\rAttributeSeen\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x64istinct_values\x18\x02 \x01(\x04\x12,\n\ntop_values\x18\x03 \x03(\x0b\x32\x18.lookalike.v1.ValueCount\"*\n\nValueCount\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04*Q\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fINDEX_KIND_FLAT\x10\x01\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x02\x32\xbd\x06\n\x0e\x43\x61talogService\x12[\n\x0eUpsertProducts\x12#.lookalike.v1.UpsertProductsRequest\x1a$.lookalike.v1.UpsertProductsResponse\x12\x61\n\x10UpdateAttributes\x12%.lookalike.v1.UpdateAttributesRequest\x1a&.lookalike.v1.UpdateAttributesResponse\x12_\n\x0eImportProducts\x12#.lookalike.v1.ImportProductsRequest\x1a$.lookalike.v1.ImportProductsResponse(\x01\x30\x01\x12[\n\x0e\x44\x65leteProducts\x12#.lookalike.v1.DeleteProductsRequest\x1a$.lookalike.v1.DeleteProductsResponse\x12O\n\nGetProduct\x12\x1f.lookalike.v1.GetProductRequest\x1a .lookalike.v1.GetProductResponse\x12I\n\x08GetImage\x12\x1d.lookalike.v1.GetImageRequest\x1a\x1e.lookalike.v1.GetImageResponse\x12U\n\x0cListProducts\x12!.lookalike.v1.ListProductsRequest\x1a\".lookalike.v1.ListProductsResponse\x12]\n\x0e\x45xportProducts\x12#.lookalike.v1.ExportProductsRequest\x1a$.lookalike.v1.ExportProductsResponse0\x01\x12[\n\x0eListCategories\x12#.lookalike.v1.ListCategoriesRequest\x1a$.lookalike.v1.ListCategoriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,48 +36,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_INDEXKIND']._serialized_start=1719
-  _globals['_INDEXKIND']._serialized_end=1800
-  _globals['_UPSERTPRODUCTSREQUEST']._serialized_start=114
-  _globals['_UPSERTPRODUCTSREQUEST']._serialized_end=210
-  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_start=212
-  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_end=279
-  _globals['_UPDATEATTRIBUTESREQUEST']._serialized_start=282
-  _globals['_UPDATEATTRIBUTESREQUEST']._serialized_end=521
-  _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._serialized_start=472
-  _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._serialized_end=521
-  _globals['_UPDATEATTRIBUTESRESPONSE']._serialized_start=523
-  _globals['_UPDATEATTRIBUTESRESPONSE']._serialized_end=589
-  _globals['_IMPORTPRODUCTSREQUEST']._serialized_start=591
-  _globals['_IMPORTPRODUCTSREQUEST']._serialized_end=659
-  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_start=661
-  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_end=727
-  _globals['_DELETEPRODUCTSREQUEST']._serialized_start=729
-  _globals['_DELETEPRODUCTSREQUEST']._serialized_end=792
-  _globals['_DELETEPRODUCTSRESPONSE']._serialized_start=794
-  _globals['_DELETEPRODUCTSRESPONSE']._serialized_end=861
-  _globals['_GETPRODUCTREQUEST']._serialized_start=863
-  _globals['_GETPRODUCTREQUEST']._serialized_end=894
-  _globals['_GETPRODUCTRESPONSE']._serialized_start=896
-  _globals['_GETPRODUCTRESPONSE']._serialized_end=977
-  _globals['_GETIMAGEREQUEST']._serialized_start=979
-  _globals['_GETIMAGEREQUEST']._serialized_end=1037
-  _globals['_GETIMAGERESPONSE']._serialized_start=1039
-  _globals['_GETIMAGERESPONSE']._serialized_end=1110
-  _globals['_LISTPRODUCTSREQUEST']._serialized_start=1112
-  _globals['_LISTPRODUCTSREQUEST']._serialized_end=1190
-  _globals['_LISTPRODUCTSRESPONSE']._serialized_start=1192
-  _globals['_LISTPRODUCTSRESPONSE']._serialized_end=1280
-  _globals['_LISTCATEGORIESREQUEST']._serialized_start=1282
-  _globals['_LISTCATEGORIESREQUEST']._serialized_end=1333
-  _globals['_LISTCATEGORIESRESPONSE']._serialized_start=1335
-  _globals['_LISTCATEGORIESRESPONSE']._serialized_end=1403
-  _globals['_CATEGORY']._serialized_start=1406
-  _globals['_CATEGORY']._serialized_end=1571
-  _globals['_ATTRIBUTESEEN']._serialized_start=1573
-  _globals['_ATTRIBUTESEEN']._serialized_end=1673
-  _globals['_VALUECOUNT']._serialized_start=1675
-  _globals['_VALUECOUNT']._serialized_end=1717
-  _globals['_CATALOGSERVICE']._serialized_start=1803
-  _globals['_CATALOGSERVICE']._serialized_end=2537
+  _globals['_INDEXKIND']._serialized_start=1911
+  _globals['_INDEXKIND']._serialized_end=1992
+  _globals['_UPSERTPRODUCTSREQUEST']._serialized_start=140
+  _globals['_UPSERTPRODUCTSREQUEST']._serialized_end=236
+  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_start=238
+  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_end=305
+  _globals['_UPDATEATTRIBUTESREQUEST']._serialized_start=308
+  _globals['_UPDATEATTRIBUTESREQUEST']._serialized_end=547
+  _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._serialized_start=498
+  _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._serialized_end=547
+  _globals['_UPDATEATTRIBUTESRESPONSE']._serialized_start=549
+  _globals['_UPDATEATTRIBUTESRESPONSE']._serialized_end=615
+  _globals['_IMPORTPRODUCTSREQUEST']._serialized_start=617
+  _globals['_IMPORTPRODUCTSREQUEST']._serialized_end=685
+  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_start=687
+  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_end=753
+  _globals['_DELETEPRODUCTSREQUEST']._serialized_start=755
+  _globals['_DELETEPRODUCTSREQUEST']._serialized_end=818
+  _globals['_DELETEPRODUCTSRESPONSE']._serialized_start=820
+  _globals['_DELETEPRODUCTSRESPONSE']._serialized_end=887
+  _globals['_GETPRODUCTREQUEST']._serialized_start=889
+  _globals['_GETPRODUCTREQUEST']._serialized_end=920
+  _globals['_GETPRODUCTRESPONSE']._serialized_start=922
+  _globals['_GETPRODUCTRESPONSE']._serialized_end=1003
+  _globals['_GETIMAGEREQUEST']._serialized_start=1005
+  _globals['_GETIMAGEREQUEST']._serialized_end=1063
+  _globals['_GETIMAGERESPONSE']._serialized_start=1065
+  _globals['_GETIMAGERESPONSE']._serialized_end=1136
+  _globals['_LISTPRODUCTSREQUEST']._serialized_start=1138
+  _globals['_LISTPRODUCTSREQUEST']._serialized_end=1216
+  _globals['_LISTPRODUCTSRESPONSE']._serialized_start=1218
+  _globals['_LISTPRODUCTSRESPONSE']._serialized_end=1306
+  _globals['_EXPORTPRODUCTSREQUEST']._serialized_start=1308
+  _globals['_EXPORTPRODUCTSREQUEST']._serialized_end=1367
+  _globals['_EXPORTPRODUCTSRESPONSE']._serialized_start=1369
+  _globals['_EXPORTPRODUCTSRESPONSE']._serialized_end=1472
+  _globals['_LISTCATEGORIESREQUEST']._serialized_start=1474
+  _globals['_LISTCATEGORIESREQUEST']._serialized_end=1525
+  _globals['_LISTCATEGORIESRESPONSE']._serialized_start=1527
+  _globals['_LISTCATEGORIESRESPONSE']._serialized_end=1595
+  _globals['_CATEGORY']._serialized_start=1598
+  _globals['_CATEGORY']._serialized_end=1763
+  _globals['_ATTRIBUTESEEN']._serialized_start=1765
+  _globals['_ATTRIBUTESEEN']._serialized_end=1865
+  _globals['_VALUECOUNT']._serialized_start=1867
+  _globals['_VALUECOUNT']._serialized_end=1909
+  _globals['_CATALOGSERVICE']._serialized_start=1995
+  _globals['_CATALOGSERVICE']._serialized_end=2824
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lookalike.v1 import image_pb2 as _image_pb2
 from lookalike.v1 import product_pb2 as _product_pb2
 import builtins as _builtins
 import sys
@@ -447,6 +448,66 @@ class ListProductsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListProductsResponse: _TypeAlias = ListProductsResponse  # noqa: Y015
+
+@_typing.final
+class ExportProductsRequest(_message.Message):
+    """Asks for products with their embeddings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    AFTER_ID_FIELD_NUMBER: _builtins.int
+    category: _builtins.str
+    """Only this category. Empty: all of them."""
+    after_id: _builtins.str
+    """Only products whose ids come after this one, in the order of their UTF-8 bytes: the last id that arrived takes up an
+    export that broke. At most 256 bytes, as Product.id. Empty: from the first.
+    """
+    def __init__(
+        self,
+        *,
+        category: _builtins.str = ...,
+        after_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_id", b"after_id", "category", b"category"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportProductsRequest: _TypeAlias = ExportProductsRequest  # noqa: Y015
+
+@_typing.final
+class ExportProductsResponse(_message.Message):
+    """One of many products, with its embeddings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def product(self) -> _product_pb2.Product:
+        """What the shop knows of it."""
+
+    @_builtins.property
+    def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Vector]:
+        """The embeddings it is found by, one for each of its photos, in their order, 1 to 8; each has GetModel's `dim`
+        numbers, and length 1 where the model's metric is cosine. ProductInput.vectors takes them back.
+        """
+
+    def __init__(
+        self,
+        *,
+        product: _product_pb2.Product | None = ...,
+        vectors: _abc.Iterable[_image_pb2.Vector] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["product", b"product", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportProductsResponse: _TypeAlias = ExportProductsResponse  # noqa: Y015
 
 @_typing.final
 class ListCategoriesRequest(_message.Message):

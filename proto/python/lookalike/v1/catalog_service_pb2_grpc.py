@@ -70,6 +70,11 @@ class CatalogServiceStub:
                 request_serializer=lookalike_dot_v1_dot_catalog__service__pb2.ListProductsRequest.SerializeToString,
                 response_deserializer=lookalike_dot_v1_dot_catalog__service__pb2.ListProductsResponse.FromString,
                 _registered_method=True)
+        self.ExportProducts = channel.unary_stream(
+                '/lookalike.v1.CatalogService/ExportProducts',
+                request_serializer=lookalike_dot_v1_dot_catalog__service__pb2.ExportProductsRequest.SerializeToString,
+                response_deserializer=lookalike_dot_v1_dot_catalog__service__pb2.ExportProductsResponse.FromString,
+                _registered_method=True)
         self.ListCategories = channel.unary_unary(
                 '/lookalike.v1.CatalogService/ListCategories',
                 request_serializer=lookalike_dot_v1_dot_catalog__service__pb2.ListCategoriesRequest.SerializeToString,
@@ -131,6 +136,15 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportProducts(self, request, context):
+        """Reads products with their embeddings, in the order of their ids, as fast as the caller takes them. Each is whole, as
+        it was when it was read; one that is stored or removed meanwhile may be among them or not. NOT_FOUND where the
+        category holds no product at the start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListCategories(self, request, context):
         """Lists the categories that hold products, in the order of their names.
         """
@@ -175,6 +189,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.ListProducts,
                     request_deserializer=lookalike_dot_v1_dot_catalog__service__pb2.ListProductsRequest.FromString,
                     response_serializer=lookalike_dot_v1_dot_catalog__service__pb2.ListProductsResponse.SerializeToString,
+            ),
+            'ExportProducts': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportProducts,
+                    request_deserializer=lookalike_dot_v1_dot_catalog__service__pb2.ExportProductsRequest.FromString,
+                    response_serializer=lookalike_dot_v1_dot_catalog__service__pb2.ExportProductsResponse.SerializeToString,
             ),
             'ListCategories': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCategories,
@@ -372,6 +391,33 @@ class CatalogService:
             '/lookalike.v1.CatalogService/ListProducts',
             lookalike_dot_v1_dot_catalog__service__pb2.ListProductsRequest.SerializeToString,
             lookalike_dot_v1_dot_catalog__service__pb2.ListProductsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportProducts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lookalike.v1.CatalogService/ExportProducts',
+            lookalike_dot_v1_dot_catalog__service__pb2.ExportProductsRequest.SerializeToString,
+            lookalike_dot_v1_dot_catalog__service__pb2.ExportProductsResponse.FromString,
             options,
             channel_credentials,
             insecure,

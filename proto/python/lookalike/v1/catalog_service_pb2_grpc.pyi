@@ -49,6 +49,11 @@ class CatalogServiceStub:
     """
     ListProducts: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListProductsRequest, _catalog_service_pb2.ListProductsResponse]
     """Reads products page by page, in the order of their ids."""
+    ExportProducts: _grpc.UnaryStreamMultiCallable[_catalog_service_pb2.ExportProductsRequest, _catalog_service_pb2.ExportProductsResponse]
+    """Reads products with their embeddings, in the order of their ids, as fast as the caller takes them. Each is whole, as
+    it was when it was read; one that is stored or removed meanwhile may be among them or not. NOT_FOUND where the
+    category holds no product at the start.
+    """
     ListCategories: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListCategoriesRequest, _catalog_service_pb2.ListCategoriesResponse]
     """Lists the categories that hold products, in the order of their names."""
 
@@ -73,6 +78,11 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """
     ListProducts: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListProductsRequest, _catalog_service_pb2.ListProductsResponse]  # type: ignore[assignment]
     """Reads products page by page, in the order of their ids."""
+    ExportProducts: _aio.UnaryStreamMultiCallable[_catalog_service_pb2.ExportProductsRequest, _catalog_service_pb2.ExportProductsResponse]  # type: ignore[assignment]
+    """Reads products with their embeddings, in the order of their ids, as fast as the caller takes them. Each is whole, as
+    it was when it was read; one that is stored or removed meanwhile may be among them or not. NOT_FOUND where the
+    category holds no product at the start.
+    """
     ListCategories: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListCategoriesRequest, _catalog_service_pb2.ListCategoriesResponse]  # type: ignore[assignment]
     """Lists the categories that hold products, in the order of their names."""
 
@@ -136,6 +146,17 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.ListProductsResponse, _abc.Awaitable[_catalog_service_pb2.ListProductsResponse]]:
         """Reads products page by page, in the order of their ids."""
+
+    @_abc_1.abstractmethod
+    def ExportProducts(
+        self,
+        request: _catalog_service_pb2.ExportProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_catalog_service_pb2.ExportProductsResponse], _abc.AsyncIterator[_catalog_service_pb2.ExportProductsResponse]]:
+        """Reads products with their embeddings, in the order of their ids, as fast as the caller takes them. Each is whole, as
+        it was when it was read; one that is stored or removed meanwhile may be among them or not. NOT_FOUND where the
+        category holds no product at the start.
+        """
 
     @_abc_1.abstractmethod
     def ListCategories(

@@ -1,11 +1,11 @@
-"""Shows an import under way: a bar on a terminal, a line every few seconds elsewhere."""
+"""Shows an import or an export under way: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from grpc import StatusCode
 from rich.console import Console
@@ -21,9 +21,16 @@ from rich.progress import (
 from rich.text import Text
 
 from lookalike_client.errors import LookalikeError
-from lookalike_client.importer import ImportProgress
 
 EVERY_S = 5.0
+
+
+class Done(Protocol):
+    """How far something is."""
+
+    @property
+    def done(self) -> int:
+        """How many of the total are dealt with."""
 
 
 class _Rate(ProgressColumn):
@@ -33,12 +40,12 @@ class _Rate(ProgressColumn):
 
 
 class ProgressBar:
-    """A bar with rate and time left; a context manager."""
+    """A bar with rate and time left, and what is done with how many of what; a context manager."""
 
-    def __init__(self, console: Console, total: int) -> None:
-        columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    def __init__(self, console: Console, total: int, unit: str = "rows", act: str = "importing") -> None:
+        columns = (TextColumn(act), BarColumn(), MofNCompleteColumn(), TextColumn(unit), _Rate(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=console, transient=True)
-        self._task = self._bar.add_task("import", total=total)
+        self._task = self._bar.add_task(act, total=total)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -49,7 +56,7 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def advanced(self, progress: ImportProgress) -> None:
+    def advanced(self, progress: Done) -> None:
         """Move the bar."""
         self._bar.update(self._task, completed=progress.done)
 
@@ -63,13 +70,21 @@ class ProgressLines:
 
     Args:
         console: Where the lines go.
-        total: Rows to import.
+        total: How many there are.
+        unit: What is counted, in the plural.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, console: Console, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console,
+        total: int,
+        unit: str = "rows",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console = console
         self._total = total
+        self._unit = unit
         self._clock = clock
         self._begun = clock()
         self._last_progress = self._begun
@@ -83,17 +98,16 @@ class ProgressLines:
     ) -> None:
         return
 
-    def advanced(self, progress: ImportProgress) -> None:
+    def advanced(self, progress: Done) -> None:
         """Print a line if the last one is some seconds old."""
         now = self._clock()
         if now - self._last_progress < EVERY_S or not progress.done:
             return
         self._last_progress = now
         rate = progress.done / (now - self._begun)
-        left = (self._total - progress.done) / rate
-        self._console.print(
-            f"{progress.done:,} of {self._total:,} rows, {rate:.1f}/s, about {duration(left)} left", soft_wrap=True
-        )
+        left = max(0, self._total - progress.done) / rate  # an export may find more than there were at its start
+        far = f"{progress.done:,} of {self._total:,} {self._unit}"
+        self._console.print(f"{far}, {rate:.1f}/s, about {duration(left)} left", soft_wrap=True)
 
     def refused(self, error: LookalikeError, wait: float) -> None:
         """Print why nothing moves, unless that was said some seconds ago."""
@@ -101,6 +115,11 @@ class ProgressLines:
         if now - self._last_refusal >= EVERY_S:
             self._last_refusal = now
             self._console.print(refusal_line(error, wait), soft_wrap=True)
+
+
+def progress_on(console: Console, total: int, unit: str, act: str) -> ProgressBar | ProgressLines:
+    """What suits the console: a bar on a terminal, lines elsewhere."""
+    return ProgressBar(console, total, unit, act) if console.is_terminal else ProgressLines(console, total, unit)
 
 
 def refusal_line(error: LookalikeError, wait: float) -> str:
