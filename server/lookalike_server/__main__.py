@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 import uvloop
+from threadpoolctl import threadpool_limits
 
 from lookalike_server import __version__
 from lookalike_server.app import serve
@@ -52,6 +53,8 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
     """Serve until SIGTERM, then finish the calls under way."""
     settings = _settings(flags, config)
     configure_log(settings.log_format, settings.log_level)
+    # Calls are served side by side; a matrix product on every core would have them wait for one another's threads.
+    threadpool_limits(limits=1, user_api="blas")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
