@@ -98,11 +98,11 @@ test: .venv/ready .venv-exporter/ready .venv-proto/ready ## run every test that 
 	$(BIN)/python -m pytest -q tests
 
 .PHONY: test-crash
-test-crash: .venv/ready ## a hundred times `kill -9` under load (`make test` runs ten)
-	CRASH_KILLS=100 $(BIN)/python -m pytest -q tests/crash
+test-crash: .venv/ready ## kills, power cuts, failing calls and full disks by the hundred (`make test` takes some of each)
+	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q tests/crash
 
 .PHONY: bench
-bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the limit and the peers, in one run (MODEL=models/NAME BENCH="--rounds 7")
+bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the limit and the peers, in one run (MODEL=models/NAME BENCH="--figures catalogue")
 	PYTHONPATH=.:proto/python $(BENCH_BIN)/python -m benchmarks --model $(MODEL) $(BENCH)
 
 .PHONY: lint
@@ -151,7 +151,7 @@ lock: .venv/ready ## choose the newest versions again and write every lock file
 	$(UV_COMPILE) --upgrade server/pyproject.toml --extra cpu -c tests/requirements.lock -o server/requirements.lock
 	$(UV_COMPILE) --upgrade server/build.in -c tests/requirements.lock -o server/build.lock
 	$(UV_COMPILE) --upgrade proto/requirements.in -o proto/requirements.lock
-	for at in benchmarks benchmarks/peers/mosec benchmarks/peers/pytriton benchmarks/peers/ray; do \
+	for at in benchmarks benchmarks/catalogue benchmarks/peers/mosec benchmarks/peers/pytriton benchmarks/peers/ray; do \
 		$(UV_COMPILE) --upgrade $$at/requirements.in -o $$at/requirements.lock; done
 	$(UV_COMPILE) --upgrade exporter/pyproject.toml --extra test -o exporter/requirements.lock
 

@@ -11,15 +11,18 @@ from typing import Any
 
 import click
 
+from benchmarks.catalogue.measure import INDEXES, PARTS, SMALL_NETWORK, measure_catalogue
+from benchmarks.catalogue.sizes import Sizes
 from benchmarks.contest import Contest
-from benchmarks.environment import describe, read_model
-from benchmarks.figures.bench import Bench
+from benchmarks.environment import Model, describe, read_model
+from benchmarks.figures.bench import Bench, Say
 from benchmarks.generator import bare_session, load_generator
 from benchmarks.null_model import write_null_model
 from benchmarks.pictures import draw
 from benchmarks.report import table, write_json
 
 FIGURES = ("throughput", "jpeg", "latency", "null", "overload", "idle", "cancel", "curves")
+OF_CATALOGUE = ("catalogue", "crossover")  # the second chooses defaults and is measured only when it is named
 SYSTEMS = ("plain", "mosec", "pytriton", "ray")
 
 
@@ -37,13 +40,30 @@ def _chosen(known: tuple[str, ...]) -> Any:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--model", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
-@click.option("--figures", default=",".join(FIGURES), callback=_chosen(FIGURES), help="What to measure.")
+@click.option(
+    "--figures",
+    default=",".join((*FIGURES, "catalogue")),
+    callback=_chosen((*FIGURES, *OF_CATALOGUE)),
+    help="What to measure; also: crossover.",
+)
 @click.option("--systems", default=",".join(SYSTEMS), callback=_chosen(SYSTEMS), help="The peers; empty for none.")
 @click.option("--rounds", default=7, type=click.IntRange(1, 100), help="Paired rounds of each figure.")
 @click.option("--seconds", default=2.0, type=click.FloatRange(0.2, 60), help="Length of a turn.")
 @click.option("--callers", default=16, type=click.IntRange(2, 1024), help="Callers of a closed loop.")
 @click.option("--flag", "flags", multiple=True, help="A further flag of our server, for instance --flag=--threads=2.")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path), help="Folder of the results.")
+@click.option("--parts", default=",".join(PARTS), callback=_chosen(PARTS), help="Which of the catalogue's figures.")
+@click.option(
+    "--indexes", default=",".join(INDEXES), callback=_chosen(INDEXES), help="Other indexes beside it; empty for none."
+)
+@click.option("--rows", default=20_000, type=click.IntRange(300, 1_000_000), help="Rows of each large category.")
+@click.option("--quick", is_flag=True, help="A small catalogue: tries the harness, proves nothing.")
+@click.option(
+    "--scratch",
+    default="data/bench",
+    type=click.Path(path_type=Path),
+    help="Folder of the measured catalogues, on the disk that is meant.",
+)
 def main(
     model: Path,
     figures: list[str],
@@ -53,6 +73,11 @@ def main(
     callers: int,
     flags: tuple[str, ...],
     out: Path,
+    parts: list[str],
+    indexes: list[str],
+    rows: int,
+    quick: bool,
+    scratch: Path,
 ) -> None:
     """Measure our server beside its limit and its peers, in paired rounds on this machine."""
     settings = {
@@ -63,13 +88,26 @@ def main(
         "systems": systems,
         "our_flags": flags,
     }
-    served = read_model(model)
-    about = describe(served, settings)
     begun = time.monotonic()
 
     def say(what: str) -> None:
         click.echo(f"[{time.monotonic() - begun:6.0f} s] {what}", err=True)
 
+    if of_model := [name for name in figures if name in FIGURES]:
+        _measure_model(read_model(model), of_model, systems, settings, say, out)
+    sizes = Sizes(rounds, seconds, callers, flags, rows=rows)
+    sizes = sizes.quick() if quick else sizes
+    scratch.mkdir(parents=True, exist_ok=True)
+    for name in OF_CATALOGUE:
+        if name in figures:
+            measure_catalogue(name, sizes, parts, indexes, [model, SMALL_NETWORK], scratch.resolve(), out, say)
+
+
+def _measure_model(
+    served: Model, figures: list[str], systems: list[str], settings: dict[str, Any], say: Say, out: Path
+) -> None:
+    rounds, seconds, callers, flags = (settings[name] for name in ("rounds", "seconds", "callers", "our_flags"))
+    about = describe(served, settings)
     with ExitStack() as stack:
         load = stack.enter_context(load_generator())
         bare = stack.enter_context(bare_session(served))

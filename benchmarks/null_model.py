@@ -1,14 +1,17 @@
 """Makes a model that costs next to nothing, so that what remains is the server: `python -m benchmarks.null_model DIR`.
 
-It takes a photo like every other model and returns its first pixels, shifted so that they are never all zero.
+It takes a photo like every other model and returns its first pixels, shifted so that they are never all zero. A
+catalogue of given vectors needs one with as many numbers as they have, and of their metric.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -17,21 +20,36 @@ from onnx import TensorProto, helper, numpy_helper
 SIDE = 224
 OPSET = 18
 
+Metric = Literal["cosine", "euclidean"]
 
-def write_null_model(folder: Path) -> None:
-    """Write model.onnx and model.json."""
-    constants = {"begin": [0, 0, 0, 0], "end": [2**31, 1, 4, 1], "shape": [-1, 4]}
+
+def write_null_model(folder: Path, dim: int = 4, metric: Metric = "euclidean") -> None:
+    """Write model.onnx and model.json.
+
+    Args:
+        folder: Where; made when missing.
+        dim: Numbers in an embedding; a box of the photo's upper left corner has as many pixels.
+        metric: How embeddings are compared; "cosine" ones have length 1.
+    """
+    width = math.gcd(dim, 128)
+    height = dim // width
+    if height > SIDE:
+        raise ValueError(f"no box of {dim} pixels fits into the photo")
+    constants = {"begin": [0, 0, 0, 0], "end": [2**31, height, width, 1], "shape": [-1, dim]}
+    last = "features" if metric == "cosine" else "embeddings"
     nodes = [
         helper.make_node("Slice", ["images", "begin", "end"], ["pixels"]),
         helper.make_node("Reshape", ["pixels", "shape"], ["row"]),
         helper.make_node("Cast", ["row"], ["wide"], to=TensorProto.FLOAT),
-        helper.make_node("Add", ["wide", "one"], ["embeddings"]),
+        helper.make_node("Add", ["wide", "one"], [last]),
     ]
+    if metric == "cosine":
+        nodes.append(helper.make_node("LpNormalization", [last], ["embeddings"], axis=1, p=2))
     graph = helper.make_graph(
         nodes,
         "null",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
-        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", dim])],
         [
             *(numpy_helper.from_array(np.array(value, dtype=np.int64), name) for name, value in constants.items()),
             numpy_helper.from_array(np.array(1, dtype=np.float32), "one"),
@@ -42,10 +60,10 @@ def write_null_model(folder: Path) -> None:
     serialized = model.SerializeToString(deterministic=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(serialized)
-    (folder / "model.json").write_text(_manifest(serialized), encoding="utf-8")
+    (folder / "model.json").write_text(_manifest(serialized, dim, metric), encoding="utf-8")
 
 
-def _manifest(serialized: bytes) -> str:
+def _manifest(serialized: bytes, dim: int, metric: Metric) -> str:
     manifest = {
         "schema_version": 1,
         "name": "null",
@@ -67,7 +85,7 @@ def _manifest(serialized: bytes) -> str:
             "resize": "bilinear",
         },
         "preprocess": "none",
-        "output": {"dim": 4, "pooling": "avg", "metric": "euclidean", "normalised": False},
+        "output": {"dim": dim, "pooling": "avg", "metric": metric, "normalised": metric == "cosine"},
         "precision": "fp32",
     }
     return json.dumps(manifest, indent=2) + "\n"

@@ -18,6 +18,7 @@ def write_json(
     figures: Sequence[Figure],
     curves: Mapping[str, Sequence[Curve]],
     skipped: Mapping[str, str],
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write everything that was measured, and on what."""
     whole = {
@@ -25,7 +26,7 @@ def write_json(
         "figures": [asdict(figure) for figure in figures],
         "curves": {name: [asdict(curve) for curve in each] for name, each in curves.items()},
         "skipped": skipped,
-    }
+    } | dict(more or {})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 

@@ -64,8 +64,8 @@ def _lookalike_judge(answer: bytes, dim: int) -> int:
 def _kserve_raw(picture: bytes, shape: Shape) -> bytes:
     """An Open Inference Protocol v2 ModelInferRequest, encoded by hand: no stubs of a peer are needed here."""
     sizes = b"".join(_varint(size) for size in (1, shape.height, shape.width, 3))
-    tensor = _field(1, KSERVE_INPUT.encode()) + _field(2, b"UINT8") + _field(3, sizes)
-    return _field(1, KSERVE_MODEL.encode()) + _field(5, tensor) + _field(7, picture)
+    tensor = field(1, KSERVE_INPUT.encode()) + field(2, b"UINT8") + field(3, sizes)
+    return field(1, KSERVE_MODEL.encode()) + field(5, tensor) + field(7, picture)
 
 
 def _length_judge(answer: bytes, dim: int) -> int:
@@ -74,7 +74,8 @@ def _length_judge(answer: bytes, dim: int) -> int:
     return -1
 
 
-def _field(number: int, value: bytes) -> bytes:
+def field(number: int, value: bytes) -> bytes:
+    """A length-delimited protobuf field, as it stands in a message."""
     return _varint(number << 3 | 2) + _varint(len(value)) + value
 
 

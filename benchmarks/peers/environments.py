@@ -30,16 +30,33 @@ def python_of(peer: str, *, distribution: bool = False) -> Path:
         StartError: When no such Python is there, or the packages cannot be installed.
     """
     lock = Path(__file__).parent / peer / "requirements.lock"
-    environment = ROOT / f".venv-bench-{peer}"
+    return made_from(lock, peer, distribution=distribution)
+
+
+def made_from(lock: Path, name: str, *, build: Path | None = None, distribution: bool = False) -> Path:
+    """The interpreter of `.venv-bench-NAME`, made first where it is missing or older than its lock files.
+
+    Args:
+        lock: What is in it.
+        name: Its name.
+        build: A lock file of what its source distributions are built with; they are not built otherwise.
+        distribution: As for `python_of`.
+
+    Raises:
+        StartError: When no such Python is there, or the packages cannot be installed.
+    """
+    environment = ROOT / f".venv-bench-{name}"
     ready = environment / "ready"
-    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
+    locks = [lock] if build is None else [build, lock]
+    digest = hashlib.sha256(b"".join(each.read_bytes() for each in locks)).hexdigest()
     python = environment / "bin" / "python"
     if not (ready.is_file() and ready.read_text(encoding="utf-8") == digest):
         shutil.rmtree(environment, ignore_errors=True)
         base = _distribution_python() if distribution else sys.executable
         _do([base, "-m", "venv", str(environment)])
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-        _do([*install, "-r", str(lock)])
+        for each in locks:
+            _do([*install, *(["--no-build-isolation"] if build else []), "-r", str(each)])
         ready.write_text(digest, encoding="utf-8")
     return python
 

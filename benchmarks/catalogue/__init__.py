@@ -1,0 +1,1 @@
+"""Measures the catalogue: searching, writing, starting and memory, beside raw HNSW, SQLite alone and other indexes."""
