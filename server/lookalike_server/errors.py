@@ -74,6 +74,24 @@ def exhausted(message: str, retry_after: float) -> LookalikeError:
     return LookalikeError(Code.RESOURCE_EXHAUSTED, message, retry_after=retry_after)
 
 
+class ServerError(Exception):
+    """A failure of the server itself whose reason callers may know: they hear `told`, and the log hears it all."""
+
+    def __init__(self, told: LookalikeError) -> None:
+        super().__init__(told.message)
+        self.told = told
+
+
+def disk_full() -> ServerError:
+    """The catalogue's disk is full. Nobody knows when there will be room, so no time for a repeat is named."""
+    return ServerError(
+        LookalikeError(
+            Code.RESOURCE_EXHAUSTED,
+            "the disk of the catalogue is full and nothing of this was stored; have room made on it, then repeat",
+        )
+    )
+
+
 def deadline_exceeded() -> LookalikeError:
     """The caller's deadline passed before the work was begun."""
     return LookalikeError(Code.DEADLINE_EXCEEDED, "the call's deadline passed before its answer was ready")

@@ -1,4 +1,4 @@
-"""Writers that know what they may find after a crash: what was acknowledged, and perhaps what was under way."""
+"""Writers that know what they may find: what was acknowledged, and after a crash perhaps what was not."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ import numpy as np
 from lookalike.v1 import catalog_service_pb2 as pb
 from lookalike.v1 import catalog_service_pb2_grpc, image_pb2, product_pb2
 from lookalike_server.domain import Floats
+from lookalike_server.rpc.status import CODES
 from serving import connect, until
 
 DIM = 48
 CATEGORIES = ("Shoes", "Shirts", "Hats")
+PATIENCE = 60.0
+"""Seconds after which a change that has no answer fails its test."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,15 @@ class State:
 Change = Callable[[Any], Awaitable[None]]
 
 
+class Refused(Exception):  # noqa: N818 - an answer, and in these tests often the right one
+    """The server answered, and refused the change."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(f"{code.name}: {message}")
+        self.code = code
+        self.message = message
+
+
 @dataclass
 class Writer:
     """Changes its own products one after another, and remembers what each may be: None stands for no product."""
@@ -40,33 +52,43 @@ class Writer:
     name: str
     random: random.Random
     known: dict[str, State | None] = field(default_factory=dict)
-    under_way: dict[str, State | None] = field(default_factory=dict)
+    open: dict[str, list[State | None]] = field(default_factory=dict)
+    """What was asked for and never acknowledged since the last change that was."""
     acknowledged: int = 0
 
     async def run(self, catalog: Any) -> None:
-        """Change until the server is gone."""
-        with contextlib.suppress(grpc.aio.AioRpcError):
+        """Change until the server is gone, or its disk."""
+        with contextlib.suppress(grpc.aio.AioRpcError, Refused):
             while True:
-                product_id = f"{self.name}-{self.random.randrange(6)}"
-                after, change = self._next(product_id)
-                self.under_way = {product_id: after}
-                await change(catalog)
-                self.known[product_id] = after
-                self.under_way = {}
-                self.acknowledged += 1
+                await self.change(catalog)
 
-    def settle(self, found: dict[str, State | None]) -> list[str]:
-        """Compare what was found with what may be, take it as known, and say what is wrong."""
+    async def change(self, catalog: Any) -> None:
+        """Make one change.
+
+        Raises:
+            Refused: It was not made; after a crash it may have been, unless a later one was acknowledged.
+            AioRpcError: The server is gone, and the change may have been made.
+        """
+        product_id = f"{self.name}-{self.random.randrange(6)}"
+        after, change = self._next(product_id)
+        self.open.setdefault(product_id, []).append(after)
+        await change(catalog)
+        self.known[product_id] = after
+        self.open = {}
+        self.acknowledged += 1
+
+    def wrong(self, found: dict[str, State | None], *, crashed: bool) -> list[str]:
+        """Say what was found that may not be; after a crash what was found is known from then on."""
         wrong = []
-        for product_id in {*self.known, *self.under_way}:
+        for product_id in {*self.known, *self.open}:
             now = found.get(product_id)
-            allowed = [self.known.get(product_id)]
-            if product_id in self.under_way:
-                allowed.append(self.under_way[product_id])
+            allowed = [self.known.get(product_id), *(self.open.get(product_id, ()) if crashed else ())]
             if now not in allowed:
                 wrong.append(f"{product_id} is {now}, should be one of {allowed}")
-            self.known[product_id] = now
-        self.under_way = {}
+            if crashed:
+                self.known[product_id] = now
+        if crashed:
+            self.open = {}
         return wrong
 
     def _next(self, product_id: str) -> tuple[State | None, Change]:
@@ -77,7 +99,7 @@ class Writer:
             return None, lambda catalog: _delete(catalog, product_id)
         if before is not None and act < 0.4:
             after = State(before.category, version, before.vectors)
-            return after, lambda catalog: _describe(catalog, product_id, version)
+            return after, lambda catalog: describe(catalog, product_id, version)
         after = State(self.random.choice(CATEGORIES), version, self._vectors())
         return after, lambda catalog: _upsert(catalog, product_id, after)
 
@@ -106,14 +128,25 @@ async def _upsert(catalog: Any, product_id: str, state: State) -> None:
         attributes={"version": state.version},
         vectors=[image_pb2.Vector(values=vector) for vector in state.vectors],
     )
-    response = await catalog.UpsertProducts(pb.UpsertProductsRequest(products=[item]))
-    assert response.results[0].status.code == 0, response.results[0].status.message
+    _accepted(await catalog.UpsertProducts(pb.UpsertProductsRequest(products=[item]), timeout=PATIENCE))
 
 
 async def _delete(catalog: Any, product_id: str) -> None:
-    response = await catalog.DeleteProducts(pb.DeleteProductsRequest(ids=[product_id]))
-    assert response.results[0].status.code == 0, response.results[0].status.message
+    _accepted(await catalog.DeleteProducts(pb.DeleteProductsRequest(ids=[product_id]), timeout=PATIENCE))
 
 
-async def _describe(catalog: Any, product_id: str, version: str) -> None:
-    await catalog.UpdateAttributes(pb.UpdateAttributesRequest(id=product_id, attributes={"version": version}))
+async def describe(catalog: Any, product_id: str, version: str) -> None:
+    """Give a product this version, and raise `Refused` where the server answers that it cannot."""
+    request = pb.UpdateAttributesRequest(id=product_id, attributes={"version": version})
+    try:
+        await catalog.UpdateAttributes(request, timeout=PATIENCE)
+    except grpc.aio.AioRpcError as error:
+        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            raise
+        raise Refused(error.code(), error.details() or "") from None
+
+
+def _accepted(response: Any) -> None:
+    (result,) = response.results
+    if result.status.code:
+        raise Refused(CODES[result.status.code], result.status.message)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lookalike_server.domain import IndexChange
+from lookalike_server.errors import Code, ServerError
 from lookalike_server.store.writer import GROUP_LIMIT, Writer, Written
 
 
@@ -19,10 +20,14 @@ class Watched:
     """A real connection that counts commits, holds them back while told to, and fails them on cue."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.real = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.real.execute("CREATE TABLE names (name TEXT PRIMARY KEY)")
         self.commits = 0
         self.fail_commit = False
+        self.failure = sqlite3.OperationalError("disk I/O error")
+        self.said: list[str] = []
+        """Every statement, in order."""
         self.held = threading.Event()
         """Set once a commit is being held."""
         self.free = threading.Event()
@@ -30,12 +35,13 @@ class Watched:
 
     def execute(self, sql: str, arguments: tuple[object, ...] = (), /) -> Any:
         """Run one statement, as SQLite does."""
+        self.said.append(sql)
         if sql == "COMMIT":
             self.held.set()
             assert self.free.wait(timeout=60)
             self.commits += 1
             if self.fail_commit:
-                raise sqlite3.OperationalError("disk I/O error")
+                raise self.failure
         return self.real.execute(sql, arguments)
 
     def names(self) -> list[str]:
@@ -165,6 +171,64 @@ def test_a_failing_commit_fails_its_whole_group(writer: Writer, connection: Watc
     connection.fail_commit = False
     assert insert(writer, 1).result(timeout=60) == "n1"
     assert connection.names() == ["n1"]
+
+
+def test_a_full_disk_is_put_into_words(writer: Writer, connection: Watched) -> None:
+    """When SQLite finds no room its caller hears RESOURCE_EXHAUSTED, without a time; what fits is stored."""
+
+    def large(connection: Any) -> Written:
+        connection.execute("INSERT INTO names VALUES (?)", ("large" * 100_000,))
+        raise AssertionError("there should be no room")
+
+    connection.execute("PRAGMA max_page_count = 8")
+    hold(writer, connection)
+    before, broken, after = insert(writer, 1), writer.submit(large), insert(writer, 2)
+    connection.free.set()
+    error = broken.exception(timeout=60)
+    assert isinstance(error, ServerError)
+    assert error.told.code is Code.RESOURCE_EXHAUSTED
+    assert error.told.retry_after is None
+    assert isinstance(error.__cause__, sqlite3.OperationalError)
+    assert (before.result(timeout=60), after.result(timeout=60)) == ("n1", "n2")
+    assert connection.names() == ["n0", "n1", "n2"]
+
+
+def test_a_transaction_that_sqlite_undoes_fails_its_whole_group(writer: Writer, connection: Watched) -> None:
+    """When a job's error takes the transaction with it, all of the group hear that error, and the writer goes on."""
+
+    def undone(connection: Any) -> Written:
+        connection.execute("ROLLBACK")  # as SQLite does by itself on a failing disk
+        raise sqlite3.OperationalError("disk I/O error")
+
+    hold(writer, connection)
+    group = [insert(writer, 1), writer.submit(undone), insert(writer, 2)]
+    connection.free.set()
+    assert [str(future.exception(timeout=60)) for future in group] == ["disk I/O error"] * 3
+    assert insert(writer, 3).result(timeout=60) == "n3"
+    assert connection.names() == ["n0", "n3"]
+
+
+def test_a_failed_disk_begins_the_log_anew(writer: Writer, connection: Watched) -> None:
+    """After a flush that failed nothing is begun before the log was emptied; until it can be, writes are refused."""
+    connection.real.execute("PRAGMA journal_mode = WAL")
+    assert insert(writer, 1).result(timeout=60) == "n1"
+    connection.failure.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+    connection.fail_commit = True
+    assert insert(writer, 2).exception(timeout=60) is connection.failure
+    connection.fail_commit = False
+    reader = sqlite3.connect(connection.path)  # in the way of emptying the log
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM names").fetchall()
+    connection.real.execute("PRAGMA busy_timeout = 0")
+    connection.said.clear()
+    assert insert(writer, 3).exception(timeout=60) is connection.failure
+    assert "BEGIN IMMEDIATE" not in connection.said
+    reader.close()
+    assert insert(writer, 4).result(timeout=60) == "n4"
+    connection.said.clear()
+    assert insert(writer, 5).result(timeout=60) == "n5"
+    assert connection.said[0] == "BEGIN IMMEDIATE"
+    assert connection.names() == ["n1", "n4", "n5"]
 
 
 def test_index_hears_before_the_caller(connection: Watched) -> None:

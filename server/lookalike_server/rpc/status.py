@@ -9,7 +9,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.errors import Code, LookalikeError, ServerError
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 """gRPC's codes by number."""
@@ -23,8 +23,8 @@ INTERNAL = LookalikeError(Code.INTERNAL, "the server failed; its log has the cau
 
 
 def to_status(error: Exception) -> status_pb2.Status:
-    """Describe an error for the caller; what is not a `LookalikeError` is INTERNAL and tells nothing of the inside."""
-    known = error if isinstance(error, LookalikeError) else INTERNAL
+    """Describe an error for the caller; what was not written for it is INTERNAL and tells nothing of the inside."""
+    known = _known(error)
     details: list[Message] = []
     if known.field is not None:
         violation = error_details_pb2.BadRequest.FieldViolation(field=known.field, description=known.message)
@@ -47,9 +47,16 @@ async def abort(
 ) -> NoReturn:
     """End the call with this error, of which `to_status` made the status, and its request id."""
     trailers = [(DETAILS_KEY, status.SerializeToString()), ("x-request-id", request_id)]
-    if isinstance(error, LookalikeError) and error.retry_after is not None:
-        trailers.append((PUSHBACK_KEY, str(_milliseconds(error.retry_after))))
+    retry_after = _known(error).retry_after
+    if retry_after is not None:
+        trailers.append((PUSHBACK_KEY, str(_milliseconds(retry_after))))
     await context.abort(CODES[status.code], status.message, tuple(trailers))
+
+
+def _known(error: Exception) -> LookalikeError:
+    if isinstance(error, ServerError):
+        return error.told
+    return error if isinstance(error, LookalikeError) else INTERNAL
 
 
 def _milliseconds(seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""Begins SQLite's log (the WAL) anew where what is in it may be in memory only: after the disk failed, or after a crash.
+"""Begins SQLite's log (the WAL) anew where what is in it may be in memory only: after a failed flush, or a crash.
 
 A flush that succeeds says nothing about one that failed before it: Linux forgets the pages that it could not write
 (fsyncgate). SQLite writes the frames of the next commit over those of the failed one, and that is not enough: ext4
@@ -6,6 +6,9 @@ leaves blocks that were new when the flush failed marked as never written, whate
 a power cut they read as zeros. So what the log holds is put into the catalogue's file, and the log is cut to nothing,
 blocks and all. The same could befall new blocks of the catalogue's file, so it is made to grow first: by zeros, flushed
 before anything counts on them, and taken back where that fails.
+
+Not covered: a checkpoint that SQLite does within a commit, and that fails while it makes the file grow. SQLite tells
+nobody, repeats it, and empties the log; the file's new blocks are then as unsure as the log's would be.
 """
 
 from __future__ import annotations

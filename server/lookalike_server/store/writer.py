@@ -3,11 +3,20 @@
 Jobs that wait together share one transaction, hence one flush (group commit); a lone job is not delayed. A job that
 raises is undone alone (SAVEPOINT). What a job means for the index is handed on in commit order, before its caller hears
 of it, so a caller finds what it wrote.
+
+When the disk refuses a write or a flush, nothing of the group is done. Where it is full each job is tried alone then,
+so that what does not fit fails nothing else. Where it failed every caller of the group is told, and the log is begun
+anew before anything else is acknowledged, for a later flush that succeeds proves nothing of what is in it (`wal.py`);
+until that can be done every write is refused.
+
+What a failed flush leaves open is whether the group is there after a crash: its frames may have reached the disk after
+all. It is there as a whole or not at all, and its callers heard INTERNAL.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import queue
 import threading
 from collections.abc import Callable
@@ -16,6 +25,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from lookalike_server.domain import IndexChange
+from lookalike_server.errors import disk_full
+from lookalike_server.store.wal import renew
 
 T = TypeVar("T")
 
@@ -51,13 +62,15 @@ class Writer:
         self._connection = connection
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._failure: Exception | None = None
+        """Why the log cannot be relied on, where it cannot."""
         self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
         self._thread.start()
 
     def submit(self, run: Callable[[Any], Written]) -> Future[Any]:
-        """Queue a job; its future has the job's result once it is durable, or what it raised.
+        """Queue a job; its future has its result once it is durable, or what it raised (`ServerError`: disk full).
 
         Raises:
             RuntimeError: The store is closed.
@@ -95,24 +108,33 @@ class Writer:
 
     def _commit(self, group: list[_Job]) -> None:
         # A caller that gave up before its job began is left out; from here on a job can no longer be cancelled.
-        group = [job for job in group if job.future.set_running_or_notify_cancel()]
+        self._transact([job for job in group if job.future.set_running_or_notify_cancel()])
+
+    def _transact(self, group: list[_Job]) -> None:
         done: list[tuple[_Job, Written]] = []
         try:
+            self._trust_log()
             self._connection.execute("BEGIN IMMEDIATE")
             for job in group:
                 self._connection.execute("SAVEPOINT job")
                 try:
                     done.append((job, job.run(self._connection)))
                 except Exception as error:  # noqa: BLE001 - whatever a job raises belongs to its caller
-                    self._connection.execute("ROLLBACK TO job")
-                    job.future.set_exception(error)
+                    self._undo_job(error)
+                    job.future.set_exception(_told(error))
                 self._connection.execute("RELEASE job")
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - a full or failing disk: nothing of the group is durable
             self._undo()
-            for job in group:
-                if not job.future.done():
-                    job.future.set_exception(error)
+            if getattr(error, "sqlite_errorname", "").startswith("SQLITE_IOERR"):
+                self._failure = error
+            undecided = [job for job in group if not job.future.done()]
+            if _is_full(error) and len(undecided) > 1:
+                for job in undecided:
+                    self._transact([job])  # what does not fit shall not fail what does
+                return
+            for job in undecided:
+                job.future.set_exception(_told(error))
             return
         for job, written in done:
             try:
@@ -122,7 +144,36 @@ class Writer:
             else:
                 job.future.set_result(written.result)
 
+    def _trust_log(self) -> None:
+        """Begin the log anew where it cannot be relied on; raises where that cannot be done now."""
+        if self._failure is not None:
+            if not renew(self._connection):
+                raise self._failure
+            self._failure = None
+
+    def _undo_job(self, error: Exception) -> None:
+        try:
+            self._connection.execute("ROLLBACK TO job")
+        except Exception:  # noqa: BLE001 - what comes of an error that was there before
+            # On a full or failing disk SQLite undoes the whole transaction, savepoints and all; so fails the group.
+            raise error from None
+
     def _undo(self) -> None:
         # SQLite has already rolled back when the error was its own, and then refuses to do it again.
         with contextlib.suppress(Exception):
             self._connection.execute("ROLLBACK")
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    return getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+
+
+def _told(error: Exception) -> Exception:
+    """The error as its caller gets it; SQLite's own are known by the names that it gives them."""
+    if not _is_full(error):
+        return error
+    fault = disk_full()
+    fault.__cause__ = error
+    return fault

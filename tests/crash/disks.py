@@ -1,0 +1,158 @@
+"""Disks of a test's own: an ext4 whose power can be cut or whose writes fail, and a small one in memory that gets full.
+
+Both have to be mounted. Where that cannot be done (no root, no loop devices) the test that asks for one is skipped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, _IOR('X', 125, __u32)
+_NO_LOG_FLUSH = 2  # EXT4_GOING_FLAGS_NOLOGFLUSH: not even the journal is written any more
+
+_GET_STATUS, _SET_STATUS = 0x4C05, 0x4C04  # LOOP_GET_STATUS64, LOOP_SET_STATUS64, of a struct loop_info64
+_STATUS_BYTES = 232
+_SIZE_LIMIT = slice(32, 40)  # lo_sizelimit in it
+
+_BLOCK = 4096
+
+
+class Ext4:
+    """A file system in a file, mounted at `folder`."""
+
+    def __init__(self, image: Path, folder: Path) -> None:
+        self._image = image
+        self.folder = folder
+
+    def mount(self) -> None:
+        """Mount it; what a power cut left in its journal is taken up, as at a boot."""
+        _run("mount", "-o", "loop", str(self._image), str(self.folder))
+
+    def unmount(self) -> None:
+        """Unmount it, and let go of the loop device."""
+        _run("umount", str(self.folder))
+
+    def cut_power(self) -> None:
+        """From now on nothing is written any more: what was not synced is lost, and every write and sync fails."""
+        with _opened(self.folder) as descriptor:
+            fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+
+    def fail(self) -> None:
+        """From now on no block for data can be written: fsync fails, and Linux forgets what it could not write."""
+        free = re.findall(r"Free blocks: .*?(\d+)-(\d+)$", _run("dumpe2fs", str(self._image)), re.MULTILINE)
+        ((first, last),) = free  # one group of blocks; its last free range is nearly all of it
+        assert int(last) - int(first) > 1000
+        self._limit(int(first) * _BLOCK)
+
+    def work(self) -> None:
+        """It can be written again."""
+        self._limit(0)
+
+    def _limit(self, size: int) -> None:
+        """Let the loop device end after so many bytes (0: with its file); nothing can be written behind its end."""
+        device = Path(_run("findmnt", "--noheadings", "--output", "SOURCE", str(self.folder)).strip())
+        with _opened(device) as descriptor:
+            status = bytearray(_STATUS_BYTES)
+            fcntl.ioctl(descriptor, _GET_STATUS, status)
+            status[_SIZE_LIMIT] = struct.pack("Q", size)
+            fcntl.ioctl(descriptor, _SET_STATUS, bytes(status))
+
+
+@contextmanager
+def ext4(at: Path, megabytes: int = 64) -> Iterator[Ext4]:
+    """A new file system in the folder `at`, until the end of the block; skips the test where it cannot be mounted."""
+    _need("mkfs.ext4", "dumpe2fs", "mount", "umount", "findmnt")
+    image, folder = at / "disk.img", at / "disk"
+    with image.open("wb") as made:
+        made.truncate(megabytes << 20)
+    folder.mkdir()
+    # Nothing is kept free for root, which we are.
+    _run("mkfs.ext4", "-q", "-F", "-b", str(_BLOCK), "-m", "0", str(image))
+    disk = Ext4(image, folder)
+    with _mounted(folder):
+        _mount_or_skip(disk.mount)
+        yield disk
+
+
+@contextmanager
+def memory(at: Path, kilobytes: int) -> Iterator[Path]:
+    """A new file system of this size in memory, until the end of the block; skips the test as `ext4` does."""
+    _need("mount", "umount")
+    folder = at / "memory"
+    folder.mkdir()
+    with _mounted(folder):
+        _mount_or_skip(lambda: _run("mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)))
+        yield folder
+
+
+def make_read_only(folder: Path) -> None:
+    """Let nobody write to this mounted file system, not even root."""
+    _run("mount", "-o", "remount,ro", str(folder))
+
+
+def fill(folder: Path, leave: int = 0) -> Path:
+    """Take all room but so many bytes of the file system that `folder` is on, and return the file that takes it."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as taken:
+        size = 1 << 16
+        while size:
+            free = os.statvfs(folder)
+            room = free.f_bavail * free.f_frsize - leave
+            try:
+                written = taken.write(bytes(min(size, room))) if room > 0 else 0
+            except OSError:
+                written = 0
+            if not written:
+                size //= 2
+    return ballast
+
+
+@contextmanager
+def _mounted(folder: Path) -> Iterator[None]:
+    """Whatever is mounted at the folder is not at the end, however the block ends."""
+    try:
+        yield
+    finally:
+        while os.path.ismount(folder):
+            _run("umount", "--lazy", str(folder))
+
+
+def _mount_or_skip(mount: object) -> None:
+    assert callable(mount)
+    try:
+        mount()
+    except AssertionError as error:
+        pytest.skip(f"nothing can be mounted here: {error}")
+
+
+def _need(*commands: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system needs root")
+    for command in commands:
+        if shutil.which(command) is None:
+            pytest.skip(f"{command} is not installed")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip().partition(chr(10))[0]}"
+    return done.stdout

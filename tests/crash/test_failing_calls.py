@@ -1,0 +1,180 @@
+"""Every write, sync and rename of the server fails once, in turn, until a run has none that could fail.
+
+Each step of the server's life is swept for each kind of fault: the first such call fails, then the second, and so on.
+`make test` takes some of the pairs, and of their calls every so many (CRASH_STRIDE). `make test-crash` sets that to 1,
+and takes all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import grpc
+import pytest
+
+from crash.catalogue import Catalogue
+from crash.shop import Refused
+from crash.tracing import Fault, Injection, failing, need_strace
+from crash.variants import variant
+from processes import SERVE
+
+STRIDE = int(os.environ.get("CRASH_STRIDE", "29"))
+MOST = 2000
+"""Calls of a step, and more: a sweep that does not end is wrong."""
+
+SYNC = Fault("fsync,fdatasync", "EIO")
+WRITE = Fault("pwrite64,write", "EIO")
+NO_ROOM = Fault("pwrite64,write", "ENOSPC")
+OTHERS = Fault("ftruncate,rename,renameat,renameat2,unlink", "EIO")
+FAULTS = (SYNC, WRITE, NO_ROOM, OTHERS)
+
+SMALL_WAL = variant("small-wal")
+
+CODES = {"EIO": grpc.StatusCode.INTERNAL, "ENOSPC": grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+def paths(folder: Path, fault: Fault) -> list[Path]:
+    """The files whose calls fail; none stands for all, the index's too, whose names are new every time."""
+    if fault in (SYNC, OTHERS):
+        return []
+    # A server writes to much that is no file of a catalogue: to its callers, to begin with.
+    names = ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "catalog.sqlite-journal", "lock")
+    return [folder / name for name in names]
+
+
+class Trial:
+    """One catalogue under one kind of fault; each step returns the calls that failed, and notes what was wrong."""
+
+    def __init__(self, folder: Path, fault: Fault) -> None:
+        self._folder = folder
+        self._fault = fault
+        self._log = folder / "strace.log"
+        self._catalogue = Catalogue(folder / "data", seed=1, writers=1)
+        self.refused = 0
+        self.wrong: list[str] = []
+
+    def _injection(self, nth: int) -> Injection:
+        return Injection(self._fault, nth, paths(self._catalogue.folder, self._fault), self._log)
+
+    async def create(self, nth: int) -> list[str]:
+        """Calls fail while a catalogue is made, and first written."""
+        self._catalogue = Catalogue(self._folder / f"data-{nth}", seed=nth, writers=1)
+        return await self.start(nth)
+
+    async def start(self, nth: int) -> list[str]:
+        """Calls fail while a catalogue is opened that a crash has left, and written again."""
+        injection = self._injection(nth)
+        try:
+            with self._catalogue.served(injection.from_the_start()) as server:
+                self._note(await self._catalogue.change(server, 3))
+                self.wrong += await self._catalogue.faults_of(server, crashed=False)
+        except AssertionError as error:
+            self._check_end(str(error))
+        self.wrong += await self._catalogue.faults()
+        return injection.struck()
+
+    async def write(self, nth: int, command: tuple[str, ...] = SERVE) -> list[str]:
+        """Calls fail while products are written; afterwards the server goes on as if nothing had been."""
+        injection = self._injection(nth)
+        # Without graphs nobody but the callers writes, so that each call that fails is one of theirs.
+        with self._catalogue.served(command, "--flat-limit", "1000") as server:
+            self.wrong += await self._catalogue.faults_of(server, crashed=True)
+            with failing(server.process.pid, injection):
+                refused = self._note(await self._catalogue.change(server, 6))
+            self.wrong += await self._catalogue.faults_of(server, crashed=False)
+            if await self._catalogue.change(server, 2):
+                self.wrong.append("writes are refused although no call fails any more")
+        struck = injection.struck()
+        committing = [line for line in struck if "catalog.sqlite-wal>" in line]
+        if command != SMALL_WAL and refused < len(committing):  # too short a run for a checkpoint: these were commits
+            self.wrong.append(f"acknowledged although {committing}")
+        return struck
+
+    async def checkpoint(self, nth: int) -> list[str]:
+        """The same, with a checkpoint every few writes."""
+        return await self.write(nth, SMALL_WAL)
+
+    async def stop(self, nth: int) -> list[str]:
+        """Calls fail while the server ends and closes the catalogue."""
+        injection = self._injection(nth)
+        with self._catalogue.served() as server:
+            self.wrong += await self._catalogue.faults_of(server, crashed=True)
+            self._note(await self._catalogue.change(server, 3))
+            with failing(server.process.pid, injection):
+                if status := server.stop(signal.SIGTERM):
+                    self.wrong.append(f"the server ended with status {status}")
+        return injection.struck()
+
+    async def finish(self) -> list[str]:
+        """What was wrong at any time, and what is wrong now."""
+        return self.wrong + await self._catalogue.faults()
+
+    def _note(self, refusals: Sequence[Refused]) -> int:
+        expected = CODES[self._fault.error]
+        for refused in refusals:
+            if refused.code is not expected:
+                self.wrong.append(f"{refused}, should be {expected.name}")
+        self.refused += len(refusals)
+        return len(refusals)
+
+    def _check_end(self, log: str) -> None:
+        last = log.strip().splitlines()[-1]
+        if "Traceback" in log or not last.startswith("lookalike-server: ") or str(self._catalogue.folder) not in last:
+            self.wrong.append(f"the server does not say why it did not start: {log}")
+
+
+Step = Callable[[Trial, int], Awaitable[list[str]]]
+STEPS: tuple[Step, ...] = (Trial.create, Trial.start, Trial.write, Trial.checkpoint, Trial.stop)
+
+SOME: tuple[tuple[Step, Fault], ...] = (
+    (Trial.create, NO_ROOM),
+    (Trial.start, SYNC),
+    (Trial.write, SYNC),
+    (Trial.write, NO_ROOM),
+    (Trial.checkpoint, WRITE),
+    (Trial.stop, SYNC),
+)
+ALL = tuple((step, fault) for step in STEPS for fault in FAULTS)
+
+
+async def _sweep(trial: Trial, step: Step, stride: int) -> int:
+    """Run the step with one call after another failing, until none does; return how many did."""
+    total = 0
+    for nth in range(1, MOST, stride):
+        struck = await step(trial, nth)
+        if not struck:
+            return total
+        total += len(struck)
+    raise AssertionError(f"there are always more calls than {MOST}")
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"), SOME if STRIDE > 1 else ALL, ids=lambda value: getattr(value, "__name__", str(value))
+)
+def test_a_failing_call_loses_nothing(tmp_path: Path, step: Step, fault: Fault) -> None:
+    """Nothing is acknowledged that a failed call left undone, nothing acknowledged is lost, and the server goes on."""
+    need_strace(tmp_path / "strace.log")
+
+    async def run() -> list[str]:
+        trial = Trial(tmp_path, fault)
+        total = await _sweep(trial, step, STRIDE)
+        assert total > 0 or fault == OTHERS
+        return await trial.finish()
+
+    assert asyncio.run(run()) == []
+
+
+def test_the_suite_notices_a_server_that_does_not_look_at_its_commits(tmp_path: Path) -> None:
+    """The control: a server that acknowledges although the commit failed is found out by the first sync that fails."""
+    need_strace(tmp_path / "strace.log")
+
+    async def run() -> list[str]:
+        trial = Trial(tmp_path, SYNC)
+        assert await trial.write(1, variant("swallowed"))
+        return trial.wrong
+
+    assert asyncio.run(run())

@@ -1,0 +1,76 @@
+"""A --data folder that cannot be used: the server says so in one line, and ends with status 1."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from crash.catalogue import SETTINGS, Catalogue
+from crash.disks import fill, make_read_only, memory
+from crash.variants import variant
+from processes import SERVE
+from serving import MODELS
+
+
+def _faults(folder: Path, reason: str, command: tuple[str, ...] = SERVE) -> list[str]:
+    """Start a server that cannot, and say what is wrong with how it ends."""
+    done = subprocess.run(
+        (*command, "--model", str(MODELS / "tiny"), "--data", str(folder), "--listen", "127.0.0.1:0", *SETTINGS),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={"LOOKALIKE_LOG_FORMAT": "json"},
+    )
+    wrong = [] if done.returncode == 1 else [f"the status is {done.returncode}"]
+    said = [line for line in done.stderr.splitlines() if not line.startswith("{")]  # all but the log
+    if len(said) != 1 or not said[0].startswith("lookalike-server: ") or str(folder) not in said[0]:
+        wrong.append(f"not one line that names the folder: {done.stderr}")
+    if reason not in done.stderr:
+        wrong.append(f"the reason is not named: {done.stderr}")
+    return wrong
+
+
+async def _leave_a_catalogue(folder: Path) -> None:
+    """Make a catalogue, and crash."""
+    catalogue = Catalogue(folder, seed=1)
+    with catalogue.served() as server:
+        assert await catalogue.change(server, 4) == []
+
+
+@pytest.mark.parametrize(("inside", "reason"), [("", "File exists"), ("data", "Not a directory")])
+def test_a_file_in_place_of_the_folder(tmp_path: Path, inside: str, reason: str) -> None:
+    """A file where the folder, or one above it, should be is named."""
+    (tmp_path / "taken").write_text("a file")
+    assert _faults(tmp_path / "taken" / inside, reason) == []
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_read_only_disk(tmp_path: Path, *, new: bool) -> None:
+    """A disk that cannot be written is named, whether or not there is a catalogue on it."""
+    with memory(tmp_path, 8 << 10) as disk:
+        if not new:
+            asyncio.run(_leave_a_catalogue(disk / "data"))
+        make_read_only(disk)
+        assert _faults(disk / "data", "Read-only file system") == []
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_full_disk(tmp_path: Path, *, new: bool) -> None:
+    """A disk without room for a catalogue, or for opening the one a crash left on it, is named; with room it starts."""
+    with memory(tmp_path, 8 << 10) as disk:
+        if not new:
+            asyncio.run(_leave_a_catalogue(disk / "data"))
+        ballast = fill(disk)
+        assert _faults(disk / "data", "full") == []
+        ballast.unlink()
+        asyncio.run(_leave_a_catalogue(disk / "data"))
+
+
+def test_the_suite_notices_a_server_without_words(tmp_path: Path) -> None:
+    """The control: a server that shows a traceback instead is found out."""
+    (tmp_path / "taken").write_text("a file")
+    assert _faults(tmp_path / "taken", "File exists", variant("raw"))

@@ -1,0 +1,80 @@
+"""System calls of a running server that fail when a test says so, by strace.
+
+strace counts the calls of each thread by themselves, from the moment it is attached.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How calls fail: the names of the calls, and the error that they fail with instead of doing anything."""
+
+    calls: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.calls}:{self.error}"
+
+
+@dataclass(frozen=True)
+class Injection:
+    """The nth such call of each thread fails, where it is about one of the paths; strace tells of it in its log."""
+
+    fault: Fault
+    nth: int
+    paths: Sequence[Path]
+    log: Path
+
+    def command(self, pid: int) -> list[str]:
+        """How strace is asked."""
+        at = [word for path in self.paths for word in ("-P", str(path))]
+        inject = f"inject={self.fault.calls}:error={self.fault.error}:when={self.nth}"
+        return ["strace", "-f", "-y", "-o", str(self.log), *at, f"-etrace={self.fault.calls}", "-e", inject, f"-p{pid}"]
+
+    def from_the_start(self) -> tuple[str, ...]:
+        """The command of a server of which calls fail from the start."""
+        # strace's own command without the process: the server adds itself.
+        return (sys.executable, str(Path(__file__).with_name("under_strace.py")), *self.command(0)[:-1], "--", "serve")
+
+    def struck(self) -> list[str]:
+        """The calls that failed by it, once strace has let go."""
+        return [line for line in self.log.read_text(errors="replace").splitlines() if "(INJECTED)" in line]
+
+
+@contextmanager
+def failing(pid: int, injection: Injection) -> Iterator[None]:
+    """Let calls of this process fail until the end of the block."""
+    tracer = subprocess.Popen(injection.command(pid), stderr=subprocess.PIPE)
+    assert tracer.stderr is not None
+    try:
+        line = tracer.stderr.readline().decode()
+        assert "attached" in line, line
+        yield
+    finally:
+        tracer.send_signal(signal.SIGINT)  # it lets go of the process
+        tracer.wait(60)
+        tracer.stderr.close()
+
+
+def need_strace(log: Path) -> None:
+    """Skip the test where strace is missing or may not look at a process."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        try:
+            with failing(process.pid, Injection(Fault("fsync", "EIO"), 1, (), log)):
+                pass
+        except AssertionError as error:
+            pytest.skip(f"strace cannot be used here: {error}")
