@@ -8,6 +8,7 @@ the settings that must stand before that import are made here.
 import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime would report what is run to its maker
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 # oneDNN picks its order of summation by the machine it finds; without it a seed gives the same numbers more
 # widely, and TensorFlow's remark about it, which no log level hides, stays away.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,6 +76,8 @@ class OnnxSession:
 
 
 def _onnxruntime() -> Any:
+    # Its packages report what is run to their maker, and keep a file for that in the user's home, unless told not to.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:

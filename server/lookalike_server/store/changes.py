@@ -77,9 +77,9 @@ def upsert(embedded: EmbeddedProduct) -> Act:
 
     def act(connection: Any) -> Written:
         product = embedded.product
-        removed = _labels(connection, product.id)
-        replaced = _pictures_of(connection, product.id)
-        connection.execute("DELETE FROM embeddings WHERE product_id = ?", (product.id,))
+        removed, replaced = _embeddings_of(connection, product.id)
+        if removed:
+            connection.execute("DELETE FROM embeddings WHERE product_id = ?", (product.id,))
         connection.execute(
             f"INSERT INTO products ({COLUMNS}) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"  # noqa: S608
             " category = excluded.category, title = excluded.title, image_uri = excluded.image_uri,"
@@ -124,8 +124,7 @@ def delete(product_id: str) -> Act:
     """Remove a product; the result tells whether there was one."""
 
     def act(connection: Any) -> Written:
-        removed = _labels(connection, product_id)
-        pictures = _pictures_of(connection, product_id)
+        removed, pictures = _embeddings_of(connection, product_id)
         deleted = connection.execute("DELETE FROM products WHERE id = ?", (product_id,)).rowcount
         _forget(connection, pictures)
         return Written(deleted > 0, IndexChange(removed))
@@ -149,7 +148,7 @@ def describe(product_id: str, values: Mapping[str, str], cleared: Sequence[str])
         if len(attributes) > MAX_ATTRIBUTES:
             raise invalid("attributes", f"would then be {len(attributes)}; a product has at most {MAX_ATTRIBUTES}")
         connection.execute("UPDATE products SET attributes = ? WHERE id = ?", (_text(attributes), product_id))
-        described = [(category, label, attributes) for category, label in _labels(connection, product_id)]
+        described = [(category, label, attributes) for category, label in _embeddings_of(connection, product_id)[0]]
         return Written(True, IndexChange(described=described))
 
     return act
@@ -161,21 +160,16 @@ def product_of(row: Sequence[object]) -> Product:
     return Product(product_id, category, title, image_uri, json.loads(attributes))
 
 
-def _labels(connection: Any, product_id: str) -> list[tuple[str, int]]:
-    rows: list[tuple[str, int]] = connection.execute(
-        "SELECT category, label FROM products JOIN embeddings ON product_id = id WHERE id = ?", (product_id,)
-    ).fetchall()
-    return rows
-
-
-def _pictures_of(connection: Any, product_id: str) -> list[str]:
+def _embeddings_of(connection: Any, product_id: str) -> tuple[list[tuple[str, int]], set[str]]:
+    """The category and label of each embedding of a product, and the pictures they were made of."""
     rows = connection.execute(
-        "SELECT DISTINCT picture FROM embeddings WHERE product_id = ? AND picture IS NOT NULL", (product_id,)
-    )
-    return [digest for (digest,) in rows]
+        "SELECT category, label, picture FROM embeddings JOIN products ON id = product_id WHERE product_id = ?",
+        (product_id,),
+    ).fetchall()
+    return [(category, label) for category, label, _ in rows], {picture for *_, picture in rows if picture is not None}
 
 
-def _forget(connection: Any, pictures: Sequence[str]) -> None:
+def _forget(connection: Any, pictures: set[str]) -> None:
     """Remove those of the pictures that no product has any more."""
     for digest in pictures:
         connection.execute(
