@@ -34,8 +34,8 @@ def _commit(self: Any, group: list[Any]) -> None:
 def _plant() -> None:
     start = writer.Writer.__init__
 
-    def start_slow(self: Any, connection: Any, on_commit: Any) -> None:
-        start(self, _Slow(connection), on_commit)
+    def start_slow(self: Any, connection: Any, log: Any, on_commit: Any) -> None:
+        start(self, _Slow(connection), log, on_commit)
 
     writer.Writer.__init__ = start_slow  # type: ignore[method-assign]
     writer.Writer._commit = _commit  # type: ignore[method-assign]

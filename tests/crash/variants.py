@@ -12,7 +12,7 @@ from typing import Any
 
 from lookalike_server import app
 from lookalike_server.__main__ import main
-from lookalike_server.store import sqlite, wal, writer
+from lookalike_server.store import wal, writer
 
 
 def variant(name: str) -> tuple[str, ...]:
@@ -48,13 +48,12 @@ def _swallowed() -> None:
 
 def _trusting() -> None:
     """A bug: after a failed flush, or a crash, the log is relied on as it is."""
-    for module in (writer, sqlite):
-        vars(module)["renew"] = lambda _: True
+    wal.Log.renew = lambda _: True  # type: ignore[method-assign, assignment]
 
 
 def _ungrown() -> None:
     """A bug: the log is put into new blocks of the catalogue's file that may be marked as never written."""
-    vars(wal)["_grow"] = lambda *_: None
+    wal.Log._grow = lambda _: None  # type: ignore[method-assign, assignment]
 
 
 def _raw() -> None:
@@ -73,15 +72,15 @@ def _unworded() -> None:
 
 def _small_wal() -> None:
     """No bug: a checkpoint every few pages, so that a short run has many."""
-    _on_connection(lambda connection: _after(connection, "PRAGMA wal_autocheckpoint = 8"))
+    vars(wal)["LONG"] = 32 << 10
 
 
 def _on_connection(change: Callable[[Any], Any]) -> None:
     """Give the writer this in place of its connection."""
     start = writer.Writer.__init__
 
-    def start_changed(self: Any, connection: Any, on_commit: Any) -> None:
-        start(self, change(connection), on_commit)
+    def start_changed(self: Any, connection: Any, log: Any, on_commit: Any) -> None:
+        start(self, change(connection), log, on_commit)
 
     writer.Writer.__init__ = start_changed  # type: ignore[method-assign]
 

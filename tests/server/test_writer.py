@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from lookalike_server.domain import IndexChange
 from lookalike_server.errors import Code, ServerError
+from lookalike_server.store.wal import LONG, Log
 from lookalike_server.store.writer import GROUP_LIMIT, Writer, Written
 
 
@@ -49,7 +51,7 @@ class Watched:
         return [name for (name,) in self.real.execute("SELECT name FROM names ORDER BY rowid")]
 
 
-class Log:
+class Told:
     """What the index would be told, in order; raises for the labels in `refused`."""
 
     def __init__(self) -> None:
@@ -73,15 +75,15 @@ def connection(tmp_path: Path) -> Iterator[Watched]:
 
 
 @pytest.fixture
-def log() -> Log:
+def log() -> Told:
     """What is told on commit."""
-    return Log()
+    return Told()
 
 
 @pytest.fixture
-def writer(connection: Watched, log: Log) -> Iterator[Writer]:
+def writer(connection: Watched, log: Told) -> Iterator[Writer]:
     """A writer over it, closed in the end."""
-    made = Writer(connection, log)
+    made = Writer(connection, Log(connection.real), log)
     yield made
     connection.free.set()
     made.close()
@@ -139,7 +141,7 @@ def test_many_threads_share_commits(writer: Writer, connection: Watched) -> None
     assert len(connection.names()) == 34
 
 
-def test_a_failing_job_is_undone_alone(writer: Writer, connection: Watched, log: Log) -> None:
+def test_a_failing_job_is_undone_alone(writer: Writer, connection: Watched, log: Told) -> None:
     """A job that raises tells its own caller and leaves no trace; the others of its group are committed."""
 
     def half(connection: Any) -> Written:
@@ -156,7 +158,7 @@ def test_a_failing_job_is_undone_alone(writer: Writer, connection: Watched, log:
     assert log.labels == [0, 1, 2]
 
 
-def test_a_failing_commit_fails_its_whole_group(writer: Writer, connection: Watched, log: Log) -> None:
+def test_a_failing_commit_fails_its_whole_group(writer: Writer, connection: Watched, log: Told) -> None:
     """When the disk refuses a group none of it is there, every caller is told, and the writer goes on."""
     connection.fail_commit = True
     first = hold(writer, connection)
@@ -231,6 +233,62 @@ def test_a_failed_disk_begins_the_log_anew(writer: Writer, connection: Watched) 
     assert connection.names() == ["n1", "n4", "n5"]
 
 
+class FailingLog(Log):
+    """A log that is always long, and cannot be put into the file while `error` is set."""
+
+    error: Exception | None = None
+    renewed = 0
+
+    def wrote(self, size: int) -> bool:
+        """It is always time."""
+        return True
+
+    def checkpoint(self) -> None:
+        """Fail where told to."""
+        if self.error is not None:
+            raise self.error
+        super().checkpoint()
+
+    def renew(self) -> bool:
+        """Count it."""
+        self.renewed += 1
+        return super().renew()
+
+
+@pytest.mark.parametrize(
+    ("error", "renewals"), [(OSError("no room to grow"), 0), (sqlite3.OperationalError("disk I/O error"), 1)]
+)
+def test_a_checkpoint_that_fails(connection: Watched, error: Exception, renewals: int) -> None:
+    """Without room for a checkpoint writes go on; where it failed midway the log is begun anew before the next one."""
+    connection.real.execute("PRAGMA journal_mode = WAL")
+    log = FailingLog(connection.real)
+    writer = Writer(connection, log, lambda _: None)
+    assert insert(writer, 1).result(timeout=60) == "n1"
+    log.error = error
+    assert insert(writer, 2).result(timeout=60) == "n2"
+    writer.submit(lambda _: Written(None, IndexChange())).result(timeout=60)  # the checkpoint after it is over
+    log.error = None
+    assert insert(writer, 3).result(timeout=60) == "n3"
+    writer.close()
+    assert log.renewed in (renewals, renewals + (renewals > 0))
+    assert connection.names() == ["n1", "n2", "n3"]
+
+
+def test_sqlite_makes_no_checkpoint_by_itself(connection: Watched, writer: Writer) -> None:
+    """SQLite's own, within a commit, tell nobody of an error; with ours the log does not grow without end."""
+    connection.real.execute("PRAGMA journal_mode = WAL")
+    assert connection.real.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+
+    def insert_big(db: Any) -> Written:
+        db.execute("INSERT INTO names VALUES (?)", (os.urandom(1 << 20).hex(),))
+        return Written(None, IndexChange([("c", 0)]), 2 << 20)
+
+    for _ in range(40):
+        writer.submit(insert_big).result(timeout=60)
+    log = connection.path.with_name(f"{connection.path.name}-wal")
+    assert log.stat().st_size < 4 * LONG  # of ten times as much
+
+
 def test_index_hears_before_the_caller(connection: Watched) -> None:
     """What a write means for the index is told after its commit, in commit order, and before its caller hears of it."""
     heard: list[tuple[int, bool, list[str]]] = []
@@ -240,7 +298,7 @@ def test_index_hears_before_the_caller(connection: Watched) -> None:
         ((_, label),) = change.removed
         heard.append((label, futures[label].done(), connection.names()))
 
-    writer = Writer(connection, on_commit)
+    writer = Writer(connection, Log(connection.real), on_commit)
     connection.free.clear()
     for number in range(5):
         futures[number] = insert(writer, number)
@@ -251,7 +309,7 @@ def test_index_hears_before_the_caller(connection: Watched) -> None:
     assert all(future.done() for future in futures.values())
 
 
-def test_a_failing_index_fails_its_caller(writer: Writer, connection: Watched, log: Log) -> None:
+def test_a_failing_index_fails_its_caller(writer: Writer, connection: Watched, log: Told) -> None:
     """When the index raises on a change its caller is told; the others of the group, and later ones, are served."""
     log.refused.add(2)
     hold(writer, connection)
@@ -263,7 +321,7 @@ def test_a_failing_index_fails_its_caller(writer: Writer, connection: Watched, l
     assert log.labels == [0, 1, 3, 4]
 
 
-def test_a_cancelled_write_is_not_begun(writer: Writer, connection: Watched, log: Log) -> None:
+def test_a_cancelled_write_is_not_begun(writer: Writer, connection: Watched, log: Told) -> None:
     """A job whose caller gave up while it waited is left out; one already begun can no longer be cancelled."""
     begun = hold(writer, connection)
     waiting, other = insert(writer, 1), insert(writer, 2)

@@ -101,7 +101,8 @@ def upsert(embedded: EmbeddedProduct) -> Act:
             row = IndexRow(cursor.lastrowid, product.id, image_index, vector, product.attributes)
             added.append((product.category, row))
         _forget(connection, replaced)
-        return Written(None, IndexChange(removed, added))
+        size = embedded.vectors.nbytes + sum(len(picture.data) for picture in pictures if picture is not None)
+        return Written(None, IndexChange(removed, added), size)
 
     return act
 

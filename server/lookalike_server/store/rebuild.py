@@ -19,6 +19,7 @@ from lookalike_server.errors import Code, LookalikeError
 
 # The lock and the steps of the schema are the same for whoever writes: a server, or a rebuild in its place.
 from lookalike_server.store.sqlite import FILE, Failure, connect, lock_folder, prepare
+from lookalike_server.store.wal import Log
 
 Key: TypeAlias = tuple[str, str]
 """What a vector is made of: a picture's sha256, and the region of it as `embeddings.region` has it ('': all of it)."""
@@ -44,9 +45,10 @@ class Left:
 class Rebuild:
     """A catalogue that is held while it is rebuilt for another model. One thread uses it."""
 
-    def __init__(self, connection: Any, model: Model, digest: str) -> None:
-        """Take the only connection that writes, the new model, and the digest of the one that the catalogue is of."""
+    def __init__(self, connection: Any, log: Log, model: Model, digest: str) -> None:
+        """Take the only connection that writes, its log, the new model, and the digest of the catalogue's own."""
         self._connection = connection
+        self._log = log
         self._model = model
         self.digest = digest
 
@@ -94,6 +96,8 @@ class Rebuild:
                 "INSERT INTO rebuilt (picture, region, vector) VALUES (?, ?, ?)",
                 [(*key, vector.astype("<f4").tobytes()) for key, vector in zip(keys, vectors, strict=True)],
             )
+        if self._log.wrote(2 * vectors.nbytes):
+            self._log.checkpoint()
 
     def finish(self, *, drop: bool) -> tuple[int, int]:
         """Make the catalogue the new model's, in one transaction: all of it, or nothing.
@@ -210,8 +214,10 @@ def rebuilding(folder: Path, model: Model) -> Iterator[Rebuild]:
         with lock_folder(folder), closing(connect(path, "rwc")) as connection:
             row = connection.execute("SELECT value FROM meta WHERE key = 'model_digest'").fetchone()
             digest = model.digest if row is None else row[0]
-            prepare(connection, path, replace(model, digest=digest))
-            yield Rebuild(connection, model, digest)
+            log = Log(connection)
+            prepare(connection, path, replace(model, digest=digest), log)
+            yield Rebuild(connection, log, model, digest)
+            log.checkpoint()
     except (OSError, Failure) as error:
         raise LookalikeError(
             Code.FAILED_PRECONDITION,

@@ -46,7 +46,7 @@ from lookalike_server.store.changes import (
     upsert,
 )
 from lookalike_server.store.migrations import MIGRATIONS
-from lookalike_server.store.wal import renew
+from lookalike_server.store.wal import Log
 from lookalike_server.store.writer import Writer, Written
 
 FILE = "catalog.sqlite"
@@ -89,11 +89,13 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._lock = undo.enter_context(lock_folder(folder))
                 self._connection = undo.enter_context(closing(connect(self._path, "rwc")))
-                prepare(self._connection, self._path, model)
+                # Closed after the connection is, which is what it must wait for.
+                self._log = Log(self._connection)
+                prepare(self._connection, self._path, model, self._log)
             except (OSError, sqlite3.Error) as error:
                 raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {self._path}: {error}") from error
             undo.pop_all()
-        self._writer = Writer(self._connection, on_commit)
+        self._writer = Writer(self._connection, self._log, on_commit)
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
 
@@ -238,6 +240,7 @@ class Store:
         for reader in self._readers:
             reader.close()
         self._connection.close()
+        self._log.close()
         self._lock.close()
 
     def _read(self, sql: str, arguments: Sequence[object] = ()) -> Iterable[tuple[Any, ...]]:
@@ -278,7 +281,7 @@ def lock_folder(folder: Path) -> IO[str]:
     return lock
 
 
-def prepare(connection: sqlite3.Connection, path: Path, model: Model) -> None:
+def prepare(connection: sqlite3.Connection, path: Path, model: Model, log: Log) -> None:
     """Set up the connection that writes, bring the file up to date, and bind it to the model where it holds nothing.
 
     Raises:
@@ -293,7 +296,7 @@ def prepare(connection: sqlite3.Connection, path: Path, model: Model) -> None:
         )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    renew(connection)  # what a crash left in the log may be there in memory only
+    log.renew()  # what a crash left in the log may be there in memory only
     connection.execute("PRAGMA foreign_keys = ON")
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")

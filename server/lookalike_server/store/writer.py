@@ -26,9 +26,11 @@ from typing import Any, Protocol, TypeVar
 
 from lookalike_server.domain import IndexChange
 from lookalike_server.errors import disk_full
-from lookalike_server.store.wal import renew
+from lookalike_server.store.wal import Log
 
 T = TypeVar("T")
+
+_OVERHEAD = 12 << 10  # bytes a job writes besides what it stores: the pages of its rows and their indexes
 
 GROUP_LIMIT = 64
 """Jobs a transaction holds at most, so that the first of them does not wait for an endless group."""
@@ -43,10 +45,11 @@ class Connection(Protocol):
 
 @dataclass(frozen=True)
 class Written:
-    """What a job returns: the result for its caller, and what it means for the index."""
+    """What a job returns: the result for its caller, what it means for the index, and about how much it wrote."""
 
     result: Any
     change: IndexChange
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,9 @@ class _Job:
 class Writer:
     """Owns the thread and, from the start to `close`, the only connection that writes."""
 
-    def __init__(self, connection: Connection, on_commit: Callable[[IndexChange], None]) -> None:
+    def __init__(self, connection: Connection, log: Log, on_commit: Callable[[IndexChange], None]) -> None:
         self._connection = connection
+        self._log = log
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
@@ -88,6 +92,8 @@ class Writer:
             self._closed = True
             self._jobs.put(None)
         self._thread.join()
+        if self._failure is None:
+            self._checkpoint()  # before SQLite does it, on closing the connection
 
     def _loop(self) -> None:
         while True:
@@ -143,11 +149,21 @@ class Writer:
                 job.future.set_exception(error)
             else:
                 job.future.set_result(written.result)
+        if self._log.wrote(sum(written.size + _OVERHEAD for _, written in done)):
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        try:
+            self._log.checkpoint()
+        except OSError:
+            pass  # what the log holds is safe, and the next time is soon
+        except Exception as error:  # noqa: BLE001 - SQLite's; every write is refused until the log is begun anew
+            self._failure = error
 
     def _trust_log(self) -> None:
         """Begin the log anew where it cannot be relied on; raises where that cannot be done now."""
         if self._failure is not None:
-            if not renew(self._connection):
+            if not self._log.renew():
                 raise self._failure
             self._failure = None
 
