@@ -1,6 +1,6 @@
 """System calls of a running server that fail when a test says so, by strace.
 
-strace counts the calls of each thread by themselves, from the moment it is attached.
+strace counts the calls of each thread and of each name by themselves, from the moment it is attached.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ import pytest
 
 @dataclass(frozen=True)
 class Fault:
-    """How calls fail: the names of the calls, and the error that they fail with instead of doing anything."""
+    """How calls fail: the names of the calls, and the error (or deadly signal) that comes instead of what they do."""
 
     calls: str
     error: str
+
+    @property
+    def deadly(self) -> bool:
+        """Whether the process is killed before the call."""
+        return self.error.startswith("SIG")
 
     def __str__(self) -> str:
         return f"{self.calls}:{self.error}"
@@ -40,13 +45,15 @@ class Injection:
     def command(self, pid: int) -> list[str]:
         """How strace is asked."""
         at = [word for path in self.paths for word in ("-P", str(path))]
-        inject = f"inject={self.fault.calls}:error={self.fault.error}:when={self.nth}"
+        kind = "signal" if self.fault.deadly else "error"
+        inject = f"inject={self.fault.calls}:{kind}={self.fault.error}:when={self.nth}"
         return ["strace", "-f", "-y", "-o", str(self.log), *at, f"-etrace={self.fault.calls}", "-e", inject, f"-p{pid}"]
 
-    def from_the_start(self) -> tuple[str, ...]:
-        """The command of a server of which calls fail from the start."""
+    def from_the_start(self, server: tuple[str, ...] = ("serve",)) -> tuple[str, ...]:
+        """The command of a server of which calls fail from the start; `server` may be a script and its arguments."""
         # strace's own command without the process: the server adds itself.
-        return (sys.executable, str(Path(__file__).with_name("under_strace.py")), *self.command(0)[:-1], "--", "serve")
+        strace = self.command(0)[:-1]
+        return (sys.executable, str(Path(__file__).with_name("under_strace.py")), *strace, "--", *server)
 
     def struck(self) -> list[str]:
         """The calls that failed by it, once strace has let go."""

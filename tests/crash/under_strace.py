@@ -1,11 +1,13 @@
 """The real server, of which calls fail from its first own statement on: `under_strace.py STRACE... -- serve ...`.
 
-The server attaches strace to itself, so that the process that a test starts and ends is the server.
+Before `serve` there may be a script that changes the server, and its arguments. The server attaches strace to itself,
+so that the process that a test starts and ends is the server.
 """
 
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 
@@ -18,4 +20,7 @@ if __name__ == "__main__":
     line = tracer.stderr.readline().decode()
     assert "attached" in line, line
     sys.argv[1 : end + 1] = []
-    main()
+    if sys.argv[1] == "serve":
+        main()
+    else:
+        runpy.run_path(sys.argv.pop(1), run_name="__main__")

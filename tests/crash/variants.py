@@ -1,6 +1,7 @@
 """The real server with one thing changed: `variants.py NAME serve ...`. Most are bugs that the suites must notice.
 
-The bug of acknowledging before the commit has a file of its own, `early_acknowledgement.py`.
+The bug of acknowledging before the commit has a file of its own, `early_acknowledgement.py`, and so have those in how
+graphs are kept, `graph_variants.py`.
 """
 
 from __future__ import annotations

@@ -247,8 +247,10 @@ def test_what_nobody_vouches_for_is_swept_away(folder: Path) -> None:
         good = catalogue.files()
     (folder / "index" / "0.npz.part").write_bytes(b"half")
     shutil.copy(good[0], folder / "index" / "1.npz")
+    (folder / "index" / "lost+found").mkdir()  # not ours
     with running(folder) as catalogue:
-        assert catalogue.files() == good
+        assert catalogue.files() == sorted([*good, folder / "index" / "lost+found"])
+        assert catalogue.observer.unkept_files == []
 
 
 def test_a_category_that_is_gone(folder: Path) -> None:

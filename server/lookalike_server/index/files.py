@@ -45,11 +45,17 @@ class IndexFiles:
         names = {file.name for files in self._named.values() for file in files}
         try:
             folder.mkdir(exist_ok=True)
-            for path in folder.iterdir():
-                if path.name not in names:
-                    path.unlink()
+            found = list(folder.iterdir())
         except OSError as error:
             observer.index_file_failed(folder.name, error)
+            found = []
+        for path in found:
+            # Folders are not ours: at the top of a file system there is a lost+found.
+            if path.name not in names and not path.is_dir():
+                try:
+                    path.unlink()
+                except OSError as error:
+                    observer.index_file_failed(path.name, error)
 
     def named(self) -> set[str]:
         """The categories that have files."""
@@ -109,7 +115,8 @@ class IndexFiles:
             part.rename(self._folder / name)
             _sync(self._folder)
         except OSError:
-            part.unlink(missing_ok=True)
+            for path in (part, self._folder / name):  # under its name, where only the folder could not be flushed
+                path.unlink(missing_ok=True)
             raise
         return SegmentFile(name, size, sha256)
 
