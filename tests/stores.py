@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,9 +59,10 @@ def put(store: Store, product_id: str, *firsts: float, category: str = "Shoes", 
 
 
 def rows(store: Store) -> list[tuple[str, int, str, int, list[float]]]:
-    """Everything an index is made from."""
-    return [
+    """Everything an index is made from, oldest first."""
+    found = [
         (category, row.label, row.product_id, row.image_index, row.vector.tolist())
         for category in store.row_counts()
         for row in store.rows(category)
     ]
+    return sorted(found, key=operator.itemgetter(1))

@@ -75,14 +75,14 @@ class Settings(BaseSettings):
         2 * MIB, ge=0, description="The largest picture file kept in the catalogue, in bytes; 0 keeps none."
     )
     flat_limit: int = Field(
-        4096, ge=1, description="Rows of a category up to which every one is compared; beyond, an HNSW graph is built."
+        2048, ge=1, description="Rows of a category up to which every one is compared; beyond, an HNSW graph is built."
     )
     segment_rows: int = Field(
         16_384, ge=64, description="The most rows under one graph; a larger category has several, searched one by one."
     )
     hnsw_m: int = Field(16, ge=2, le=512, description="Links a node of a graph keeps (M).")
     hnsw_ef_construction: int = Field(200, ge=1, description="Candidates weighed while a graph is built.")
-    hnsw_ef_search: int = Field(100, ge=1, description="Candidates weighed by a search of a graph, at least k.")
+    hnsw_ef_search: int = Field(128, ge=1, description="Candidates weighed by a search of a graph, at least k.")
 
     hnsw_numbers: int = Field(
         256,

@@ -84,7 +84,7 @@ class RowSource(Manifest, Protocol):
         """How many rows each category has."""
 
     def rows(self, category: str) -> Iterable[IndexRow]:
-        """The rows of a category as they are at one moment, in the order in which they came."""
+        """The rows of a category as they are at one moment, in any order."""
 
     def wait_until_applied(self) -> None:
         """Return once the index has heard of everything that was committed before the call."""

@@ -27,6 +27,7 @@ from lookalike_server.protocols import Manifest, Observer
 
 FORMAT = 1
 
+_GROWTH = 9 / 8  # of a graph that is not worth another file
 _FORMAT = "format"
 _LABELS = "labels"
 
@@ -79,6 +80,8 @@ class IndexFiles:
     def keep(self, category: str, graphs: Sequence[KeptGraph]) -> None:
         """Have files for these graphs and no others; where the disk or the store refuses, they are only not kept."""
         before = self._kept.get(category, {})
+        if _nearly(list(before), [graph for _, graph in graphs]):
+            return
         try:
             self._replace(
                 category, {graph: before.get(graph) or self._write(labels, graph) for labels, graph in graphs}
@@ -130,6 +133,13 @@ class IndexFiles:
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise ValueError("its sha256 is another: it is damaged")
         return _decoded(io.BytesIO(data), self._settings)
+
+
+def _nearly(before: Sequence[HnswGraph], after: Sequence[HnswGraph]) -> bool:
+    """Whether only the last graph grew, and by little: a start has the rest join it sooner than it is written."""
+    if not before or len(before) != len(after) or list(before[:-1]) != list(after[:-1]):
+        return False
+    return len(before[-1]) <= len(after[-1]) <= _GROWTH * len(before[-1])
 
 
 def _encode(file: IO[bytes], labels: Slots, graph: HnswGraph) -> None:

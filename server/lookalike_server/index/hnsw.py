@@ -18,11 +18,13 @@ import numpy.typing as npt
 
 from lookalike_server.domain import Floats, Metric
 from lookalike_server.index.flat import Slots
-from lookalike_server.index.projection import Projection, fitting_projection
+from lookalike_server.index.projection import NEIGHBOURS, Projection, fitting_projection, nearest, share_found
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 _CHUNK = 1024  # rows projected and added at once
+_PROBES = 32  # rows whose neighbours a graph that grew must find
+_FOUND = 0.97  # the share of them: less than a projection must keep, because a graph misses some by itself
 _PROJECTION = "projection"
 _NUMBERS = "numbers"
 
@@ -41,7 +43,7 @@ class HnswSettings:
 
     m: int = 16
     ef_construction: int = 200
-    ef_search: int = 100
+    ef_search: int = 128
     numbers: int = 256
 
     @property
@@ -119,6 +121,25 @@ class HnswGraph:
         graph = HnswGraph(index, self.projection, self._settings)
         graph._add(vectors, offsets)
         return graph
+
+    def finds(self, vectors: Floats, offsets: Slots, new: Slots, metric: Metric) -> bool:
+        """Whether a search finds the neighbours of rows that joined late, tried on some of them.
+
+        Args:
+            vectors: float32 [n, dim], as of `built`.
+            offsets: int64 [m], all rows that count.
+            new: int64, those that joined.
+            metric: How distance is measured.
+        """
+        if self.projection is None:
+            return True
+        probes = new[np.linspace(0, len(new) - 1, min(_PROBES, len(new)), dtype=np.int64)]
+        near = nearest(vectors, offsets, vectors[probes], metric, NEIGHBOURS + 1)
+        try:
+            found, _ = self.nearest(self.projection(vectors[probes]), self.weighed(NEIGHBOURS))
+        except RuntimeError:
+            return False
+        return share_found(probes, near, list(found)) >= _FOUND
 
     def __len__(self) -> int:
         """Rows in it."""

@@ -86,7 +86,7 @@ class Partition:
     @property
     def wants_care(self) -> bool:
         """Whether too many rows are dead, or more are outside the segments than a flat search should look at."""
-        return self._wants_compaction or self._rows.count - end_of(self._segments) > self._settings.flat_limit
+        return self._wants_compaction or self._settings.wants_graph(self._rows.count, self._segments)
 
     @property
     def _wants_compaction(self) -> bool:
@@ -158,7 +158,7 @@ class Partition:
         kept = np.flatnonzero(before.live)
         rows = FlatRows.copied(before, kept)
         segments: list[Segment] = []
-        while rows.count - end_of(segments) > self._settings.flat_limit:
+        while self._settings.wants_graph(rows.count, segments):
             segments.append(self._sealed(rows.view(), segments))
         with self._lock:
             now = self._rows.view()

@@ -7,6 +7,7 @@ candidates that a search measures exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,9 @@ from lookalike_server.index.flat import Slots
 KEPT = 0.995
 """The share of true neighbours that must be among a search's candidates for a projection to be used."""
 
-_NEIGHBOURS = 10
+NEIGHBOURS = 10
+"""Neighbours of a row that are looked for when a projection or a graph is tried."""
+
 _PROBES = 64  # rows whose neighbours are looked for
 _SAMPLED = 4  # rows a direction that the directions are fitted on
 _NEGLIGIBLE = 1e-6  # of the largest eigenvalue; directions below it are rounding
@@ -45,15 +48,10 @@ class Projection:
             candidates: How many rows a search measures exactly.
         """
         probes = _shuffled(slots)[:_PROBES]
-        near = _nearest(vectors, slots, vectors[probes], metric, _NEIGHBOURS + 1, None)
+        near = nearest(vectors, slots, vectors[probes], metric, NEIGHBOURS + 1)
         # One more of each: a probe finds itself, which says nothing.
-        found = _nearest(vectors, slots, vectors[probes], metric, candidates + 1, self)
-        kept = total = 0
-        for probe, right, candidate in zip(probes.tolist(), near, found, strict=True):
-            others = set(right.tolist()) - {probe}
-            kept += len(others & set(candidate.tolist()))
-            total += len(others)
-        return kept >= KEPT * total
+        found = nearest(vectors, slots, vectors[probes], metric, candidates + 1, self)
+        return share_found(probes, near, found) >= KEPT
 
 
 def fitting_projection(
@@ -87,8 +85,18 @@ def _shuffled(slots: Slots) -> Slots:
     return np.random.default_rng(0).permutation(slots)
 
 
-def _nearest(
-    vectors: Floats, slots: Slots, queries: Floats, metric: Metric, count: int, projection: Projection | None
+def share_found(probes: Slots, near: Sequence[Slots], found: Sequence[Slots]) -> float:
+    """Of what is near each probe, itself apart, the share that was found, 0 to 1."""
+    kept = total = 0
+    for probe, right, candidates in zip(probes.tolist(), near, found, strict=True):
+        others = set(right.tolist()) - {probe}
+        kept += len(others & set(candidates.tolist()))
+        total += len(others)
+    return kept / total if total else 1.0
+
+
+def nearest(
+    vectors: Floats, slots: Slots, queries: Floats, metric: Metric, count: int, projection: Projection | None = None
 ) -> list[Slots]:
     """For each query (float32 [m, dim]) the `count` nearest of the slots, unordered, maybe as projected."""
     if projection is not None:

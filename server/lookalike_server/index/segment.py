@@ -23,7 +23,8 @@ class PartitionSettings:
     Attributes:
         dim: Numbers in a vector.
         metric: How distance is measured.
-        flat_limit: Rows up to which every one is compared; beyond, a graph is built over them.
+        flat_limit: Rows up to which every one is compared; beyond, a graph is built over them, and then a quarter as
+            many may wait to join it.
         hnsw: How graphs are built.
         segment_rows: The most rows under one graph.
     """
@@ -33,6 +34,11 @@ class PartitionSettings:
     flat_limit: int
     hnsw: HnswSettings
     segment_rows: int = 16_384
+
+    def wants_graph(self, rows: int, segments: Sequence[Segment]) -> bool:
+        """Whether of so many rows too many are in none of the segments."""
+        limit = self.flat_limit // 4 if segments else self.flat_limit
+        return rows - end_of(segments) > limit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,18 +79,20 @@ def sealed(view: View, begin: int, settings: PartitionSettings, earlier: Project
 def grown(segment: Segment, view: View, settings: PartitionSettings) -> Segment:
     """The segment with the rows after it too; there must be room for them.
 
-    It is built anew where its projection does not do for all of them.
+    It is built anew where its projection does not do for them.
     """
+    if segment.graph is None:
+        return sealed(view, segment.begin, settings)
     end = len(view.live)
     rows = view.vectors[segment.begin : end]
     offsets = np.flatnonzero(view.live[segment.begin : end])
     new = offsets[offsets >= segment.end - segment.begin]
-    graph = segment.graph
-    if graph is None or (
-        graph.projection is not None and not graph.projection.keeps(rows, offsets, settings.metric, settings.hnsw.sure)
-    ):
+    if not len(new):
+        return Segment(segment.graph, segment.begin, end)
+    graph = segment.graph.extended(rows, new)
+    if not graph.finds(rows, offsets, new, settings.metric):
         return sealed(view, segment.begin, settings)
-    return Segment(graph.extended(rows, new) if len(new) else graph, segment.begin, end)
+    return Segment(graph, segment.begin, end)
 
 
 def shared_projection(segments: Sequence[Segment]) -> Projection | None:

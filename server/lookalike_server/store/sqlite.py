@@ -211,10 +211,10 @@ class Store:
         )
 
     def rows(self, category: str) -> Iterator[IndexRow]:
-        """Read the embeddings of a category, oldest first."""
+        """Read the embeddings of a category, in any order: sorting would take longer than reading."""
         for label, product_id, image_index, blob, attributes in self._read(
             "SELECT label, product_id, image_index, vector, attributes FROM products"
-            " JOIN embeddings ON product_id = products.id WHERE category = ? ORDER BY label",
+            " JOIN embeddings ON product_id = products.id WHERE category = ?",
             (category,),
         ):
             yield IndexRow(label, product_id, image_index, _vector(blob), json.loads(attributes))
