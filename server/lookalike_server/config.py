@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     )
     hnsw_m: int = Field(16, ge=2, le=512, description="Links a node of a graph keeps (M).")
     hnsw_ef_construction: int = Field(200, ge=1, description="Candidates weighed while a graph is built.")
-    hnsw_ef_search: int = Field(128, ge=1, description="Candidates weighed by a search of a graph, at least k.")
+    hnsw_ef_search: int = Field(192, ge=1, description="Candidates weighed by a search of a graph, at least k.")
 
     hnsw_numbers: int = Field(
         256,

@@ -98,7 +98,9 @@ class Engine:
         self._observer = observer
         self._clock = clock
         self._retriever = Retriever(index, store, model.metric)
-        self._searches: Fusion[Asked, Found | LookalikeError] = Fusion(searchers, together, self._retriever.answer)
+        self._searches: Fusion[Asked, Found | LookalikeError] = Fusion(
+            searchers, together, self._retriever.answer, self._retriever.is_quick
+        )
         self._search_cost = 0.0  # seconds, learnt
 
     def admit(self, call: Call) -> None:

@@ -1,7 +1,9 @@
 """Questions that come in one turn of the event loop are answered by one call in a worker thread.
 
 The rows of one batch of the model are handed out in one turn, so their searches of the same category reach the index as
-one multi-query call, while the next batch runs. A question that comes alone is asked alone, in the same turn.
+one multi-query call, while the next batch runs. A question that comes alone is asked alone, in the same turn; where
+nobody else is being answered and it takes about a millisecond it is answered by the event loop itself, because waking a
+thread and being woken by it can take as long.
 """
 
 from __future__ import annotations
@@ -19,7 +21,11 @@ class Fusion(Generic[Q, A]):
     """Groups questions by a key. Lives on one event loop."""
 
     def __init__(
-        self, pool: Executor, key: Callable[[Q], Hashable], answer: Callable[[Sequence[Q]], Sequence[A]]
+        self,
+        pool: Executor,
+        key: Callable[[Q], Hashable],
+        answer: Callable[[Sequence[Q]], Sequence[A]],
+        is_quick: Callable[[Q], bool] = lambda _: False,
     ) -> None:
         """Ask together what has the same key.
 
@@ -27,16 +33,21 @@ class Fusion(Generic[Q, A]):
             pool: Where `answer` runs.
             key: What questions must share to be asked together.
             answer: Answers questions of one key, in their order; may raise for all of them.
+            is_quick: Whether a question takes so little that the event loop may answer it where it is the only one.
         """
         self._pool = pool
         self._key = key
         self._answer = answer
+        self._is_quick = is_quick
+        self._quick = False
+        self._working = 0
         self._asked: dict[Hashable, list[tuple[Q, asyncio.Future[A]]]] = {}
 
     async def ask(self, question: Q) -> A:
         """The answer to this question."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[A] = loop.create_future()
+        self._quick = self._is_quick(question)  # of the last; where there is one only that counts
         if not self._asked:
             loop.call_soon(self._flush)
         self._asked.setdefault(self._key(question), []).append((question, future))
@@ -44,14 +55,31 @@ class Fusion(Generic[Q, A]):
 
     def _flush(self) -> None:
         groups, self._asked = self._asked, {}
-        for group in groups.values():
-            live = [(question, future) for question, future in group if not future.done()]
-            if live:
-                self._send(live)
+        live = [[each for each in group if not each[1].done()] for group in groups.values()]
+        alone = not self._working and sum(map(len, live)) == 1
+        for group in filter(None, live):
+            questions, futures = [question for question, _ in group], [future for _, future in group]
+            if alone and self._quick:
+                self._answer_now(questions, futures)
+            else:
+                self._send(questions, futures)
 
-    def _send(self, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
-        work = asyncio.get_running_loop().run_in_executor(self._pool, self._answer, [question for question, _ in group])
-        work.add_done_callback(lambda work: _hand_out(work, [future for _, future in group]))
+    def _answer_now(self, questions: Sequence[Q], futures: Sequence[asyncio.Future[A]]) -> None:
+        work: asyncio.Future[Sequence[A]] = futures[0].get_loop().create_future()
+        try:
+            work.set_result(self._answer(questions))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to who asked
+            work.set_exception(error)
+        _hand_out(work, futures)
+
+    def _send(self, questions: Sequence[Q], futures: Sequence[asyncio.Future[A]]) -> None:
+        def done(work: asyncio.Future[Sequence[A]]) -> None:
+            self._working -= 1
+            _hand_out(work, futures)
+
+        self._working += 1
+        work = asyncio.get_running_loop().run_in_executor(self._pool, self._answer, questions)
+        work.add_done_callback(done)
 
 
 def _hand_out(work: asyncio.Future[Sequence[A]], futures: Sequence[asyncio.Future[A]]) -> None:

@@ -53,6 +53,9 @@ class VectorIndex(Protocol):
     def holds(self, category: str) -> bool:
         """Whether any product is in this category; at once, without asking a disk or a network."""
 
+    def is_quick(self, category: str) -> bool:
+        """Whether a search of this category takes about a millisecond and waits for nothing; at once itself."""
+
     def search(
         self,
         questions: Sequence[Question],

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lookalike_server.domain import Floats, Hit, Hits, Metric, Neighbor, Product, Query, Question
+from lookalike_server.domain import Floats, Hit, Hits, Metric, Neighbor, Product, Query, Question, Shape
 from lookalike_server.errors import LookalikeError, not_found
 from lookalike_server.protocols import VectorIndex
 from lookalike_server.shaping import Shaped, arrange
 from lookalike_server.store.sqlite import Store
 
+_FEW = 100  # products; more take longer to read and to send
 _MORE = 4  # times as many hits are asked for where those at hand do not make an answer
 
 
@@ -56,6 +57,12 @@ class Retriever:
         self._index = index
         self._store = store
         self._metric = metric
+
+    def is_quick(self, asked: Asked) -> bool:
+        """Whether answering takes about a millisecond: a plain question to a category that is searched so soon."""
+        query = asked.query
+        plain = query.shape == Shape() and not (query.exact or query.conditions or query.all_categories)
+        return plain and query.k <= _FEW and query.category is not None and self._index.is_quick(query.category)
 
     def product(self, product_id: str) -> tuple[Product, Floats]:
         """Read a product and its embeddings, float32 [images, dim].

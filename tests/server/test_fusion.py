@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -35,6 +36,26 @@ async def test_one_turn_is_one_call_a_key(pool: ThreadPoolExecutor) -> None:
     assert sorted(calls) == [[0, 2, 4], [1, 3, 5]]
     assert await fusion.ask(7) == 70
     assert len(calls) == 3
+
+
+async def test_a_quick_question_alone_is_answered_in_place(pool: ThreadPoolExecutor) -> None:
+    """Where nobody else is being answered a quick question takes no thread; several, and slow ones, do."""
+    where: list[tuple[int, bool]] = []
+    main = threading.get_ident()
+
+    def answer(numbers: Sequence[int]) -> list[int]:
+        where.extend((number, threading.get_ident() == main) for number in numbers)
+        if 13 in numbers:
+            raise ValueError("no 13 here")
+        return list(numbers)
+
+    fusion: Fusion[int, int] = Fusion(pool, lambda _: None, answer, lambda number: number % 2 == 1)
+    assert [await fusion.ask(1), await fusion.ask(2)] == [1, 2]
+    assert await asyncio.gather(fusion.ask(3), fusion.ask(5)) == [3, 5]
+    with pytest.raises(ValueError, match="no 13 here"):
+        await fusion.ask(13)
+    assert await fusion.ask(7) == 7
+    assert where == [(1, True), (2, False), (3, False), (5, False), (13, True), (7, True)]
 
 
 async def test_cancelled_questions_are_not_asked(pool: ThreadPoolExecutor) -> None:

@@ -18,13 +18,20 @@ import numpy.typing as npt
 
 from lookalike_server.domain import Floats, Metric
 from lookalike_server.index.flat import Slots
-from lookalike_server.index.projection import NEIGHBOURS, Projection, fitting_projection, nearest, share_found
+from lookalike_server.index.projection import (
+    KEPT_SHARED,
+    NEIGHBOURS,
+    Projection,
+    fitting_projection,
+    nearest,
+    share_found,
+)
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 _CHUNK = 1024  # rows projected and added at once
-_PROBES = 32  # rows whose neighbours a graph that grew must find
-_FOUND = 0.97  # the share of them: less than a projection must keep, because a graph misses some by itself
+_PROBES = 64  # rows whose neighbours a graph that grew must find
+_FOUND = 0.99  # the share of them: less than a projection must keep, because a graph misses some by itself
 _PROJECTION = "projection"
 _NUMBERS = "numbers"
 
@@ -43,7 +50,7 @@ class HnswSettings:
 
     m: int = 16
     ef_construction: int = 200
-    ef_search: int = 128
+    ef_search: int = 192
     numbers: int = 256
 
     @property
@@ -55,10 +62,11 @@ class HnswSettings:
 class HnswGraph:
     """Approximate nearest rows among those it was built from, by their offsets."""
 
-    def __init__(self, index: Any, projection: Projection | None, settings: HnswSettings) -> None:
+    def __init__(self, index: Any, projection: Projection | None, metric: Metric, settings: HnswSettings) -> None:
         """Wrap an index that is finished; see `built` and `from_arrays`."""
         index.set_ef(settings.ef_search)
         self._index = index
+        self._metric = metric
         self._settings = settings
         self.projection = projection
 
@@ -81,13 +89,13 @@ class HnswGraph:
             earlier: A projection that is taken if it does, so that graphs share it.
         """
         projection = earlier
-        if earlier is None or not earlier.keeps(vectors, offsets, metric, settings.sure):
+        if earlier is None or not earlier.keeps(vectors, offsets, metric, settings.sure, KEPT_SHARED):
             projection = fitting_projection(vectors, offsets, metric, settings.numbers, settings.sure)
         dim = projection.basis.shape[1] if projection else vectors.shape[1]
         # 'ip' on vectors of length 1 is cosine without hnswlib normalising each of them again.
         index = hnswlib.Index(space=_space(metric), dim=dim)
         index.init_index(max_elements=len(offsets), M=settings.m, ef_construction=settings.ef_construction)
-        graph = cls(index, projection, settings)
+        graph = cls(index, projection, metric, settings)
         graph._add(vectors, offsets)
         return graph
 
@@ -104,7 +112,7 @@ class HnswGraph:
         rows = state["dim"] if basis is None else len(basis)
         if (*found, rows) != (_space(metric), settings.m, settings.ef_construction, settings.numbers, dim):
             raise ValueError("it was built with other settings")
-        return cls(hnswlib.Index(state), None if basis is None else Projection(basis), settings)
+        return cls(hnswlib.Index(state), None if basis is None else Projection(basis), metric, settings)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays, numbers and texts as arrays without dimensions."""
@@ -118,23 +126,28 @@ class HnswGraph:
         """A graph with these rows as well; arguments as of `built`."""
         index = hnswlib.Index(self._state())
         index.resize_index(len(self) + len(offsets))
-        graph = HnswGraph(index, self.projection, self._settings)
+        graph = HnswGraph(index, self.projection, self._metric, self._settings)
         graph._add(vectors, offsets)
         return graph
 
-    def finds(self, vectors: Floats, offsets: Slots, new: Slots, metric: Metric) -> bool:
+    def still_keeps(self, vectors: Floats, offsets: Slots) -> bool:
+        """Whether the projection does for these rows (arguments as of `built`), as one that is shared must."""
+        if self.projection is None:
+            return True
+        return self.projection.keeps(vectors, offsets, self._metric, self._settings.sure, KEPT_SHARED)
+
+    def finds(self, vectors: Floats, offsets: Slots, new: Slots) -> bool:
         """Whether a search finds the neighbours of rows that joined late, tried on some of them.
 
         Args:
             vectors: float32 [n, dim], as of `built`.
             offsets: int64 [m], all rows that count.
             new: int64, those that joined.
-            metric: How distance is measured.
         """
         if self.projection is None:
             return True
         probes = new[np.linspace(0, len(new) - 1, min(_PROBES, len(new)), dtype=np.int64)]
-        near = nearest(vectors, offsets, vectors[probes], metric, NEIGHBOURS + 1)
+        near = nearest(vectors, offsets, vectors[probes], self._metric, NEIGHBOURS + 1)
         try:
             found, _ = self.nearest(self.projection(vectors[probes]), self.weighed(NEIGHBOURS))
         except RuntimeError:

@@ -24,6 +24,9 @@ from lookalike_server.index.snapshot import Owner, Snapshot
 DEAD_SHARE = 0.2
 """The share of dead rows at which a partition is copied without them."""
 
+_QUICK_NUMBERS = 1 << 21  # compared one by one in about half a millisecond
+_QUICK_SEGMENTS = 3  # walked in about as much
+
 _GONE = Owner(0, "", 0)  # of a slot whose row died before it was loaded
 
 KeptGraph = tuple[Slots, HnswGraph]
@@ -82,6 +85,12 @@ class Partition:
     def kind(self) -> IndexKind:
         """How it is searched at present."""
         return IndexKind.HNSW if self._segments else IndexKind.FLAT
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a search compares few numbers, in graphs and outside."""
+        flat = self._rows.count - end_of(self._segments)
+        return flat * self._settings.dim <= _QUICK_NUMBERS and len(self._segments) <= _QUICK_SEGMENTS
 
     @property
     def wants_care(self) -> bool:

@@ -18,6 +18,9 @@ from lookalike_server.index.flat import Slots
 KEPT = 0.995
 """The share of true neighbours that must be among a search's candidates for a projection to be used."""
 
+KEPT_SHARED = 0.99
+"""The same for one that other graphs have already: with one for all, a question is projected once."""
+
 NEIGHBOURS = 10
 """Neighbours of a row that are looked for when a projection or a graph is tried."""
 
@@ -38,7 +41,7 @@ class Projection:
         projected: Floats = vectors @ self.basis
         return projected
 
-    def keeps(self, vectors: Floats, slots: Slots, metric: Metric, candidates: int) -> bool:
+    def keeps(self, vectors: Floats, slots: Slots, metric: Metric, candidates: int, share: float = KEPT) -> bool:
         """Whether the nearest rows are still among this many nearest projected ones, tried on some of the rows.
 
         Args:
@@ -46,12 +49,13 @@ class Projection:
             slots: int64 [m], the rows that count.
             metric: How distance is measured.
             candidates: How many rows a search measures exactly.
+            share: Of the nearest so many must be among them, 0 to 1.
         """
         probes = _shuffled(slots)[:_PROBES]
         near = nearest(vectors, slots, vectors[probes], metric, NEIGHBOURS + 1)
         # One more of each: a probe finds itself, which says nothing.
         found = nearest(vectors, slots, vectors[probes], metric, candidates + 1, self)
-        return share_found(probes, near, found) >= KEPT
+        return share_found(probes, near, found) >= share
 
 
 def fitting_projection(

@@ -13,6 +13,7 @@ from lookalike_server.index.flat import View
 from lookalike_server.index.hnsw import HnswGraph, HnswSettings
 from lookalike_server.index.projection import Projection
 
+_DENSER = 4096  # rows
 _SLACK = 2  # times as many candidates are asked of a graph as should do where rows are spread evenly
 
 
@@ -90,11 +91,13 @@ def grown(segment: Segment, view: View, settings: PartitionSettings) -> Segment:
     if not len(new):
         return Segment(segment.graph, segment.begin, end)
     graph = segment.graph.extended(rows, new)
-    if not graph.finds(rows, offsets, new, settings.metric):
+    # The more rows, the closer they are: now and then the projection is tried on all of them.
+    denser = len(offsets) // _DENSER > (len(offsets) - len(new)) // _DENSER
+    if not (graph.still_keeps(rows, offsets) if denser else graph.finds(rows, offsets, new)):
         return sealed(view, segment.begin, settings)
     return Segment(graph, segment.begin, end)
 
 
 def shared_projection(segments: Sequence[Segment]) -> Projection | None:
-    """A projection that one of them has."""
-    return next((each.graph.projection for each in segments if each.graph and each.graph.projection), None)
+    """The latest projection that any of them has."""
+    return next((each.graph.projection for each in reversed(segments) if each.graph and each.graph.projection), None)
