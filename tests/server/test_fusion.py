@@ -51,7 +51,7 @@ async def test_a_quick_question_alone_is_answered_in_place(pool: ThreadPoolExecu
 
     fusion: Fusion[int, int] = Fusion(pool, lambda _: None, answer, lambda number: number % 2 == 1)
     assert [await fusion.ask(1), await fusion.ask(2)] == [1, 2]
-    assert await asyncio.gather(fusion.ask(3), fusion.ask(5)) == [3, 5]
+    assert list(await asyncio.gather(fusion.ask(3), fusion.ask(5))) == [3, 5]
     with pytest.raises(ValueError, match="no 13 here"):
         await fusion.ask(13)
     assert await fusion.ask(7) == 7
