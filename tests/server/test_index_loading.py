@@ -155,6 +155,27 @@ def test_what_changes_while_a_category_is_read(tmp_path: Path, make_index: MakeI
         index.close()
 
 
+def test_who_asks_is_served_first(tmp_path: Path, make_index: MakeIndex) -> None:
+    """While a category that is asked for is being read, one that nobody asked for rests; and is there in the end."""
+    fill(tmp_path, count=5)
+    fill(tmp_path, "Hats", 5, 5)
+    index = make_index(flat_limit=1000)
+    turns = index._turns  # nothing public shows who waits for whom
+    rows = [IndexRow(number, f"p{number}", 0, LOOKS[number]) for number in range(3)]
+    first = turns.taken(rows, first=True)
+    assert next(first) is rows[0]
+    second = later(lambda: [row.product_id for row in turns.taken(rows, first=False)])
+    assert not second.done()
+    assert list(first) == rows[1:]
+    assert second.result(60) == ["p0", "p1", "p2"]
+    with opened(tmp_path, COSINE, index.apply) as store:
+        index.open(store, tmp_path / "index")
+        assert nearest(index, LOOKS[7], "Hats") == ["p7"]
+        index.settle()
+        assert nearest(index, LOOKS[3], None) == ["p3"]
+        index.close()
+
+
 def test_a_category_emptied_before_it_is_read(tmp_path: Path, make_index: MakeIndex) -> None:
     """It is gone at once, and comes back with its next product."""
     fill(tmp_path, count=2)

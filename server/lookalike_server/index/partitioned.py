@@ -22,7 +22,7 @@ from lookalike_server.index.partition import Partition
 from lookalike_server.index.recall import RecallSampler
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.snapshot import Snapshot
-from lookalike_server.index.unloaded import PartitionChange, Unloaded, catch_up
+from lookalike_server.index.unloaded import PartitionChange, Turns, Unloaded, catch_up
 from lookalike_server.protocols import Observer, RowSource
 
 _NICE = 10  # of the thread that builds; a search should not wait for it
@@ -42,6 +42,7 @@ class PartitionedIndex:
         self._files: IndexFiles | None = None
         self._builder = ThreadPoolExecutor(1, "index-builder", initializer=_yield_to_others)
         self._cared_for: set[str] = set()
+        self._turns = Turns()
 
     def open(self, source: RowSource, folder: Path) -> int:
         """Take over what a store holds, and return its number of rows; before any change is applied.
@@ -142,32 +143,32 @@ class PartitionedIndex:
             del self._partitions[category]
             self._recall.forget(category)
 
-    def _partition(self, category: str) -> Partition | None:
-        """A category, read now if it was not yet; None where nothing is in it."""
+    def _partition(self, category: str, *, urgent: bool = True) -> Partition | None:
+        """A category, read now if it was not yet, before others if it is urgent; None where nothing is in it."""
         unloaded = self._unloaded.get(category)
         if unloaded is None:
             return self._partitions.get(category)
         with unloaded.reading:
             # Somebody else may have read it meanwhile.
             if self._unloaded.get(category) is unloaded:
-                self._read(category, unloaded)
+                self._read(category, unloaded, urgent=urgent)
         self._care_if_wanted(category)
         return self._partitions.get(category)
 
     def _load(self, category: str) -> None:
         try:
-            self._partition(category)
+            self._partition(category, urgent=False)
         except Exception as error:  # noqa: BLE001 - whoever asks for the category will hear of it
             self._observer.index_care_failed(category, error)
 
-    def _read(self, category: str, unloaded: Unloaded) -> None:
+    def _read(self, category: str, unloaded: Unloaded, *, urgent: bool) -> None:
         assert self._source is not None  # noqa: S101 - only `open` makes them unloaded
         assert self._files is not None  # noqa: S101 - the same
         with self._lock:
             # From here on changes are noted; what was committed before, the reading will see.
             unloaded.missed = []
         graphs = self._files.load(category)
-        rows = self._source.rows(category)
+        rows = self._turns.taken(self._source.rows(category), first=urgent)
         partition = Partition.loaded(self._settings, self._fell_back(category), rows, unloaded.count, graphs)
         # What the reading saw is among what was noted once it is applied: the other categories know of it then too.
         self._source.wait_until_applied()

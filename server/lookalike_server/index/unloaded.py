@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lookalike_server.domain import IndexRow
@@ -38,6 +38,42 @@ class Unloaded:
         self.count += len(change.added) - len(change.removed)
         if self.missed is not None:
             self.missed.append(change)
+
+
+class Turns:
+    """Who reads first: while a category that is asked for is being read, the reading of all others rests."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._first = 0
+        self._go_on = threading.Event()
+        self._go_on.set()
+
+    def taken(self, rows: Iterable[IndexRow], *, first: bool) -> Iterator[IndexRow]:
+        """The same rows, as fast as they are asked for; or, not `first`, while nobody is first."""
+        if first:
+            return self._before_others(rows)
+        return self._after_others(rows)
+
+    def _before_others(self, rows: Iterable[IndexRow]) -> Iterator[IndexRow]:
+        self._count(1)
+        try:
+            yield from rows
+        finally:
+            self._count(-1)
+
+    def _after_others(self, rows: Iterable[IndexRow]) -> Iterator[IndexRow]:
+        for row in rows:
+            self._go_on.wait()
+            yield row
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._first += change
+            if self._first:
+                self._go_on.clear()
+            else:
+                self._go_on.set()
 
 
 def catch_up(partition: Partition, missed: Sequence[PartitionChange]) -> None:
