@@ -91,7 +91,7 @@ class CatalogueRun:
         others.open_all(bench, stock, built, stack)
         if "recall" in self.parts:
             with bench.or_skip("recall, clustered"):
-                search.found_of_truth(bench, server, stock, "clustered")
+                search.found_of_truth(bench, server, stock, search.DRAWN)
         if "search" in self.parts:
             with bench.or_skip("search"):
                 search.over_raw(bench, server, stock)
