@@ -19,6 +19,7 @@ import structlog
 
 from lookalike_server.config import Settings
 from lookalike_server.engine import Engine, Runtime
+from lookalike_server.errors import Code, LookalikeError
 from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.partitioned import PartitionedIndex
 from lookalike_server.index.segment import PartitionSettings
@@ -33,7 +34,7 @@ from lookalike_server.protocols import Observer
 from lookalike_server.rpc.auth import Authenticator, read_tokens
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.server import RpcServer
-from lookalike_server.store.sqlite import VERSION, Store
+from lookalike_server.store.sqlite import VERSION, Failure, Store
 from lookalike_server.telemetry import LogObserver
 
 INDEX_FOLDER = "index"
@@ -136,7 +137,14 @@ async def running(
         stack.push_async_callback(asyncio.to_thread, store.close)
         # Before the store: it writes what graphs are kept.
         stack.push_async_callback(asyncio.to_thread, index.close)
-        rows = await asyncio.to_thread(index.open, store, settings.data / INDEX_FOLDER)
+        try:
+            rows = await asyncio.to_thread(index.open, store, settings.data / INDEX_FOLDER)
+        except Failure as error:
+            raise LookalikeError(
+                Code.FAILED_PRECONDITION,
+                f"cannot read the catalogue in {settings.data}: {error}; `lookalike-server verify` says what is broken,"
+                " and a backup takes its place",
+            ) from error
         log.info("catalogue opened", folder=str(settings.data), rows=rows, sqlite=VERSION)
 
         batcher = MicroBatcher(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import pytest
 from google.rpc import code_pb2
 
 from lookalike.v1 import catalog_service_pb2 as pb
 from lookalike.v1 import embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
+from lookalike_server.errors import LookalikeError
 from serving import MODELS, Serve, Served, noise, product, raw
 
 
@@ -150,6 +154,23 @@ async def test_another_model_is_refused(serve: Serve) -> None:
             pass
     async with serve() as served:
         assert await nearest(served, 1) == ["a"]
+
+
+async def test_a_broken_catalogue_is_refused(serve: Serve, tmp_path: Path) -> None:
+    """A file whose pages were overwritten ends the start with words, whichever page is read first."""
+    async with serve() as served:
+        await upsert(served, *(product(f"p{number}", number) for number in range(200)))
+    path = tmp_path / "data" / "catalog.sqlite"
+    good = path.read_bytes()
+    for first in range(1, len(good) // 4096, 5):
+        path.write_bytes(good[: first * 4096] + bytes([7]) * (len(good) - first * 4096))
+        with contextlib.suppress(LookalikeError):  # pages that a start does not read are not looked at
+            async with serve():
+                pass
+    path.write_bytes(good[:8192] + bytes([7]) * (len(good) - 8192))
+    with pytest.raises(LookalikeError, match=r"cannot (use|read)"):
+        async with serve():
+            pass
 
 
 async def test_two_servers_cannot_share_a_catalogue(serve: Serve) -> None:
