@@ -24,10 +24,12 @@ _LOGGED = ("bash", "-c", 'exec "$@" 2> >(exec tee -a "$0" >&2)')
 class GraphCatalogue(Catalogue):
     """The folder, what its writers know of it, and the log of all its servers."""
 
-    def __init__(self, folder: Path, seed: int, command: tuple[str, ...] = SERVE, writers: int = 8) -> None:
+    def __init__(
+        self, folder: Path, seed: int, command: tuple[str, ...] = SERVE, writers: int = 8, log: Path | None = None
+    ) -> None:
         super().__init__(folder, seed, command, writers)
-        # Beside the folder: its disk may fail.
-        self._log = folder.with_name(f"{folder.name}.log")
+        # Beside the folder, or where the test says: the disk of both may fail.
+        self._log = log or folder.with_name(f"{folder.name}.log")
         self._log.touch()
 
     def copied(self, folder: Path) -> GraphCatalogue:

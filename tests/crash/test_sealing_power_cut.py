@@ -15,6 +15,7 @@ from crash.disks import Ext4, ext4
 from crash.graph_variants import graph_variant
 from crash.graphs import UNUSABLE, GraphCatalogue
 from processes import SERVE, ServerProcess
+from serving import until
 
 CUTS = min(20, int(os.environ.get("CRASH_POWER_CUTS", "2")))
 AT_ONCE = 10
@@ -27,6 +28,9 @@ async def _faults_after_cuts(disk: Ext4, catalogue: GraphCatalogue, cuts: int) -
         disk.cut_power()
         server.process.kill()
 
+    with catalogue.served() as server:
+        assert await catalogue.change(server, 100) == []
+        await until(lambda: any(line["event"] == "graph built" for line in catalogue.log()))
     for _ in range(cuts):
         await catalogue.live_and_die(cut)
         disk.unmount()
@@ -40,14 +44,14 @@ async def _faults_after_cuts(disk: Ext4, catalogue: GraphCatalogue, cuts: int) -
 def test_what_is_vouched_for_survives_power_cuts(tmp_path: Path, first: int) -> None:
     """After each cut no file that the manifest names is missing or damaged, none is left over, and all is right."""
     with ext4(tmp_path) as disk:
-        catalogue = GraphCatalogue(disk.folder / "data", seed=first, command=SERVE)
+        catalogue = GraphCatalogue(disk.folder / "data", seed=first, command=SERVE, log=tmp_path / "server.log")
         assert asyncio.run(_faults_after_cuts(disk, catalogue, min(AT_ONCE, CUTS - first))) == []
-        assert any(line["event"] == "graph built" for line in catalogue.log())
 
 
 def test_the_suite_notices_a_server_that_does_not_flush_its_graphs(tmp_path: Path) -> None:
     """The control: where files are not flushed before the manifest names them, a cut leaves some that are not whole."""
     with ext4(tmp_path) as disk:
-        catalogue = GraphCatalogue(disk.folder / "data", seed=1, command=graph_variant("unflushed-graphs"))
+        unflushed = graph_variant("unflushed-graphs")
+        catalogue = GraphCatalogue(disk.folder / "data", seed=1, command=unflushed, log=tmp_path / "server.log")
         faults = asyncio.run(_faults_after_cuts(disk, catalogue, 5))
         assert any(UNUSABLE in fault for fault in faults), faults
