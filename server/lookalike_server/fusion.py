@@ -39,18 +39,17 @@ class Fusion(Generic[Q, A]):
         self._key = key
         self._answer = answer
         self._is_quick = is_quick
-        self._quick = False
         self._working = 0
-        self._asked: dict[Hashable, list[tuple[Q, asyncio.Future[A]]]] = {}
+        self._asked: dict[Hashable, list[tuple[Q, asyncio.Future[A], bool]]] = {}
 
     async def ask(self, question: Q) -> A:
         """The answer to this question."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[A] = loop.create_future()
-        self._quick = self._is_quick(question)  # of the last; where there is one only that counts
+        quick = self._is_quick(question)
         if not self._asked:
             loop.call_soon(self._flush)
-        self._asked.setdefault(self._key(question), []).append((question, future))
+        self._asked.setdefault(self._key(question), []).append((question, future, quick))
         return await future
 
     def _flush(self) -> None:
@@ -58,8 +57,8 @@ class Fusion(Generic[Q, A]):
         live = [[each for each in group if not each[1].done()] for group in groups.values()]
         alone = not self._working and sum(map(len, live)) == 1
         for group in filter(None, live):
-            questions, futures = [question for question, _ in group], [future for _, future in group]
-            if alone and self._quick:
+            questions, futures = [each[0] for each in group], [each[1] for each in group]
+            if alone and group[0][2]:
                 self._answer_now(questions, futures)
             else:
                 self._send(questions, futures)

@@ -56,6 +56,11 @@ async def test_a_quick_question_alone_is_answered_in_place(pool: ThreadPoolExecu
         await fusion.ask(13)
     assert await fusion.ask(7) == 7
     assert where == [(1, True), (2, False), (3, False), (5, False), (13, True), (7, True)]
+    where.clear()
+    slow, gone = asyncio.ensure_future(fusion.ask(4)), asyncio.ensure_future(fusion.ask(9))
+    asyncio.get_running_loop().call_soon(gone.cancel)
+    assert await slow == 4  # by a thread, although a quick one came after it and went
+    assert (4, False) in where
 
 
 async def test_cancelled_questions_are_not_asked(pool: ThreadPoolExecutor) -> None:
