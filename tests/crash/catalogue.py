@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 
 from brute_force import distance
@@ -71,9 +72,12 @@ class Catalogue:
     async def faults_of(self, server: ServerProcess, *, crashed: bool) -> list[str]:
         """Say what is wrong: products that may not be, answers that brute force does not give, a broken file."""
         async with connect(server.address) as channel:
-            found = await self._found(channel)
-            wrong = [fault for writer in self.writers for fault in writer.wrong(found, crashed=crashed)]
-            wrong += await self._wrong_answers(channel, {key: each for key, each in found.items() if each})
+            try:
+                found = await self._found(channel)
+                wrong = [fault for writer in self.writers for fault in writer.wrong(found, crashed=crashed)]
+                wrong += await self._wrong_answers(channel, {key: each for key, each in found.items() if each})
+            except grpc.aio.AioRpcError as error:
+                wrong = [f"a read was refused: {error.code().name}: {error.details()}"]
         return wrong + list(verify(self.folder))
 
     async def _found(self, channel: Any) -> dict[str, State | None]:

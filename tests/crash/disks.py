@@ -5,7 +5,9 @@ Both have to be mounted. Where that cannot be done (no root, no loop devices) th
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import mmap
 import os
 import re
 import shutil
@@ -26,6 +28,10 @@ _SIZE_LIMIT = slice(32, 40)  # lo_sizelimit in it
 
 _BLOCK = 4096
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.mmap.restype = ctypes.c_void_p
+_MAP_LOCKED = 0x2000  # mmap(2): as mlock(2) does
+
 
 class Ext4:
     """A file system in a file, mounted at `folder`."""
@@ -33,6 +39,7 @@ class Ext4:
     def __init__(self, image: Path, folder: Path) -> None:
         self._image = image
         self.folder = folder
+        self._locked: list[tuple[ctypes.c_void_p, ctypes.c_size_t]] = []
 
     def mount(self) -> None:
         """Mount it; what a power cut left in its journal is taken up, as at a boot."""
@@ -48,7 +55,13 @@ class Ext4:
             fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
 
     def fail(self) -> None:
-        """From now on no block for data can be written: fsync fails, and Linux forgets what it could not write."""
+        """From now on no block for data can be written: fsync fails, and Linux forgets what it could not write.
+
+        What the files hold can be read on: it is kept in Linux's cache, for nothing can be read from the device either.
+        """
+        for path in self.folder.rglob("*"):
+            if path.is_file() and path.stat().st_size:
+                self._locked.append(_lock_in_memory(path))
         free = re.findall(r"Free blocks: .*?(\d+)-(\d+)$", _run("dumpe2fs", str(self._image)), re.MULTILINE)
         ((first, last),) = free  # one group of blocks; its last free range is nearly all of it
         assert int(last) - int(first) > 1000
@@ -57,6 +70,8 @@ class Ext4:
     def work(self) -> None:
         """It can be written again."""
         self._limit(0)
+        while self._locked:
+            _LIBC.munmap(*self._locked.pop())
 
     def _limit(self, size: int) -> None:
         """Let the loop device end after so many bytes (0: with its file); nothing can be written behind its end."""
@@ -150,6 +165,16 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _lock_in_memory(path: Path) -> tuple[ctypes.c_void_p, ctypes.c_size_t]:
+    """Have Linux keep all pages of a file in its cache until this part of memory is unmapped."""
+    with _opened(path) as descriptor:
+        size = ctypes.c_size_t(os.fstat(descriptor).st_size)
+        flags = mmap.MAP_SHARED | _MAP_LOCKED
+        address = _LIBC.mmap(None, size, mmap.PROT_READ, flags, descriptor, ctypes.c_long(0))
+    assert address != ctypes.c_void_p(-1).value, os.strerror(ctypes.get_errno())
+    return ctypes.c_void_p(address), size
 
 
 def _run(*command: str) -> str:

@@ -57,7 +57,15 @@ def test_writes_after_a_failed_disk_survive_a_power_cut(tmp_path: Path, *, resta
     ("bug", "restart"), [("trusting", False), ("trusting", True), ("ungrown", False), ("ungrown", True)]
 )
 def test_the_suite_notices_a_server_that_trusts_a_later_sync(tmp_path: Path, bug: str, *, restart: bool) -> None:
-    """The controls: a server that goes on with its log, or with new blocks of its file, loses what it acknowledged."""
-    with ext4(tmp_path) as disk:
+    """The controls: a server that goes on with its log, or with new blocks of its file, loses what it acknowledged.
+
+    It need not: Linux may throw a page out of its cache that the bug relies on, as it may any page at any time.
+    """
+    assert any(_loses(tmp_path / f"{attempt}", variant(bug), restart=restart) for attempt in range(5))
+
+
+def _loses(at: Path, command: tuple[str, ...], *, restart: bool) -> bool:
+    at.mkdir()
+    with ext4(at) as disk:
         catalogue = Catalogue(disk.folder / "data", seed=1, writers=1)
-        assert asyncio.run(_fail_and_work(disk, catalogue, variant(bug), restart=restart))
+        return bool(asyncio.run(_fail_and_work(disk, catalogue, command, restart=restart)))
