@@ -23,6 +23,7 @@ from lookalike_server.domain import (
     Floats,
     Metric,
     Model,
+    Once,
     Page,
     Photo,
     Picture,
@@ -126,7 +127,7 @@ class Engine:
             embedded = await self._embed(query.photo, call, bulk=bulk, after=self._search_cost)
             vectors, receipt = embedded.vector[np.newaxis], embedded.receipt
         elif query.vector is not None:
-            vectors = self._unit(query.vector)[np.newaxis]
+            vectors = self._unit(query.vector[np.newaxis])
         started = self._clock()
         found = await self._searches.ask(Asked(query, vectors))
         if isinstance(found, LookalikeError):
@@ -137,7 +138,17 @@ class Engine:
 
     async def upsert(self, drafts: Sequence[ProductDraft], call: Call) -> list[Exception | None]:
         """Store or replace products; for each its error, or None once it is durable and searchable."""
-        return await self._each(self._upsert(draft, call) for draft in drafts)
+        ready = [draft for draft in drafts if draft.vectors]
+        storing = (
+            asyncio.wrap_future(self._store.upsert_all([self._ready(draft) for draft in ready])) if ready else None
+        )
+        try:
+            embedded = iter(await self._each(self._upsert(draft, call) for draft in drafts if not draft.vectors))
+            stored = iter(await storing if storing else ())
+        finally:
+            if storing:
+                storing.cancel()  # where the caller gave up
+        return [self._refusal(next(stored)) if draft.vectors else next(embedded) for draft in drafts]
 
     async def delete(self, removals: Sequence[Removal]) -> list[Exception | None]:
         """Remove products; for each its error, or None once it is durably gone."""
@@ -198,14 +209,19 @@ class Engine:
     async def _upsert(self, draft: ProductDraft, call: Call) -> None:
         if draft.name is not None and await self._in(self._searchers, self._store.done, draft.name):
             return  # a repeat need not be embedded again
-        pictures: Sequence[Picture | None] = ()
-        if draft.vectors:
-            vectors = [self._unit(vector) for vector in draft.vectors]
-        else:
-            vectors = [(await self._embed(photo, call, bulk=True)).vector for photo in draft.photos]
-            pictures = [await self._embedder.keep(photo) for photo in draft.photos]
+        vectors = [(await self._embed(photo, call, bulk=True)).vector for photo in draft.photos]
+        pictures = [await self._embedder.keep(photo) for photo in draft.photos]
         embedded = EmbeddedProduct(draft.product, np.stack(vectors), pictures)
         await asyncio.wrap_future(self._store.upsert(embedded, draft.name))
+
+    def _ready(self, draft: ProductDraft) -> tuple[EmbeddedProduct, Once | None]:
+        return EmbeddedProduct(draft.product, self._unit(np.stack(draft.vectors))), draft.name
+
+    def _refusal(self, outcome: object) -> Exception | None:
+        if not isinstance(outcome, Exception):
+            return None
+        self.note_fault(outcome)
+        return outcome
 
     async def _delete(self, removal: Removal) -> None:
         if not await asyncio.wrap_future(self._store.delete(removal.product_id, removal.name)):
@@ -235,12 +251,12 @@ class Engine:
             for name, count in self._store.counts().items()
         ]
 
-    def _unit(self, vector: Floats) -> Floats:
-        """Of length 1 where only the direction counts; computed in float64, so that no length over- or underflows."""
+    def _unit(self, vectors: Floats) -> Floats:
+        """Each of length 1 where only the direction counts; in float64, so that no length over- or underflows."""
         if self.model.metric is not Metric.COSINE:
-            return vector
-        wide = vector.astype(np.float64)
-        unit: Floats = (wide / np.linalg.norm(wide)).astype(np.float32)
+            return vectors
+        wide = vectors.astype(np.float64)
+        unit: Floats = (wide / np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, np.newaxis]).astype(np.float32)
         return unit
 
     def _sign(self, receipt: Receipt, call: Call) -> Receipt:
@@ -252,7 +268,8 @@ class Engine:
 
     async def _each(self, acts: Iterable[Coroutine[None, None, None]]) -> list[Exception | None]:
         """Run the acts side by side; for each what it raised, or None. A cancelled caller cancels them all."""
-        return list(await asyncio.gather(*map(self._outcome, acts)))
+        outcomes = list(map(self._outcome, acts))
+        return list(await asyncio.gather(*outcomes)) if outcomes else []
 
     async def _outcome(self, act: Coroutine[None, None, None]) -> Exception | None:
         try:

@@ -21,13 +21,13 @@ class _Slow:
         return self._connection.execute(sql, *arguments)
 
 
-def _commit(self: Any, group: list[Any]) -> None:
+def _transact(self: Any, items: list[Any]) -> None:
     """As the real one, but callers hear before COMMIT."""
     self._connection.execute("BEGIN IMMEDIATE")
-    done = [(job, job.run(self._connection)) for job in group]
-    for job, written in done:
+    done = [(item, item.act(self._connection)) for item in items]
+    for item, written in done:
         self._on_commit(written.change)
-        job.future.set_result(written.result)
+        item.decide(written.result)
     self._connection.execute("COMMIT")
 
 
@@ -38,7 +38,7 @@ def _plant() -> None:
         start(self, _Slow(connection), log, on_commit)
 
     writer.Writer.__init__ = start_slow  # type: ignore[method-assign]
-    writer.Writer._commit = _commit  # type: ignore[method-assign]
+    writer.Writer._transact = _transact  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import pytest
 
 from lookalike_server.domain import EmbeddedProduct, IndexChange, Model, Picture
 from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.store.acts import Written
 from lookalike_server.store.migrations import MIGRATIONS
 from lookalike_server.store.sqlite import Store
-from lookalike_server.store.writer import Written
 from stores import DIM, MODEL, ignore, opened, product, put, rows, vectors
 
 GOLDEN = Path(__file__).parent / "golden"

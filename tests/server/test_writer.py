@@ -14,8 +14,9 @@ import pytest
 
 from lookalike_server.domain import IndexChange
 from lookalike_server.errors import Code, ServerError
+from lookalike_server.store.acts import Act, Written
 from lookalike_server.store.wal import LONG, Log
-from lookalike_server.store.writer import GROUP_LIMIT, Writer, Written
+from lookalike_server.store.writer import GROUP_LIMIT, Writer
 
 
 class Watched:
@@ -89,14 +90,19 @@ def writer(connection: Watched, log: Told) -> Iterator[Writer]:
     made.close()
 
 
-def insert(writer: Writer, number: int) -> Future[str]:
-    """Queue the writing of this number's name; its result is the name, and the index is told the number."""
+def naming(number: int) -> Act:
+    """Writes this number's name; its result is the name, and the index is told the number."""
 
-    def job(connection: Any) -> Written:
+    def act(connection: Any) -> Written:
         connection.execute("INSERT INTO names VALUES (?)", (f"n{number}",))
         return Written(f"n{number}", IndexChange([("c", number)], ()))
 
-    return writer.submit(job)
+    return act
+
+
+def insert(writer: Writer, number: int) -> Future[str]:
+    """Queue that."""
+    return writer.submit(naming(number))
 
 
 def hold(writer: Writer, connection: Watched) -> Future[str]:
@@ -156,6 +162,47 @@ def test_a_failing_job_is_undone_alone(writer: Writer, connection: Watched, log:
     assert isinstance(twice.exception(timeout=60), sqlite3.IntegrityError)
     assert connection.names() == ["n0", "n1", "n2"]
     assert log.labels == [0, 1, 2]
+
+
+def test_acts_queued_together_are_told_apart(writer: Writer, connection: Watched, log: Told) -> None:
+    """They are one future's, with a result or an error for each, and no savepoint is spent where none raises."""
+    assert writer.submit_all([naming(1), naming(2)]).result(timeout=60) == ["n1", "n2"]
+    assert "SAVEPOINT act" not in connection.said
+    neighbor = hold(writer, connection)
+    several, after = writer.submit_all([naming(3), naming(1), naming(4)]), insert(writer, 5)
+    connection.free.set()
+    (third, first, fourth) = several.result(timeout=60)
+    assert (third, fourth, neighbor.result(60), after.result(60)) == ("n3", "n4", "n0", "n5")
+    assert isinstance(first, sqlite3.IntegrityError)
+    assert connection.names() == ["n1", "n2", "n0", "n3", "n4", "n5"]
+    assert log.labels == [1, 2, 0, 3, 4, 5]
+
+
+def test_a_group_ends_after_enough_acts_not_jobs(writer: Writer, connection: Watched) -> None:
+    """Jobs of many acts share a transaction only until it has as many as a group may have."""
+    hold(writer, connection)
+    nothing: list[Act] = [lambda _: Written(None, IndexChange([("c", 9)]))] * (GROUP_LIMIT - 1)
+    waiting = [writer.submit_all(nothing) for _ in range(4)]
+    connection.free.set()
+    assert all(len(each.result(timeout=60)) == len(nothing) for each in waiting)
+    assert connection.commits == 1 + 2
+
+
+def test_a_full_disk_refuses_only_what_does_not_fit_of_acts_queued_together(
+    writer: Writer, connection: Watched
+) -> None:
+    """The large one of a call hears RESOURCE_EXHAUSTED, the small ones are stored."""
+
+    def large(connection: Any) -> Written:
+        connection.execute("INSERT INTO names VALUES (?)", ("large" * 100_000,))
+        raise AssertionError("there should be no room")
+
+    connection.execute("PRAGMA max_page_count = 8")
+    before, broken, after = writer.submit_all([naming(1), large, naming(2)]).result(timeout=60)
+    assert (before, after) == ("n1", "n2")
+    assert isinstance(broken, ServerError)
+    assert broken.told.code is Code.RESOURCE_EXHAUSTED
+    assert connection.names() == ["n1", "n2"]
 
 
 def test_a_failing_commit_fails_its_whole_group(writer: Writer, connection: Watched, log: Told) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from google.protobuf.message import Message
@@ -85,15 +84,14 @@ def upserts(request: catalog_service_pb2.UpsertProductsRequest, dim: int) -> lis
     drafts: list[tuple[str, ProductDraft | Exception]] = []
     for position, item in enumerate(request.products):
         try:
-            named = replace(draft(item, f"products[{position}]", dim), name=_once(request_id, item.id, item))
-            drafts.append((item.id, named))
+            drafts.append((item.id, draft(item, f"products[{position}]", dim, _once(request_id, item.id, item))))
         except Exception as error:  # noqa: BLE001 - the item's own status carries it
             drafts.append((item.id, error))
     return drafts
 
 
-def draft(item: product_pb2.ProductInput, field: str, dim: int) -> ProductDraft:
-    """One product to store."""
+def draft(item: product_pb2.ProductInput, field: str, dim: int, once: Once | None = None) -> ProductDraft:
+    """One product to store, at most once under a name."""
     if bool(item.images) == bool(item.vectors):
         raise invalid(f"{field}.images", "needs one to eight photos, or `vectors` one to eight embeddings, not both")
     for kind, count in (("images", len(item.images)), ("vectors", len(item.vectors))):
@@ -110,6 +108,7 @@ def draft(item: product_pb2.ProductInput, field: str, dim: int) -> ProductDraft:
         product,
         photos=tuple(photo(image, f"{field}.images[{i}]") for i, image in enumerate(item.images)),
         vectors=tuple(vector(v, f"{field}.vectors[{i}]", dim) for i, v in enumerate(item.vectors)),
+        name=once,
     )
 
 
@@ -189,6 +188,10 @@ def vector(message: image_pb2.Vector, field: str, dim: int) -> Floats:
     values = np.array(message.values, dtype=np.float32)
     if len(values) != dim:
         raise invalid(f"{field}.values", f"has {len(values)} numbers; this model's embeddings have {dim}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = values @ values
+    if 0.0 < square < math.inf:
+        return values  # one look does for nearly every vector; the others are very short or long, or wrong
     if not np.isfinite(values).all():
         raise invalid(f"{field}.values", "has a number that is NaN or infinite")
     if not values.any():
@@ -202,7 +205,8 @@ def name(value: str, field: str) -> str:
         raise invalid(field, "is empty")
     if len(value.encode()) > MAX_NAME_BYTES:
         raise invalid(field, f"is longer than {MAX_NAME_BYTES} bytes")
-    if any(unicodedata.category(character) == "Cc" for character in value):
+    # A control character is not printable; nearly every name is.
+    if not value.isprintable() and any(unicodedata.category(character) == "Cc" for character in value):
         raise invalid(field, "has a control character")
     return value
 

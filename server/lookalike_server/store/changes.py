@@ -7,8 +7,10 @@ and a repeat is told that instead of doing it again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from lookalike_server.domain import (
     MAX_ATTRIBUTES,
@@ -21,16 +23,13 @@ from lookalike_server.domain import (
     SegmentFile,
 )
 from lookalike_server.errors import invalid
-from lookalike_server.store.writer import Written
+from lookalike_server.store.acts import Act, Written
 
 COLUMNS = "id, category, title, image_uri, attributes"
 REMEMBERED = 24 * 3600
 """Seconds after which a request's name may be forgotten; the API promises them."""
 
 NOTHING = IndexChange()
-
-Act = Callable[[Any], Written]
-"""Writes on a connection; may raise, and then nothing of it is done."""
 
 
 def once(name: Once | None, act: Act, now: float) -> Act:
@@ -96,7 +95,7 @@ def upsert(embedded: EmbeddedProduct) -> Act:
                 )
             cursor = connection.execute(
                 "INSERT INTO embeddings (product_id, image_index, vector, picture, region) VALUES (?, ?, ?, ?, ?)",
-                (product.id, image_index, vector.astype("<f4").tobytes(), *_where_from(picture)),
+                (product.id, image_index, np.ascontiguousarray(vector, dtype="<f4"), *_where_from(picture)),
             )
             row = IndexRow(cursor.lastrowid, product.id, image_index, vector, product.attributes)
             added.append((product.category, row))

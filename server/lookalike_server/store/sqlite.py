@@ -34,6 +34,7 @@ from lookalike_server.domain import (
     SegmentFile,
 )
 from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.store.acts import Written
 from lookalike_server.store.changes import (
     COLUMNS,
     NOTHING,
@@ -47,7 +48,7 @@ from lookalike_server.store.changes import (
 )
 from lookalike_server.store.migrations import MIGRATIONS
 from lookalike_server.store.wal import Log
-from lookalike_server.store.writer import Writer, Written
+from lookalike_server.store.writer import Writer
 
 FILE = "catalog.sqlite"
 """The catalogue's file in its folder."""
@@ -104,6 +105,11 @@ class Store:
     def upsert(self, product: EmbeddedProduct, name: Once | None = None) -> Future[None]:
         """Store or replace one product; the future is done once it is durable and searchable."""
         return self._writer.submit(once(name, upsert(product), self._wall_clock()))
+
+    def upsert_all(self, products: Sequence[tuple[EmbeddedProduct, Once | None]]) -> Future[list[object]]:
+        """Store or replace products, at least one, apart; the future has the exception of each that was refused."""
+        now = self._wall_clock()
+        return self._writer.submit_all([once(name, upsert(product), now) for product, name in products])
 
     def delete(self, product_id: str, name: Once | None = None) -> Future[bool]:
         """Remove one product; the future tells whether there was one (or is, of a repeat: it was done)."""

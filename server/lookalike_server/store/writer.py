@@ -1,10 +1,11 @@
-"""One thread that writes: it runs queued jobs in transactions and tells their callers once the disk has them.
+"""One thread that writes: it runs queued acts in transactions and tells their callers once the disk has them.
 
-Jobs that wait together share one transaction, hence one flush (group commit); a lone job is not delayed. A job that
-raises is undone alone (SAVEPOINT). What a job means for the index is handed on in commit order, before its caller hears
-of it, so a caller finds what it wrote.
+What waits together shares one transaction, hence one flush (group commit); a lone act is not delayed. Where an act
+raises, the group is done again with each act in a SAVEPOINT, so that it is undone alone: that is rare, and savepoints
+cost each act two statements. What an act means for the index is handed on in commit order, before its caller hears of
+it, so a caller finds what it wrote.
 
-When the disk refuses a write or a flush, nothing of the group is done. Where it is full each job is tried alone then,
+When the disk refuses a write or a flush, nothing of the group is done. Where it is full each act is tried alone then,
 so that what does not fit fails nothing else. Where it failed every caller of the group is told, and the log is begun
 anew before anything else is acknowledged, for a later flush that succeeds proves nothing of what is in it (`wal.py`);
 until that can be done every write is refused.
@@ -19,21 +20,19 @@ import contextlib
 import errno
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from lookalike_server.domain import IndexChange
 from lookalike_server.errors import disk_full
+from lookalike_server.store.acts import Act, Item, Job, LoneJob, Written
 from lookalike_server.store.wal import Log
 
-T = TypeVar("T")
-
-_OVERHEAD = 12 << 10  # bytes a job writes besides what it stores: the pages of its rows and their indexes
+_OVERHEAD = 12 << 10  # bytes an act writes besides what it stores: the pages of its rows and their indexes
 
 GROUP_LIMIT = 64
-"""Jobs a transaction holds at most, so that the first of them does not wait for an endless group."""
+"""Acts after which no more are taken into a transaction, so that the first of them does not wait for an endless one."""
 
 
 class Connection(Protocol):
@@ -43,21 +42,6 @@ class Connection(Protocol):
         """Run one statement."""
 
 
-@dataclass(frozen=True)
-class Written:
-    """What a job returns: the result for its caller, what it means for the index, and about how much it wrote."""
-
-    result: Any
-    change: IndexChange
-    size: int = 0
-
-
-@dataclass(frozen=True)
-class _Job:
-    run: Callable[[Any], Written]
-    future: Future[Any] = field(default_factory=Future)
-
-
 class Writer:
     """Owns the thread and, from the start to `close`, the only connection that writes."""
 
@@ -65,7 +49,7 @@ class Writer:
         self._connection = connection
         self._log = log
         self._on_commit = on_commit
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
         """Why the log cannot be relied on, where it cannot."""
         self._closed = False
@@ -73,13 +57,23 @@ class Writer:
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, run: Callable[[Any], Written]) -> Future[Any]:
-        """Queue a job; its future has its result once it is durable, or what it raised (`ServerError`: disk full).
+    def submit(self, act: Act) -> Future[Any]:
+        """Queue an act; its future has its result once it is durable, or what it raised (`ServerError`: disk full).
 
         Raises:
             RuntimeError: The store is closed.
         """
-        job = _Job(run)
+        return self._queue(LoneJob(act))
+
+    def submit_all(self, acts: Sequence[Act]) -> Future[list[Any]]:
+        """Queue acts, at least one; the future has for each its result once all are durable, or what it raised.
+
+        Raises:
+            RuntimeError: The store is closed.
+        """
+        return self._queue(Job(acts))
+
+    def _queue(self, job: Job) -> Future[Any]:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the store is closed")
@@ -101,56 +95,65 @@ class Writer:
             if job is None:
                 return
             group = [job]
+            acts = len(job.items)
             last = False
-            while len(group) < GROUP_LIMIT and not self._jobs.empty():
+            while acts < GROUP_LIMIT and not self._jobs.empty():
                 following = self._jobs.get()
                 if following is None:
                     last = True
                     break
                 group.append(following)
-            self._commit(group)
+                acts += len(following.items)
+            # A caller that gave up before its job began is left out; from here on a job can no longer be cancelled.
+            going = [job for job in group if job.future.set_running_or_notify_cancel()]
+            self._transact([item for job in going for item in job.items])
             if last:
                 return
 
-    def _commit(self, group: list[_Job]) -> None:
-        # A caller that gave up before its job began is left out; from here on a job can no longer be cancelled.
-        self._transact([job for job in group if job.future.set_running_or_notify_cancel()])
-
-    def _transact(self, group: list[_Job]) -> None:
-        done: list[tuple[_Job, Written]] = []
+    def _transact(self, items: list[Item], *, apart: bool = False) -> None:
+        """Do these, and tell their callers; `apart`: so that each can be undone alone."""
+        done: list[tuple[Item, Written]] = []
         try:
             self._trust_log()
             self._connection.execute("BEGIN IMMEDIATE")
-            for job in group:
-                self._connection.execute("SAVEPOINT job")
-                try:
-                    done.append((job, job.run(self._connection)))
-                except Exception as error:  # noqa: BLE001 - whatever a job raises belongs to its caller
-                    self._undo_job(error)
-                    job.future.set_exception(_told(error))
-                self._connection.execute("RELEASE job")
+            for item in items:
+                if apart:
+                    self._do_apart(item, done)
+                else:
+                    done.append((item, item.act(self._connection)))
             self._connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - a full or failing disk: nothing of the group is durable
+        except Exception as error:  # noqa: BLE001 - a full or failing disk, or an act's own
             self._undo()
-            if getattr(error, "sqlite_errorname", "").startswith("SQLITE_IOERR"):
+            if _has_failed(error):
                 self._failure = error
-            undecided = [job for job in group if not job.future.done()]
-            if _is_full(error) and len(undecided) > 1:
-                for job in undecided:
-                    self._transact([job])  # what does not fit shall not fail what does
-                return
-            for job in undecided:
-                job.future.set_exception(_told(error))
+            undecided = [item for item in items if not item.decided]
+            if len(undecided) > 1 and _is_full(error):
+                for item in undecided:
+                    self._transact([item])  # what does not fit shall not fail what does
+            elif len(undecided) > 1 and not apart and not _has_failed(error):
+                self._transact(undecided, apart=True)
+            else:
+                for item in undecided:
+                    item.decide(_told(error))
             return
-        for job, written in done:
+        for item, written in done:
             try:
                 self._on_commit(written.change)
             except Exception as error:  # noqa: BLE001 - the thread must outlive a fault of the index
-                job.future.set_exception(error)
+                item.decide(error)
             else:
-                job.future.set_result(written.result)
+                item.decide(written.result)
         if self._log.wrote(sum(written.size + _OVERHEAD for _, written in done)):
             self._checkpoint()
+
+    def _do_apart(self, item: Item, done: list[tuple[Item, Written]]) -> None:
+        self._connection.execute("SAVEPOINT act")
+        try:
+            done.append((item, item.act(self._connection)))
+        except Exception as error:  # noqa: BLE001 - whatever an act raises belongs to its caller
+            self._undo_act(error)
+            item.decide(_told(error))
+        self._connection.execute("RELEASE act")
 
     def _checkpoint(self) -> None:
         try:
@@ -167,9 +170,9 @@ class Writer:
                 raise self._failure
             self._failure = None
 
-    def _undo_job(self, error: Exception) -> None:
+    def _undo_act(self, error: Exception) -> None:
         try:
-            self._connection.execute("ROLLBACK TO job")
+            self._connection.execute("ROLLBACK TO act")
         except Exception:  # noqa: BLE001 - what comes of an error that was there before
             # On a full or failing disk SQLite undoes the whole transaction, savepoints and all; so fails the group.
             raise error from None
@@ -178,6 +181,11 @@ class Writer:
         # SQLite has already rolled back when the error was its own, and then refuses to do it again.
         with contextlib.suppress(Exception):
             self._connection.execute("ROLLBACK")
+
+
+def _has_failed(error: Exception) -> bool:
+    """Whether the disk failed, as SQLite says."""
+    return str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_IOERR")
 
 
 def _is_full(error: Exception) -> bool:
