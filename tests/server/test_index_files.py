@@ -157,6 +157,22 @@ def test_the_last_graph_grows(tmp_path: Path) -> None:
         assert (catalogue.observer.graphs_built, catalogue.files()) == ([], after)
 
 
+def test_a_graph_built_anew_is_kept_though_it_has_as_many_rows(tmp_path: Path) -> None:
+    """Once the dead are left out the old file is of other rows: it is replaced, and a start has nothing to do."""
+    with running(tmp_path) as catalogue:
+        put(catalogue.store, *range(100))
+        catalogue.check()
+        (before,) = catalogue.files()
+        put(catalogue.store, *range(30), look=100)
+        catalogue.check()
+        (after,) = catalogue.files()
+        assert after != before
+    with running(tmp_path) as again:
+        again.check()
+        assert again.files() == [after]
+        assert again.observer.graphs_built == []
+
+
 def test_a_graph_that_grew_by_little_is_not_written_again(tmp_path: Path) -> None:
     """Its old file stays, and the next start has the few rows join again: less work than a file for every few."""
     with opened(tmp_path, COSINE) as store:

@@ -19,8 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 from lookalike_server.domain import SegmentFile
-from lookalike_server.index.flat import Slots
 from lookalike_server.index.hnsw import HnswGraph
+from lookalike_server.index.matrix import Slots
 from lookalike_server.index.partition import KeptGraph
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.protocols import Manifest, Observer
@@ -139,7 +139,7 @@ def _nearly(before: Sequence[HnswGraph], after: Sequence[HnswGraph]) -> bool:
     """Whether only the last graph grew, and by little: a start has the rest join it sooner than it is written."""
     if not before or len(before) != len(after) or list(before[:-1]) != list(after[:-1]):
         return False
-    return len(before[-1]) <= len(after[-1]) <= _GROWTH * len(before[-1])
+    return before[-1].origin is after[-1].origin and len(after[-1]) <= _GROWTH * len(before[-1])
 
 
 def _encode(file: IO[bytes], labels: Slots, graph: HnswGraph) -> None:

@@ -62,8 +62,17 @@ class HnswSettings:
 class HnswGraph:
     """Approximate nearest rows among those it was built from, by their offsets."""
 
-    def __init__(self, index: Any, projection: Projection | None, metric: Metric, settings: HnswSettings) -> None:
-        """Wrap an index that is finished; see `built` and `from_arrays`."""
+    def __init__(
+        self,
+        index: Any,
+        projection: Projection | None,
+        metric: Metric,
+        settings: HnswSettings,
+        origin: object | None = None,
+    ) -> None:
+        """Wrap an index that is finished; see `built`, `extended` and `from_arrays`."""
+        self.origin = origin or object()
+        """The same for a graph and all that it was extended to."""
         index.set_ef(settings.ef_search)
         self._index = index
         self._metric = metric
@@ -126,7 +135,7 @@ class HnswGraph:
         """A graph with these rows as well; arguments as of `built`."""
         index = hnswlib.Index(self._state())
         index.resize_index(len(self) + len(offsets))
-        graph = HnswGraph(index, self.projection, self._metric, self._settings)
+        graph = HnswGraph(index, self.projection, self._metric, self._settings, self.origin)
         graph._add(vectors, offsets)
         return graph
 
