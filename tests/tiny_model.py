@@ -58,7 +58,7 @@ def graph(metric: str) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def manifest(metric: str, serialized: bytes, name: str) -> str:
+def manifest(metric: str, serialized: bytes, name: str, dim: int = DIM, pooling: str = "avg") -> str:
     """The model.json beside it."""
     return (
         json.dumps(
@@ -83,7 +83,7 @@ def manifest(metric: str, serialized: bytes, name: str) -> str:
                     "resize": "bilinear",
                 },
                 "preprocess": "none",
-                "output": {"dim": DIM, "pooling": "avg", "metric": metric, "normalised": metric == "cosine"},
+                "output": {"dim": dim, "pooling": pooling, "metric": metric, "normalised": metric == "cosine"},
                 "precision": "fp32",
             },
             indent=2,

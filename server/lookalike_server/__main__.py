@@ -63,8 +63,8 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
 
 
 _REBUILD_SETTINGS = (
-    *("model", "data", "provider", "threads", "max_batch", "lanes", "lane_batch", "decode_threads"),
-    *("log_format", "log_level"),
+    *("model", "data", "provider", "openvino_precision", "threads", "max_batch", "lanes", "lane_batch"),
+    *("decode_threads", "log_format", "log_level"),
 )
 
 

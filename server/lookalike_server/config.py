@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     provider: Literal["auto", "cuda", "openvino", "cpu"] = Field(
         "auto", description="What runs the model. `auto` takes the first of cuda, openvino and cpu that starts."
     )
+    openvino_precision: Literal["bf16", "fp32"] = Field(
+        "bf16",
+        description="What OpenVINO computes in: bf16, for processors with AMX or AVX-512 BF16, or fp32, exact.",
+    )
     threads: int = Field(0, ge=0, le=1024, description="Threads of one run of the model; 0 means every core.")
     model_nice: int = Field(
         5, ge=0, le=19, description="How much the model's threads yield to those that take calls (Linux niceness)."

@@ -19,7 +19,7 @@ LoadSession = Callable[[ModelFolder, Settings], Session]
 
 def load_onnx(folder: ModelFolder, settings: Settings) -> OnnxSession:
     """Load the model as the settings say."""
-    return OnnxSession(folder, settings.provider, settings.threads)
+    return OnnxSession(folder, settings.provider, settings.threads, settings.openvino_precision)
 
 
 def plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSession | None = None) -> Plan:

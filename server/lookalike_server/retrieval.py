@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from lookalike_server.shaping import Shaped, arrange
 from lookalike_server.store.sqlite import Store
 
 _FEW = 100  # products; more take longer to read and to send
+_SEEN_BYTES = 32 << 20  # of embeddings that are compared to collapse duplicates
 _MORE = 4  # times as many hits are asked for where those at hand do not make an answer
 
 
@@ -134,18 +136,17 @@ class Retriever:
         return Found(neighbors, found.exact)
 
     def _shape(self, resolved: _Resolved, found: Hits, products: Mapping[str, Product]) -> Shaped:
-        seen: dict[str, Floats] = {}
+        numbers = resolved.question.vectors.shape[1]
 
         def vector_of(hit: Hit) -> Floats:
-            if hit.product_id not in seen:
-                seen[hit.product_id] = self._store.vectors(hit.product_id)
-            vectors = seen[hit.product_id]
+            vectors = self._store.vectors(hit.product_id)
             # A product that changed since the index was asked may have fewer photos, or none.
-            return vectors[hit.image_index] if hit.image_index < len(vectors) else np.full(1, np.nan, np.float32)
+            return vectors[hit.image_index].copy() if hit.image_index < len(vectors) else np.full(1, np.nan, np.float32)
 
         query = resolved.query
+        remembered = lru_cache(max(2, _SEEN_BYTES // (4 * numbers)))(vector_of)
         reach = float(np.linalg.norm(resolved.question.vectors, axis=1).max())
-        return arrange(found.hits, query.k, query.shape, products, vector_of, reach)
+        return arrange(found.hits, query.k, query.shape, products, remembered, reach)
 
 
 def _first(resolved: _Resolved) -> int:

@@ -61,7 +61,7 @@ class Interrupted(Partition):
 
     meanwhile: Callable[[], None] | None = None
 
-    def _sealed(self, view: View, before: Sequence[Segment]) -> Segment:
+    def _sealed(self, view: View, before: Sequence[Segment]) -> Segment | None:
         if self.meanwhile is not None:
             happen, self.meanwhile = self.meanwhile, None
             happen()

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from serving import MODELS
+import numpy as np
+import onnxruntime
+import pytest
+
+from lookalike_server.config import load_settings
+from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.inference.manifest import read_model_folder
+from lookalike_server.inference.session import PROVIDERS, OnnxSession
+from serving import MODELS, noise
 
 LOAD = """
 import sys
@@ -31,3 +43,98 @@ def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
         timeout=60,
     )
     assert list(tmp_path.rglob("*")) == []
+
+
+class FakeOrt:
+    """Stands for the module `onnxruntime` in a build with these providers, of which only some start."""
+
+    def __init__(self, providers: Sequence[str], starting: Sequence[str] | None = None) -> None:
+        """Have these by our names; all of them start unless it says which."""
+        self._providers = [PROVIDERS[name] for name in providers]
+        self._starting = [PROVIDERS[name] for name in (providers if starting is None else starting)]
+        self.asked: list[tuple[list[str], list[dict[str, str]]]] = []
+        """Providers and their options of each session that was made."""
+
+    def get_available_providers(self) -> list[str]:
+        """What the build has."""
+        return self._providers
+
+    class SessionOptions:
+        """Takes any option."""
+
+        def add_session_config_entry(self, key: str, value: str) -> None:
+            """Take it."""
+
+    def InferenceSession(  # noqa: N802 - ONNX Runtime gives the name
+        self, path: str, options: object, *, providers: list[str], provider_options: list[dict[str, str]]
+    ) -> Any:
+        """A session over the tiny model, or over the CPU where its provider does not start, as ONNX Runtime does."""
+        self.asked.append((providers, provider_options))
+        running = providers if providers[0] in self._starting else [PROVIDERS["cpu"]]
+        return SimpleNamespace(
+            get_providers=lambda: running,
+            get_inputs=lambda: [SimpleNamespace(name="images", type="tensor(uint8)", shape=["n", 32, 32, 3])],
+            get_outputs=lambda: [SimpleNamespace(name="embeddings", type="tensor(float)", shape=["n", 48])],
+        )
+
+
+@pytest.mark.parametrize(
+    ("precision", "threads", "told"),
+    [
+        ("bf16", 0, {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": "1"}),
+        ("fp32", 0, {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}),
+        ("bf16", 3, {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "3"}),
+    ],
+)
+def test_openvino_is_told_its_precision(precision: str, threads: int, told: dict[str, str]) -> None:
+    """On the processor, with a hint of the precision and so many threads; its runs are not put into lanes."""
+    ort = FakeOrt(["openvino", "cpu"])
+    session = OnnxSession(read_model_folder(MODELS / "tiny"), "openvino", threads, precision, ort=ort)
+    ((providers, (options,)),) = ort.asked
+    assert providers == ["OpenVINOExecutionProvider"]
+    assert options["device_type"] == "CPU"
+    assert json.loads(options["load_config"]) == {"CPU": told}
+    assert (session.provider, session.fixed_shapes, session.gains_from_lanes) == (providers[0], False, False)
+
+
+def test_other_providers_are_told_nothing() -> None:
+    """What is OpenVINO's goes to no other provider; `auto` takes the first that starts, and says why not the others."""
+    ort = FakeOrt(["openvino", "cpu"], starting=["cpu"])
+    session = OnnxSession(read_model_folder(MODELS / "tiny"), "auto", 0, ort=ort)
+    assert ort.asked[-1] == (["CPUExecutionProvider"], [{}])
+    assert session.gains_from_lanes
+    assert [reason.partition(":")[0] for reason in session.skipped] == ["cuda", "openvino"]
+    assert "did not start" in session.skipped[1]
+
+
+@pytest.mark.parametrize("starting", [["cpu"], []])
+def test_a_provider_that_was_named_and_cannot_be_had(starting: list[str]) -> None:
+    """It is an error that says what to install, or that no device was found; nothing runs in its place."""
+    built = ["cpu"] if starting else ["openvino", "cpu"]
+    with pytest.raises(LookalikeError) as caught:
+        OnnxSession(read_model_folder(MODELS / "tiny"), "openvino", 0, ort=FakeOrt(built, starting))
+    assert caught.value.code is Code.FAILED_PRECONDITION
+    reason = "pip install 'lookalike-server[openvino]'" if starting else "did not start (no usable device)"
+    assert reason in caught.value.message
+
+
+def test_bf16_unless_told_otherwise() -> None:
+    """Who chooses OpenVINO has its speed; the setting takes it back."""
+    model = {"model": MODELS / "tiny"}
+    assert load_settings(model).openvino_precision == "bf16"
+    assert load_settings(model | {"openvino_precision": "fp32"}).openvino_precision == "fp32"
+    with pytest.raises(LookalikeError, match="openvino_precision: Input should be 'bf16' or 'fp32'"):
+        load_settings(model | {"openvino_precision": "f16"})
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_openvino_answers_as_the_processor_does(precision: str) -> None:
+    """The real provider gives the embeddings of the CPU's, but for rounding."""
+    if PROVIDERS["openvino"] not in onnxruntime.get_available_providers():
+        pytest.skip("this build of ONNX Runtime has no OpenVINO; it is an environment of its own that has")
+    folder = read_model_folder(MODELS / "tiny")
+    photos = np.stack([noise(seed) for seed in range(5)])
+    found = OnnxSession(folder, "openvino", 0, precision).run(photos)
+    right = OnnxSession(folder, "cpu", 0).run(photos)
+    assert found.dtype == np.float32
+    assert float((found * right).sum(axis=1).min()) > 0.9999

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from grpc import aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -20,7 +21,7 @@ from lookalike.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from lookalike.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from lookalike.v1.search_service_pb2_grpc import SearchServiceStub
 from lookalike_client import requests, responses
-from lookalike_client.channel import call_metadata, channel_options
+from lookalike_client.channel import call_metadata, channel_options, refuse_too_large
 from lookalike_client.errors import from_rpc_error
 from lookalike_client.filters import Filter
 from lookalike_client.handing_over import Handover
@@ -39,7 +40,7 @@ from lookalike_client.types import (
     StoredProduct,
 )
 
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
 
 
@@ -244,6 +245,7 @@ class AsyncClient:
         request: Request,
         timeout: float | None,
     ) -> Response:
+        refuse_too_large(request)
         try:
             return await method(request, timeout=self.timeout if timeout is None else timeout, metadata=self._metadata)
         except grpc.RpcError as error:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 
+import grpc
+from google.protobuf.message import Message
+
+from lookalike_client.errors import LookalikeError
+
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """The largest message sent or taken."""
 
@@ -27,6 +32,21 @@ _SERVICE_CONFIG = {
         }
     ]
 }
+
+
+def refuse_too_large(request: Message) -> None:
+    """Make sure that a request can be sent; gRPC would repeat in vain what it cannot, and not say what to do.
+
+    Raises:
+        LookalikeError: INVALID_ARGUMENT where it is larger than MAX_MESSAGE_BYTES.
+    """
+    size = request.ByteSize()
+    if size > MAX_MESSAGE_BYTES:
+        raise LookalikeError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"the request has {size:,} bytes and a message holds at most {MAX_MESSAGE_BYTES:,}: send fewer products"
+            " at once, or any number of them with import_products",
+        )
 
 
 def channel_options(target: str) -> list[tuple[str, str | int]]:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2
@@ -15,7 +16,7 @@ from lookalike.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from lookalike.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from lookalike.v1.search_service_pb2_grpc import SearchServiceStub
 from lookalike_client import requests, responses
-from lookalike_client.channel import call_metadata, channel_options
+from lookalike_client.channel import call_metadata, channel_options, refuse_too_large
 from lookalike_client.errors import from_rpc_error
 from lookalike_client.filters import Filter
 from lookalike_client.handing_over import Handover
@@ -34,7 +35,7 @@ from lookalike_client.types import (
     StoredProduct,
 )
 
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
 
 
@@ -158,11 +159,13 @@ class Client:
     ) -> list[ItemStatus]:
         """Store or replace 1 to 1000 products, each id once; a bad one never fails the others.
 
+        They go as one message of at most 64 MiB; `import_products` takes any number of them.
+
         Returns:
             One status a product, in their order; what is OK is on the server's disk.
 
         Raises:
-            LookalikeError: The server refuses the whole request or does not answer.
+            LookalikeError: They are too large for one message; the server refuses the whole request or does not answer.
             OSError: A photo's file cannot be read; nothing is sent.
             TypeError: A photo is not of a type that can be one; nothing is sent.
             ValueError: An array of the wrong shape; nothing is sent.
@@ -311,6 +314,7 @@ class Client:
         request: Request,
         timeout: float | None,
     ) -> Response:
+        refuse_too_large(request)
         try:
             return method(request, timeout=self.timeout if timeout is None else timeout, metadata=self._metadata)
         except grpc.RpcError as error:

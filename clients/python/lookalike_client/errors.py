@@ -14,6 +14,9 @@ from google.rpc import error_details_pb2, status_pb2
 # (https://github.com/grpc/grpc/issues/36066).
 _LOST = "Internal error from Core"
 
+# What gRPC says of a message that the other side, or its own, does not take; there it knows no more.
+_TOO_LARGE = "essage larger than max"
+
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -94,9 +97,12 @@ def from_rpc_error(error: grpc.RpcError) -> LookalikeError:
     if retry_after is None:
         retry_after = _pushback(trailers.get("grpc-retry-pushback-ms"))
     request_id = trailers.get("x-request-id")
+    message = error.details() or ""
+    if _TOO_LARGE in message:
+        message += "; send fewer products at once or smaller photos, or have the server's --max-message-bytes raised"
     return LookalikeError(
         error.code(),
-        error.details() or "",
+        message,
         violations,
         retry_after,
         request_id if isinstance(request_id, str) else None,

@@ -12,6 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
 from lookalike_client.filters import AnyOf, Between, Equals, Filter, NoneOf
 from lookalike_client.inputs import Cropped, ImageSource, ProductInput, VectorSource
+from lookalike_client.packed import vector_of
 
 
 def image(source: ImageSource) -> image_pb2.Image:
@@ -54,7 +55,7 @@ def vector(source: VectorSource) -> image_pb2.Vector:
     values = np.asarray(source, dtype=np.float32)
     if values.ndim != 1:
         raise ValueError(f"a vector must be of shape [dim], not {list(values.shape)}")
-    return image_pb2.Vector(values=values.tolist())
+    return vector_of(values)
 
 
 def embed(photo: ImageSource) -> embedding_service_pb2.EmbedRequest:

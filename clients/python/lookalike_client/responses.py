@@ -15,6 +15,7 @@ from lookalike.v1 import (
     search_service_pb2,
 )
 from lookalike_client.errors import code_of, read_details
+from lookalike_client.packed import numbers_of
 from lookalike_client.types import (
     AttributeSeen,
     Category,
@@ -94,7 +95,7 @@ def stored(message: catalog_service_pb2.GetProductResponse) -> StoredProduct:
 
 def exported(message: catalog_service_pb2.ExportProductsResponse) -> Exported:
     """A product with its embeddings."""
-    vectors = np.stack([np.array(each.values, dtype=np.float32) for each in message.vectors])
+    vectors = np.stack([numbers_of(each) for each in message.vectors])
     vectors.flags.writeable = False
     return Exported(product=product(message.product), vectors=vectors)
 

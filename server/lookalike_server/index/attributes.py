@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lookalike_server.filters import Between, Condition, NoneOf, OneOf, number
-from lookalike_server.index.flat import Slots
+from lookalike_server.index.matrix import Slots
 
 Mask = npt.NDArray[np.bool_]
 S = TypeVar("S", bound=np.generic)

@@ -7,29 +7,29 @@ be broken by product id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from lookalike_server.domain import Floats, Metric
+from lookalike_server.index.matrix import GrowingMatrix, Matrix, Slots, copies
 
-Slots = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.float64]
 
 TIE_MARGIN = 1e-5
 """Candidates this much beyond the k-th (relative, for euclidean) are measured too: more than float32's rounding."""
 
 _WORTH_COPYING = 0.4  # of the rows; fewer live ones are copied out before they are compared
-_CHUNK = 1024  # rows whose differences to a query are held at once: 8 MiB at 2,048 numbers
+_SUMMED = 8192  # numbers whose products float32 adds up; the rounding of more would come near to the margin
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """The rows as they were at one moment; later changes do not show. vectors float32 [n, dim], live bool [n]."""
 
-    vectors: Floats
+    vectors: Matrix
     live: npt.NDArray[np.bool_]
 
     def only(self, mask: npt.NDArray[np.bool_]) -> View:
@@ -49,25 +49,31 @@ class View:
         if len(slots) <= rows:
             return [slots] * len(questions)
         few = len(slots) < _WORTH_COPYING * (len(self.live) - start)
-        vectors = self.vectors[slots] if few else self.vectors[start:]
+        pieces = copies(self.vectors, slots) if few else self.vectors.part(start, len(self.live)).pieces()
         return [
             _nearest(slots, every if few else every[slots - start], rows, metric)
-            for every in _rough(vectors, questions, metric)
+            for every in _rough(pieces, questions, metric)
         ]
 
     def nearest_of(self, slots: Slots, vectors: Floats, rows: int, metric: Metric) -> Slots:
         """Choose of some live slots (int64 [n]) as `nearest` does for one question."""
         if len(slots) <= rows:
             return slots
-        (distances,) = _rough(self.vectors[slots], [vectors], metric)
+        (distances,) = _rough(copies(self.vectors, slots), [vectors], metric)
         return _nearest(slots, distances, rows, metric)
+
+    def measured(self, slots: Slots, queries: Floats, metric: Metric) -> Distances:
+        """Distance of each of these rows (int64 [n]) to the nearest of the queries, as `measure`."""
+        if not len(slots):
+            return np.empty(0)
+        return np.concatenate([measure(rows, queries, metric) for rows in copies(self.vectors, slots)])
 
 
 class FlatRows:
     """The growing matrix. One thread changes it, under the lock of the partition that takes the views."""
 
     def __init__(self, dim: int) -> None:
-        self._vectors: Floats = np.empty((0, dim), dtype=np.float32)
+        self._vectors = GrowingMatrix(dim)
         self._live = np.zeros(0, dtype=np.bool_)
         self.count = 0
         self.dead = 0
@@ -76,9 +82,11 @@ class FlatRows:
     def copied(cls, view: View, slots: Slots) -> FlatRows:
         """Live rows with the vectors of these slots, and room for some more."""
         rows = cls(view.vectors.shape[1])
-        rows.count = len(slots)
-        rows._reserve(len(slots) + max(8, len(slots) // 8))
-        np.take(view.vectors, slots, axis=0, out=rows._vectors[: rows.count])
+        rows._vectors.reserve(len(slots) + max(8, len(slots) // 8))
+        for piece in copies(view.vectors, slots):
+            rows._vectors.put(rows.count, piece)
+            rows.count += len(piece)
+        rows._fit()
         rows._live[: rows.count] = True
         return rows
 
@@ -86,14 +94,16 @@ class FlatRows:
     def with_gaps(cls, dim: int, gaps: int, capacity: int) -> FlatRows:
         """Slots for `gaps` rows, all dead until they are filled, and room for rows up to `capacity` in all."""
         rows = cls(dim)
-        rows._reserve(max(gaps, capacity))
+        rows._vectors.reserve(max(gaps, capacity))
+        rows._fit()
         rows.count = rows.dead = gaps
         return rows
 
     def append(self, vector: Floats) -> int:
         """Add a row (float32 [dim]) and return its slot."""
-        if self.count == len(self._vectors):
-            self._reserve(max(8, self.count + self.count // 2))
+        if self.count == len(self._live):
+            self._vectors.grow()
+            self._fit()
         slot = self.count
         self._vectors[slot] = vector
         self._live[slot] = True
@@ -113,22 +123,23 @@ class FlatRows:
 
     def extend(self, rows: View) -> None:
         """Add rows, dead ones too, in slots of their order."""
-        for vector, live in zip(rows.vectors, rows.live.tolist(), strict=True):
-            slot = self.append(vector)
-            if not live:
-                self.remove(slot)
+        live = iter(rows.live.tolist())
+        for piece in rows.vectors.pieces():
+            for vector in piece:
+                slot = self.append(vector)
+                if not next(live):
+                    self.remove(slot)
 
-    def _reserve(self, capacity: int) -> None:
-        # New arrays, never resized in place: a view may still be reading the old ones.
-        vectors = np.empty((capacity, self._vectors.shape[1]), dtype=np.float32)
-        vectors[: len(self._vectors)] = self._vectors
-        live = np.zeros(capacity, dtype=np.bool_)
+    def _fit(self) -> None:
+        """Have a live bit for every row that there is room for."""
+        # A new array, never resized in place: a view may still be reading the old one.
+        live = np.zeros(self._vectors.capacity, dtype=np.bool_)
         live[: len(self._live)] = self._live
-        self._vectors, self._live = vectors, live
+        self._live = live
 
     def view(self) -> View:
         """The rows as they are now."""
-        return View(self._vectors[: self.count], self._live[: self.count].copy())
+        return View(self._vectors.until(self.count), self._live[: self.count].copy())
 
 
 def measure(vectors: Floats, queries: Floats, metric: Metric) -> Distances:
@@ -137,7 +148,7 @@ def measure(vectors: Floats, queries: Floats, metric: Metric) -> Distances:
     Cosine: 1 - x.q / (|x| |q|), 0 to 2, where a zero vector is 1 from everything. Euclidean: |x - q|.
 
     The values are float32's, as answers carry them: what a caller sees as equal is a tie, and a distance from an
-    answer, sent back as `max_distance`, lets the same product in.
+    answer, sent back as `max_distance`, lets the same product in. Takes four times the memory of the rows meanwhile.
     """
     best = np.full(len(vectors), np.inf)
     rows = vectors.astype(np.float64)
@@ -162,23 +173,40 @@ def _nearest(slots: Slots, distances: Floats, rows: int, metric: Metric) -> Slot
     return nearest
 
 
-def _rough(vectors: Floats, questions: Sequence[Floats], metric: Metric) -> list[Floats]:
-    """For each question the float32 distance of every row to the nearest of its vectors."""
-    if metric is Metric.COSINE:
-        # Rows and questions have length 1 (the engine sees to it), so the product is the cosine; one for all questions.
-        cosines: Floats = vectors @ np.concatenate(questions).T
-        ends = np.cumsum([len(question) for question in questions])
-        return [np.float32(1.0) - part.max(axis=1) for part in np.split(cosines, ends[:-1], axis=1)]
-    return [_rough_euclidean(vectors, question) for question in questions]
+def _rough(pieces: Iterable[Floats], questions: Sequence[Floats], metric: Metric) -> list[Floats]:
+    """For each question the float32 distance of every row to the nearest of its vectors; the rows come in pieces."""
+    vectors = np.concatenate(questions)
+    ends = np.cumsum([len(question) for question in questions])[:-1]
+    rough = _rough_cosine if metric is Metric.COSINE else _rough_euclidean
+    found: list[list[Floats]] = [[] for _ in questions]
+    # Every question looks at a piece while it is in the caches.
+    for piece in pieces:
+        for own, distances in zip(found, np.split(rough(piece, vectors), ends, axis=1), strict=True):
+            own.append(distances.min(axis=1))
+    return [np.concatenate(own) for own in found]
 
 
-def _rough_euclidean(vectors: Floats, question: Floats) -> Floats:
-    distances = np.empty(len(vectors), dtype=np.float32)
-    for begin in range(0, len(vectors), _CHUNK):
-        chunk = vectors[begin : begin + _CHUNK]
-        best = np.full(len(chunk), np.inf, dtype=np.float32)
-        for vector in question:
-            differences = chunk - vector
-            np.minimum(best, np.einsum("ij,ij->i", differences, differences), out=best)
-        distances[begin : begin + _CHUNK] = np.sqrt(best)
-    return distances
+def _rough_cosine(rows: Floats, vectors: Floats) -> Floats:
+    """Distances [n, m]. All of them have length 1 (the engine sees to it), so the product is the cosine."""
+    if rows.shape[1] <= _SUMMED:
+        return np.float32(1.0) - rows @ vectors.T
+    cosines = np.zeros((len(rows), len(vectors)))
+    for part in _parts(rows.shape[1]):
+        cosines += rows[:, part] @ vectors[:, part].T
+    return (1.0 - cosines).astype(np.float32)
+
+
+def _rough_euclidean(rows: Floats, vectors: Floats) -> Floats:
+    """Distances [n, m]."""
+    squares = np.zeros((len(rows), len(vectors)))
+    room = np.empty((len(rows), min(rows.shape[1], _SUMMED)), dtype=np.float32)  # once: fresh memory costs more
+    for part in _parts(rows.shape[1]):
+        for number, vector in enumerate(vectors[:, part]):
+            differences = np.subtract(rows[:, part], vector, out=room[:, : len(vector)])
+            squares[:, number] += np.einsum("ij,ij->i", differences, differences)
+    return np.sqrt(squares).astype(np.float32)
+
+
+def _parts(dim: int) -> Iterator[slice]:
+    for begin in range(0, dim, _SUMMED):
+        yield slice(begin, begin + _SUMMED)

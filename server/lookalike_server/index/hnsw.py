@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lookalike_server.domain import Floats, Metric
-from lookalike_server.index.flat import Slots
+from lookalike_server.index.matrix import Rows, Slots, copies
 from lookalike_server.index.projection import (
+    AT_ONCE,
     KEPT_SHARED,
     NEIGHBOURS,
     Projection,
@@ -29,7 +30,7 @@ from lookalike_server.index.projection import (
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-_CHUNK = 1024  # rows projected and added at once
+_WHOLE = 16_384  # numbers; a graph over longer vectors as they are would be as large as they, and slow
 _PROBES = 64  # rows whose neighbours a graph that grew must find
 _FOUND = 0.99  # the share of them: less than a projection must keep, because a graph misses some by itself
 _PROJECTION = "projection"
@@ -82,13 +83,13 @@ class HnswGraph:
     @classmethod
     def built(
         cls,
-        vectors: Floats,
+        vectors: Rows,
         offsets: Slots,
         metric: Metric,
         settings: HnswSettings,
         earlier: Projection | None = None,
-    ) -> HnswGraph:
-        """Build a graph.
+    ) -> HnswGraph | None:
+        """Build a graph; None where the vectors are very long and no projection does, so that a graph does not pay.
 
         Args:
             vectors: float32 [n, dim]; of length 1 where the metric is cosine.
@@ -100,6 +101,8 @@ class HnswGraph:
         projection = earlier
         if earlier is None or not earlier.keeps(vectors, offsets, metric, settings.sure, KEPT_SHARED):
             projection = fitting_projection(vectors, offsets, metric, settings.numbers, settings.sure)
+        if projection is None and settings.numbers and vectors.shape[1] > _WHOLE:
+            return None
         dim = projection.basis.shape[1] if projection else vectors.shape[1]
         # 'ip' on vectors of length 1 is cosine without hnswlib normalising each of them again.
         index = hnswlib.Index(space=_space(metric), dim=dim)
@@ -131,7 +134,7 @@ class HnswGraph:
             arrays[_PROJECTION] = self.projection.basis
         return arrays
 
-    def extended(self, vectors: Floats, offsets: Slots) -> HnswGraph:
+    def extended(self, vectors: Rows, offsets: Slots) -> HnswGraph:
         """A graph with these rows as well; arguments as of `built`."""
         index = hnswlib.Index(self._state())
         index.resize_index(len(self) + len(offsets))
@@ -139,13 +142,13 @@ class HnswGraph:
         graph._add(vectors, offsets)
         return graph
 
-    def still_keeps(self, vectors: Floats, offsets: Slots) -> bool:
+    def still_keeps(self, vectors: Rows, offsets: Slots) -> bool:
         """Whether the projection does for these rows (arguments as of `built`), as one that is shared must."""
         if self.projection is None:
             return True
         return self.projection.keeps(vectors, offsets, self._metric, self._settings.sure, KEPT_SHARED)
 
-    def finds(self, vectors: Floats, offsets: Slots, new: Slots) -> bool:
+    def finds(self, vectors: Rows, offsets: Slots, new: Slots) -> bool:
         """Whether a search finds the neighbours of rows that joined late, tried on some of them.
 
         Args:
@@ -190,12 +193,13 @@ class HnswGraph:
         (state,) = self._index.__getstate__()
         return dict(state)
 
-    def _add(self, vectors: Floats, offsets: Slots) -> None:
-        for begin in range(0, len(offsets), _CHUNK):
-            chunk = offsets[begin : begin + _CHUNK]
-            rows = vectors[chunk]
+    def _add(self, vectors: Rows, offsets: Slots) -> None:
+        begin = 0
+        for rows in copies(vectors, offsets, AT_ONCE):
+            labels = offsets[begin : begin + len(rows)]
             # One thread: searches and the model share the cores with this.
-            self._index.add_items(self.projection(rows) if self.projection else rows, chunk, num_threads=1)
+            self._index.add_items(self.projection(rows) if self.projection else rows, labels, num_threads=1)
+            begin += len(rows)
 
 
 def _space(metric: Metric) -> str:

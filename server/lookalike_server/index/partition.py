@@ -16,8 +16,9 @@ import numpy as np
 from lookalike_server.domain import IndexKind, IndexRow
 from lookalike_server.filters import Condition
 from lookalike_server.index.attributes import AttributeColumns
-from lookalike_server.index.flat import FlatRows, Slots, View
+from lookalike_server.index.flat import FlatRows, View
 from lookalike_server.index.hnsw import HnswGraph
+from lookalike_server.index.matrix import Slots
 from lookalike_server.index.segment import PartitionSettings, Segment, end_of, grown, sealed, shared_projection
 from lookalike_server.index.snapshot import Owner, Snapshot
 
@@ -47,6 +48,7 @@ class Partition:
         self._photos: dict[str, int] = {}  # live rows a product
         self._most_photos = 1
         self._segments: tuple[Segment, ...] = ()
+        self._no_graph_before = 0  # rows; with fewer, none that pays was to be had
 
     @classmethod
     def loaded(
@@ -88,18 +90,23 @@ class Partition:
 
     @property
     def is_quick(self) -> bool:
-        """Whether a search compares few numbers, in graphs and outside."""
-        flat = self._rows.count - end_of(self._segments)
-        return flat * self._settings.dim <= _QUICK_NUMBERS and len(self._segments) <= _QUICK_SEGMENTS
+        """Whether a search compares few numbers: rows outside the graphs, and candidates that these choose."""
+        compared = self._rows.count - end_of(self._segments)
+        if self._segments:
+            compared += self._settings.hnsw.ef_search
+        return compared * self._settings.dim <= _QUICK_NUMBERS and len(self._segments) <= _QUICK_SEGMENTS
 
     @property
     def wants_care(self) -> bool:
         """Whether too many rows are dead, or more are outside the segments than a flat search should look at."""
-        return self._wants_compaction or self._settings.wants_graph(self._rows.count, self._segments)
+        return self._wants_compaction or self._wants_graph(self._rows, self._segments)
 
     @property
     def _wants_compaction(self) -> bool:
         return self._rows.dead > DEAD_SHARE * self._rows.count
+
+    def _wants_graph(self, rows: FlatRows, segments: Sequence[Segment]) -> bool:
+        return rows.count >= self._no_graph_before and self._settings.wants_graph(rows.count, segments)
 
     def change(
         self,
@@ -142,23 +149,32 @@ class Partition:
             if each.graph is not None
         ]
 
-    def care(self) -> None:
-        """Do a piece of what it wants; takes long, and holds up neither searches nor changes. One thread does it."""
+    def care(self) -> bool:
+        """Do a piece of what it wants; takes long, and holds up neither searches nor changes. One thread does it.
+
+        Returns whether it came to anything: a graph that does not pay is not built.
+        """
         if self._wants_compaction:
             self._compact()
-        else:
-            self._build_graph()
+            return True
+        return self._build_graph()
 
-    def _build_graph(self) -> None:
+    def _build_graph(self) -> bool:
         with self._lock:
             view, segments = self._rows.view(), self._segments
+        earlier: Sequence[Segment] = segments
         if segments and len(view.live) - segments[-1].begin <= self._settings.segment_rows:
-            *full, last = segments
-            segments = (*full, grown(last, view, self._settings))
+            *earlier, last = segments
+            new = grown(last, view, self._settings)
         else:
-            segments = (*segments, self._sealed(view, segments))
+            new = self._sealed(view, segments)
+        if new is None:
+            # Every row is compared, as before. What is there will not change by a few rows more.
+            self._no_graph_before = 2 * len(view.live)
+            return False
         with self._lock:
-            self._segments = segments
+            self._segments = (*earlier, new)
+        return True
 
     def _compact(self) -> None:
         """Copy the live rows, build their graphs, and swap both in with what changed meanwhile."""
@@ -167,13 +183,17 @@ class Partition:
         kept = np.flatnonzero(before.live)
         rows = FlatRows.copied(before, kept)
         segments: list[Segment] = []
-        while self._settings.wants_graph(rows.count, segments):
-            segments.append(self._sealed(rows.view(), segments))
+        while self._wants_graph(rows, segments):
+            new = self._sealed(rows.view(), segments)
+            if new is None:
+                self._no_graph_before = 2 * rows.count
+            else:
+                segments.append(new)
         with self._lock:
             now = self._rows.view()
             for slot in np.flatnonzero(~now.live[kept]).tolist():
                 rows.remove(slot)
-            rows.extend(View(now.vectors[len(before.live) :], now.live[len(before.live) :]))
+            rows.extend(View(now.vectors.part(len(before.live), len(now.live)), now.live[len(before.live) :]))
             order = np.concatenate([kept, np.arange(len(before.live), len(now.live))])
             # New containers: searches under way go on with the old ones.
             self._owners = [self._owners[slot] for slot in order.tolist()]
@@ -182,7 +202,7 @@ class Partition:
             self._attributes = self._attributes.taken(order)
             self._rows, self._segments = rows, tuple(segments)
 
-    def _sealed(self, view: View, before: Sequence[Segment]) -> Segment:
+    def _sealed(self, view: View, before: Sequence[Segment]) -> Segment | None:
         return sealed(view, end_of(before), self._settings, shared_projection(before))
 
     def _add(self, row: IndexRow, gap: int | None = None) -> None:

@@ -204,8 +204,8 @@ class PartitionedIndex:
         try:
             partition = self._partitions.get(category)
             while partition is not None and partition.wants_care:
-                partition.care()
-                self._observer.graph_built(category, len(partition))
+                if partition.care():
+                    self._observer.graph_built(category, len(partition))
             if self._files is not None:
                 self._files.keep(category, partition.graphs() if partition else [])
         except Exception as error:  # noqa: BLE001 - the thread must outlive it

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lookalike_server.domain import Floats, Metric
-from lookalike_server.index.flat import Slots
+from lookalike_server.index.matrix import Rows, Slots, copies, rows_in
 
 KEPT = 0.995
 """The share of true neighbours that must be among a search's candidates for a projection to be used."""
@@ -27,7 +27,11 @@ NEIGHBOURS = 10
 _PROBES = 64  # rows whose neighbours are looked for
 _SAMPLED = 4  # rows a direction that the directions are fitted on
 _NEGLIGIBLE = 1e-6  # of the largest eigenvalue; directions below it are rounding
-_CHUNK = 1024  # rows compared at once
+_SAMPLE_BYTES = 256 << 20  # of rows that directions are fitted on; four a direction up to 65,536 numbers
+_BASIS_BYTES = 128 << 20  # of a projection, which is in memory and in the file of each of its graphs
+
+AT_ONCE = 32 << 20
+"""Bytes of rows projected or compared at once; a projection as large as they are is read for each such piece."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +45,7 @@ class Projection:
         projected: Floats = vectors @ self.basis
         return projected
 
-    def keeps(self, vectors: Floats, slots: Slots, metric: Metric, candidates: int, share: float = KEPT) -> bool:
+    def keeps(self, vectors: Rows, slots: Slots, metric: Metric, candidates: int, share: float = KEPT) -> bool:
         """Whether the nearest rows are still among this many nearest projected ones, tried on some of the rows.
 
         Args:
@@ -58,14 +62,13 @@ class Projection:
         return share_found(probes, near, found) >= share
 
 
-def fitting_projection(
-    vectors: Floats, slots: Slots, metric: Metric, numbers: int, candidates: int
-) -> Projection | None:
+def fitting_projection(vectors: Rows, slots: Slots, metric: Metric, numbers: int, candidates: int) -> Projection | None:
     """The smallest projection that keeps neighbours: to `numbers`, or twice, four times ... as many. None: none does.
 
     Args as of `Projection.keeps`; `numbers` is where to begin, 0 for no projection.
     """
-    while 0 < numbers <= vectors.shape[1] // 2 and numbers + _PROBES < len(slots):
+    dim = vectors.shape[1]
+    while 0 < numbers <= min(dim // 2, rows_in(_BASIS_BYTES, dim)) and numbers + _PROBES < len(slots):
         projection = _fitted(vectors, slots, numbers)
         if projection.keeps(vectors, slots, metric, candidates):
             return projection
@@ -73,9 +76,10 @@ def fitting_projection(
     return None
 
 
-def _fitted(vectors: Floats, slots: Slots, numbers: int) -> Projection:
+def _fitted(vectors: Rows, slots: Slots, numbers: int) -> Projection:
     """The leading directions of some rows, none of which are those it is tried on: it would flatter itself."""
-    sample = vectors[_shuffled(slots)[_PROBES : _PROBES + _SAMPLED * numbers]]
+    count = min(_SAMPLED * numbers, rows_in(_SAMPLE_BYTES, vectors.shape[1]))
+    sample = vectors[_shuffled(slots)[_PROBES : _PROBES + count]]
     # The eigenvectors of X^T X (dim x dim) from those of X X^T, which is smaller where vectors are long.
     energies, mixtures = np.linalg.eigh(sample @ sample.T)
     leading = [
@@ -100,20 +104,21 @@ def share_found(probes: Slots, near: Sequence[Slots], found: Sequence[Slots]) ->
 
 
 def nearest(
-    vectors: Floats, slots: Slots, queries: Floats, metric: Metric, count: int, projection: Projection | None = None
+    vectors: Rows, slots: Slots, queries: Floats, metric: Metric, count: int, projection: Projection | None = None
 ) -> list[Slots]:
     """For each query (float32 [m, dim]) the `count` nearest of the slots, unordered, maybe as projected."""
     if projection is not None:
         queries = projection(queries)
     lengths = np.einsum("ij,ij->i", queries, queries)
     far = np.empty((len(queries), len(slots)), dtype=np.float32)
-    for begin in range(0, len(slots), _CHUNK):
-        rows = vectors[slots[begin : begin + _CHUNK]]
+    begin = 0
+    for rows in copies(vectors, slots, AT_ONCE):
         if projection is not None:
             rows = projection(rows)
         distances = -(queries @ rows.T)
         if metric is Metric.EUCLIDEAN:
             distances = np.einsum("ij,ij->i", rows, rows) + 2 * distances + lengths[:, None]
-        far[:, begin : begin + _CHUNK] = distances
+        far[:, begin : begin + len(rows)] = distances
+        begin += len(rows)
     count = min(count, len(slots))
     return [slots[each] for each in np.argpartition(far, count - 1, axis=1)[:, :count]]

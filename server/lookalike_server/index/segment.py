@@ -67,25 +67,30 @@ def end_of(segments: Sequence[Segment]) -> int:
     return segments[-1].end if segments else 0
 
 
-def sealed(view: View, begin: int, settings: PartitionSettings, earlier: Projection | None = None) -> Segment:
-    """The segment that begins at a slot, with as many rows as there are and a segment may have."""
+def sealed(view: View, begin: int, settings: PartitionSettings, earlier: Projection | None = None) -> Segment | None:
+    """The segment that begins at a slot, with as many rows as there are and a segment may have.
+
+    None where a graph over them does not pay (see `HnswGraph.built`).
+    """
     end = min(len(view.live), begin + settings.segment_rows)
     offsets = np.flatnonzero(view.live[begin:end])
     graph = None
     if len(offsets):
-        graph = HnswGraph.built(view.vectors[begin:end], offsets, settings.metric, settings.hnsw, earlier)
+        graph = HnswGraph.built(view.vectors.part(begin, end), offsets, settings.metric, settings.hnsw, earlier)
+        if graph is None:
+            return None
     return Segment(graph, begin, end)
 
 
-def grown(segment: Segment, view: View, settings: PartitionSettings) -> Segment:
+def grown(segment: Segment, view: View, settings: PartitionSettings) -> Segment | None:
     """The segment with the rows after it too; there must be room for them.
 
-    It is built anew where its projection does not do for them.
+    It is built anew where its projection does not do for them; None as of `sealed`.
     """
     if segment.graph is None:
         return sealed(view, segment.begin, settings)
     end = len(view.live)
-    rows = view.vectors[segment.begin : end]
+    rows = view.vectors.part(segment.begin, end)
     offsets = np.flatnonzero(view.live[segment.begin : end])
     new = offsets[offsets >= segment.end - segment.begin]
     if not len(new):

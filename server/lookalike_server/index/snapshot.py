@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lookalike_server.domain import Floats, Hit, Hits, Question
-from lookalike_server.index.flat import Slots, View, measure
+from lookalike_server.index.flat import View
+from lookalike_server.index.matrix import Slots
 from lookalike_server.index.projection import Projection
 from lookalike_server.index.segment import PartitionSettings, Segment, end_of
 
@@ -116,7 +117,7 @@ class Snapshot:
         return np.take_along_axis(slots, np.argpartition(far, most - 1, axis=1)[:, :most], axis=1)
 
     def _ranked(self, slots: Slots, question: Question) -> list[Hit]:
-        distances = measure(self.view.vectors[slots], question.vectors, self.settings.metric)
+        distances = self.view.measured(slots, question.vectors, self.settings.metric)
         order = sorted(
             (distance, self.owners[slot].product_id, self.owners[slot].image_index)
             for slot, distance in zip(slots.tolist(), distances.tolist(), strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -20,30 +21,36 @@ PROVIDERS = {
 """Settings' names for ONNX Runtime's providers, in the order in which `auto` tries them."""
 
 _INSTALL = {"cuda": "gpu", "openvino": "openvino", "cpu": "cpu"}
+_OPENVINO_PRECISIONS = {"bf16": "bf16", "fp32": "f32"}
 
 
 class OnnxSession:
     """One ONNX Runtime session on one provider. Several threads may run it at once."""
 
-    def __init__(self, folder: ModelFolder, provider: str, threads: int) -> None:
+    def __init__(
+        self, folder: ModelFolder, provider: str, threads: int, openvino_precision: str = "bf16", *, ort: Any = None
+    ) -> None:
         """Load the model.
 
         Args:
             folder: The model folder, already checked.
             provider: "auto" or a key of `PROVIDERS`.
             threads: Threads of one run; 0 lets ONNX Runtime take every core.
+            openvino_precision: "bf16" or "fp32", what OpenVINO computes in; the graph and its ends stay float32.
+            ort: The module `onnxruntime`, or what stands for it; imported without it.
 
         Raises:
             LookalikeError: FAILED_PRECONDITION when no provider can be had or the graph's ends are not as described.
         """
         self.skipped: list[str] = []
         """Why `auto` passed over the providers before the one that runs."""
-        ort = _onnxruntime()
+        ort = ort or _onnxruntime()
         names = list(PROVIDERS) if provider == "auto" else [provider]
         for name in names:
             problem = _unavailable(ort, name)
             if problem is None:
-                self._session = _load(ort, folder, PROVIDERS[name], threads)
+                options = _openvino_options(openvino_precision, threads) if name == "openvino" else {}
+                self._session = _load(ort, folder, PROVIDERS[name], options, threads)
                 # ONNX Runtime falls back to the CPU with only a warning when a card is missing.
                 if self._session.get_providers()[0] == PROVIDERS[name]:
                     break
@@ -66,8 +73,11 @@ class OnnxSession:
 
     @property
     def gains_from_lanes(self) -> bool:
-        """Whether runs side by side can pay: where the model runs on the cores."""
-        return self.provider != PROVIDERS["cuda"]
+        """Whether runs side by side can pay: where the model runs on the cores, and not all of them share a run.
+
+        OpenVINO keeps every core busy with one run of any size, and lets others wait for it.
+        """
+        return self.provider == PROVIDERS["cpu"]
 
     def run(self, photos: Pixels) -> Floats:
         """Embed uint8 [n, height, width, 3], n >= 1: float32 [n, dim]."""
@@ -91,18 +101,29 @@ def _onnxruntime() -> Any:
 def _unavailable(ort: Any, name: str) -> str | None:
     if PROVIDERS[name] in ort.get_available_providers():
         return None
-    install = f"pip install 'lookalike-server[{_INSTALL[name]}]'"
+    # The builds have one import name: installed side by side, one's files are the other's.
+    install = f"pip uninstall onnxruntime, then pip install 'lookalike-server[{_INSTALL[name]}]'"
     return f"{name}: this build of ONNX Runtime lacks {PROVIDERS[name]} ({install})"
 
 
-def _load(ort: Any, folder: ModelFolder, provider: str, threads: int) -> Any:
+def _openvino_options(precision: str, threads: int) -> dict[str, str]:
+    """What OpenVINO is told: to run on the processor, in one stream, and in which precision."""
+    settings = {"INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision], "NUM_STREAMS": "1"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = str(threads)
+    return {"device_type": "CPU", "load_config": json.dumps({"CPU": settings})}
+
+
+def _load(ort: Any, folder: ModelFolder, provider: str, provider_options: dict[str, str], threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # Spinning between operators makes a run faster; after the run it would take the cores from gRPC and other lanes.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3  # its warnings are about graph rewriting; errors are raised anyway
     try:
-        return ort.InferenceSession(str(folder.graph), options, providers=[provider])
+        return ort.InferenceSession(
+            str(folder.graph), options, providers=[provider], provider_options=[provider_options]
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no base
         raise LookalikeError(Code.FAILED_PRECONDITION, f"ONNX Runtime cannot load {folder.graph}: {error}") from error
 

@@ -185,9 +185,10 @@ def photo(image: image_pb2.Image, field: str) -> Photo:
 
 def vector(message: image_pb2.Vector, field: str, dim: int) -> Floats:
     """An embedding: float32 [dim], finite, not all zero."""
-    values = np.array(message.values, dtype=np.float32)
-    if len(values) != dim:
-        raise invalid(f"{field}.values", f"has {len(values)} numbers; this model's embeddings have {dim}")
+    count = len(message.values)
+    if count != dim:
+        raise invalid(f"{field}.values", f"has {count} numbers; this model's embeddings have {dim}")
+    values = _numbers(message, count)
     with np.errstate(over="ignore", invalid="ignore"):
         square = values @ values
     if 0.0 < square < math.inf:
@@ -197,6 +198,23 @@ def vector(message: image_pb2.Vector, field: str, dim: int) -> Floats:
     if not values.any():
         raise invalid(f"{field}.values", "is all zeros, which looks like nothing")
     return values
+
+
+def _numbers(message: image_pb2.Vector, count: int) -> Floats:
+    """The numbers of a vector, taken as a whole from protobuf's wire format: one by one each costs 40 ns."""
+    values = image_pb2.Vector.VALUES_FIELD_NUMBER
+    packed = message.SerializeToString()
+    return np.frombuffer(packed, "<f4", count, offset=len(packed_header(values, 4 * count))).astype(np.float32)
+
+
+def packed_header(field_number: int, size: int) -> bytes:
+    """What stands before a packed field of so many bytes; its number is below 16."""
+    header = bytearray((field_number << 3 | 2,))  # length-delimited; such field numbers take one byte
+    while size > 0x7F:
+        header.append(size & 0x7F | 0x80)
+        size >>= 7
+    header.append(size)
+    return bytes(header)
 
 
 def name(value: str, field: str) -> str:

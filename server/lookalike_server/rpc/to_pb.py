@@ -31,7 +31,7 @@ from lookalike_server.domain import (
     Resize,
 )
 from lookalike_server.engine import Runtime
-from lookalike_server.rpc.from_pb import page_token
+from lookalike_server.rpc.from_pb import packed_header, page_token
 from lookalike_server.rpc.status import to_status
 
 _METRICS = {
@@ -180,13 +180,7 @@ def _vector(values: Floats) -> image_pb2.Vector:
 def _packed(field_number: int, vector: Floats) -> bytes:
     """A repeated float field in protobuf's wire format: parsed as a whole, where setting it costs 0.15 us a number."""
     values = vector.astype("<f4", copy=False).tobytes()
-    header = bytearray((field_number << 3 | 2,))  # length-delimited; field numbers below 16 take one byte
-    length = len(values)
-    while length > 0x7F:
-        header.append(length & 0x7F | 0x80)
-        length >>= 7
-    header.append(length)
-    return bytes(header) + values
+    return packed_header(field_number, len(values)) + values
 
 
 def _microseconds(seconds: float) -> int:

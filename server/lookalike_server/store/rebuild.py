@@ -25,6 +25,7 @@ Key: TypeAlias = tuple[str, str]
 """What a vector is made of: a picture's sha256, and the region of it as `embeddings.region` has it ('': all of it)."""
 
 _PAGE = 1000  # rows read or replaced at a time, so that memory does not grow with the catalogue
+_PAGE_BYTES = 16 << 20  # of the vectors among what is replaced at a time
 
 # Of the embeddings, which all statements here call `old`.
 _PART = "coalesce(old.region, '')"
@@ -160,12 +161,13 @@ class Rebuild:
     def _replace(self) -> None:
         """Give every embedding its new vector under a new label, because a label names one version of a product."""
         (last,) = self._connection.execute("SELECT coalesce(max(label), 0) FROM embeddings").fetchone()
+        page = max(1, min(_PAGE, _PAGE_BYTES // (4 * self._model.dim)))
         after = 0
         while after < last:
             (until,) = self._connection.execute(
                 "SELECT max(label) FROM"
                 " (SELECT label FROM embeddings WHERE label > ? AND label <= ? ORDER BY label LIMIT ?)",
-                (after, last, _PAGE),
+                (after, last, page),
             ).fetchone()
             # The old row makes way, because a product has one of each image index; AUTOINCREMENT gives the label.
             self._connection.execute(

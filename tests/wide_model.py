@@ -1,0 +1,70 @@
+"""A tiny model with as many outputs as ResNet50 without pooling has: 100,352, and cheap to run.
+
+A photo of 32 x 32 becomes grey, 448 x 224 and flat. So alike photos are near each other, as by the other tiny models.
+The graph is of 1 KB and made where a test wants it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from tiny_model import OPSET, SIDE, manifest
+
+DIM = 7 * 7 * 2048
+"""Numbers in an embedding."""
+
+_SCALES = np.array([1, 1, 14, 7], dtype=np.float32)  # of 32 x 32: 448 x 224, which is DIM
+_CONSTANTS: dict[str, Any] = {
+    "middle": np.float32(127.5),
+    "channels": np.array([3], dtype=np.int64),
+    "planes_axis": np.array([1], dtype=np.int64),
+    "scales": _SCALES,
+    "last_axis": np.array([1], dtype=np.int64),
+    "epsilon": np.float32(1e-12),
+}
+
+
+def graph(metric: str) -> bytes:
+    """The serialized graph: uint8 [n, 32, 32, 3] to float32 [n, DIM], of length 1 where the metric is cosine."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["wide", "middle"], ["centred"]),
+        helper.make_node("ReduceMean", ["centred", "channels"], ["grey"], keepdims=0),
+        helper.make_node("Unsqueeze", ["grey", "planes_axis"], ["planes"]),
+        helper.make_node("Resize", ["planes", "", "scales"], ["large"], mode="linear"),
+        helper.make_node("Flatten", ["large"], ["features" if metric == "cosine" else "embeddings"]),
+    ]
+    if metric == "cosine":
+        nodes += [
+            helper.make_node("ReduceL2", ["features", "last_axis"], ["length"], keepdims=1),
+            helper.make_node("Max", ["length", "epsilon"], ["safe_length"]),
+            helper.make_node("Div", ["features", "safe_length"], ["embeddings"]),
+        ]
+    used = {name for node in nodes for name in node.input}
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "wide",
+            [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
+            [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", DIM])],
+            [numpy_helper.from_array(np.asarray(value), name) for name, value in _CONSTANTS.items() if name in used],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=10,
+    )
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+
+def write(folder: Path, metric: str = "euclidean") -> Path:
+    """Write a model folder, and return it."""
+    serialized = graph(metric)
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(serialized)
+    (folder / "model.json").write_text(manifest(metric, serialized, "wide", DIM, "flatten"), encoding="utf-8")
+    return folder
