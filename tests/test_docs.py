@@ -73,10 +73,12 @@ def test_exporter_commands_are_understood() -> None:
     shown = commands("lookalike-exporter")
     assert shown
     exporter = ROOT / ".venv-exporter" / "bin" / "lookalike-exporter"
-    usage = subprocess.run([exporter, "export", "--help"], capture_output=True, text=True, check=True).stdout
-    for _, words in shown:
-        assert words[1] == "export"
-        assert {word for word in words if word.startswith("--")} <= set(re.findall(r"--[a-z-]+", usage))
+    for name in ("export", "verify", "repeat"):
+        usage = subprocess.run([exporter, name, "--help"], capture_output=True, text=True, check=True).stdout
+        used = {word for _, words in shown if words[1] == name for word in words if word.startswith("--")}
+        assert used
+        assert used <= set(re.findall(r"--[a-z-]+", usage))
+    assert {words[1] for _, words in shown} == {"export", "verify", "repeat"}
 
 
 def test_every_setting_is_documented() -> None:

@@ -3,22 +3,22 @@
 import logging
 import signal
 import sys
+import tempfile
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from lookalike_exporter import __version__
 from lookalike_exporter.errors import ExportError
+from lookalike_exporter.options import export_options, request_of
+from lookalike_exporter.request import KnownNetwork, Request
 
 if TYPE_CHECKING:
-    from lookalike_exporter.export import KnownNetwork, OwnNetwork
-
-# Kept here as well as in `backbone.ARCHITECTURES` and `preprocess.MODES`, so that --help needs no
-# TensorFlow; a test holds them together.
-BACKBONES = ("resnet50", "squeezenet")
-PREPROCESSING = ("caffe", "torch", "tf", "rescale", "none")
+    from lookalike_exporter.export import Exported
 
 INTERRUPTED = 130
 
@@ -30,68 +30,92 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--backbone", type=click.Choice(BACKBONES), help="A known network, without its classifier.")
-@click.option("--weights", metavar="imagenet|random|FILE", help="For --backbone: where its weights are from.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="For --weights random; 0 by default.")
-@click.option("--model", type=click.Path(path_type=Path), help="Your own Keras model, .keras or .h5.")
-@click.option("--preprocess", type=click.Choice(PREPROCESSING), help="For --model: what its pixels undergo.")
-@click.option("--pooling", type=click.Choice(["avg", "max"]), default="avg", show_default=True,
-              help="Over a feature map; a model that ends in vectors is taken as it is.")  # fmt: skip
-@click.option("--metric", type=click.Choice(["cosine", "euclidean"]), default="cosine", show_default=True,
-              help="For cosine, embeddings are normalised to length 1.")  # fmt: skip
-@click.option("--resize", type=click.Choice(["bilinear", "nearest"]), default="bilinear", show_default=True,
-              help="How the server resizes photos to the network's input.")  # fmt: skip
-@click.option("--precision", type=click.Choice(["fp32"]), default="fp32", show_default=True,
-              help="Of the graph's arithmetic.")  # fmt: skip
-@click.option("--parity-images", type=click.Path(path_type=Path, exists=True, file_okay=False),
-              help="Photos to check the graph on, 16 or more; by default generated pictures.")  # fmt: skip
+@export_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new folder: models/NAME.")
 @click.option("--force", is_flag=True, help="Replace the model folder that is there.")
-def export(
-    backbone: str | None,
-    weights: str | None,
-    seed: int | None,
-    model: Path | None,
-    preprocess: str | None,
-    pooling: str,
-    metric: str,
-    resize: str,
-    precision: str,
-    parity_images: Path | None,
-    out: Path,
-    *,
-    force: bool,
-) -> None:
+@click.pass_context
+def export(context: click.Context, /, **_: Any) -> None:
     """Write models/NAME/model.onnx and model.json.
 
     Exit status: 0 done, 1 refused, 2 wrong usage, 69 the weights' host cannot be reached.
     """
-    _check_usage(backbone, weights, seed, model, preprocess)
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    # A termination unwinds like Ctrl-C, so that it leaves nothing half made either.
-    signal.signal(signal.SIGTERM, _interrupt)
-    if weights == "random":
+    request = request_of(context)
+    with _telling(request.out):
+        exported = _run(request)
+    _show(exported, request.out)
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new folder.")
+@click.option("--force", is_flag=True, help="Replace the model folder that is there.")
+def repeat(model: Path, out: Path, *, force: bool) -> None:
+    """Export a model folder again, as its model.json says, and tell whether the same graph came of it.
+
+    Exit status: 0 it is the same, 1 it is another or could not be made.
+    """
+    with _telling(out):
+        from lookalike_exporter.verify import read_folder
+
+        before = read_folder(model)
+        exported = _run(_asked(before.arguments, out, force=force))
+    _show(exported, out)
+    if exported.manifest.graph.sha256 != before.digest:
+        _fail(
+            f"{out}: another graph than {model}'s; compare the digests of pictures and the tools in their model.json", 1
+        )
+    click.echo(f"the same graph as {model}'s")
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True,
+              help="Photos to compare the answers on.")  # fmt: skip
+@click.option("--most", type=click.IntRange(min=11), default=500, show_default=True, help="Photos to take at most.")
+@click.option("--min-overlap", type=click.FloatRange(0, 1), metavar="SHARE",
+              help="Of the fp32 graph's ten nearest that must be kept; by default the precision's gate.")  # fmt: skip
+def verify(model: Path, images: Path, most: int, min_overlap: float | None) -> None:
+    """Compare a model folder with the Keras network and with its own fp32 graph, both made again as model.json says.
+
+    Exit status: 0 it keeps enough of their answers, 1 it does not or cannot be compared.
+    """
+    with _telling(model), tempfile.TemporaryDirectory() as nowhere:
+        from lookalike_exporter import verify as stages
+
+        folder = stages.read_folder(model)
+        request = _asked(folder.arguments, Path(nowhere) / "model", force=False)
+        proof = stages.verify(folder, request, images, most, min_overlap, _say)
+    for line in proof.lines:
+        click.echo(line)
+    if not proof.passed:
+        _fail(f"{model} keeps too little; see the last column", 1)
+
+
+def _asked(arguments: tuple[str, ...], out: Path, *, force: bool) -> Request:
+    """The request that a manifest's arguments make."""
+    given = [*arguments, "--out", str(out), *(["--force"] if force else [])]
+    try:
+        return request_of(export.make_context("export", given))
+    except click.UsageError as error:
+        raise ExportError(f"model.json's arguments cannot be followed here: {error.format_message()}") from error
+
+
+def _run(request: Request) -> "Exported":
+    source = request.source
+    if isinstance(source, KnownNetwork) and source.weights == "random":
         click.secho(
             "WARNING: random weights. The embeddings are MEANINGLESS: good for load tests, never for search.",
             fg="red", bold=True, err=True,
         )  # fmt: skip
-    try:
-        from lookalike_exporter import export as stages
+    from lookalike_exporter import export as stages
 
-        source: KnownNetwork | OwnNetwork
-        if model is not None:
-            source = stages.OwnNetwork(model, preprocess or "")
-        else:
-            source = stages.KnownNetwork(backbone or "", weights or "", seed or 0)
-        request = stages.Request(source, out, pooling, metric, resize, precision, parity_images, force)
-        manifest = stages.export(request, lambda line: click.echo(line, err=True))
-    except ExportError as error:
-        _fail(str(error), error.exit_code)
-    except OSError as error:
-        _fail(f"{error.filename or out}: {error.strerror or error}", 1)
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was written", INTERRUPTED)
+    return stages.export(request, _say)
+
+
+def _show(exported: "Exported", out: Path) -> None:
+    manifest = exported.manifest
+    for line in exported.table:
+        click.echo(line)
     click.echo(f"{out}: {manifest.backbone}, weights {manifest.weights}, dimension {manifest.output.dim}")
     click.echo(f"digest {manifest.graph.sha256}")
     click.echo(
@@ -100,24 +124,27 @@ def export(
     )
 
 
-def _check_usage(
-    backbone: str | None, weights: str | None, seed: int | None, model: Path | None, preprocess: str | None
-) -> None:
-    """Refuses every combination in which an option would be ignored."""
-    if model is None and backbone is None:
-        raise click.UsageError("give --backbone with --weights, or --model with --preprocess")
-    if model is not None:
-        if backbone is not None or weights is not None or seed is not None:
-            raise click.UsageError("--model brings its own weights: not with --backbone, --weights or --seed")
-        if preprocess is None:
-            raise click.UsageError("--model needs --preprocess: only you know what it was trained on")
-        return
-    if weights is None:
-        raise click.UsageError("--backbone needs --weights imagenet, random or FILE")
-    if preprocess is not None:
-        raise click.UsageError("--preprocess is for --model; a known backbone has its own")
-    if seed is not None and weights != "random":
-        raise click.UsageError("--seed is for --weights random")
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@contextmanager
+def _telling(place: Path) -> Iterator[None]:
+    """Put what goes wrong into one line and an exit status; libraries keep quiet meanwhile."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    # A termination unwinds like Ctrl-C, so that it leaves nothing half made either.
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except ExportError as error:
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        _fail(f"{error.filename or place}: {error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was written", INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:

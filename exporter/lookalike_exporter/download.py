@@ -51,13 +51,18 @@ def file_digest(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
-def fetch_url(url: str, target: Path, *, md5: str, connect_seconds: float = CONNECT_SECONDS) -> None:
+def hash_of(digest: str) -> str:
+    """The algorithm a published hex digest is of, by its length: Keras gives MD5 and SHA-256."""
+    return "sha256" if len(digest) == 64 else "md5"
+
+
+def fetch_url(url: str, target: Path, *, digest: str | None, connect_seconds: float = CONNECT_SECONDS) -> None:
     """Downloads to `target`, which appears only when it is complete and has the digest.
 
     Args:
         url: Where from; proxies are taken from the environment.
         target: Where to; parent folders are made.
-        md5: The published digest, in hex.
+        digest: The published MD5 or SHA-256, in hex; None where none is published.
         connect_seconds: How long the host may take until its answer begins.
 
     Raises:
@@ -71,7 +76,12 @@ def fetch_url(url: str, target: Path, *, md5: str, connect_seconds: float = CONN
         with response, partial.open("wb") as file:
             while chunk := _read(response):
                 file.write(chunk)
-        if file_digest(partial, "md5") != md5:
+            # What the host announced and did not send; http.client is silent about it.
+            if response.length:
+                raise ExportError(
+                    f"the transfer stopped {response.length} bytes before its end", exit_code=EX_UNAVAILABLE
+                )
+        if digest is not None and file_digest(partial, hash_of(digest)) != digest:
             raise ExportError("what came back is not the published file", exit_code=EX_UNAVAILABLE)
 
 

@@ -2,10 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import keras
 import onnx
@@ -15,64 +14,43 @@ import tf2onnx
 
 from lookalike_exporter.backbone import Backbone, known_backbone, loaded_backbone
 from lookalike_exporter.canonical import INPUT, OUTPUT
-from lookalike_exporter.convert import OPSET, to_onnx, wrap
+from lookalike_exporter.convert import OPSET, Embedder, to_onnx, wrap
+from lookalike_exporter.errors import ExportError
 from lookalike_exporter.folder import GRAPH_FILE, MANIFEST_FILE, check_place, write_folder
-from lookalike_exporter.manifest import Graph, Input, Manifest, Output, Tools, digest_properties
+from lookalike_exporter.gates import check_gate, table
+from lookalike_exporter.manifest import (
+    Fitted,
+    Graph,
+    Input,
+    Manifest,
+    Output,
+    Parity,
+    Reduced,
+    Tools,
+    digest_properties,
+)
 from lookalike_exporter.parity import check_parity
 from lookalike_exporter.photos import folder_photos, generated_photos
+from lookalike_exporter.projection import Projection
+from lookalike_exporter.quality import Quality
+from lookalike_exporter.reduce import Fit, Judge, fitted, judge_of, measured, to_half, to_int8
+from lookalike_exporter.request import KnownNetwork, OwnNetwork, Request
 
 
 @dataclass(frozen=True, slots=True)
-class KnownNetwork:
-    """A network of ours: a key of `ARCHITECTURES`, and `imagenet`, `random` (by `seed`) or a weights file."""
+class Exported:
+    """What was written to `model.json`, and the table of speeds and quality (no lines for a plain fp32 graph)."""
 
-    architecture: str
-    weights: str
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class OwnNetwork:
-    """A caller's Keras file, and the preprocessing mode it was trained with."""
-
-    model: Path
-    preprocess: str
+    manifest: Manifest
+    table: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to export and where to.
-
-    Attributes:
-        source: The network.
-        out: The folder to make; its last part is the model's name.
-        pooling: `avg` or `max`.
-        metric: `cosine` or `euclidean`.
-        resize: `bilinear` or `nearest`: how the server resizes photos.
-        precision: `fp32`.
-        parity_images: A folder of photos for the parity check; None for generated ones.
-        force: Whether a model folder at `out` is replaced.
-    """
-
-    source: KnownNetwork | OwnNetwork
-    out: Path
-    pooling: str
-    metric: str
-    resize: str
-    precision: str
-    parity_images: Path | None
-    force: bool
-
-
-def export(request: Request, report: Callable[[str], None]) -> Manifest:
+def export(request: Request, report: Callable[[str], None]) -> Exported:
     """Makes the model folder, whole and checked, or raises and makes nothing.
 
     Args:
         request: What to do.
         report: Takes one line for each stage as it ends, with its seconds.
-
-    Returns:
-        What was written to `model.json`.
 
     Raises:
         ExportError: Anything a caller can act on; see the stages.
@@ -80,23 +58,30 @@ def export(request: Request, report: Callable[[str], None]) -> Manifest:
     """
     out = request.out.resolve()
     check_place(out, force=request.force)
-    # A user's own Keras settings must not change what is exported.
-    keras.config.set_image_data_format("channels_last")
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
     with _stage("network", report):
-        backbone = _build(request.source)
-    with _stage("conversion to ONNX", report):
-        embedder = wrap(backbone, pooling=request.pooling, metric=request.metric)
-        given = Input(backbone.height, backbone.width, "NHWC", "uint8", "RGB", request.resize)
-        output = Output(embedder.dim, embedder.pooling, embedder.metric, embedder.normalised)
-        graph = to_onnx(embedder, digest_properties(given, output, backbone.preprocess))
-    with _stage("parity with Keras", report):
-        if request.parity_images is None:
-            photos = generated_photos(given.height, given.width)
-        else:
-            photos = folder_photos(request.parity_images, given.height, given.width, given.resize)
-        parity = check_parity(graph, backbone, embedder, photos)
+        backbone = built(request.source)
+    plain = full_precision(request, backbone, report)
+    given, metric = plain.given, request.metric
+    judge = judge_of(request.judge_on, given, metric, report) if request.judge_on else None
+    graphs, qualities = {"fp32": plain.graph}, {}
+    reduced: Reduced | None = None
+    if request.precision == "fp16":
+        with _stage("fp16", report):
+            judge = judge or (plain.fit.judge if plain.fit else Judge(None, given, metric))
+            graphs["fp16"], reduced = to_half(plain.graph, judge)
+    elif request.precision == "int8":
+        if request.calibrate_on is None:
+            raise ExportError("--precision int8 needs --calibrate-on FOLDER: photos of the kind that will be searched")
+        with _stage("int8", report):
+            graphs["int8"], reduced, judge = to_int8(plain.graph, request.calibrate_on, judge, given, metric, report)
+    if reduced is not None:
+        _pass(request, request.precision, reduced.quality, report)
+        qualities[request.precision] = reduced.quality
+    lines: list[str] = []
+    if reduced is not None and judge is not None:
+        with _stage("speed", report):
+            lines = table(measured(graphs, qualities, judge))
+    graph = graphs[request.precision]
     manifest = Manifest(
         name=out.name,
         backbone=backbone.name,
@@ -104,9 +89,12 @@ def export(request: Request, report: Callable[[str], None]) -> Manifest:
         graph=Graph(GRAPH_FILE, hashlib.sha256(graph).hexdigest(), OPSET, INPUT, OUTPUT),
         input=given,
         preprocess=backbone.preprocess,
-        output=output,
+        output=plain.output,
         precision=request.precision,
-        parity=parity,
+        parity=plain.parity,
+        projection=plain.fitted,
+        reduced=reduced,
+        arguments=request.arguments,
         tools=Tools(
             tensorflow=tf.__version__,
             keras=keras.__version__,
@@ -118,13 +106,74 @@ def export(request: Request, report: Callable[[str], None]) -> Manifest:
     with _stage("model folder", report):
         files = {GRAPH_FILE: graph, MANIFEST_FILE: manifest.to_json().encode()}
         write_folder(out, files, force=request.force)
-    return manifest
+    return Exported(manifest, lines)
 
 
-def _build(source: KnownNetwork | OwnNetwork) -> Backbone:
+@dataclass(frozen=True, slots=True)
+class FullPrecision:
+    """The fp32 graph of a request, checked against Keras, and what it was made of."""
+
+    graph: bytes
+    embedder: Embedder
+    given: Input
+    output: Output
+    parity: Parity
+    fit: Fit | None
+    fitted: Fitted | None
+
+
+def full_precision(request: Request, backbone: Backbone, report: Callable[[str], None]) -> FullPrecision:
+    """Wraps, converts and checks the network, and fits the projection that is asked for.
+
+    Raises:
+        ExportError: It cannot be converted, ONNX Runtime and Keras differ, or a projection cannot be fitted or is
+            under its gate.
+    """
+    given = Input(backbone.height, backbone.width, "NHWC", "uint8", "RGB", request.resize)
+
+    def converted(projection: Projection | None) -> tuple[bytes, Embedder, Output]:
+        embedder = wrap(backbone, pooling=request.pooling, metric=request.metric, projection=projection)
+        output = Output(embedder.dim, embedder.pooling, embedder.metric, embedder.normalised)
+        return to_onnx(embedder, digest_properties(given, output, backbone.preprocess)), embedder, output
+
+    with _stage("conversion to ONNX", report):
+        graph, embedder, output = converted(None)
+    fit, kept = None, None
+    if request.projection is not None:
+        with _stage("projection", report):
+            judge = judge_of(request.judge_on, given, request.metric, report) if request.judge_on else None
+            fit = fitted(graph, request.projection, judge, given, request.metric, report)
+            graph, embedder, output = converted(fit.projection)
+            kept = fit.judged(graph)
+        _pass(request, "projection", kept.quality, report)
+        report(f"projection: {kept.numbers} -> {output.dim} numbers keep {kept.explained_energy:.4f} of the energy")
+    with _stage("parity with Keras", report):
+        if request.parity_images is None:
+            photos = generated_photos(given.height, given.width)
+        else:
+            photos = folder_photos(request.parity_images, given.height, given.width, given.resize)
+        parity = check_parity(graph, backbone, embedder, photos)
+    return FullPrecision(graph, embedder, given, output, parity, fit, kept)
+
+
+def built(source: KnownNetwork | OwnNetwork) -> Backbone:
+    """Builds or loads the network.
+
+    Raises:
+        ExportError: Its weights cannot be had, or its file is no usable model.
+    """
+    # A user's own Keras settings must not change what is exported.
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
     if isinstance(source, OwnNetwork):
-        return loaded_backbone(source.model, source.preprocess)
-    return known_backbone(source.architecture, source.weights, source.seed)
+        return loaded_backbone(source.model, source.preprocess, source.input_size, source.layer)
+    backbone = known_backbone(source.architecture, source.weights, source.seed, source.input_size)
+    return replace(backbone, preprocess=source.preprocess) if source.preprocess else backbone
+
+
+def _pass(request: Request, what: str, quality: Quality, report: Callable[[str], None]) -> None:
+    report(check_gate(what, quality, request.min_overlap, accept_worse=request.accept_worse))
 
 
 @contextmanager

@@ -4,6 +4,8 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
+from lookalike_exporter.quality import Quality
+
 SCHEMA_VERSION = 1
 
 
@@ -32,7 +34,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The embeddings: length, pooling (`avg`, `max` or `model`), metric, and whether they have length 1."""
+    """The embeddings: length, pooling (`avg`, `max`, `flatten` or `model`), metric, and whether they have length 1."""
 
     dim: int
     pooling: str
@@ -48,6 +50,33 @@ class Parity:
     cosine_min: float
     cosine_median: float
     max_abs_diff: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The projection: from how many numbers, the share of the squared length kept, and the pictures fitted to."""
+
+    numbers: int
+    explained_energy: float
+    centred: bool
+    whitened: bool
+    images: int
+    images_sha256: str
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """The precision's variant against the fp32 graph; for int8 what it was calibrated on and what stayed fp32.
+
+    Without photos only generated pictures were compared: then the shares of neighbours mean nothing and are left out.
+    """
+
+    quality: Quality
+    kept: tuple[str, ...] = ()
+    percentile: float | None = None
+    images: int | None = None
+    images_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +103,10 @@ class Manifest:
     output: Output
     precision: str
     parity: Parity
+    projection: Fitted | None
+    reduced: Reduced | None
+    arguments: tuple[str, ...]
+    """Of the command that made it, but where to: with the weights and pictures at hand, enough to make it again."""
     tools: Tools
 
     def to_json(self) -> str:

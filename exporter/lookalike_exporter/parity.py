@@ -8,12 +8,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnxruntime
 
 from lookalike_exporter.backbone import Backbone
-from lookalike_exporter.canonical import INPUT, OUTPUT
 from lookalike_exporter.convert import Embedder
-from lookalike_exporter.errors import ExportError, first_line
+from lookalike_exporter.embed import Runner
+from lookalike_exporter.errors import ExportError
 from lookalike_exporter.manifest import Parity
 from lookalike_exporter.photos import Photos
 
@@ -42,12 +41,9 @@ def check_parity(graph: bytes, backbone: Backbone, embedder: Embedder, photos: P
             embeddings differ: cosine below `COSINE_MIN` or relative difference above `RELATIVE_MAX`.
     """
     expected = reference(backbone, embedder, photos)
-    try:
-        session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-        one_by_one = np.concatenate([session.run([OUTPUT], {INPUT: photo[None]})[0] for photo in photos])
-        together = session.run([OUTPUT], {INPUT: photos})[0]
-    except Exception as error:  # ONNX Runtime's errors share no base class but Exception
-        raise ExportError(f"ONNX Runtime cannot run the graph: {first_line(error)}") from error
+    runner = Runner(graph)
+    one_by_one = np.concatenate([runner.run(photo[None]) for photo in photos])
+    together = runner.run(photos)
     return compare(np.concatenate([expected, expected]), np.concatenate([one_by_one, together]), len(photos))
 
 
@@ -55,10 +51,18 @@ def reference(backbone: Backbone, embedder: Embedder, photos: Photos) -> Vectors
     """The embeddings as Keras has them: [N, dim] float64."""
     features = backbone.network.predict(_preprocessed(photos, backbone.preprocess), batch_size=4, verbose=0)
     vectors = np.asarray(features, np.float64)
-    if vectors.ndim == 4:
-        vectors = vectors.mean(axis=(1, 2)) if embedder.pooling == "avg" else vectors.max(axis=(1, 2))
+    if embedder.pooling == "avg":
+        vectors = vectors.mean(axis=(1, 2))
+    elif embedder.pooling == "max":
+        vectors = vectors.max(axis=(1, 2))
+    else:
+        vectors = vectors.reshape(len(vectors), -1)
     if embedder.normalised:
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        vectors = _unit(vectors)
+    if embedder.projection is not None:
+        vectors = vectors @ embedder.projection.basis.astype(np.float64) + embedder.projection.offset
+        if embedder.normalised:
+            vectors = _unit(vectors)
     return vectors
 
 
@@ -89,6 +93,11 @@ def compare(expected: Vectors, found: Any, images: int) -> Parity:
         cosine_median=float(min(np.median(cosines), 1.0)),
         max_abs_diff=float(np.abs(found - expected).max()),
     )
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def _preprocessed(photos: Photos, mode: str) -> Any:

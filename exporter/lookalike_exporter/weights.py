@@ -3,18 +3,26 @@
 By name and with every shape checked, because order alone cannot tell: old ResNet50 files list the layers of a
 block in another order, and some of those layers have equal shapes. Read here rather than by Keras, which
 refuses the layer names with slashes that files of its first generation have.
+
+Layers without a name of their own Keras numbers as it makes them (`conv2d`, `conv2d_1`), from wherever its
+counter stands: those are matched by their place in that numbering.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from keras.src.utils.naming import to_snake_case
 
 from lookalike_exporter.errors import ExportError, first_line
 
 Arrays = list[np.ndarray[Any, np.dtype[np.float32]]]
+
+# What a Keras 3 file may hold beside layers: the state of training, and of dropout's random numbers.
+_NOT_LAYERS = {"optimizer", "seed_generator", "_metrics", "_compile_metrics", "_loss_tracker"}
 
 
 def load_by_name(network: Any, path: Path, *, classifier: Sequence[str]) -> None:
@@ -29,9 +37,10 @@ def load_by_name(network: Any, path: Path, *, classifier: Sequence[str]) -> None
         ExportError: The file cannot be read, or it is not this network's; the first wrong layer is named.
     """
     stored = read_weights(path)
-    layers = [layer for layer in network.layers if layer.weights]
+    layers = list(_weighted(network.layers, stored))
+    stored = _renumbered(stored, layers)
     for layer in layers:
-        expected = [tuple(int(side) for side in weight.shape) for weight in layer.weights]
+        expected = [tuple(int(side) for side in variable.shape) for variable in _variables(layer)]
         arrays = stored.get(layer.name)
         if arrays is None:
             held = ", ".join(list(stored)[:3])
@@ -49,11 +58,15 @@ def load_by_name(network: Any, path: Path, *, classifier: Sequence[str]) -> None
     if extra:
         raise ExportError(f"{path}: not the weights of {network.name}: it has no layer {extra[0]!r}, the file has")
     for layer in layers:
-        layer.set_weights(stored[layer.name])
+        for variable, array in zip(_variables(layer), stored[layer.name], strict=True):
+            variable.assign(array)
+        # A Normalization computes with a copy of its weights.
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
 
 
 def read_weights(path: Path) -> dict[str, Arrays]:
-    """Layer name -> arrays in the order of the layer's `weights`; layers without weights are left out.
+    """Layer name -> arrays in the order Keras saves a layer's weights in; layers without any are left out.
 
     Slashes in the names of the oldest files become underscores, as Keras 3 names layers.
 
@@ -68,6 +81,40 @@ def read_weights(path: Path) -> dict[str, Arrays]:
             return _read_named(root) or _read_numbered(root)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise ExportError(f"{path}: cannot read it as a Keras weights file: {first_line(error)}") from error
+
+
+def _weighted(layers: Sequence[Any], stored: Mapping[str, Arrays]) -> Iterator[Any]:
+    """The layers with weights: a nested model as one where the file keeps it so, else what is inside it."""
+    for layer in layers:
+        inner = list(layer._flatten_layers(include_self=False, recursive=False))
+        if inner and layer.name not in stored:
+            yield from _weighted(inner, stored)
+        elif layer.weights:
+            yield layer
+
+
+def _variables(layer: Any) -> list[Any]:
+    """A layer's variables in the order of a file, which is not that of `weights` in a nested model."""
+    return [*layer.trainable_weights, *layer.non_trainable_weights]
+
+
+def _renumbered(stored: Mapping[str, Arrays], layers: Sequence[Any]) -> dict[str, Arrays]:
+    """The file's arrays with its automatic names replaced by the network's, in the order of their numbers."""
+    renamed = dict(stored)
+    for kind in {to_snake_case(type(layer).__name__) for layer in layers}:
+        ours = _automatic(kind, [layer.name for layer in layers])
+        theirs = _automatic(kind, stored)
+        if len(ours) == len(theirs):
+            for name in theirs:
+                del renamed[name]
+            renamed |= {mine: stored[name] for mine, name in zip(ours, theirs, strict=True)}
+    return renamed
+
+
+def _automatic(kind: str, names: Sequence[str] | Mapping[str, Arrays]) -> list[str]:
+    """Those of the names that Keras gives to layers of a kind, in the order of their numbers."""
+    matches = [match for name in names if (match := re.fullmatch(rf"{kind}(?:_(\d+))?", name))]
+    return [match.string for match in sorted(matches, key=lambda match: int(match[1] or 0))]
 
 
 def _read_named(root: Any) -> dict[str, Arrays]:
@@ -85,7 +132,8 @@ def _read_numbered(root: Any) -> dict[str, Arrays]:
     stored: dict[str, Arrays] = {}
 
     def visit(path: str, node: Any) -> None:
-        if path.endswith("vars") and len(node) and "name" in node.attrs:
+        parts = path.split("/")
+        if parts[-1] == "vars" and len(node) and "name" in node.attrs and not _NOT_LAYERS & set(parts):
             stored[str(node.attrs["name"])] = [np.asarray(node[str(i)]) for i in range(len(node))]
 
     root.visititems(visit)

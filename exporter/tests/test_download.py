@@ -64,18 +64,23 @@ def closed_port() -> int:
 def test_whole_file_appears(tmp_path: Path) -> None:
     """A complete file with the published digest is put in place, its folder made."""
     with host() as address:
-        fetch_url(f"{address}/whole", tmp_path / "cache" / "file", md5=MD5)
+        fetch_url(f"{address}/whole", tmp_path / "cache" / "file", digest=MD5)
     assert (tmp_path / "cache" / "file").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
     ("path", "md5", "said"),
-    [("/half", MD5, "not the published file"), ("/whole", "0" * 32, "not the published file"), ("/x", MD5, "404")],
+    [
+        ("/half", MD5, "stopped 3500 bytes before its end"),
+        ("/whole", "0" * 32, "not the published file"),
+        ("/x", MD5, "404"),
+        ("/half", None, "before its end"),
+    ],
 )
-def test_anything_else_leaves_nothing(tmp_path: Path, path: str, md5: str, said: str) -> None:
+def test_anything_else_leaves_nothing(tmp_path: Path, path: str, md5: str | None, said: str) -> None:
     """A transfer cut short, another file and a refusal are each unavailable, and leave no file behind."""
     with host() as address, pytest.raises(ExportError, match=said) as refusal:
-        fetch_url(f"{address}{path}", tmp_path / "file", md5=md5)
+        fetch_url(f"{address}{path}", tmp_path / "file", digest=md5)
     assert refusal.value.exit_code == EX_UNAVAILABLE
     assert list(tmp_path.iterdir()) == []
 
@@ -85,7 +90,7 @@ def test_refusals_leave_no_connection_open(tmp_path: Path) -> None:
     with host() as address:
         for _ in range(3):
             with pytest.raises(ExportError, match="404"):
-                fetch_url(f"{address}/x", tmp_path / "file", md5=MD5)
+                fetch_url(f"{address}/x", tmp_path / "file", digest=MD5)
     gc.collect()  # an open one would be warned of here, and warnings are errors
 
 
@@ -94,7 +99,7 @@ def test_host_that_never_answers(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/whole"
         with pytest.raises(ExportError, match="no answer") as refusal:
-            fetch_url(url, tmp_path / "file", md5=MD5, connect_seconds=0.1)
+            fetch_url(url, tmp_path / "file", digest=MD5, connect_seconds=0.1)
     assert refusal.value.exit_code == EX_UNAVAILABLE
 
 

@@ -57,6 +57,9 @@ def test_manifest_says_all_of_the_contract(run: Run, tiny: Path, tmp_path: Path)
         ("preprocess", "torch"),
         ("output", {"dim": 6, "pooling": "avg", "metric": "cosine", "normalised": True}),
         ("precision", "fp32"),
+        ("projection", None),
+        ("reduced", None),
+        ("arguments", ["--model", str(tiny), "--preprocess", "torch"]),
     ]  # fmt: skip
     assert list(parity) == ["images", "cosine_min", "cosine_median", "max_abs_diff"]
     assert parity["images"] == COUNT
@@ -119,7 +122,7 @@ def test_preprocessing_is_that_of_keras(run: Run, tmp_path: Path, mode: str) -> 
     np.testing.assert_allclose(embed(out, photos), pixels.mean(axis=(1, 2)), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize("pooling", ["avg", "max", "flatten"])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_pooling_and_metric(run: Run, tiny: Path, tmp_path: Path, pooling: str, metric: str) -> None:
     """Pooling and normalisation are in the graph, and only what was asked for."""
@@ -128,12 +131,25 @@ def test_pooling_and_metric(run: Run, tiny: Path, tmp_path: Path, pooling: str, 
     assert result.exit_code == 0, result.output
     photos = generated_photos(32, 40)
     features = keras.models.load_model(tiny).predict(photos.astype(np.float32), verbose=0)
-    expected = features.mean(axis=(1, 2)) if pooling == "avg" else features.max(axis=(1, 2))
+    pools = {"avg": lambda: features.mean(axis=(1, 2)), "max": lambda: features.max(axis=(1, 2))}
+    expected = pools.get(pooling, lambda: features.reshape(len(features), -1))()
     if metric == "cosine":
         expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(embed(out, photos), expected, rtol=1e-4, atol=1e-5)
     output = manifest_of(out)["output"]
-    assert output == {"dim": 6, "pooling": pooling, "metric": metric, "normalised": metric == "cosine"}
+    dim = 6 * 8 * 10 if pooling == "flatten" else 6
+    assert output == {"dim": dim, "pooling": pooling, "metric": metric, "normalised": metric == "cosine"}
+
+
+def test_a_known_network_may_be_preprocessed_otherwise(run: Run, tmp_path: Path) -> None:
+    """As the recipe does that divides by 255; the manifest says so, and it is another model."""
+    arguments = ["--backbone", "squeezenet", "--weights", "random"]
+    for name, chosen in (("usual", []), ("other", ["--preprocess", "rescale"])):
+        result = run(*arguments, *chosen, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    usual, other = manifest_of(tmp_path / "usual"), manifest_of(tmp_path / "other")
+    assert (usual["preprocess"], other["preprocess"]) == ("caffe", "rescale")
+    assert usual["graph"]["sha256"] != other["graph"]["sha256"]
 
 
 def test_model_that_ends_in_vectors_keeps_its_own_pooling(run: Run, tmp_path: Path) -> None:
@@ -165,6 +181,7 @@ def test_what_changes_an_embedding_changes_the_digest(run: Run, tiny: Path, tmp_
         ("--preprocess", "none", "--resize", "nearest"),
         ("--preprocess", "none", "--metric", "euclidean"),
         ("--preprocess", "none", "--pooling", "max"),
+        ("--preprocess", "none", "--pooling", "flatten"),
         ("--preprocess", "rescale"),
     ]
     digests = set()

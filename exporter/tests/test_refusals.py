@@ -16,15 +16,25 @@ from networks import Run, feature_map
     [
         ([], "give --backbone"),
         (["--backbone", "resnet50"], "needs --weights"),
-        (["--backbone", "vgg16", "--weights", "random"], "'vgg16' is not one of"),
+        (["--backbone", "alexnet", "--weights", "random"], "'alexnet' is not one of"),
         (["--backbone", "resnet50", "--weights", "imagenet", "--seed", "1"], "--seed is for"),
         (["--backbone", "resnet50", "--weights", "random", "--seed", "-1"], "not in the range"),
-        (["--backbone", "resnet50", "--weights", "random", "--preprocess", "tf"], "--preprocess is for"),
+        (["--backbone", "resnet50", "--weights", "random", "--layer", "conv1"], "--layer is for"),
+        (["--backbone", "resnet50", "--weights", "random", "--input-size", "12by8"], "give HEIGHTxWIDTH"),
         (["--model", "x.keras"], "needs --preprocess"),
         (["--model", "x.keras", "--preprocess", "tf", "--backbone", "resnet50"], "brings its own weights"),
         (["--model", "x.keras", "--preprocess", "tf", "--weights", "random"], "brings its own weights"),
         (["--model", "x.keras", "--preprocess", "tf", "--seed", "1"], "brings its own weights"),
-        (["--model", "x.keras", "--preprocess", "tf", "--precision", "int8"], "'int8' is not"),
+        (["--model", "x.keras", "--preprocess", "tf", "--precision", "int4"], "'int4' is not"),
+        (["--model", "x.keras", "--preprocess", "tf", "--precision", "int8"], "needs --calibrate-on"),
+        (["--model", "x.keras", "--preprocess", "tf", "--calibrate-on", "."], "is for --precision int8"),
+        (["--model", "x.keras", "--preprocess", "tf", "--judge-on", "."], "--judge-on is for"),
+        (["--model", "x.keras", "--preprocess", "tf", "--min-overlap", "0.5"], "--min-overlap is for"),
+        (["--model", "x.keras", "--preprocess", "tf", "--accept-worse"], "--accept-worse is for"),
+        (["--model", "x.keras", "--preprocess", "tf", "--project", "4"], "needs --fit-on"),
+        (["--model", "x.keras", "--preprocess", "tf", "--fit-on", "."], "--fit-on is for"),
+        (["--model", "x.keras", "--preprocess", "tf", "--whiten"], "--whiten is for"),
+        (["--model", "x.keras", "--preprocess", "tf", "--project", "0", "--fit-on", "."], "not in the range"),
         (["--model", "x.keras", "--preprocess", "tf", "--parity-images", "none-such"], "does not exist"),
     ],
 )
@@ -146,7 +156,9 @@ def test_too_few_or_broken_parity_photos(run: Run, tiny: Path, tmp_path: Path) -
     photos = tmp_path / "photos"
     photos.mkdir()
     arguments = ["--model", str(tiny), "--preprocess", "tf", "--parity-images", str(photos)]
-    refused(run, *arguments, out=tmp_path / "out", said="needs 16 pictures, there are 0")
+    refused(run, *arguments, out=tmp_path / "out", said="no picture in it")
+    (photos / "0.jpg").write_text("not a picture")
+    refused(run, *arguments, out=tmp_path / "out", said="needs 16 pictures, there are 1")
     for number in range(16):
         (photos / f"{number}.jpg").write_text("not a picture")
     refused(run, *arguments, out=tmp_path / "out", said="cannot be decoded")
