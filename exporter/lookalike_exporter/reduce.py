@@ -99,9 +99,12 @@ def fitted(graph: bytes, chosen: Projected, judge: Judge | None, given: Input, m
     Raises:
         ExportError: No picture, or too few.
     """
-    pictures, others = split(chosen.fit_on, given, used=PICTURES, judged=_JUDGED, report=report)
-    if len(pictures) <= chosen.components:  # rather judged on the same ones than not at all
-        pictures = readable_pictures(chosen.fit_on, given, PICTURES, lambda _: None)
+    if judge is None:
+        pictures, others = split(chosen.fit_on, given, used=PICTURES, judged=_JUDGED, report=report)
+        if len(pictures) <= chosen.components:  # rather judged on the same ones than not at all
+            pictures = readable_pictures(chosen.fit_on, given, PICTURES, lambda _: None)
+    else:
+        pictures = others = readable_pictures(chosen.fit_on, given, PICTURES, report)
     runner = Runner(graph)
     embeddings = runner.embed(pictures)
     projection = fit(embeddings, chosen.components, centre=chosen.centre, whiten=chosen.whiten)
@@ -153,7 +156,10 @@ def to_int8(
     Raises:
         ExportError: Too few pictures to calibrate on.
     """
-    pictures, others = split(calibrate_on, given, used=CALIBRATION, judged=_JUDGED, report=report)
+    if judge is None:
+        pictures, others = split(calibrate_on, given, used=CALIBRATION, judged=_JUDGED, report=report)
+    else:
+        pictures = others = readable_pictures(calibrate_on, given, CALIBRATION, report)
     if len(pictures) < _LEAST_CALIBRATION:
         raise ExportError(f"--calibrate-on {calibrate_on}: {_LEAST_CALIBRATION} pictures or more are needed, there are "
                           f"{len(pictures)}")  # fmt: skip
