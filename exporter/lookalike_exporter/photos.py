@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lookalike_exporter.errors import ExportError
 from lookalike_exporter.manifest import Input
@@ -147,5 +147,6 @@ def _is_readable(path: Path, report: Callable[[str], None]) -> bool:
 
 def _decoded(path: Path, height: int, width: int, resize: str) -> Photos:
     with Image.open(path) as picture:
-        resized = picture.convert("RGB").resize((width, height), _RESAMPLING[resize])
+        # Upright, as the server sees it.
+        resized = ImageOps.exif_transpose(picture).convert("RGB").resize((width, height), _RESAMPLING[resize])
     return np.asarray(resized, np.uint8)

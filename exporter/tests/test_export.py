@@ -16,7 +16,8 @@ import pytest
 from networks import Run, feature_map
 from PIL import Image
 
-from lookalike_exporter.photos import COUNT, generated_photos
+from lookalike_exporter.manifest import Input
+from lookalike_exporter.photos import COUNT, generated_photos, readable_pictures
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
@@ -197,6 +198,18 @@ def test_random_weights_are_called_meaningless(run: Run, tiny: Path, tmp_path: P
     assert "MEANINGLESS" in run("--backbone", "squeezenet", "--weights", "random", "--out", out).output
     assert manifest_of(out)["weights"] == "random(seed=0)"
     assert "MEANINGLESS" not in run("--model", tiny, "--preprocess", "tf", "--out", tmp_path / "x").output
+
+
+def test_photos_are_seen_upright(tmp_path: Path) -> None:
+    """A photo that its camera held sideways is turned before it is resized, as the server does."""
+    upright = np.zeros((20, 30, 3), np.uint8)
+    upright[:, :15] = 255
+    turned = Image.fromarray(np.rot90(upright))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # orientation: to be turned by 90 degrees clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    pictures = readable_pictures(tmp_path, Input(20, 30, "NHWC", "uint8", "RGB", "nearest"), 1, print)
+    np.testing.assert_array_equal(next(pictures.batches(1))[0], upright)
 
 
 def test_parity_on_a_callers_photos(run: Run, tiny: Path, tmp_path: Path) -> None:
