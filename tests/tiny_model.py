@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,27 +30,34 @@ def graph(metric: str) -> bytes:
         helper.make_node("Sub", ["wide", "middle"], ["centred"]),
         helper.make_node("Transpose", ["centred"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("AveragePool", ["planes"], ["tiles"], kernel_shape=[TILE, TILE], strides=[TILE, TILE]),
-        helper.make_node("Flatten", ["tiles"], ["features" if metric == "cosine" else "embeddings"]),
+        helper.make_node("Flatten", ["tiles"], [features(metric)]),
     ]
+    return finished("tiny", nodes, {"middle": np.float32(127.5)}, metric, DIM)
+
+
+def features(metric: str) -> str:
+    """The name of what comes before the length is made 1, or of the output where it is not."""
+    return "features" if metric == "cosine" else "embeddings"
+
+
+def finished(name: str, nodes: list[Any], constants: dict[str, Any], metric: str, dim: int) -> bytes:
+    """The serialized graph of nodes from uint8 `images` to float32 `features(metric)`, [n, dim], and what follows."""
     if metric == "cosine":
-        nodes += [
+        nodes = [
+            *nodes,
             helper.make_node("ReduceL2", ["features", "last_axis"], ["length"], keepdims=1),
             helper.make_node("Max", ["length", "epsilon"], ["safe_length"]),
             helper.make_node("Div", ["features", "safe_length"], ["embeddings"]),
         ]
-    constants = {
-        "middle": np.float32(127.5),
-        "last_axis": np.array([1], dtype=np.int64),
-        "epsilon": np.float32(1e-12),
-    }
+    constants = {**constants, "last_axis": np.array([1], dtype=np.int64), "epsilon": np.float32(1e-12)}
     used = {name for node in nodes for name in node.input}
     model = helper.make_model(
         helper.make_graph(
             nodes,
-            "tiny",
+            name,
             [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
-            [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", DIM])],
-            [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items() if name in used],
+            [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", dim])],
+            [numpy_helper.from_array(np.asarray(value), each) for each, value in constants.items() if each in used],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=10,

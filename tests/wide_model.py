@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from tiny_model import OPSET, SIDE, manifest
+from tiny_model import features, finished, manifest
 
 DIM = 7 * 7 * 2048
 """Numbers in an embedding."""
@@ -24,8 +23,6 @@ _CONSTANTS: dict[str, Any] = {
     "channels": np.array([3], dtype=np.int64),
     "planes_axis": np.array([1], dtype=np.int64),
     "scales": _SCALES,
-    "last_axis": np.array([1], dtype=np.int64),
-    "epsilon": np.float32(1e-12),
 }
 
 
@@ -37,28 +34,9 @@ def graph(metric: str) -> bytes:
         helper.make_node("ReduceMean", ["centred", "channels"], ["grey"], keepdims=0),
         helper.make_node("Unsqueeze", ["grey", "planes_axis"], ["planes"]),
         helper.make_node("Resize", ["planes", "", "scales"], ["large"], mode="linear"),
-        helper.make_node("Flatten", ["large"], ["features" if metric == "cosine" else "embeddings"]),
+        helper.make_node("Flatten", ["large"], [features(metric)]),
     ]
-    if metric == "cosine":
-        nodes += [
-            helper.make_node("ReduceL2", ["features", "last_axis"], ["length"], keepdims=1),
-            helper.make_node("Max", ["length", "epsilon"], ["safe_length"]),
-            helper.make_node("Div", ["features", "safe_length"], ["embeddings"]),
-        ]
-    used = {name for node in nodes for name in node.input}
-    model = helper.make_model(
-        helper.make_graph(
-            nodes,
-            "wide",
-            [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
-            [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", DIM])],
-            [numpy_helper.from_array(np.asarray(value), name) for name, value in _CONSTANTS.items() if name in used],
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=10,
-    )
-    onnx.checker.check_model(model)
-    return model.SerializeToString(deterministic=True)
+    return finished("wide", nodes, _CONSTANTS, metric, DIM)
 
 
 def write(folder: Path, metric: str = "euclidean") -> Path:
