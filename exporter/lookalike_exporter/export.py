@@ -61,8 +61,7 @@ def export(request: Request, report: Callable[[str], None]) -> Exported:
     with _stage("network", report):
         backbone = built(request.source)
     plain = full_precision(request, backbone, report)
-    given, metric = plain.given, request.metric
-    judge = judge_of(request.judge_on, given, metric, report) if request.judge_on else None
+    given, metric, judge = plain.given, request.metric, plain.judge
     graphs, qualities = {"fp32": plain.graph}, {}
     reduced: Reduced | None = None
     if request.precision == "fp16":
@@ -118,6 +117,8 @@ class FullPrecision:
     given: Input
     output: Output
     parity: Parity
+    judge: Judge | None
+    """On the pictures of `--judge-on`, where it is given."""
     fit: Fit | None
     fitted: Fitted | None
 
@@ -138,10 +139,10 @@ def full_precision(request: Request, backbone: Backbone, report: Callable[[str],
 
     with _stage("conversion to ONNX", report):
         graph, embedder, output = converted(None)
+    judge = judge_of(request.judge_on, given, request.metric, report) if request.judge_on else None
     fit, kept = None, None
     if request.projection is not None:
         with _stage("projection", report):
-            judge = judge_of(request.judge_on, given, request.metric, report) if request.judge_on else None
             fit = fitted(graph, request.projection, judge, given, request.metric, report)
             graph, embedder, output = converted(fit.projection)
             kept = fit.judged(graph)
@@ -153,7 +154,7 @@ def full_precision(request: Request, backbone: Backbone, report: Callable[[str],
         else:
             photos = folder_photos(request.parity_images, given.height, given.width, given.resize)
         parity = check_parity(graph, backbone, embedder, photos)
-    return FullPrecision(graph, embedder, given, output, parity, fit, kept)
+    return FullPrecision(graph, embedder, given, output, parity, judge, fit, kept)
 
 
 def built(source: KnownNetwork | OwnNetwork) -> Backbone:

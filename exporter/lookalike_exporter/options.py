@@ -1,6 +1,6 @@
 """The options of `export`, and the request they make. TensorFlow is not needed to know that they are good."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,7 +79,7 @@ def arguments_of(context: click.Context) -> tuple[str, ...]:
     found: list[str] = []
     for option in context.command.params:
         value = context.params.get(str(option.name))
-        if option.name in ("out", "force") or value in (None, False) or value == option.get_default(context):
+        if option.name in ("out", "force") or _is_left_out(value) or value == option.get_default(context):
             continue
         found.append(option.opts[0])
         if not (isinstance(option, click.Option) and option.is_flag):
@@ -133,9 +133,7 @@ def _source(given: dict[str, Any]) -> KnownNetwork | OwnNetwork:
 
 def _projection(given: dict[str, Any]) -> Projected | None:
     if given["project"] is None:
-        for option in ("fit_on", "center", "whiten"):
-            if given[option]:
-                raise click.UsageError(f"--{option.replace('_', '-')} is for --project N")
+        _refuse(given, ("fit_on", "center", "whiten"), "is for --project N")
         return None
     if given["fit_on"] is None:
         raise click.UsageError("--project needs --fit-on FOLDER: photos of the kind that will be searched")
@@ -146,12 +144,19 @@ def _calibration(given: dict[str, Any]) -> Path | None:
     folder: Path | None = given["calibrate_on"]
     if given["precision"] == "int8" and folder is None:
         raise click.UsageError("--precision int8 needs --calibrate-on FOLDER: photos of the kind that will be searched")
-    if given["precision"] != "int8" and folder is not None:
-        raise click.UsageError("--calibrate-on is for --precision int8")
+    if given["precision"] != "int8":
+        _refuse(given, ("calibrate_on",), "is for --precision int8")
     if given["precision"] == "fp32" and given["project"] is None:
-        for option in ("judge_on", "min_overlap", "accept_worse"):
-            if given[option] not in (None, False):
-                raise click.UsageError(
-                    f"--{option.replace('_', '-')} is for --precision fp16 or int8, or for --project"
-                )
+        judging = ("judge_on", "min_overlap", "accept_worse")
+        _refuse(given, judging, "is for --precision fp16 or int8, or for --project")
     return folder
+
+
+def _refuse(given: dict[str, Any], options: Sequence[str], why: str) -> None:
+    for option in options:
+        if not _is_left_out(given[option]):
+            raise click.UsageError(f"--{option.replace('_', '-')} {why}")
+
+
+def _is_left_out(value: object) -> bool:
+    return value is None or value is False  # and not merely falsy: --min-overlap 0 is a choice

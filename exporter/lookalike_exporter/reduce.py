@@ -112,11 +112,20 @@ def fitted(graph: bytes, chosen: Projected, judge: Judge | None, given: Input, m
     return Fit(projection, embeddings.shape[1], pictures, judge, judge.embed(runner))
 
 
-def _judge(pictures: Pictures, metric: str) -> Judge:
+def enough(pictures: Pictures) -> Pictures:
+    """The pictures, where they are more than the neighbours that are compared.
+
+    Raises:
+        ExportError: They are not.
+    """
     if len(pictures) <= TOP:
         where = pictures.paths[0].parent
         raise ExportError(f"{where}: {TOP} neighbours of each picture are compared, there are only {len(pictures)}")
-    return Judge(pictures, pictures.given, metric)
+    return pictures
+
+
+def _judge(pictures: Pictures, metric: str) -> Judge:
+    return Judge(enough(pictures), pictures.given, metric)
 
 
 @dataclass(frozen=True, slots=True)

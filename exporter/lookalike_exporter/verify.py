@@ -16,7 +16,8 @@ from lookalike_exporter.folder import MANIFEST_FILE
 from lookalike_exporter.gates import OVERLAP, QUALITY, aligned, quality_cells
 from lookalike_exporter.parity import reference
 from lookalike_exporter.photos import readable_pictures
-from lookalike_exporter.quality import TOP, Quality, compare_answers
+from lookalike_exporter.quality import Quality, compare_answers
+from lookalike_exporter.reduce import enough
 from lookalike_exporter.request import Request
 
 FULL = 0.999
@@ -80,13 +81,11 @@ def verify(
     """
     backbone = built(request.source)
     plain = full_precision(request, backbone, report)
-    pictures = readable_pictures(images, plain.given, most, report)
-    if len(pictures) <= TOP:
-        raise ExportError(f"--images {images}: {TOP} neighbours of each are compared, there are {len(pictures)}")
+    metric = request.metric
+    pictures = enough(readable_pictures(images, plain.given, most, report))
     report(f"embedding {len(pictures)} pictures three times ...")
     keras = np.concatenate([reference(backbone, plain.embedder, batch) for batch in pictures.batches(BATCH)])
     full, found = Runner(plain.graph).embed(pictures), Runner(model.graph).embed(pictures)
-    metric = request.metric
     rows = [
         ("fp32 by Keras", compare_answers(keras, full, metric), FULL),
         (f"{model.precision} by Keras", compare_answers(keras, found, metric), 0.0),

@@ -115,6 +115,16 @@ def test_repeat_tells_where_something_changed(run: Run, tiny: Path, tmp_path: Pa
     assert "another graph" in result.stderr
 
 
+def test_a_gate_of_nothing_is_repeated(run: Run, tiny: Path, tmp_path: Path) -> None:
+    """--min-overlap 0 is a choice like another: the manifest keeps it, or repeat would be refused."""
+    photos = picture_folder(tmp_path / "photos", 60)
+    arguments = ("--model", tiny, "--preprocess", "tf", "--project", "1", "--fit-on", photos, "--min-overlap", "0")
+    assert run(*arguments, "--out", tmp_path / "mine").exit_code == 0
+    assert manifest_of(tmp_path / "mine")["arguments"][-2:] == ["--min-overlap", "0.0"]
+    result = command("repeat", tmp_path / "mine", "--out", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+
+
 def test_verify(exported: Exported, photos: Path) -> None:
     """The folder is compared with Keras and with its fp32 variant; under a gate the exit status is 1."""
     arguments = ("verify", exported("int8"), "--images", photos, "--most", "40")
