@@ -172,6 +172,7 @@ class FakeCatalog(FakeState, catalog_service_pb2_grpc.CatalogServiceServicer):
                     count=len(products),
                     index_kind=catalog_service_pb2.INDEX_KIND_FLAT,
                     attributes=_attributes(products) if request.include_attributes else (),
+                    recall=self.recalls.get(name),
                 )
                 for name, products in sorted(by_category.items())
             ]

@@ -9,17 +9,21 @@ run something before an upsert.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NoReturn
+
 import grpc
 import numpy as np
 
 from client.fake_catalog import FakeCatalog
-from client.fake_refusals import invalid, refuse
+from client.fake_refusals import Refusal, invalid, refuse
 from client.fake_shaping import passes, shown
 from client.fake_state import DIM, embedding_of
-from client.fake_unbuilt import Unbuilt
 from lookalike.v1 import (
     embedding_service_pb2,
     embedding_service_pb2_grpc,
+    image_pb2,
     receipt_pb2,
     search_service_pb2,
     search_service_pb2_grpc,
@@ -27,7 +31,6 @@ from lookalike.v1 import (
 
 
 class FakeServicer(
-    Unbuilt,
     FakeCatalog,
     embedding_service_pb2_grpc.EmbeddingServiceServicer,
     search_service_pb2_grpc.SearchServiceServicer,
@@ -44,6 +47,19 @@ class FakeServicer(
         except ValueError as error:
             refuse(context, invalid("image.encoded", str(error)))
         return embedding_service_pb2.EmbedResponse(embedding=values.tolist(), receipt=_receipt(None))
+
+    def EmbedStream(
+        self, request_iterator: Iterator[embedding_service_pb2.EmbedStreamRequest], context: grpc.ServicerContext
+    ) -> Iterator[embedding_service_pb2.EmbedStreamResponse]:
+        """Each photo's eight numbers, once `stream_group` photos wait for their answers or no more come."""
+        self._arrive(embedding_service_pb2.EmbedStreamRequest(), context)
+        while group := list(islice(request_iterator, self.stream_group)):
+            self.stream_answered += len(group)
+            yield from map(_embedded, group)
+
+    def SearchStream(self, request_iterator: Any, context: grpc.ServicerContext) -> NoReturn:
+        """The client does not call it, so this server does not have it."""
+        refuse(context, Refusal(grpc.StatusCode.UNIMPLEMENTED, "this server does not support it"))
 
     def GetModel(
         self, request: embedding_service_pb2.GetModelRequest, context: grpc.ServicerContext
@@ -97,6 +113,17 @@ class FakeServicer(
             neighbors = [each for each in neighbors if each.distance <= request.max_distance]
         neighbors.sort(key=lambda each: (each.distance, each.product.id))
         return search_service_pb2.SearchResponse(neighbors=shown(neighbors, request), receipt=_receipt(True))
+
+
+def _embedded(request: embedding_service_pb2.EmbedStreamRequest) -> embedding_service_pb2.EmbedStreamResponse:
+    try:
+        values = embedding_of(request.image)
+    except ValueError as error:
+        return embedding_service_pb2.EmbedStreamResponse(
+            id=request.id, status=invalid("image.encoded", str(error)).status()
+        )
+    vector = image_pb2.Vector(values=values.tolist())
+    return embedding_service_pb2.EmbedStreamResponse(id=request.id, embedding=vector, receipt=_receipt(None))
 
 
 def _receipt(exact: bool | None) -> receipt_pb2.Receipt:

@@ -38,6 +38,9 @@ class FakeState:
         refusals: Answered one by one to the calls that arrive, before anything else is done.
         item_refusals: The same for single products of an upsert, by id.
         on_upsert: Runs before an upsert, or one product of an import, is done.
+        recalls: What ListCategories says of a category's recall.
+        stream_group: How many photos of a stream are answered together.
+        stream_answered: How many photos of streams were answered.
         weights: What GetModel says of them.
     """
 
@@ -52,6 +55,9 @@ class FakeState:
         self.refusals: list[Refusal] = []
         self.item_refusals: dict[str, list[Refusal]] = {}
         self.on_upsert: Callable[[], None] | None = None
+        self.recalls: dict[str, float] = {}
+        self.stream_group = 1
+        self.stream_answered = 0
         self.weights = "imagenet"
         self._lock = threading.Lock()
 

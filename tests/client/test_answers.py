@@ -232,6 +232,14 @@ def test_delete_takes_no_single_string(ask: Ask, fake: FakeServer) -> None:
     assert "a" in fake.products
 
 
+def test_categories_tell_the_recall_of_their_graphs(ask: Ask, fake: FakeServer) -> None:
+    """A category's recall is the server's, and None where it has none to tell."""
+    fake.put("a", "Men")
+    fake.put("b", "Women")
+    fake.recalls = {"Men": 0.75}
+    assert [(each.name, each.recall) for each in ask("categories")] == [("Men", 0.75), ("Women", None)]
+
+
 def test_categories_with_attributes(ask: Ask) -> None:
     """`categories` counts products, and attribute values only when asked."""
     for name, colour in (("a", "red"), ("b", "red"), ("c", "blue")):

@@ -24,12 +24,13 @@ from lookalike_client import requests, responses
 from lookalike_client.channel import call_metadata, channel_options, refuse_too_large
 from lookalike_client.errors import from_rpc_error
 from lookalike_client.filters import Filter
-from lookalike_client.handing_over import Handover
+from lookalike_client.handing_over import AsyncHandover, Handover, at_least_one
 from lookalike_client.inputs import ImageSource, ProductInput, VectorSource
-from lookalike_client.readiness import PAUSE_S, WATCH, Readiness
+from lookalike_client.readiness import CHECK, PAUSE_S, WATCH, Readiness
 from lookalike_client.resuming import goes_on
 from lookalike_client.types import (
     Category,
+    EmbeddedPhoto,
     Embedding,
     Exported,
     ItemStatus,
@@ -83,6 +84,29 @@ class AsyncClient:
         """Embed one photo, as `Client.embed`: float32 of shape [dim], with its receipt."""
         request = await asyncio.to_thread(requests.embed, image)
         return responses.embedding(await self._call(self._embedding.Embed, request, timeout))
+
+    async def embed_many(
+        self, photos: Iterable[tuple[str, ImageSource]], *, window: int = 32, timeout: float | None = None
+    ) -> AsyncIterator[EmbeddedPhoto]:
+        """Embed any number of photos over one stream, as `Client.embed_many`: what became of each, in any order.
+
+        The iterable is read in the event loop, between two awaits, and the photos' files in a thread.
+        """
+        handover = AsyncHandover(photos, requests.embed_item, at_least_one(window))
+        call = self._embedding.EmbedStream(handover.messages(), timeout=timeout, metadata=self._metadata)
+        try:
+            async for message in call:
+                yield responses.embedded_photo(message)
+                handover.answered()
+        except grpc.RpcError as error:
+            raise (handover.failure or from_rpc_error(error)) from error
+        except asyncio.CancelledError:
+            # grpc cancels the call, not the task, when the iterable raises
+            if handover.failure is None:
+                raise
+            raise handover.failure from None
+        finally:
+            call.cancel()
 
     async def model(self, *, timeout: float | None = None) -> Model:
         """Which model answers, and how; as `Client.model`."""
@@ -139,7 +163,7 @@ class AsyncClient:
 
         The iterable is read in the event loop, between two awaits.
         """
-        handover = Handover(products)
+        handover = Handover(products, requests.import_product)
         call = self._catalog.ImportProducts(handover.messages(), timeout=timeout, metadata=self._metadata)
         try:
             async for message in call:
@@ -221,6 +245,12 @@ class AsyncClient:
         request = catalog_service_pb2.ListCategoriesRequest(include_attributes=include_attributes)
         reply = await self._call(self._catalog.ListCategories, request, timeout)
         return list(map(responses.category, reply.categories))
+
+    async def health(self, *, timeout: float | None = None) -> str:
+        """What the standard health service says, as `Client.health`."""
+        check = self._channel.unary_unary(CHECK, HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString)
+        answer = await self._call(check, HealthCheckRequest(), timeout)
+        return HealthCheckResponse.ServingStatus.Name(answer.status)
 
     async def wait_until_ready(self, timeout: float = 300.0) -> None:
         """Return as soon as the server answers and says that it is ready; as `Client.wait_until_ready`."""

@@ -19,12 +19,13 @@ from lookalike_client import requests, responses
 from lookalike_client.channel import call_metadata, channel_options, refuse_too_large
 from lookalike_client.errors import from_rpc_error
 from lookalike_client.filters import Filter
-from lookalike_client.handing_over import Handover
+from lookalike_client.handing_over import Handover, at_least_one
 from lookalike_client.inputs import ImageSource, ProductInput, VectorSource
-from lookalike_client.readiness import PAUSE_S, WATCH, Readiness
+from lookalike_client.readiness import CHECK, PAUSE_S, WATCH, Readiness
 from lookalike_client.resuming import goes_on
 from lookalike_client.types import (
     Category,
+    EmbeddedPhoto,
     Embedding,
     Exported,
     ItemStatus,
@@ -91,6 +92,39 @@ class Client:
             ValueError: Pixels that are not uint8 of shape [height, width, 3].
         """
         return responses.embedding(self._call(self._embedding.Embed, requests.embed(image), timeout))
+
+    def embed_many(
+        self, photos: Iterable[tuple[str, ImageSource]], *, window: int = 32, timeout: float | None = None
+    ) -> Iterator[EmbeddedPhoto]:
+        """Embed any number of photos over one stream, which the server works at when nobody waits for a single answer.
+
+        Photos are taken from the iterable, and their files read, in another thread, only as fast as the server embeds
+        them and the answers are read.
+
+        Args:
+            photos: Names and photos; an answer comes with its photo's name.
+            window: Photos sent and not yet answered, at most; 1 or more.
+            timeout: Seconds the whole stream may take; as long as it needs when None.
+
+        Yields:
+            What became of each photo, in any order; a bad one never fails the others.
+
+        Raises:
+            LookalikeError: The stream is refused or breaks.
+            Exception: Whatever reading a photo's file or the iterable raises.
+            ValueError: A window below 1.
+        """
+        handover = Handover(photos, requests.embed_item, at_least_one(window))
+        call = self._embedding.EmbedStream(handover.messages(), timeout=timeout, metadata=self._metadata)
+        try:
+            for message in call:
+                yield responses.embedded_photo(message)
+                handover.answered()
+        except grpc.RpcError as error:
+            raise (handover.failure or from_rpc_error(error)) from error
+        finally:
+            call.cancel()
+            handover.end()
 
     def model(self, *, timeout: float | None = None) -> Model:
         """Which model answers, and how."""
@@ -192,7 +226,7 @@ class Client:
             LookalikeError: The stream is refused or breaks; what had a status until then stays as the status says.
             Exception: Whatever reading a photo's file or the iterable raises; what was sent until then may be stored.
         """
-        handover = Handover(products)
+        handover = Handover(products, requests.import_product)
         call = self._catalog.ImportProducts(handover.messages(), timeout=timeout, metadata=self._metadata)
         try:
             for message in call:
@@ -287,6 +321,12 @@ class Client:
         request = catalog_service_pb2.ListCategoriesRequest(include_attributes=include_attributes)
         reply = self._call(self._catalog.ListCategories, request, timeout)
         return list(map(responses.category, reply.categories))
+
+    def health(self, *, timeout: float | None = None) -> str:
+        """What the standard health service says: "SERVING", or "NOT_SERVING" while it starts and while it drains."""
+        check = self._channel.unary_unary(CHECK, HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString)
+        answer = self._call(check, HealthCheckRequest(), timeout)
+        return HealthCheckResponse.ServingStatus.Name(answer.status)
 
     def wait_until_ready(self, timeout: float = 300.0) -> None:
         """Return as soon as the server answers and says that it is ready.

@@ -7,6 +7,7 @@ from grpc_health.v1 import health_pb2
 
 from lookalike_client.errors import LookalikeError, from_rpc_error
 
+CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
 
 PAUSE_S = 0.2

@@ -63,6 +63,12 @@ def embed(photo: ImageSource) -> embedding_service_pb2.EmbedRequest:
     return embedding_service_pb2.EmbedRequest(image=image(photo))
 
 
+def embed_item(item: tuple[str, ImageSource]) -> embedding_service_pb2.EmbedStreamRequest:
+    """One of many photos to embed, with the caller's name for it; raises as `image` does."""
+    name, photo = item
+    return embedding_service_pb2.EmbedStreamRequest(id=name, image=image(photo))
+
+
 def search(
     *,
     photo: ImageSource | None,

@@ -14,11 +14,12 @@ from lookalike.v1 import (
     receipt_pb2,
     search_service_pb2,
 )
-from lookalike_client.errors import code_of, read_details
+from lookalike_client.errors import LookalikeError, code_of, read_details
 from lookalike_client.packed import numbers_of
 from lookalike_client.types import (
     AttributeSeen,
     Category,
+    EmbeddedPhoto,
     Embedding,
     Exported,
     ItemStatus,
@@ -39,6 +40,17 @@ def embedding(message: embedding_service_pb2.EmbedResponse) -> Embedding:
     values = np.array(message.embedding, dtype=np.float32)
     values.flags.writeable = False
     return Embedding(values=values, receipt=_receipt(message.receipt))
+
+
+def embedded_photo(message: embedding_service_pb2.EmbedStreamResponse) -> EmbeddedPhoto:
+    """What became of one of many photos."""
+    if message.WhichOneof("result") == "embedding":
+        values = numbers_of(message.embedding)
+        values.flags.writeable = False
+        return EmbeddedPhoto(message.id, embedding=Embedding(values, _receipt(message.receipt)))
+    violations, retry_after = read_details(message.status)
+    error = LookalikeError(code_of(message.status.code), message.status.message, violations, retry_after)
+    return EmbeddedPhoto(message.id, error=error)
 
 
 def model(message: embedding_service_pb2.GetModelResponse) -> Model:
@@ -124,6 +136,7 @@ def category(message: catalog_service_pb2.Category) -> Category:
         count=message.count,
         index_kind=_word(catalog_service_pb2.IndexKind.Name, message.index_kind, "INDEX_KIND_"),
         attributes=tuple(map(_attribute, message.attributes)),
+        recall=message.recall if message.HasField("recall") else None,
     )
 
 

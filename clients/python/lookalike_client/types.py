@@ -59,6 +59,21 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddedPhoto:
+    """What became of one of many photos: exactly one of `embedding` and `error` is there.
+
+    Attributes:
+        id: The caller's name for the photo.
+        embedding: What the model sees in it.
+        error: What an Embed of its own would have raised.
+    """
+
+    id: str
+    embedding: Embedding | None = None
+    error: LookalikeError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rung:
     """One way to run the model, measured when the server started.
 
@@ -264,9 +279,12 @@ class Category:
         count: Products in it.
         index_kind: How it is searched at present: "flat" (exact) or "hnsw" (approximate).
         attributes: The attributes its products have, by name; empty unless asked for.
+        recall: The share of the exact answers that its graphs found of late, 0 to 1; None where none was compared yet,
+            or every row is compared anyway.
     """
 
     name: str
     count: int
     index_kind: str
     attributes: tuple[AttributeSeen, ...] = ()
+    recall: float | None = None

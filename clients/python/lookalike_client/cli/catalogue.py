@@ -107,9 +107,10 @@ def categories(session: Session, attributes: bool) -> None:
     if not found:
         session.out.print("no category holds a product")
         return
-    rows = table("category", "products", "index", right=("products",))
+    rows = table("category", "products", "index", "recall", right=("products", "recall"))
     for category in found:
-        rows.add_row(printable(category.name), f"{category.count:,}", category.index_kind)
+        recall = "" if category.recall is None else f"{category.recall:.3f}"
+        rows.add_row(printable(category.name), f"{category.count:,}", category.index_kind, recall)
     session.out.print(rows)
     if attributes:
         _print_attributes(session, found)
