@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
@@ -35,7 +36,8 @@ class FakeState:
         cuts: After how many products each export that comes breaks; those after the last cut are whole.
         calls: The name and the request of every call that arrived.
         metadata: The metadata of every call that arrived.
-        refusals: Answered one by one to the calls that arrive, before anything else is done.
+        arrivals: When each of them arrived, in seconds of the monotonic clock.
+        refusals: Answered one by one to the calls that arrive, before anything else is done; None lets one pass.
         item_refusals: The same for single products of an upsert, by id.
         on_upsert: Runs before an upsert, or one product of an import, is done.
         recalls: What ListCategories says of a category's recall.
@@ -52,7 +54,8 @@ class FakeState:
         self._hold: tuple[threading.Event, threading.Event] | None = None
         self.calls: list[tuple[str, Message]] = []
         self.metadata: list[dict[str, str]] = []
-        self.refusals: list[Refusal] = []
+        self.arrivals: list[float] = []
+        self.refusals: list[Refusal | None] = []
         self.item_refusals: dict[str, list[Refusal]] = {}
         self.on_upsert: Callable[[], None] | None = None
         self.recalls: dict[str, float] = {}
@@ -101,6 +104,7 @@ class FakeState:
         name = type(request).__name__.removesuffix("Request")
         with self._lock:
             self.calls.append((name, request))
+            self.arrivals.append(time.monotonic())
             # types-grpcio takes metadata for objects; they are pairs
             self.metadata.append(dict(cast("Sequence[tuple[str, str]]", context.invocation_metadata())))
             refusal = self.refusals.pop(0) if self.refusals else None
