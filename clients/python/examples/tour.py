@@ -81,6 +81,10 @@ class Tour:
                     continue
                 # a name may be of any bytes, and a message holds only UTF-8
                 name = os.fsencode(path.name).decode(errors="replace")
+                if path.exists() and not path.is_file():
+                    # reading a pipe would wait for its writer
+                    leave_out(name, grpc.StatusCode.NOT_FOUND, "is not a file")
+                    continue
                 try:
                     photo = path.read_bytes()
                 except OSError as error:

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const usage = `usage: tour --image FILE --category C --product-id ID --folder DIR --bad-image FILE [options]
+
+Asks a Lookalike server what a backend asks, and prints the answers as JSON.
+
+  --server HOST:PORT         where the server listens (127.0.0.1:50051)
+  --token TOKEN              sent as a bearer token; or LOOKALIKE_CLIENT_TOKEN in the environment
+  --image FILE               the photo to search by
+  --category C               the category to search
+  --product-id ID            the product to search by
+  --folder DIR               the photos to embed over one stream
+  --bad-image FILE           a file that is no picture
+  --k N                      how many neighbours (5)
+  --deadline SECONDS         how long one call may take, its repeats included (10)
+  --stream-deadline SECONDS  how long the stream may take (300)
+`
+
+type options struct {
+	server, token               string
+	image, badImage             string
+	category, productID, folder string
+	k                           uint32
+	deadline, streamDeadline    time.Duration
+}
+
+// parseOptions reads the command line; flag.ErrHelp where it asks for help.
+func parseOptions(arguments []string) (*options, error) {
+	o := &options{k: 5, deadline: 10 * time.Second, streamDeadline: 300 * time.Second}
+	flags := flag.NewFlagSet("tour", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(&o.server, "server", "127.0.0.1:50051", "")
+	flags.StringVar(&o.token, "token", "", "")
+	flags.StringVar(&o.image, "image", "", "")
+	flags.StringVar(&o.category, "category", "", "")
+	flags.StringVar(&o.productID, "product-id", "", "")
+	flags.StringVar(&o.folder, "folder", "", "")
+	flags.StringVar(&o.badImage, "bad-image", "", "")
+	flags.Func("k", "", func(text string) error {
+		k, err := strconv.ParseUint(text, 10, 32)
+		o.k = uint32(k)
+		if err != nil {
+			return errors.New("it must be a whole number, 0 or more")
+		}
+		return nil
+	})
+	flags.Func("deadline", "", seconds(&o.deadline))
+	flags.Func("stream-deadline", "", seconds(&o.streamDeadline))
+	if err := flags.Parse(arguments); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	for _, name := range []string{"server", "image", "category", "product-id", "folder", "bad-image"} {
+		if flags.Lookup(name).Value.String() == "" {
+			return nil, fmt.Errorf("--%s is required", name)
+		}
+	}
+	if o.token == "" {
+		o.token = os.Getenv("LOOKALIKE_CLIENT_TOKEN")
+	}
+	if strings.ContainsFunc(o.token, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return nil, errors.New("the token must be of printable ASCII characters: it is sent as a header")
+	}
+	return o, nil
+}
+
+// seconds reads a time that is above zero and no longer than a time.Duration holds.
+func seconds(into *time.Duration) func(string) error {
+	return func(text string) error {
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(value > 0 && value < 1e9) {
+			return errors.New("it must be a number of seconds above 0 and below 1e9")
+		}
+		*into = time.Duration(value * float64(time.Second))
+		return nil
+	}
+}
+
+// prepare reads what the calls need, so that a file that is not there is found before the first of them.
+func prepare(o *options) (*tour, error) {
+	image, err := os.ReadFile(o.image)
+	if err != nil {
+		return nil, fmt.Errorf("--image: %w", err)
+	}
+	badImage, err := os.ReadFile(o.badImage)
+	if err != nil {
+		return nil, fmt.Errorf("--bad-image: %w", err)
+	}
+	files, err := filesIn(o.folder)
+	if err != nil {
+		return nil, fmt.Errorf("--folder: %w", err)
+	}
+	return &tour{options: o, image: image, badImage: badImage, files: files}, nil
+}
+
+// filesIn names what is directly in a folder, hidden files and folders left out.
+func filesIn(folder string) ([]string, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
+		// Stat and not entry.IsDir, which knows nothing of what a link leads to
+		if info, err := os.Stat(filepath.Join(folder, entry.Name())); err == nil && info.IsDir() {
+			continue
+		}
+		names = append(names, entry.Name())
+	}
+	return names, nil
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What cannot be asked for is found before any call: one line on standard error, and exit status 2.
+func TestRefusedOptions(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "photo.jpg")
+	touch(t, file)
+	good := []string{
+		"--image", file, "--category=Men", "--product-id", "S0001", "--folder", filepath.Dir(file), "--bad-image", file,
+	}
+	if _, err := parseOptions(good); err != nil {
+		t.Fatal(err)
+	}
+	with := func(more ...string) []string { return slices.Concat(good, more) }
+	for name, arguments := range map[string][]string{
+		"nothing":              nil,
+		"an unknown option":    with("--colour", "red"),
+		"an argument":          with("red"),
+		"k that is no number":  with("--k", "five"),
+		"k below 0":            with("--k=-1"),
+		"no time":              with("--deadline", "0"),
+		"a time below 0":       with("--stream-deadline=-1"),
+		"a time without end":   with("--deadline", "inf"),
+		"a time of no number":  with("--deadline", "nan"),
+		"a token of two lines": with("--token", "a\nb"),
+		"no such photo":        with("--image", file+".gone"),
+		"no such bad image":    with("--bad-image", file+".gone"),
+		"a folder of no kind":  with("--folder", file),
+	} {
+		var out, complaint bytes.Buffer
+		status := run(arguments, &out, &complaint)
+		line, rest, _ := strings.Cut(complaint.String(), "\n")
+		if status != exitUsage || out.Len() > 0 || !strings.HasPrefix(line, "tour: ") || rest != "" {
+			t.Errorf("%s: exit %d, standard output %q, standard error %q", name, status, &out, &complaint)
+		}
+	}
+}
+
+// The folder's own files are taken in the order of their bytes; hidden ones and folders, links to them included, are not.
+func TestFilesIn(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"b.jpg", "\U0001D11E.jpg", "\uFF5A.jpg", ".hidden", "A.jpg"} {
+		touch(t, filepath.Join(folder, name))
+	}
+	if err := os.Mkdir(filepath.Join(folder, "more"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{"also-more": "more", "dangling.jpg": "nowhere"} {
+		if err := os.Symlink(filepath.Join(folder, to), filepath.Join(folder, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := filesIn(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"A.jpg", "b.jpg", "dangling.jpg", "\uFF5A.jpg", "\U0001D11E.jpg"}; !slices.Equal(names, want) {
+		t.Errorf("found %q", names)
+	}
+}
+
+func touch(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
