@@ -92,7 +92,8 @@ def test_no_more_than_four_tries(language: str, fake: FakeServer, told: list[str
 def test_repeats_are_within_the_deadline(language: str, fake: FakeServer, told: list[str]) -> None:
     """A pushback beyond the deadline ends with the deadline."""
     fake.refusals = [None, *[Refusal(StatusCode.RESOURCE_EXHAUSTED, "full", pushback_ms=60_000)] * 4]
-    tour = take(language, [*told, "--deadline", "2"])
+    # long enough for a runtime that is not warm yet
+    tour = take(language, [*told, "--deadline", "8"])
     failed = tour.answer["failed"]
     assert (tour.status, failed["step"], failed["error"]["code"]) == (1, "search_by_image", "DEADLINE_EXCEEDED")
     assert not TRACE.search(tour.complaint)

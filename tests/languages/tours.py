@@ -83,7 +83,7 @@ def take(language: str, told: list[str], **environment: str) -> Tour:
     build(language)
     done = subprocess.run(
         [*LANGUAGES[language].command, *told],
-        env=os.environ | environment,
+        env=os.environ | {"LC_ALL": "C.UTF-8"} | environment,
         capture_output=True,
         text=True,
         encoding="utf-8",

@@ -1,0 +1,92 @@
+package example.lookalike.tour;
+
+import com.google.gson.Gson;
+import com.google.gson.reflect.TypeToken;
+import io.grpc.Grpc;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
+import io.grpc.Metadata;
+import io.grpc.stub.MetadataUtils;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.InputStreamReader;
+import java.math.BigInteger;
+import java.net.InetAddress;
+import java.net.UnknownHostException;
+import java.nio.charset.StandardCharsets;
+import java.util.Map;
+
+/** How a channel is set up: message sizes, repeats and proxies. */
+final class Connection {
+  /** The largest message sent or taken. */
+  static final int MAX_MESSAGE_BYTES = 64 << 20;
+
+  /** gRPC never repeats a call that is larger than this, five bytes a message included; its own 1 MiB is no photo. */
+  private static final long RETRY_BUFFER_BYTES = MAX_MESSAGE_BYTES + 5;
+
+  private static final Metadata.Key<String> AUTHORIZATION =
+      Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
+
+  private Connection() {}
+
+  /**
+   * A channel to a target, HOST:PORT or any gRPC target; it connects at the first call and is not encrypted.
+   *
+   * @param token sent with every call unless it is empty
+   * @throws IllegalArgumentException where the target is none
+   */
+  static ManagedChannel open(String target, String token) throws IOException {
+    String port = target.substring(target.lastIndexOf(':') + 1);
+    if (port.matches("\\d+") && new BigInteger(port).bitLength() > 16) {
+      throw new IllegalArgumentException("a port is at most 65535"); // gRPC tries until the deadline
+    }
+    ManagedChannelBuilder<?> builder =
+        Grpc.newChannelBuilder(target, InsecureChannelCredentials.create())
+            .defaultServiceConfig(serviceConfig())
+            .disableServiceConfigLookUp() // what a name server says must not take the place of the file
+            .enableRetry()
+            .perRpcBufferLimit(RETRY_BUFFER_BYTES)
+            .retryBufferSize(RETRY_BUFFER_BYTES)
+            .maxInboundMessageSize(MAX_MESSAGE_BYTES);
+    if (isLoopback(target)) {
+      builder.proxyDetector(address -> null); // a proxy is for the world outside this machine
+    }
+    if (!token.isEmpty()) {
+      Metadata headers = new Metadata();
+      headers.put(AUTHORIZATION, "Bearer " + token);
+      builder.intercept(MetadataUtils.newAttachHeadersInterceptor(headers));
+    }
+    return builder.build();
+  }
+
+  private static Map<String, Object> serviceConfig() throws IOException {
+    try (InputStream file = Connection.class.getResourceAsStream("/service_config.json")) {
+      return new Gson().fromJson(new InputStreamReader(file, StandardCharsets.UTF_8), new TypeToken<>() {});
+    }
+  }
+
+  /** Whether a gRPC target names this machine itself: localhost, 127.0.0.0/8, ::1 or a unix socket. */
+  static boolean isLoopback(String target) {
+    if (target.startsWith("unix:") || target.startsWith("unix-abstract:")) {
+      return true;
+    }
+    String address = target.substring(target.lastIndexOf('/') + 1).replaceFirst("^(dns|ipv4|ipv6):", "");
+    String host;
+    if (address.startsWith("[")) {
+      host = address.substring(1).replaceFirst("].*", "");
+    } else if (address.indexOf(':') != address.lastIndexOf(':')) {
+      host = address;
+    } else {
+      host = address.replaceFirst(":.*", "");
+    }
+    if (host.contains(":")) {
+      try {
+        return InetAddress.getByName(host).isLoopbackAddress(); // with a colon it asks no name server
+      } catch (UnknownHostException none) {
+        return false;
+      }
+    }
+    return host.matches("127(\\.(25[0-5]|2[0-4]\\d|1?\\d?\\d)){3}") || host.matches("(?i)localhost\\.?");
+  }
+}

@@ -1,0 +1,46 @@
+package example.lookalike.tour;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+final class ConnectionTest {
+  /** Every way to name this machine is called without a proxy. */
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "localhost:50051", "LocalHost", "localhost.:50051", "127.0.0.1:50051", "127.255.0.9", "[::1]:50051", "::1",
+        "[::ffff:127.0.0.1]:50051", "dns:///localhost:50051", "dns:127.0.0.1:50051", "dns://8.8.8.8/127.0.0.1:50051",
+        "unix:/run/lookalike.sock", "unix:///run/lookalike.sock", "unix-abstract:lookalike"
+      })
+  void namesThisMachine(String target) {
+    assertTrue(Connection.isLoopback(target));
+  }
+
+  /** Whatever only looks like this machine is another one. */
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "example.com:50051", "localhost.example.com:50051", "127.0.0.1.example.com:50051", "127.0.0.256:50051",
+        "128.0.0.1:50051", "10.0.0.1:127", "[::2]:50051", "2001:db8::1", "[::1%nothing]x", "dns:///example.com:443",
+        "dns://127.0.0.1/example.com:50051", "notlocalhost", ""
+      })
+  void namesAnotherMachine(String target) {
+    assertFalse(Connection.isLoopback(target));
+  }
+
+  /** A port that no server can have is refused at once, not tried until the deadline. */
+  @Test
+  void refusesPortsThatAreNone() {
+    for (String port : new String[] {"65536", "99999999999999999999999"}) {
+      Exception refused =
+          assertThrows(IllegalArgumentException.class, () -> Connection.open("127.0.0.1:" + port, ""));
+      assertEquals("a port is at most 65535", refused.getMessage());
+    }
+  }
+}

@@ -1,0 +1,34 @@
+package example.lookalike.tour;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+final class PhotosTest {
+  /** Names are in the order of their UTF-8 bytes, which for emoji is not that of UTF-16. */
+  @Test
+  void sortsByUtf8() {
+    Stream<String> names = Stream.of("\uFF21", "\uD83D\uDE00", "b", "a\u00E9", "ab", "Z", "a");
+    List<String> sorted = names.sorted(Photos.BY_UTF8).toList();
+    assertEquals(List.of("Z", "a", "ab", "a\u00E9", "b", "\uFF21", "\uD83D\uDE00"), sorted);
+  }
+
+  /** Hidden files and folders are left out; a link that leads nowhere is in, to fail when its turn comes. */
+  @Test
+  void listsFilesOfAFolder(@TempDir Path folder) throws IOException {
+    for (String name : List.of("b 1+%41.jpg", "a", ".hidden")) {
+      Files.write(folder.resolve(name), new byte[1]);
+    }
+    Files.createDirectory(folder.resolve("sub"));
+    Files.createSymbolicLink(folder.resolve("linked"), folder.resolve("sub"));
+    Files.createSymbolicLink(folder.resolve("gone"), folder.resolve("nowhere"));
+    assertEquals(
+        List.of("a", "b 1+%41.jpg", "gone"), Photos.in(folder).stream().map(Photos::name).toList());
+  }
+}
