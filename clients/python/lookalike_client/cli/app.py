@@ -11,6 +11,7 @@ from lookalike_client.cli.ask import embed, search
 from lookalike_client.cli.catalogue import categories, delete, get, update
 from lookalike_client.cli.export_command import export
 from lookalike_client.cli.import_command import import_command
+from lookalike_client.cli.load_command import load
 from lookalike_client.cli.picture import image
 from lookalike_client.cli.quickstart import quickstart
 from lookalike_client.cli.sample import sample
@@ -22,9 +23,9 @@ from lookalike_client.errors import LookalikeError
 class _Group(click.Group):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Ctrl-C ends the process at once, as it ends most commands. A KeyboardInterrupt instead may rise inside gRPC
-        # while it holds a lock, and now and then hangs it; only `import`, which has a report to give, and `export`,
-        # which has files to tidy up, take Ctrl-C themselves. Who started the process with Ctrl-C ignored, as shells do
-        # in the background, has a reason.
+        # while it holds a lock, and now and then hangs it; only `import` and `load`, which have a report to give,
+        # and `export`, which has files to tidy up, take Ctrl-C themselves. Who started the process with Ctrl-C ignored,
+        # as shells do in the background, has a reason.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         return super().__call__(*args, **kwargs)
@@ -89,6 +90,7 @@ for _command in (
     categories,
     model,
     wait,
+    load,
     sample,
     quickstart,
 ):
