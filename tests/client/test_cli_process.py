@@ -83,6 +83,6 @@ def test_importing_the_package_is_cheap() -> None:
 def test_help_names_every_command() -> None:
     """`lookalike --help` works without a server and lists the commands."""
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
-    commands = "embed search import export get image update delete categories model wait sample quickstart"
+    commands = "embed search import export get image update delete categories model wait sample load quickstart"
     for command in commands.split():
         assert f"  {command} " in done.stdout
