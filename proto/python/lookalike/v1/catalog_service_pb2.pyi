@@ -137,12 +137,13 @@ class UpdateAttributesRequest(_message.Message):
     """As UpsertProductsRequest.client_request_id."""
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The new values."""
+        """The new values, as Product.attributes."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """The attributes to change, by name; one that is named here but has no new value is removed, and one that has a new
-        value but is not named is an error. Empty: exactly those in `attributes` change.
+        value but is not named is an error. Empty: exactly those in `attributes` change. Tools that write masks as JSON's
+        "inStock" mean `in_stock` by it, and cannot name an attribute that has a capital letter.
         """
 
     def __init__(
@@ -194,7 +195,7 @@ class ImportProductsRequest(_message.Message):
     PRODUCT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def product(self) -> _product_pb2.ProductInput:
-        """The product."""
+        """The product; required."""
 
     def __init__(
         self,
@@ -293,7 +294,7 @@ class GetProductRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id; required."""
+    """The product's id; required."""
     def __init__(
         self,
         *,
@@ -346,7 +347,7 @@ class GetImageRequest(_message.Message):
     product_id: _builtins.str
     """The product's id; required."""
     image_index: _builtins.int
-    """Which of its photos, counted from 0."""
+    """Which of its photos, counted from 0; less than GetProduct's `image_count`."""
     def __init__(
         self,
         *,
@@ -401,11 +402,11 @@ class ListProductsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     category: _builtins.str
-    """Only this category. Empty: all of them."""
+    """Only this category; NOT_FOUND where it holds no product. Empty: all of them."""
     page_size: _builtins.int
     """Products a page, 1 to 1000; 100 when 0."""
     page_token: _builtins.str
-    """The previous answer's `next_page_token`. Empty: the first page."""
+    """The previous answer's `next_page_token`, for the same `category`. Empty: the first page."""
     def __init__(
         self,
         *,
@@ -540,7 +541,7 @@ class ListCategoriesResponse(_message.Message):
     CATEGORIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___Category]:
-        """By name."""
+        """In the order of their names."""
 
     def __init__(
         self,
@@ -611,7 +612,7 @@ class AttributeSeen(_message.Message):
     name: _builtins.str
     """Its name."""
     distinct_values: _builtins.int
-    """Different values."""
+    """How many different values it has."""
     @_builtins.property
     def top_values(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValueCount]:
         """The most frequent values, at most 100, most frequent first, then by value."""

@@ -122,8 +122,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetImage(self, request, context):
-        """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or its file was larger
-        than the server keeps.
+        """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+        than the server keeps (`keep_picture_bytes`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

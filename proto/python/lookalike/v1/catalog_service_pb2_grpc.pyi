@@ -44,8 +44,8 @@ class CatalogServiceStub:
     GetProduct: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetProductRequest, _catalog_service_pb2.GetProductResponse]
     """Reads one product."""
     GetImage: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetImageRequest, _catalog_service_pb2.GetImageResponse]
-    """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or its file was larger
-    than the server keeps.
+    """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+    than the server keeps (`keep_picture_bytes`).
     """
     ListProducts: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListProductsRequest, _catalog_service_pb2.ListProductsResponse]
     """Reads products page by page, in the order of their ids."""
@@ -73,8 +73,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     GetProduct: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetProductRequest, _catalog_service_pb2.GetProductResponse]  # type: ignore[assignment]
     """Reads one product."""
     GetImage: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetImageRequest, _catalog_service_pb2.GetImageResponse]  # type: ignore[assignment]
-    """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or its file was larger
-    than the server keeps.
+    """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+    than the server keeps (`keep_picture_bytes`).
     """
     ListProducts: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListProductsRequest, _catalog_service_pb2.ListProductsResponse]  # type: ignore[assignment]
     """Reads products page by page, in the order of their ids."""
@@ -135,8 +135,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetImageResponse, _abc.Awaitable[_catalog_service_pb2.GetImageResponse]]:
-        """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or its file was larger
-        than the server keeps.
+        """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+        than the server keeps (`keep_picture_bytes`).
         """
 
     @_abc_1.abstractmethod

@@ -133,7 +133,7 @@ class EmbedStreamRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The caller's name for this photo, returned with its answer."""
+    """The caller's name for this photo, returned with its answer; the server makes nothing of it, so it may be empty."""
     @_builtins.property
     def image(self) -> _image_pb2.Image:
         """The photo; required."""
@@ -170,7 +170,7 @@ class EmbedStreamResponse(_message.Message):
 
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Why there is none."""
+        """Why there is none: what Embed would have ended with, details included."""
 
     @_builtins.property
     def receipt(self) -> _receipt_pb2.Receipt:
@@ -295,7 +295,7 @@ class Rung(_message.Message):
     batch_size: _builtins.int
     """Photos in the batch."""
     milliseconds: _builtins.float
-    """The model's time for such a batch, in milliseconds, measured at start-up."""
+    """The model's time for such a batch, in milliseconds."""
     lanes: _builtins.int
     """Batches that run side by side, which the time allows for."""
     def __init__(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lookalike/v1/image.proto\x12\x0clookalike.v1\"q\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12%\n\x03rgb\x18\x02 \x01(\x0b\x32\x16.lookalike.v1.RawImageH\x00\x12$\n\x06region\x18\x03 \x01(\x0b\x32\x14.lookalike.v1.RegionB\x08\n\x06source\"7\n\x08RawImage\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"B\n\x06Region\x12\x0c\n\x04left\x18\x01 \x01(\x01\x12\x0b\n\x03top\x18\x02 \x01(\x01\x12\r\n\x05right\x18\x03 \x01(\x01\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x01\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\x42O\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lookalike/v1/image.proto\x12\x0clookalike.v1\"\x87\x01\n\x05Image\x12\x1a\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00R\x07\x65ncoded\x12*\n\x03rgb\x18\x02 \x01(\x0b\x32\x16.lookalike.v1.RawImageH\x00R\x03rgb\x12,\n\x06region\x18\x03 \x01(\x0b\x32\x14.lookalike.v1.RegionR\x06regionB\x08\n\x06source\"L\n\x08RawImage\x12\x14\n\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n\x06height\x18\x02 \x01(\rR\x06height\x12\x12\n\x04\x64\x61ta\x18\x03 \x01(\x0cR\x04\x64\x61ta\"\\\n\x06Region\x12\x12\n\x04left\x18\x01 \x01(\x01R\x04left\x12\x10\n\x03top\x18\x02 \x01(\x01R\x03top\x12\x14\n\x05right\x18\x03 \x01(\x01R\x05right\x12\x16\n\x06\x62ottom\x18\x04 \x01(\x01R\x06\x62ottom\" \n\x06Vector\x12\x16\n\x06values\x18\x01 \x03(\x02R\x06valuesBO\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,12 +32,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lookalike.v1.image_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024example.lookalike.v1P\001Z5lookalike.example/client/gen/lookalike/v1;lookalikev1'
-  _globals['_IMAGE']._serialized_start=42
-  _globals['_IMAGE']._serialized_end=155
-  _globals['_RAWIMAGE']._serialized_start=157
-  _globals['_RAWIMAGE']._serialized_end=212
-  _globals['_REGION']._serialized_start=214
-  _globals['_REGION']._serialized_end=280
-  _globals['_VECTOR']._serialized_start=282
-  _globals['_VECTOR']._serialized_end=306
+  _globals['_IMAGE']._serialized_start=43
+  _globals['_IMAGE']._serialized_end=178
+  _globals['_RAWIMAGE']._serialized_start=180
+  _globals['_RAWIMAGE']._serialized_end=256
+  _globals['_REGION']._serialized_start=258
+  _globals['_REGION']._serialized_end=350
+  _globals['_VECTOR']._serialized_start=352
+  _globals['_VECTOR']._serialized_end=384
 # @@protoc_insertion_point(module_scope)

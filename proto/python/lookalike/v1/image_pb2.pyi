@@ -42,7 +42,7 @@ class Image(_message.Message):
 
     @_builtins.property
     def region(self) -> Global___Region:
-        """The part of the upright photo to look at. Empty means the whole photo."""
+        """The part of the upright photo to look at. Unset: the whole photo."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from lookalike.v1 import image_pb2 as lookalike_dot_v1_dot_image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alookalike/v1/product.proto\x12\x0clookalike.v1\x1a\x17google/rpc/status.proto\x1a\x18lookalike/v1/image.proto\"\xb7\x01\n\x07Product\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x11\n\timage_uri\x18\x04 \x01(\t\x12\x39\n\nattributes\x18\x05 \x03(\x0b\x32%.lookalike.v1.Product.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8d\x02\n\x0cProductInput\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x11\n\timage_uri\x18\x04 \x01(\t\x12>\n\nattributes\x18\x05 \x03(\x0b\x32*.lookalike.v1.ProductInput.AttributesEntry\x12#\n\x06images\x18\x06 \x03(\x0b\x32\x13.lookalike.v1.Image\x12%\n\x07vectors\x18\x07 \x03(\x0b\x32\x14.lookalike.v1.Vector\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\nItemStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusBO\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alookalike/v1/product.proto\x12\x0clookalike.v1\x1a\x17google/rpc/status.proto\x1a\x18lookalike/v1/image.proto\"\xee\x01\n\x07Product\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n\x08\x63\x61tegory\x18\x02 \x01(\tR\x08\x63\x61tegory\x12\x14\n\x05title\x18\x03 \x01(\tR\x05title\x12\x1b\n\timage_uri\x18\x04 \x01(\tR\x08imageUri\x12\x45\n\nattributes\x18\x05 \x03(\x0b\x32%.lookalike.v1.Product.AttributesEntryR\nattributes\x1a=\n\x0f\x41ttributesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xd5\x02\n\x0cProductInput\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n\x08\x63\x61tegory\x18\x02 \x01(\tR\x08\x63\x61tegory\x12\x14\n\x05title\x18\x03 \x01(\tR\x05title\x12\x1b\n\timage_uri\x18\x04 \x01(\tR\x08imageUri\x12J\n\nattributes\x18\x05 \x03(\x0b\x32*.lookalike.v1.ProductInput.AttributesEntryR\nattributes\x12+\n\x06images\x18\x06 \x03(\x0b\x32\x13.lookalike.v1.ImageR\x06images\x12.\n\x07vectors\x18\x07 \x03(\x0b\x32\x14.lookalike.v1.VectorR\x07vectors\x1a=\n\x0f\x41ttributesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"H\n\nItemStatus\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12*\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusR\x06statusBO\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,13 +39,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCTINPUT_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_PRODUCTINPUT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_PRODUCT']._serialized_start=96
-  _globals['_PRODUCT']._serialized_end=279
-  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_start=230
-  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_end=279
-  _globals['_PRODUCTINPUT']._serialized_start=282
-  _globals['_PRODUCTINPUT']._serialized_end=551
-  _globals['_PRODUCTINPUT_ATTRIBUTESENTRY']._serialized_start=230
-  _globals['_PRODUCTINPUT_ATTRIBUTESENTRY']._serialized_end=279
-  _globals['_ITEMSTATUS']._serialized_start=553
-  _globals['_ITEMSTATUS']._serialized_end=613
+  _globals['_PRODUCT']._serialized_end=334
+  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_start=273
+  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_end=334
+  _globals['_PRODUCTINPUT']._serialized_start=337
+  _globals['_PRODUCTINPUT']._serialized_end=678
+  _globals['_PRODUCTINPUT_ATTRIBUTESENTRY']._serialized_start=273
+  _globals['_PRODUCTINPUT_ATTRIBUTESENTRY']._serialized_end=334
+  _globals['_ITEMSTATUS']._serialized_start=680
+  _globals['_ITEMSTATUS']._serialized_end=752
 # @@protoc_insertion_point(module_scope)

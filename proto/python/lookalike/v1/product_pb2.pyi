@@ -63,8 +63,8 @@ class Product(_message.Message):
     """
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Facts to filter by (colour, price, in_stock ...), at most 64, keys 1 to 256 bytes, values up to 4096 bytes.
-        Range filters compare the values that read as decimal numbers.
+        """Facts to filter by (colour, price, in_stock ...), at most 64. Keys are like ids, 1 to 256 bytes without
+        control characters; values have up to 4096 bytes. Range filters compare the values that read as decimal numbers.
         """
 
     def __init__(
@@ -168,8 +168,8 @@ class ItemStatus(_message.Message):
     """The product's id as it was sent."""
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Code 0 (OK) when done and durable; otherwise the error, in the form a call of its own would have had,
-        with google.rpc.BadRequest or google.rpc.ResourceInfo among its details.
+        """Code 0 (OK) when done and durable; otherwise what a call for this item alone would have ended with, details
+        included (google.rpc.BadRequest, ResourceInfo or RetryInfo).
         """
 
     def __init__(

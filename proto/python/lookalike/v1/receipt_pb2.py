@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alookalike/v1/receipt.proto\x12\x0clookalike.v1\"\xd9\x01\n\x07Receipt\x12\x11\n\tdecode_us\x18\x01 \x01(\x04\x12\x10\n\x08queue_us\x18\x02 \x01(\x04\x12\x14\n\x0cinference_us\x18\x03 \x01(\x04\x12\x11\n\tsearch_us\x18\x04 \x01(\x04\x12\x10\n\x08total_us\x18\x05 \x01(\x04\x12\x12\n\nbatch_size\x18\x06 \x01(\r\x12\x13\n\x0bpadded_size\x18\x07 \x01(\r\x12\x11\n\tcache_hit\x18\x08 \x01(\x08\x12\x14\n\x0cmodel_digest\x18\t \x01(\t\x12\x12\n\x05\x65xact\x18\n \x01(\x08H\x00\x88\x01\x01\x42\x08\n\x06_exactBO\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alookalike/v1/receipt.proto\x12\x0clookalike.v1\"\xc1\x02\n\x07Receipt\x12\x1b\n\tdecode_us\x18\x01 \x01(\x04R\x08\x64\x65\x63odeUs\x12\x19\n\x08queue_us\x18\x02 \x01(\x04R\x07queueUs\x12!\n\x0cinference_us\x18\x03 \x01(\x04R\x0binferenceUs\x12\x1b\n\tsearch_us\x18\x04 \x01(\x04R\x08searchUs\x12\x19\n\x08total_us\x18\x05 \x01(\x04R\x07totalUs\x12\x1d\n\nbatch_size\x18\x06 \x01(\rR\tbatchSize\x12\x1f\n\x0bpadded_size\x18\x07 \x01(\rR\npaddedSize\x12\x1b\n\tcache_hit\x18\x08 \x01(\x08R\x08\x63\x61\x63heHit\x12!\n\x0cmodel_digest\x18\t \x01(\tR\x0bmodelDigest\x12\x19\n\x05\x65xact\x18\n \x01(\x08H\x00R\x05\x65xact\x88\x01\x01\x42\x08\n\x06_exactBO\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024example.lookalike.v1P\001Z5lookalike.example/client/gen/lookalike/v1;lookalikev1'
   _globals['_RECEIPT']._serialized_start=45
-  _globals['_RECEIPT']._serialized_end=262
+  _globals['_RECEIPT']._serialized_end=366
 # @@protoc_insertion_point(module_scope)

@@ -133,7 +133,7 @@ class Filter(_message.Message):
     attribute: _builtins.str
     """The attribute's name; required."""
     equals: _builtins.str
-    """Its value is this one."""
+    """Its value is this one, letter by letter."""
     @_builtins.property
     def any_of(self) -> Global___Values:
         """Its value is one of these ("in")."""
@@ -191,7 +191,7 @@ Global___Values: _TypeAlias = Values  # noqa: Y015
 
 @_typing.final
 class Range(_message.Message):
-    """Bounds on a number; at least one is required."""
+    """Bounds on a number; at least one is required. A number that is equal to a bound is within."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -200,7 +200,7 @@ class Range(_message.Message):
     minimum: _builtins.float
     """The smallest value allowed. Unset: no lower bound."""
     maximum: _builtins.float
-    """The largest value allowed. Unset: no upper bound."""
+    """The largest value allowed, not below `minimum`. Unset: no upper bound."""
     def __init__(
         self,
         *,
@@ -238,7 +238,7 @@ class Neighbor(_message.Message):
     similarity: _builtins.float
     """How alike it is, greater is closer: the cosine itself, or 1 / (1 + distance)."""
     image_index: _builtins.int
-    """Which of the product's photos is nearest, counted from 0."""
+    """Which of the product's photos (or vectors) is nearest, counted from 0."""
     @_builtins.property
     def product(self) -> _product_pb2.Product:
         """The product."""
@@ -303,10 +303,10 @@ class SearchStreamRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The caller's name for this question, returned with its answer."""
+    """The caller's name for this question, returned with its answer; the server makes nothing of it, so it may be empty."""
     @_builtins.property
     def search(self) -> Global___SearchRequest:
-        """The question."""
+        """The question; required."""
 
     def __init__(
         self,
@@ -339,7 +339,7 @@ class SearchStreamResponse(_message.Message):
 
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Why there is none."""
+        """Why there is none: what Search would have ended with, details included."""
 
     def __init__(
         self,

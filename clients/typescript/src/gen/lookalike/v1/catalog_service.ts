@@ -63,11 +63,12 @@ export interface UpsertProductsResponse {
 export interface UpdateAttributesRequest {
   /** The product's id; required. */
   id: string;
-  /** The new values. */
+  /** The new values, as Product.attributes. */
   attributes: { [key: string]: string };
   /**
    * The attributes to change, by name; one that is named here but has no new value is removed, and one that has a new
-   * value but is not named is an error. Empty: exactly those in `attributes` change.
+   * value but is not named is an error. Empty: exactly those in `attributes` change. Tools that write masks as JSON's
+   * "inStock" mean `in_stock` by it, and cannot name an attribute that has a capital letter.
    */
   updateMask:
     | string[]
@@ -89,7 +90,7 @@ export interface UpdateAttributesResponse {
 
 /** One of many products to store. */
 export interface ImportProductsRequest {
-  /** The product. */
+  /** The product; required. */
   product: ProductInput | undefined;
 }
 
@@ -115,7 +116,7 @@ export interface DeleteProductsResponse {
 
 /** A product to read. */
 export interface GetProductRequest {
-  /** Its id; required. */
+  /** The product's id; required. */
   id: string;
 }
 
@@ -133,7 +134,7 @@ export interface GetProductResponse {
 export interface GetImageRequest {
   /** The product's id; required. */
   productId: string;
-  /** Which of its photos, counted from 0. */
+  /** Which of its photos, counted from 0; less than GetProduct's `image_count`. */
   imageIndex: number;
 }
 
@@ -149,11 +150,11 @@ export interface GetImageResponse {
 
 /** A page of products. */
 export interface ListProductsRequest {
-  /** Only this category. Empty: all of them. */
+  /** Only this category; NOT_FOUND where it holds no product. Empty: all of them. */
   category: string;
   /** Products a page, 1 to 1000; 100 when 0. */
   pageSize: number;
-  /** The previous answer's `next_page_token`. Empty: the first page. */
+  /** The previous answer's `next_page_token`, for the same `category`. Empty: the first page. */
   pageToken: string;
 }
 
@@ -197,7 +198,7 @@ export interface ListCategoriesRequest {
 
 /** The categories. */
 export interface ListCategoriesResponse {
-  /** By name. */
+  /** In the order of their names. */
   categories: Category[];
 }
 
@@ -222,7 +223,7 @@ export interface Category {
 export interface AttributeSeen {
   /** Its name. */
   name: string;
-  /** Different values. */
+  /** How many different values it has. */
   distinctValues: bigint;
   /** The most frequent values, at most 100, most frequent first, then by value. */
   topValues: ValueCount[];
@@ -1804,8 +1805,8 @@ export const CatalogServiceService = {
     responseDeserialize: (value: Buffer): GetProductResponse => GetProductResponse.decode(value),
   },
   /**
-   * Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or its file was larger
-   * than the server keeps.
+   * Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+   * than the server keeps (`keep_picture_bytes`).
    */
   getImage: {
     path: "/lookalike.v1.CatalogService/GetImage" as const,
@@ -1869,8 +1870,8 @@ export interface CatalogServiceServer extends UntypedServiceImplementation {
   /** Reads one product. */
   getProduct: handleUnaryCall<GetProductRequest, GetProductResponse>;
   /**
-   * Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or its file was larger
-   * than the server keeps.
+   * Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+   * than the server keeps (`keep_picture_bytes`).
    */
   getImage: handleUnaryCall<GetImageRequest, GetImageResponse>;
   /** Reads products page by page, in the order of their ids. */
@@ -1958,8 +1959,8 @@ export interface CatalogServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetProductResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or its file was larger
-   * than the server keeps.
+   * Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+   * than the server keeps (`keep_picture_bytes`).
    */
   getImage(
     request: GetImageRequest,

@@ -66,7 +66,7 @@ export interface EmbedResponse {
 
 /** One of many photos to embed. */
 export interface EmbedStreamRequest {
-  /** The caller's name for this photo, returned with its answer. */
+  /** The caller's name for this photo, returned with its answer; the server makes nothing of it, so it may be empty. */
   id: string;
   /** The photo; required. */
   image: Image | undefined;
@@ -82,7 +82,7 @@ export interface EmbedStreamResponse {
     /** The embedding. */
     { $case: "embedding"; value: Vector }
     | //
-    /** Why there is none. */
+    /** Why there is none: what Embed would have ended with, details included. */
     { $case: "status"; value: Status }
     | undefined;
   /** What it cost; unset with `status`. */
@@ -127,7 +127,7 @@ export interface GetModelResponse {
 export interface Rung {
   /** Photos in the batch. */
   batchSize: number;
-  /** The model's time for such a batch, in milliseconds, measured at start-up. */
+  /** The model's time for such a batch, in milliseconds. */
   milliseconds: number;
   /** Batches that run side by side, which the time allows for. */
   lanes: number;

@@ -31,7 +31,7 @@ export interface Image {
     /** Pixels that the caller has decoded. The cheapest to serve when already at the model's input size. */
     { $case: "rgb"; value: RawImage }
     | undefined;
-  /** The part of the upright photo to look at. Empty means the whole photo. */
+  /** The part of the upright photo to look at. Unset: the whole photo. */
   region: Region | undefined;
 }
 

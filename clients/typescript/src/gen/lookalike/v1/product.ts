@@ -27,8 +27,8 @@ export interface Product {
    */
   imageUri: string;
   /**
-   * Facts to filter by (colour, price, in_stock ...), at most 64, keys 1 to 256 bytes, values up to 4096 bytes.
-   * Range filters compare the values that read as decimal numbers.
+   * Facts to filter by (colour, price, in_stock ...), at most 64. Keys are like ids, 1 to 256 bytes without
+   * control characters; values have up to 4096 bytes. Range filters compare the values that read as decimal numbers.
    */
   attributes: { [key: string]: string };
 }
@@ -66,8 +66,8 @@ export interface ItemStatus {
   /** The product's id as it was sent. */
   id: string;
   /**
-   * Code 0 (OK) when done and durable; otherwise the error, in the form a call of its own would have had,
-   * with google.rpc.BadRequest or google.rpc.ResourceInfo among its details.
+   * Code 0 (OK) when done and durable; otherwise what a call for this item alone would have ended with, details
+   * included (google.rpc.BadRequest, ResourceInfo or RetryInfo).
    */
   status: Status | undefined;
 }

@@ -91,7 +91,7 @@ export interface Filter {
   /** What must hold; exactly one is required. */
   condition:
     | //
-    /** Its value is this one. */
+    /** Its value is this one, letter by letter. */
     { $case: "equals"; value: string }
     | //
     /** Its value is one of these ("in"). */
@@ -111,13 +111,13 @@ export interface Values {
   values: string[];
 }
 
-/** Bounds on a number; at least one is required. */
+/** Bounds on a number; at least one is required. A number that is equal to a bound is within. */
 export interface Range {
   /** The smallest value allowed. Unset: no lower bound. */
   minimum?:
     | number
     | undefined;
-  /** The largest value allowed. Unset: no upper bound. */
+  /** The largest value allowed, not below `minimum`. Unset: no upper bound. */
   maximum?: number | undefined;
 }
 
@@ -131,7 +131,7 @@ export interface Neighbor {
   distance: number;
   /** How alike it is, greater is closer: the cosine itself, or 1 / (1 + distance). */
   similarity: number;
-  /** Which of the product's photos is nearest, counted from 0. */
+  /** Which of the product's photos (or vectors) is nearest, counted from 0. */
   imageIndex: number;
   /** The products that `collapse_duplicates` made one with this one, nearest first. */
   duplicates: Product[];
@@ -147,9 +147,9 @@ export interface SearchResponse {
 
 /** One of many questions. */
 export interface SearchStreamRequest {
-  /** The caller's name for this question, returned with its answer. */
+  /** The caller's name for this question, returned with its answer; the server makes nothing of it, so it may be empty. */
   id: string;
-  /** The question. */
+  /** The question; required. */
   search: SearchRequest | undefined;
 }
 
@@ -163,7 +163,7 @@ export interface SearchStreamResponse {
     /** The answer. */
     { $case: "response"; value: SearchResponse }
     | //
-    /** Why there is none. */
+    /** Why there is none: what Search would have ended with, details included. */
     { $case: "status"; value: Status }
     | undefined;
 }
