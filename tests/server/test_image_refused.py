@@ -49,7 +49,7 @@ FILES = sample_files()
 def refusal(data: bytes, reader: PhotoReader = READER, region: Region | None = None) -> str | None:
     """Why this file is refused, or None for a picture; the test fails on any other outcome."""
     try:
-        pixels = reader.read(EncodedPhoto(data, region, "query.image"))
+        pixels = reader.read(EncodedPhoto(data, region, "query.image.encoded"))
     except LookalikeError as error:
         refused = error
     else:
@@ -189,7 +189,7 @@ def test_too_many_raw_pixels() -> None:
     """The limit of pixels holds for raw photos too, and names their field."""
     small = PhotoReader(8, 8, Resize.NEAREST, max_bytes=1, max_pixels=20)
     with pytest.raises(LookalikeError, match="is 3 x 7 pixels; at most 20 are taken") as caught:
-        small.read(RawPhoto(np.zeros((7, 3, 3), np.uint8), None, "products[1].images[0]"))
+        small.read(RawPhoto(np.zeros((7, 3, 3), np.uint8), None, "products[1].images[0].rgb"))
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert caught.value.field == "products[1].images[0].rgb"
 

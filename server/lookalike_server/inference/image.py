@@ -131,11 +131,11 @@ class PhotoReader:
 
     def _from_pixels(self, photo: RawPhoto) -> Image.Image:
         height, width, _ = photo.pixels.shape
-        self._check_pixels(width, height, f"{photo.field}.rgb")
+        self._check_pixels(width, height, photo.field)
         return Image.fromarray(photo.pixels)
 
     def _decode(self, photo: EncodedPhoto) -> _Decoded:
-        field = f"{photo.field}.encoded"
+        field = photo.field
         if not photo.data:
             raise invalid(field, "is empty; send the bytes of a picture file")
         if len(photo.data) > self.max_bytes:

@@ -177,9 +177,9 @@ def photo(image: image_pb2.Image, field: str) -> Photo:
     kind = image.WhichOneof("source")
     region = _region(image.region, f"{field}.region") if image.HasField("region") else None
     if kind == "encoded":
-        return EncodedPhoto(image.encoded, region, field)
+        return EncodedPhoto(image.encoded, region, f"{field}.encoded")
     if kind == "rgb":
-        return RawPhoto(_pixels(image.rgb, f"{field}.rgb"), region, field)
+        return RawPhoto(_pixels(image.rgb, f"{field}.rgb"), region, f"{field}.rgb")
     raise invalid(field, "is empty; send `encoded` (the bytes of a picture file) or `rgb` (its pixels)")
 
 

@@ -1,0 +1,1 @@
+"""Other people's tools, which know the API by reflection alone."""

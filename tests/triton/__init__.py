@@ -1,0 +1,1 @@
+"""The unmodified client of Triton's users, in an environment of its own."""
