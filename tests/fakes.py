@@ -120,6 +120,10 @@ class Wrapped(Session):
         """The other session's."""
         return self._session.gains_from_lanes
 
+    def close(self) -> None:
+        """Close the other session."""
+        self._session.close()
+
 
 class HeldSession(Wrapped):
     """Passes on to another session, but while held each run waits to be let go: how tests make a queue."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from lookalike_server.domain import (
@@ -34,8 +35,34 @@ class Session(Protocol):
     def gains_from_lanes(self) -> bool:
         """Whether runs side by side can be faster than one after another."""
 
+    @property
+    def in_flight(self) -> int:
+        """Batches it takes at once to compute them one after the other, copying one meanwhile; 1 where nothing is."""
+        return 1
+
     def run(self, photos: Pixels) -> Floats:
         """Embed uint8 [n, height, width, 3]: float32 [n, dim]."""
+
+    def stage(self, rows: int) -> AbstractContextManager[Stage] | None:  # noqa: ARG002 - most have none
+        """Memory for one batch of up to `rows` photos, which runs as so many; None where any memory is as good."""
+        return None
+
+    def close(self) -> None:
+        """Give back what must be given back; nothing is run after it."""
+        return
+
+
+class Stage(Protocol):
+    """Where one batch is put together so that the device can fetch it from there.
+
+    Attributes:
+        photos: uint8 [rows, height, width, 3], to be filled from the first row on.
+    """
+
+    photos: Pixels
+
+    def run(self, size: int) -> Floats:
+        """Embed the first `size` photos: float32 [size, dim], the caller's own."""
 
 
 class VectorIndex(Protocol):

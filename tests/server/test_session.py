@@ -18,7 +18,8 @@ import pytest
 from lookalike_server.config import load_settings
 from lookalike_server.errors import Code, LookalikeError
 from lookalike_server.inference.manifest import read_model_folder
-from lookalike_server.inference.session import PROVIDERS, OnnxSession
+from lookalike_server.inference.providers import PROVIDERS, Card
+from lookalike_server.inference.session import OnnxSession
 from serving import MODELS, noise
 
 LOAD = """
@@ -48,8 +49,11 @@ def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
 class FakeOrt:
     """Stands for the module `onnxruntime` in a build with these providers, of which only some start."""
 
-    def __init__(self, providers: Sequence[str], starting: Sequence[str] | None = None) -> None:
-        """Have these by our names; all of them start unless it says which."""
+    def __init__(
+        self, providers: Sequence[str], starting: Sequence[str] | None = None, raising: str | None = None
+    ) -> None:
+        """Have these by our names; all of them start unless it says which, or which of them raises."""
+        self.raising = PROVIDERS[raising] if raising else None
         self._providers = [PROVIDERS[name] for name in providers]
         self._starting = [PROVIDERS[name] for name in (providers if starting is None else starting)]
         self.asked: list[tuple[list[str], list[dict[str, str]]]] = []
@@ -66,10 +70,19 @@ class FakeOrt:
             """Take it."""
 
     def InferenceSession(  # noqa: N802 - ONNX Runtime gives the name
-        self, path: str, options: object, *, providers: list[str], provider_options: list[dict[str, str]]
+        self,
+        path: str,
+        options: object,
+        *,
+        providers: list[str],
+        provider_options: list[dict[str, str]],
+        enable_fallback: int,
     ) -> Any:
         """A session over the tiny model, or over the CPU where its provider does not start, as ONNX Runtime does."""
+        assert enable_fallback == 0  # else it runs on the processor what a card refuses
         self.asked.append((providers, provider_options))
+        if self.raising == providers[0]:
+            raise RuntimeError("no engine can be built")
         running = providers if providers[0] in self._starting else [PROVIDERS["cpu"]]
         return SimpleNamespace(
             get_providers=lambda: running,
@@ -103,8 +116,8 @@ def test_other_providers_are_told_nothing() -> None:
     session = OnnxSession(read_model_folder(MODELS / "tiny"), "auto", 0, ort=ort)
     assert ort.asked[-1] == (["CPUExecutionProvider"], [{}])
     assert session.gains_from_lanes
-    assert [reason.partition(":")[0] for reason in session.skipped] == ["cuda", "openvino"]
-    assert "did not start" in session.skipped[1]
+    assert [reason.partition(":")[0] for reason in session.skipped] == ["tensorrt", "cuda", "openvino"]
+    assert "did not start" in session.skipped[2]
 
 
 @pytest.mark.parametrize("starting", [["cpu"], []])
@@ -116,6 +129,70 @@ def test_a_provider_that_was_named_and_cannot_be_had(starting: list[str]) -> Non
     assert caught.value.code is Code.FAILED_PRECONDITION
     reason = "pip install 'lookalike-server[openvino]'" if starting else "did not start (no usable device)"
     assert reason in caught.value.message
+
+
+def nothing_missing(ort: Any, name: str) -> str | None:
+    """Stands for the look at libraries and cards: what the build has can be had."""
+    return None if PROVIDERS[name] in ort.get_available_providers() else f"{name}: not in this build"
+
+
+@pytest.mark.parametrize(
+    ("build", "starting", "raising", "runs", "skipped"),
+    [
+        (["tensorrt", "cuda", "cpu"], ["tensorrt", "cuda"], None, "tensorrt", []),
+        (["tensorrt", "cuda", "cpu"], ["cuda"], None, "cuda", ["tensorrt"]),
+        (["tensorrt", "cuda", "cpu"], ["cuda"], "tensorrt", "cuda", ["tensorrt"]),
+        (["cuda", "openvino", "cpu"], ["openvino", "cpu"], None, "openvino", ["tensorrt", "cuda"]),
+        (["cuda", "cpu"], ["cpu"], None, "cpu", ["tensorrt", "cuda", "openvino"]),
+    ],
+)
+def test_auto_takes_the_first_that_starts(
+    build: list[str], starting: list[str], raising: str | None, runs: str, skipped: list[str]
+) -> None:
+    """TensorRT, CUDA, OpenVINO, CPU, in this order, and a reason for each that was passed over."""
+    ort = FakeOrt(build, starting, raising)
+    session = OnnxSession(read_model_folder(MODELS / "tiny"), "auto", 0, ort=ort, missing=nothing_missing)
+    assert session.provider == PROVIDERS[runs]
+    assert [reason.partition(":")[0] for reason in session.skipped] == skipped
+    assert session.fixed_shapes == (runs in ("tensorrt", "cuda"))
+    assert session.gains_from_lanes == (runs == "cpu")
+
+
+def test_a_card_that_is_missing_is_never_the_processor() -> None:
+    """`cuda` by name, in a build that has it, is an error where ONNX Runtime would silently take the CPU."""
+    ort = FakeOrt(["cuda", "cpu"], ["cpu"])
+    with pytest.raises(LookalikeError, match=r"cuda: CUDAExecutionProvider did not start \(no usable device\)"):
+        OnnxSession(read_model_folder(MODELS / "tiny"), "cuda", 0, ort=ort, missing=nothing_missing)
+
+
+def test_a_card_is_told_its_settings(tmp_path: Path) -> None:
+    """CUDA is told all four; TensorRT its batch sizes and where its engines are, with CUDA behind it and no graphs."""
+    card = Card(graphs=True, search="exhaustive", nhwc=True, tf32=False, rows=8, engines=tmp_path / "engines")
+    told = {
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "enable_cuda_graph": "1",
+        "prefer_nhwc": "1",
+        "use_tf32": "0",
+    }
+    folder = read_model_folder(MODELS / "tiny")
+    ort = FakeOrt(["tensorrt", "cuda", "cpu"])
+    session = OnnxSession(folder, "cuda", 0, card=card, ort=ort, missing=nothing_missing)
+    assert session.records_graphs
+    assert ort.asked[-1] == (["CUDAExecutionProvider"], [told])
+    session = OnnxSession(folder, "tensorrt", 0, card=card, ort=ort, missing=nothing_missing)
+    assert not session.records_graphs
+    providers, (tensorrt, cuda) = ort.asked[-1]
+    assert providers == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    assert cuda == told | {"enable_cuda_graph": "0"}
+    assert tensorrt == {
+        "trt_profile_min_shapes": "images:1x32x32x3",
+        "trt_profile_opt_shapes": "images:8x32x32x3",
+        "trt_profile_max_shapes": "images:8x32x32x3",
+        "trt_fp16_enable": "0",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(tmp_path / "engines"),
+    }
+    assert (tmp_path / "engines").is_dir()
 
 
 def test_bf16_unless_told_otherwise() -> None:

@@ -165,6 +165,7 @@ class MicroBatcher:
         for entry in outstanding:
             _fail(entry, unavailable("the server is stopping"))
         await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._plan.close)
 
     def _admit(self, now: float, deadline: float) -> float:
         """Refuse, or return the seconds that the photo should take without the lateness learnt so far."""
@@ -191,8 +192,14 @@ class MicroBatcher:
             if free <= 0 or any(run.whole_machine for run in self._runs) or self._closed:
                 return
             waiting = len(self._interactive) + len(self._bulk)
-            # What waits is spread over the lanes that are free, so that none idles while another has a long batch.
-            limit = min(self._plan.lane_batch, math.ceil(waiting / free))
+            if self._plan.in_turns:
+                # Who is handed over waits for the running batch all the same: fewer than it has wait for more to join.
+                if waiting < max((len(run.entries) for run in self._runs), default=0):
+                    return
+                limit = self._plan.lane_batch
+            else:
+                # What waits is spread over the free lanes, so that none idles while another has a long batch.
+                limit = min(self._plan.lane_batch, math.ceil(waiting / free))
             now = self._clock()
             taken = take_batch(
                 self._interactive,
@@ -275,17 +282,24 @@ class MicroBatcher:
         taken = take_batch(entries, (), begun, limit=len(entries), fill_to=len(entries), bulk_wait=math.inf)
         if not taken.batch:
             return _Outcome(taken, _NOTHING, 0, begun, 0.0)
-        padded = self._plan.padded(len(taken.batch))
-        if padded == 1:
-            photos = taken.batch[0].pixels[np.newaxis]
+        size = len(taken.batch)
+        padded = self._plan.padded(size)
+        photos = [entry.pixels for entry in taken.batch]
+        if (stage := session.stage(padded)) is not None:
+            # Straight to where the device fetches them: the only copy on this side.
+            with stage as staged:
+                np.stack(photos, out=staged.photos[:size])
+                started = time.perf_counter()
+                vectors = staged.run(size)
+                seconds = time.perf_counter() - started
         else:
-            photos = self._stacked([entry.pixels for entry in taken.batch], padded)
-        started = time.perf_counter()
-        vectors = session.run(photos)
-        seconds = time.perf_counter() - started
-        if len(vectors) != padded:
-            raise RuntimeError(f"the model answered {len(vectors)} rows to {padded} photos")
-        return _Outcome(taken, vectors[: len(taken.batch)], padded, begun, seconds)
+            batch = photos[0][np.newaxis] if padded == 1 else self._stacked(photos, padded)
+            started = time.perf_counter()
+            vectors = session.run(batch)
+            seconds = time.perf_counter() - started
+        if len(vectors) != (padded if stage is None else size):
+            raise RuntimeError(f"the model answered {len(vectors)} rows to {size} photos in {padded} rows")
+        return _Outcome(taken, vectors[:size], padded, begun, seconds)
 
     def _stacked(self, photos: Sequence[Pixels], padded: int) -> Pixels:
         # One buffer a lane: fresh memory for every batch costs more, page by page, than copying into old.

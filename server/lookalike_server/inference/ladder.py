@@ -3,6 +3,9 @@
 A CPU gains little from larger batches and much from lanes: runs side by side with one thread each. But a single photo
 is faster on one wide session with every thread. So an idle server runs wide and a busy one in lanes, where measuring
 says that it pays. All lanes call one session (ONNX Runtime allows it), so that they hold the weights once.
+
+A card computes one batch at a time and gains much from larger ones. Its lanes are the batches in flight: one computes,
+another is copied.
 """
 
 from __future__ import annotations
@@ -67,15 +70,26 @@ class Plan:
         return self.rungs if self.wide is self.lane and self.lanes == 1 else (self.idle, *self.rungs)
 
     @property
+    def in_turns(self) -> bool:
+        """Whether the lanes compute one after the other, and only their copies go side by side: on a card."""
+        return self.lane.in_flight > 1
+
+    @property
     def ahead(self) -> int:
         """Batches that may be handed to the lanes before one is free, so that none waits for the event loop."""
-        return 1 if self.lanes > 1 else 0
+        return 1 if self.lanes > 1 and not self.in_turns else 0
 
     def padded(self, size: int) -> int:
         """The rows that a batch is run with: the next rung where the provider needs fixed shapes, else as it is."""
         if not self.lane.fixed_shapes:
             return size
         return next(rung.batch_size for rung in self.rungs if rung.batch_size >= size)
+
+    def close(self) -> None:
+        """Close the sessions; nothing is run after it."""
+        self.lane.close()
+        if self.wide is not self.lane:
+            self.wide.close()
 
 
 def measure_plan(
@@ -95,7 +109,7 @@ def measure_plan(
         photo: Any model input, uint8 [height, width, 3].
         cores: Cores of this machine.
         max_batch: The most photos in a run.
-        lanes: Runs at once; 0 to find out, and whether a thread is worth it at all.
+        lanes: Runs at once; 0 to find out, and whether a thread is worth it at all. A card has as many as its session.
         lane_batch: The most photos in a run of a lane; 0 to find out.
         clock: The source of moments.
     """
@@ -111,9 +125,10 @@ def measure_plan(
 
         idle = way(wide, 1)
         idle.explore([1], every=True)
-        ways = [way(wide, 1)] if lanes in (0, 1) else []
+        in_turns = wide.in_flight > 1
+        ways = [way(wide, wide.in_flight)] if in_turns or lanes in (0, 1) else []
         may_gain = cores > 1 and wide.gains_from_lanes and idle.seconds[1] > _WORTH_LANES
-        if lanes > 1 or (lanes == 0 and may_gain):
+        if not in_turns and (lanes > 1 or (lanes == 0 and may_gain)):
             ways.append(way(load(1), lanes or cores))
         for each in ways:
             each.explore(sizes, every=every)

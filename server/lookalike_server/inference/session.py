@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from lookalike_server.domain import Floats, Pixels
 from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.inference.bound import Act
+from lookalike_server.inference.cuda import CudaDevice
+from lookalike_server.inference.device import Device
 from lookalike_server.inference.manifest import ModelFolder
-
-PROVIDERS = {
-    "cuda": "CUDAExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
-"""Settings' names for ONNX Runtime's providers, in the order in which `auto` tries them."""
-
-_INSTALL = {"cuda": "gpu", "openvino": "openvino", "cpu": "cpu"}
-_OPENVINO_PRECISIONS = {"bf16": "bf16", "fp32": "f32"}
+from lookalike_server.inference.providers import ON_CARD, PROVIDERS, Card, Options, cuda_runtime, options_of, why_not
+from lookalike_server.protocols import Session
 
 
-class OnnxSession:
-    """One ONNX Runtime session on one provider. Several threads may run it at once."""
+class OnnxSession(Session):
+    """One ONNX Runtime session on one provider. Several threads may run it at once, but for a CUDA graph's."""
 
     def __init__(
-        self, folder: ModelFolder, provider: str, threads: int, openvino_precision: str = "bf16", *, ort: Any = None
+        self,
+        folder: ModelFolder,
+        provider: str,
+        threads: int,
+        openvino_precision: str = "bf16",
+        *,
+        card: Card | None = None,
+        ort: Any = None,
+        missing: Callable[[Any, str], str | None] = why_not,
     ) -> None:
         """Load the model.
 
@@ -37,28 +39,39 @@ class OnnxSession:
             provider: "auto" or a key of `PROVIDERS`.
             threads: Threads of one run; 0 lets ONNX Runtime take every core.
             openvino_precision: "bf16" or "fp32", what OpenVINO computes in; the graph and its ends stay float32.
+            card: How it is run on a CUDA card.
             ort: The module `onnxruntime`, or what stands for it; imported without it.
+            missing: Says why a provider cannot be had, or None.
 
         Raises:
             LookalikeError: FAILED_PRECONDITION when no provider can be had or the graph's ends are not as described.
         """
         self.skipped: list[str] = []
         """Why `auto` passed over the providers before the one that runs."""
-        ort = ort or _onnxruntime()
+        self._ort = ort or _onnxruntime()
+        self._folder = folder
+        self._card = card or Card()
         names = list(PROVIDERS) if provider == "auto" else [provider]
         for name in names:
-            problem = _unavailable(ort, name)
+            problem = missing(self._ort, name)
             if problem is None:
-                options = _openvino_options(openvino_precision, threads) if name == "openvino" else {}
-                self._session = _load(ort, folder, PROVIDERS[name], options, threads)
-                # ONNX Runtime falls back to the CPU with only a warning when a card is missing.
-                if self._session.get_providers()[0] == PROVIDERS[name]:
-                    break
-                problem = f"{name}: {PROVIDERS[name]} did not start (no usable device)"
+                options = options_of(name, folder, threads, openvino_precision, self._card)
+                try:
+                    self._session = _load(self._ort, folder, options, threads)
+                except LookalikeError as error:
+                    # The others load every sound graph; TensorRT has to build an engine of it first.
+                    if name != "tensorrt":
+                        raise
+                    problem = f"{name}: {error.message}"
+                else:
+                    # ONNX Runtime falls back to the CPU with only a warning when a card is missing.
+                    if self._session.get_providers()[0] == PROVIDERS[name]:
+                        self._name = name
+                        break
+                    problem = f"{name}: {PROVIDERS[name]} did not start (no usable device)"
             self.skipped.append(problem)
         else:
             raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot run the model: {'; '.join(self.skipped)}")
-        self._input, self._output = folder.input_name, folder.output_name
         _check_ends(self._session, folder)
 
     @property
@@ -68,8 +81,8 @@ class OnnxSession:
 
     @property
     def fixed_shapes(self) -> bool:
-        """Whether batches are padded: CUDA searches for its kernels anew for every shape."""
-        return self.provider == PROVIDERS["cuda"]
+        """Whether batches are padded: on a card every shape has kernels, and a graph, of its own."""
+        return self._name in ON_CARD
 
     @property
     def gains_from_lanes(self) -> bool:
@@ -77,12 +90,35 @@ class OnnxSession:
 
         OpenVINO keeps every core busy with one run of any size, and lets others wait for it.
         """
-        return self.provider == PROVIDERS["cpu"]
+        return self._name == "cpu"
+
+    @property
+    def records_graphs(self) -> bool:
+        """Whether a bound run is recorded the first time and replayed after that."""
+        return self._name == "cuda" and self._card.graphs
 
     def run(self, photos: Pixels) -> Floats:
         """Embed uint8 [n, height, width, 3], n >= 1: float32 [n, dim]."""
-        (embeddings,) = self._session.run([self._output], {self._input: photos})
+        (embeddings,) = self._session.run([self._folder.output_name], {self._folder.input_name: photos})
         return np.asarray(embeddings, dtype=np.float32)
+
+    def card(self) -> Device | None:
+        """The card that runs it, where one does."""
+        return CudaDevice(cuda_runtime(self._ort)) if self._name in ON_CARD else None
+
+    def bind(self, kind: str, input_address: int, output_address: int, rows: int, graph: int) -> Act:
+        """See `Bindable`. ONNX Runtime's own copies and allocations are left out: both ends are where they are said."""
+        model = self._folder.model
+        binding = self._session.io_binding()
+        ends = (rows, model.height, model.width, 3), (rows, model.dim)
+        binding.bind_input(self._folder.input_name, kind, 0, np.uint8, ends[0], input_address)
+        binding.bind_output(self._folder.output_name, kind, 0, np.float32, ends[1], output_address)
+        options = self._ort.RunOptions()
+        if self.records_graphs:
+            options.add_run_config_entry("gpu_graph_id", str(graph))
+
+        # It returns when the device is done, unless it is told otherwise.
+        return lambda: self._session.run_with_iobinding(binding, options)
 
 
 def _onnxruntime() -> Any:
@@ -98,23 +134,7 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _unavailable(ort: Any, name: str) -> str | None:
-    if PROVIDERS[name] in ort.get_available_providers():
-        return None
-    # The builds have one import name: installed side by side, one's files are the other's.
-    install = f"pip uninstall onnxruntime, then pip install 'lookalike-server[{_INSTALL[name]}]'"
-    return f"{name}: this build of ONNX Runtime lacks {PROVIDERS[name]} ({install})"
-
-
-def _openvino_options(precision: str, threads: int) -> dict[str, str]:
-    """What OpenVINO is told: to run on the processor, in one stream, and in which precision."""
-    settings = {"INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision], "NUM_STREAMS": "1"}
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = str(threads)
-    return {"device_type": "CPU", "load_config": json.dumps({"CPU": settings})}
-
-
-def _load(ort: Any, folder: ModelFolder, provider: str, provider_options: dict[str, str], threads: int) -> Any:
+def _load(ort: Any, folder: ModelFolder, providers: Options, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # Spinning between operators makes a run faster; after the run it would take the cores from gRPC and other lanes.
@@ -122,7 +142,11 @@ def _load(ort: Any, folder: ModelFolder, provider: str, provider_options: dict[s
     options.log_severity_level = 3  # its warnings are about graph rewriting; errors are raised anyway
     try:
         return ort.InferenceSession(
-            str(folder.graph), options, providers=[provider], provider_options=[provider_options]
+            str(folder.graph),
+            options,
+            providers=[name for name, _ in providers],
+            provider_options=[told for _, told in providers],
+            enable_fallback=0,  # to the CPU, with a line on the standard output
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base
         raise LookalikeError(Code.FAILED_PRECONDITION, f"ONNX Runtime cannot load {folder.graph}: {error}") from error

@@ -1,0 +1,50 @@
+"""`python -m benchmarks.gpu --models DIR --out DIR`: measures the server on a card; see docs/gpu.md.
+
+Only what Python brings is imported here: wheels that are given are installed first, and the rest starts with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.gpu.libraries import environment_with
+
+_INSTALLED = "BENCH_GPU_INSTALLED"
+
+
+def main() -> None:
+    """Read the command line, install what is given, and measure."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--models", type=Path, required=True, help="a folder of model folders; each is measured")
+    parser.add_argument("--out", type=Path, required=True, help="where gpu.json goes")
+    parser.add_argument("--wheels", type=Path, help="a folder of wheels to install first, into a folder of their own")
+    parser.add_argument("--provider", choices=("cuda", "tensorrt", "cpu"), default="cuda")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a turn")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each figure")
+    parser.add_argument("--budget", type=float, default=450.0, help="seconds in all; what does not fit is named")
+    parser.add_argument(
+        "--workers", default="", help="values of the server's --workers, as 0,8; by default 0 and half the cores"
+    )
+    parser.add_argument("--batches", default="", help="batch sizes to try, as 1,8,32")
+    parser.add_argument("--rows", type=int, default=4_000, help="products in each of the catalogue's five categories")
+    parser.add_argument("--generators", type=int, default=0, help="load generators; 0 means one for every four cores")
+    parser.add_argument("--commit", default="", help="what is measured, where there is no git to ask")
+    options = parser.parse_args()
+    if options.wheels is not None and _INSTALLED not in os.environ:
+        with tempfile.TemporaryDirectory(prefix="lookalike-gpu-") as site:
+            environment = environment_with(options.wheels, Path(site)) | {_INSTALLED: site}
+            again = [sys.executable, "-m", "benchmarks.gpu", *sys.argv[1:]]
+            done = subprocess.run(again, env=environment, check=False).returncode
+        sys.exit(done)
+    from benchmarks.gpu.run import measure
+
+    measure(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Wheels installed into a folder of their own, with no registry, beside what a machine's Python has already."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def environment_with(wheels: Path, site: Path) -> dict[str, str]:
+    """An environment in which these wheels come before what is installed, and sources that were named before them.
+
+    Args:
+        wheels: A folder of them, whole: nothing is resolved or fetched.
+        site: An empty folder for what is in them.
+    """
+    found = sorted(map(str, wheels.glob("*.whl")))
+    if not found:
+        sys.exit(f"{wheels} has no wheels")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-cache-dir"]
+    command += ["--disable-pip-version-check", "--root-user-action", "ignore", "--target", str(site)]
+    subprocess.run([*command, *found], check=True)
+    # ONNX Runtime looks for CUDA's libraries beside itself; where the wheels have none, the installed ones do.
+    if not (site / "nvidia").exists():
+        package = importlib.util.find_spec("nvidia")
+        for folder in (package.submodule_search_locations or []) if package else []:
+            (site / "nvidia").symlink_to(folder)
+            break
+    paths = [os.environ.get("PYTHONPATH", ""), str(site)]
+    return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -1,0 +1,85 @@
+"""The ways of running a model on a card, and the process that runs each of them bare."""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.environment import Model
+from benchmarks.gpu.served import environment
+from benchmarks.processes import StartError
+from benchmarks.rounds import Spread
+
+BATCHES = (1, 8, 32, 64, 128)
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"nhwc": True},
+    {"graphs": True},
+    {"nhwc": True, "graphs": True},
+    {"nhwc": True, "graphs": True, "search": "exhaustive"},
+    {"nhwc": True, "graphs": True, "tf32": False},
+)
+"""Ways of running a model on a card; the first is the server's defaults."""
+
+_PATIENCE = 90.0  # seconds for one bare answer: loading, and trying every kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of running one model, and how fast it is bare."""
+
+    model: Model
+    variant: Mapping[str, Any]
+    batch: int
+    rate: Spread
+
+    def flags(self, provider: str) -> list[str]:
+        """What the server is told to run it so."""
+        flags = ["--provider", provider, "--max-batch", str(self.batch), "--lane-batch", "0"]
+        for name, value in self.variant.items():
+            flags += [f"--cuda-{name}", str(value).lower()]
+        return flags
+
+
+class Bare:
+    """A process of `benchmarks.gpu.bare`."""
+
+    def __init__(self, stack: ExitStack, model: Model, provider: str, rows: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.gpu.bare", str(model.folder), provider, str(rows)],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        stack.callback(self._process.communicate)
+        stack.callback(self._process.kill)  # it holds nothing that could be lost
+
+    def run(self, variant: Mapping[str, Any], batch: int, seconds: float, *, copies: bool) -> dict[str, Any]:
+        """Run so for so long.
+
+        Raises:
+            StartError: When it cannot be run so.
+        """
+        assert self._process.stdin is not None  # noqa: S101 - asked for above
+        assert self._process.stdout is not None  # noqa: S101 - asked for above
+        asked = {"variant": dict(variant), "batch": batch, "seconds": seconds, "copies": copies}
+        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+        self._process.stdin.flush()
+        ready, _, _ = select.select([self._process.stdout], [], [], _PATIENCE)
+        line = self._process.stdout.readline() if ready else b""
+        if not ready:
+            self._process.kill()
+            raise StartError(f"no answer within {_PATIENCE:.0f} s")
+        if not line:
+            raise StartError(f"the bare session ended with status {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise StartError(answer["error"])
+        return answer

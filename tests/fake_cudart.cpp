@@ -1,0 +1,103 @@
+// A CUDA runtime without a card: the calls that `inference/cuda.py` makes, on plain memory and with their rules kept.
+// Copies happen when their stream is waited for, and only between page-locked and device memory that was given out and
+// is large enough. `fake_fails` has the next call of a name fail, `fake_open` counts what was not given back.
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace {
+struct Copy {
+    char *target;
+    const char *source;
+    size_t size;
+};
+struct Stream {
+    std::vector<Copy> waiting;
+};
+std::map<char *, size_t> host, device;
+std::map<Stream *, int> streams;
+std::map<std::string, int> failures;
+
+int failing(const char *name) {
+    auto found = failures.find(name);
+    if (found == failures.end()) return 0;
+    int code = found->second;
+    failures.erase(found);
+    return code;
+}
+
+bool inside(const std::map<char *, size_t> &blocks, const char *at, size_t size) {
+    for (const auto &block : blocks)
+        if (at >= block.first && at + size <= block.first + block.second) return true;
+    return false;
+}
+
+int give(std::map<char *, size_t> &blocks, void **pointer, size_t size) {
+    char *memory = new char[size];
+    std::memset(memory, 0xA5, size);  // nobody may rely on zeros
+    blocks[memory] = size;
+    *pointer = memory;
+    return 0;
+}
+
+int take_back(std::map<char *, size_t> &blocks, void *pointer) {
+    if (blocks.erase(static_cast<char *>(pointer)) == 0) return 1;
+    delete[] static_cast<char *>(pointer);
+    return 0;
+}
+}  // namespace
+
+extern "C" {
+void fake_fails(const char *name, int code) { failures[name] = code; }
+int fake_open() { return static_cast<int>(host.size() + device.size() + streams.size()); }
+
+const char *cudaGetErrorName(int code) { return code == 2 ? "cudaErrorMemoryAllocation" : code == 100 ? "cudaErrorNoDevice" : "cudaErrorInvalidValue"; }
+const char *cudaGetErrorString(int code) { return code == 2 ? "out of memory" : code == 100 ? "no CUDA-capable device is detected" : "invalid argument"; }
+
+int cudaGetDeviceCount(int *count) {
+    *count = 1;
+    return failing("cudaGetDeviceCount");
+}
+int cudaHostAlloc(void **pointer, size_t size, unsigned flags) {
+    if (int code = failing("cudaHostAlloc")) return code;
+    return flags == 0 ? give(host, pointer, size) : 1;
+}
+int cudaMalloc(void **pointer, size_t size) {
+    if (int code = failing("cudaMalloc")) return code;
+    return give(device, pointer, size);
+}
+int cudaFreeHost(void *pointer) { return take_back(host, pointer); }
+int cudaFree(void *pointer) { return take_back(device, pointer); }
+int cudaStreamCreateWithFlags(void **pointer, unsigned flags) {
+    if (flags != 1) return 1;
+    Stream *stream = new Stream;
+    streams[stream] = 1;
+    *pointer = stream;
+    return 0;
+}
+int cudaStreamDestroy(void *pointer) {
+    if (streams.erase(static_cast<Stream *>(pointer)) == 0) return 1;
+    delete static_cast<Stream *>(pointer);
+    return 0;
+}
+int cudaMemcpyAsync(void *target, const void *source, size_t size, int kind, void *pointer) {
+    if (int code = failing("cudaMemcpyAsync")) return code;
+    Stream *stream = static_cast<Stream *>(pointer);
+    char *to = static_cast<char *>(target);
+    const char *from = static_cast<const char *>(source);
+    bool in = kind == 1 && inside(device, to, size) && inside(host, from, size);
+    bool out = kind == 2 && inside(host, to, size) && inside(device, from, size);
+    if (!(in || out) || streams.count(stream) == 0) return 1;
+    stream->waiting.push_back({to, from, size});
+    return 0;
+}
+int cudaStreamSynchronize(void *pointer) {
+    if (int code = failing("cudaStreamSynchronize")) return code;
+    Stream *stream = static_cast<Stream *>(pointer);
+    if (streams.count(stream) == 0) return 1;
+    for (const Copy &copy : stream->waiting) std::memcpy(copy.target, copy.source, copy.size);
+    stream->waiting.clear();
+    return 0;
+}
+}
