@@ -7,23 +7,27 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
 LISTEN ?= 127.0.0.1:50051
+GALLERY ?= 127.0.0.1:8501
 SAMPLE := data/sample/catalog.csv
 CATALOG ?= $(SAMPLE)
 MODEL ?= models/default
+MODELS ?= models
 
 BIN := .venv/bin
 EXPORTER_BIN := .venv-exporter/bin
 PROTO_BIN := .venv-proto/bin
+TRITON_BIN := .venv-triton/bin
 BENCH_BIN := .venv-bench/bin
+GALLERY_BIN := .venv-gallery/bin
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 OURS := proto/python server clients/python
-PROTOS := $(wildcard proto/lookalike/v1/*.proto)
+PROTOS := $(wildcard proto/lookalike/v1/*.proto proto/inference/*.proto)
 
 ##@ Use it
 
 .PHONY: help
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: .venv/ready ## make the environment of the server, the client and their tools
@@ -51,10 +55,29 @@ setup: .venv/ready ## make the environment of the server, the client and their t
 	@$(PROTO_BIN)/$(PIP_INSTALL) --require-hashes -r proto/requirements.lock
 	@touch $@
 
+.venv-triton/ready: tests/triton/requirements.lock
+	@echo "setup: .venv-triton (Triton's client, which wants an older protobuf)"
+	@$(PYTHON) -m venv .venv-triton
+	@$(TRITON_BIN)/$(PIP_INSTALL) --require-hashes -r tests/triton/requirements.lock
+	@touch $@
+
+# Other people's tools, for the tests; a Go that is too old for them counts as none.
+.tools/bin/ready: tests/tools/go.mod tests/tools/go.sum
+	@if go -C tests/tools list -m > /dev/null 2>&1; then \
+		echo "setup: .tools (grpcurl, ghz)"; GOBIN=$(CURDIR)/.tools/bin go -C tests/tools install tool && touch $@; \
+	else echo "setup: no Go 1.25 or newer, so no grpcurl and no ghz: the tests that call with them will be skipped"; fi
+
 .venv-bench/ready: benchmarks/requirements.lock
 	@echo "setup: .venv-bench (load generators, bare session, pictures)"
 	@$(PYTHON) -m venv .venv-bench
 	@$(BENCH_BIN)/$(PIP_INSTALL) --require-hashes -r benchmarks/requirements.lock
+	@touch $@
+
+.venv-gallery/ready: clients/web/requirements.lock proto/python/pyproject.toml clients/python/pyproject.toml
+	@echo "setup: .venv-gallery (Streamlit, the client, a browser's driver)"
+	@$(PYTHON) -m venv .venv-gallery
+	@$(GALLERY_BIN)/$(PIP_INSTALL) --require-hashes -r clients/web/requirements.lock
+	@$(GALLERY_BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation -e proto/python -e clients/python
 	@touch $@
 
 # The model of `make run`: ImageNet ResNet50 where its weights can be had (exit status 69 says they cannot), else a
@@ -90,12 +113,36 @@ run: .venv/ready $(MODEL)/model.json $(filter $(SAMPLE),$(CATALOG)) ## serve a c
 	echo "run: serving on $(LISTEN); Ctrl-C stops"; \
 	wait $$server
 
+.PHONY: gallery
+gallery: .venv-gallery/ready ## show what the server on LISTEN answers, at http://GALLERY (127.0.0.1:8501), beside `make run`
+	@echo "gallery: http://$(GALLERY) shows the server on $(LISTEN); Ctrl-C stops"
+	@cd clients/web && exec env LOOKALIKE_CLIENT_SERVER=$(LISTEN) ../../$(GALLERY_BIN)/streamlit run run.py \
+		--server.address $(word 1,$(subst :, ,$(GALLERY))) --server.port $(word 2,$(subst :, ,$(GALLERY)))
+
 ##@ Work on it
 
 .PHONY: test
-test: .venv/ready .venv-exporter/ready .venv-proto/ready ## run every test that needs nothing beyond the package registries
+test: .venv/ready .venv-exporter/ready .venv-proto/ready .venv-triton/ready .tools/bin/ready ## run every test that needs nothing beyond the package registries
 	$(EXPORTER_BIN)/python -m pytest -q exporter/tests
 	$(BIN)/python -m pytest -q tests
+	@if command -v chromium > /dev/null; then $(MAKE) --no-print-directory test-gallery; \
+	else echo "test: skipped test-gallery, for want of a browser: apt-get install chromium"; fi
+
+.PHONY: test-gallery
+test-gallery: .venv/ready .venv-gallery/ready models/default/model.json ## the gallery in Debian's chromium, over a real server
+	$(TEST_GALLERY)
+TEST_GALLERY = $(GALLERY_BIN)/python -m pytest -q -c tests/gallery/pytest.ini --confcutdir=tests/gallery tests/gallery
+
+.PHONY: gallery-pictures
+gallery-pictures: .venv/ready .venv-gallery/ready models/default/model.json ## draw the gallery's pictures in docs/ again, from the sample catalogue
+	GALLERY_KEEP_PICTURES=1 $(TEST_GALLERY) -k pictures_of_the_readme
+
+.PHONY: tools
+tools: .tools/bin/ready ## build grpcurl and ghz, with which some tests call, from the Go module proxy
+
+.PHONY: test-clients
+test-clients: .venv/ready .venv-proto/ready ## build every language's tour and compare what they print (`make test` does so too)
+	$(BIN)/python -m pytest -q tests/languages
 
 .PHONY: test-crash
 test-crash: .venv/ready ## kills, power cuts, failing calls and full disks by the hundred (`make test` takes some of each)
@@ -105,38 +152,38 @@ test-crash: .venv/ready ## kills, power cuts, failing calls and full disks by th
 bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the limit and the peers, in one run (MODEL=models/NAME BENCH="--figures catalogue")
 	PYTHONPATH=.:proto/python $(BENCH_BIN)/python -m benchmarks --model $(MODEL) $(BENCH)
 
+# Needs no environment and no network: with WHEELS it installs those for itself, else PYTHON has what the server needs.
+.PHONY: bench-gpu
+bench-gpu: ## measure on a card, unattended (MODELS=folder WHEELS=folder BENCH="--provider cuda")
+	PYTHONPATH=.:server:proto/python $(PYTHON) -m benchmarks.gpu --models $(MODELS) $(WHEELS:%=--wheels %) \
+		--out benchmarks/results $(BENCH)
+
 .PHONY: lint
 lint: .venv/ready types ## what CI and the pre-commit hook check: style, types, import layers, protos, fresh stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PYTHONPATH=exporter $(BIN)/lint-imports --no-logo
+	PYTHONPATH=exporter:clients/web $(BIN)/lint-imports --no-logo
 	cd proto && ../$(PROTO_BIN)/buf lint && ../$(PROTO_BIN)/buf format --diff --exit-code --exclude-path google
-	@fresh=$$(mktemp -d); trap 'rm -rf $$fresh' EXIT; \
-	$(call generate_stubs,$$fresh); \
-	for file in $$(cd $$fresh && find . -type f); do \
-		cmp $$fresh/$$file proto/python/$$file || { echo "lint: the stubs are stale; run make proto" >&2; exit 1; }; done; \
-	stubs() { find $$1/lookalike -name '*_pb2*.py*' -not -name '*.pyc' | wc -l; }; \
-	[ $$(stubs $$fresh) = $$(stubs proto/python) ] || { echo "lint: a stub has no proto any more; run make proto" >&2; exit 1; }
+	@$(PROTO_BIN)/python proto/generate.py --check
+	@page=$$(mktemp); trap 'rm -f $$page' EXIT; $(call generate_page,$$page); \
+	cmp $$page docs/api.md || { echo "lint: docs/api.md is stale; run make proto" >&2; exit 1; }
 	@echo "lint: clean"
 
 .PHONY: types
-types: .venv/ready .venv-proto/ready ## check the types alone
-	$(BIN)/mypy server/lookalike_server clients/python/lookalike_client tests benchmarks docs
+types: .venv/ready .venv-proto/ready .venv-gallery/ready ## check the types alone
+	$(BIN)/mypy server/lookalike_server clients/python/lookalike_client tests benchmarks docs --exclude '^tests/gallery/'
+	$(BIN)/mypy --python-executable $(GALLERY_BIN)/python --follow-imports silent clients/web tests/gallery
 	$(BIN)/mypy exporter/lookalike_exporter
 	MYPYPATH=exporter/tests $(BIN)/mypy exporter/tests
 
-# Messages for every file, stubs only for those with a service: the others would be empty.
-define generate_stubs
-PATH=$(CURDIR)/$(PROTO_BIN):$$PATH python -m grpc_tools.protoc --proto_path=proto \
-	--python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS) && \
-PATH=$(CURDIR)/$(PROTO_BIN):$$PATH python -m grpc_tools.protoc --proto_path=proto \
-	--grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(filter %_service.proto,$(PROTOS))
+define generate_page
+(cd proto && ../$(PROTO_BIN)/buf build --as-file-descriptor-set -o -) | $(PROTO_BIN)/python docs/api_page.py $(1)
 endef
 
 .PHONY: proto
-proto: .venv-proto/ready ## generate the Python stubs again
-	find proto/python/lookalike -name '*_pb2*' -delete
-	$(call generate_stubs,proto/python)
+proto: .venv-proto/ready ## generate the stubs of every language whose tools are here, and docs/api.md, again
+	@$(PROTO_BIN)/python proto/generate.py
+	@$(call generate_page,docs/api.md)
 
 .PHONY: format
 format: .venv/ready ## put the code into the common format
@@ -149,22 +196,70 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --g
 lock: .venv/ready ## choose the newest versions again and write every lock file
 	$(UV_COMPILE) --upgrade tests/requirements.in -o tests/requirements.lock
 	$(UV_COMPILE) --upgrade server/pyproject.toml --extra cpu -c tests/requirements.lock -o server/requirements.lock
+	$(UV_COMPILE) --upgrade server/pyproject.toml --extra gpu -c server/requirements.lock -o server/requirements-gpu.lock
 	$(UV_COMPILE) --upgrade server/build.in -c tests/requirements.lock -o server/build.lock
 	$(UV_COMPILE) --upgrade proto/requirements.in -o proto/requirements.lock
-	for at in benchmarks benchmarks/catalogue benchmarks/peers/mosec benchmarks/peers/pytriton benchmarks/peers/ray; do \
+	$(UV_COMPILE) --upgrade tests/triton/requirements.in -o tests/triton/requirements.lock
+	for at in benchmarks benchmarks/catalogue benchmarks/peers/mosec benchmarks/peers/pytriton benchmarks/peers/ray clients/web; do \
 		$(UV_COMPILE) --upgrade $$at/requirements.in -o $$at/requirements.lock; done
 	$(UV_COMPILE) --upgrade exporter/pyproject.toml --extra test -o exporter/requirements.lock
+
+##@ Clients
+
+GO := clients/go
+
+.PHONY: client-go
+client-go: ## build the Go tour from generated stubs
+	@go -C $(GO) list -m > /dev/null 2>&1 || { echo "client-go: Go 1.26 or newer is needed" >&2; exit 1; }
+	@unformatted=$$("$$(go -C $(GO) env GOROOT)/bin/gofmt" -l $(GO)); test -z "$$unformatted" || { \
+		echo "client-go: gofmt would change" $$unformatted >&2; exit 1; }
+	@go -C $(GO) vet ./...
+	@told=$$(go -C $(GO) test -timeout 2m ./... 2>&1) || { echo "$$told" >&2; exit 1; }
+	@go -C $(GO) build -trimpath -o bin/ ./cmd/tour
+	@echo "client-go: built; $(GO)/bin/tour --help"
+
+TYPESCRIPT := clients/typescript
+
+.PHONY: client-typescript
+client-typescript: $(TYPESCRIPT)/dist/ready ## build the TypeScript tour from generated stubs
+	@echo "client-typescript: built; node $(TYPESCRIPT)/dist/tour.js --help"
+
+$(TYPESCRIPT)/node_modules/ready: $(TYPESCRIPT)/package-lock.json
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2> /dev/null && command -v npm > /dev/null || { \
+		echo "client-typescript: Node.js 20 or newer with npm is needed" >&2; exit 1; }
+	@echo "setup: $(TYPESCRIPT)/node_modules (gRPC, the compiler, the stubs' generator)"
+	@cd $(TYPESCRIPT) && npm ci --silent || npm ci
+	@touch $@
+
+$(TYPESCRIPT)/dist/ready: $(TYPESCRIPT)/node_modules/ready $(TYPESCRIPT)/tsconfig.json \
+		$(wildcard $(addprefix $(TYPESCRIPT)/src/,*.ts gen/*/*/*.ts))
+	@cd $(TYPESCRIPT) && rm -rf dist && node_modules/.bin/tsc && node_modules/.bin/prettier --check --log-level warn src
+	@cd $(TYPESCRIPT) && told=$$(node --test dist/*.test.js 2>&1) || { echo "$$told" >&2; exit 1; }
+	@touch $@
+
+JAVA := clients/java
+
+.PHONY: client-java
+client-java: $(JAVA)/target/ready ## build the Java tour from generated stubs
+	@echo "client-java: built; java -jar $(JAVA)/target/tour.jar --help"
+
+$(JAVA)/target/ready: $(JAVA)/pom.xml $(JAVA)/service_config.json $(PROTOS) \
+		$(wildcard $(addprefix $(JAVA)/src/,$(addsuffix /java/example/lookalike/tour/*.java,main test)))
+	@command -v mvn javac > /dev/null && [ "$$(javac --version | grep -oE '[0-9]+' | head -1)" -ge 17 ] || { \
+		echo "client-java: a JDK of Java 17 or newer and Maven 3.8 or newer are needed" >&2; exit 1; }
+	@told=$$(mvn -B -ntp -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -f $(JAVA)/pom.xml package 2>&1) || { echo "$$told" >&2; exit 1; }
+	@touch $@
 
 ##@ Ship it
 
 # Without HNSWLIB_NO_NATIVE hnswlib is compiled for this very processor and dies on another; without --no-cache-dir pip
 # may take one that was compiled so.
 .PHONY: wheels
-wheels: ## build the server's wheels and all it needs into dist/wheels, for this kind of processor in general
+wheels: ## build the server's wheels and all it needs into dist/wheels, for this kind of processor in general (EXTRA=gpu)
 	$(PYTHON) -m venv .venv-build
 	.venv-build/bin/$(PIP_INSTALL) --require-hashes -r server/build.lock
 	HNSWLIB_NO_NATIVE=1 .venv-build/bin/python -m pip wheel --quiet --no-cache-dir --require-hashes \
-		--no-build-isolation --wheel-dir dist/wheels -r server/requirements.lock
+		--no-build-isolation --wheel-dir dist/wheels -r server/requirements$(EXTRA:%=-%).lock
 	.venv-build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/wheels ./proto/python ./server
 
 .PHONY: image
@@ -181,4 +276,5 @@ hooks: ## check every commit with make lint
 
 .PHONY: clean
 clean: ## remove the environments and caches (models and data stay)
-	rm -rf .venv .venv-* dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-* .tools dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(GO)/bin $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(JAVA)/target

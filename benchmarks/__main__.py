@@ -21,8 +21,9 @@ from benchmarks.null_model import write_null_model
 from benchmarks.pictures import draw
 from benchmarks.report import table, write_json
 
-FIGURES = ("throughput", "jpeg", "latency", "null", "overload", "idle", "cancel", "curves")
+FIGURES = ("throughput", "jpeg", "latency", "null", "workers", "overload", "idle", "cancel", "curves")
 OF_CATALOGUE = ("catalogue", "crossover")  # the second chooses defaults and is measured only when it is named
+DEVICE_DIM = 2048  # numbers in an embedding of the device that only takes time: as many as ResNet50's
 SYSTEMS = ("plain", "mosec", "pytriton", "ray")
 
 
@@ -113,13 +114,17 @@ def _measure_model(
         bare = stack.enter_context(bare_session(served))
         contest = Contest(Bench(served, load, bare, rounds, seconds, callers, say), flags, systems)
         try:
-            contest.measure([name for name in figures if name != "null"])
+            contest.measure([name for name in figures if name not in {"null", "workers"}])
             if "null" in figures:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-null-")))
                 write_null_model(folder)
                 # The bare session stays the real model's; the null figure does not ask it.
                 nothing = Bench(read_model(folder), load, bare, rounds, seconds, callers, say)
                 contest.measure_null(nothing)
+            if "workers" in figures:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-device-")))
+                write_null_model(folder, DEVICE_DIM)
+                contest.measure_workers(Bench(read_model(folder), load, bare, rounds, seconds, callers, say))
         finally:
             # Also what an interrupted run has measured so far.
             stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{served.name}"

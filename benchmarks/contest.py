@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from benchmarks.figures import curves, latency, pressure, throughput
+from benchmarks.figures import curves, latency, pressure, throughput, workers
 from benchmarks.figures.bench import Bench, Figure
 from benchmarks.figures.curves import Curve
 from benchmarks.jobs import Target
@@ -64,6 +64,10 @@ class Contest:
         """The null model's figure, which needs a server of its own."""
         with ours(bench.model, tuple(self.flags)).start() as target:
             self._add(throughput.null_over_echo(bench, target, echo(), 0.75))
+
+    def measure_workers(self, bench: Bench) -> None:
+        """The figure of front-end processes, over a device that only takes time."""
+        self._add(*workers.over_one_process(bench))
 
     def _contend(self, target: Target, name: str) -> list[System]:
         """Against one peer: at its defaults, and at the best of its settings that we know of; those that ran."""

@@ -17,7 +17,9 @@ from benchmarks.environment import ROOT, Model
 from benchmarks.jobs import Job, Outcome
 
 _ENVIRONMENT = {
-    "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "proto" / "python"))),
+    "PYTHONPATH": os.pathsep.join(
+        filter(None, (str(ROOT), str(ROOT / "proto" / "python"), os.environ.get("PYTHONPATH")))
+    ),
     "GRPC_VERBOSITY": "ERROR",  # a system that was stopped between figures is no news
 }
 

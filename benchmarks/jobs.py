@@ -46,6 +46,7 @@ class Job:
         limit: The most calls; also how many JPEG files are made in advance.
         first: The first picture's number; `limit` of them must be unused.
         seed: Of the schedule and the cancellations.
+        connections: gRPC connections that the calls take in turn; workers of one server share out connections.
     """
 
     target: Target
@@ -64,6 +65,7 @@ class Job:
     limit: int = 1_000_000
     first: int = 0
     seed: int = 0
+    connections: int = 1
 
     def line(self) -> bytes:
         """As one line of JSON."""

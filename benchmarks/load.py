@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 import grpc
@@ -28,7 +28,11 @@ from benchmarks.wire import WIRES, Shape
 Ask = Callable[[bytes, float], Awaitable[bytes]]
 """Sends a request with a deadline in seconds; raises grpc.RpcError-like errors with `code()`."""
 
-_OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),  # or all channels to one address would be one connection
+)
 
 
 class Run:
@@ -134,16 +138,21 @@ async def _asker(job: Job) -> tuple[Ask, Callable[[], Awaitable[None]]]:
     if wire.http:
         http = HttpCalls(job.target.address, wire.path)
         return http.ask, http.close
-    # One connection carries all callers, as in a service that calls another.
-    channel = grpc.aio.insecure_channel(job.target.address, options=_OPTIONS)
-    method: Any = channel.unary_unary(wire.path)
+    # One connection carries all callers, as in a service that calls another, unless the job says otherwise.
+    channels = [grpc.aio.insecure_channel(job.target.address, options=_OPTIONS) for _ in range(job.connections)]
+    methods: Any = cycle([channel.unary_unary(wire.path) for channel in channels])
 
     async def ask(request: bytes, deadline: float) -> bytes:
-        answer: bytes = await method(request, timeout=deadline)
+        answer: bytes = await next(methods)(request, timeout=deadline)
         return answer
 
-    await asyncio.wait_for(channel.channel_ready(), 30)
-    return ask, channel.close
+    async def close() -> None:
+        for channel in channels:
+            await channel.close()
+
+    for channel in channels:
+        await asyncio.wait_for(channel.channel_ready(), 30)
+    return ask, close
 
 
 async def main() -> None:

@@ -61,6 +61,10 @@ class Server:
         """The last lines it wrote."""
         return " | ".join(self._tail)[-1500:]
 
+    def processes(self) -> list[int]:
+        """It and every process below it."""
+        return [self.process.pid, *(pid for pid, _ in _descendants(self.process.pid))]
+
     def stop(self) -> None:
         """End it, politely first, and then whatever it started and left behind."""
         children = list(_descendants(self.process.pid))

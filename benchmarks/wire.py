@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lookalike.v1 import embedding_service_pb2, image_pb2
+from lookalike.v1 import embedding_service_pb2, image_pb2, search_service_pb2
+
+SEARCHED = "c000"
+"""The category that searches by photo ask; the first one of `catalogue.vectors`."""
+
+NEIGHBORS = 10
 
 KSERVE_MODEL = "embedder"
 KSERVE_INPUT = "image"
@@ -61,6 +66,28 @@ def _lookalike_judge(answer: bytes, dim: int) -> int:
     return response.receipt.queue_us
 
 
+def _search_raw(picture: bytes, shape: Shape) -> bytes:
+    rgb = image_pb2.RawImage(width=shape.width, height=shape.height, data=picture)
+    return _search(image_pb2.Image(rgb=rgb))
+
+
+def _search_encoded(picture: bytes) -> bytes:
+    return _search(image_pb2.Image(encoded=picture))
+
+
+def _search(image: image_pb2.Image) -> bytes:
+    return search_service_pb2.SearchRequest(image=image, category=SEARCHED, k=NEIGHBORS).SerializeToString()
+
+
+def _search_judge(answer: bytes, _dim: int) -> int:
+    response = search_service_pb2.SearchResponse.FromString(answer)
+    if len(response.neighbors) != NEIGHBORS:
+        raise ValueError(f"{len(response.neighbors)} products came back, not {NEIGHBORS}")
+    if response.receipt.cache_hit:
+        raise ValueError("the answer came from a cache")
+    return response.receipt.queue_us
+
+
 def _kserve_raw(picture: bytes, shape: Shape) -> bytes:
     """An Open Inference Protocol v2 ModelInferRequest, encoded by hand: no stubs of a peer are needed here."""
     sizes = b"".join(_varint(size) for size in (1, shape.height, shape.width, 3))
@@ -105,6 +132,7 @@ WIRES = {
     "lookalike": Wire(
         "/lookalike.v1.EmbeddingService/Embed", False, _lookalike_raw, _lookalike_encoded, _lookalike_judge
     ),
+    "search": Wire("/lookalike.v1.SearchService/Search", False, _search_raw, _search_encoded, _search_judge),
     "echo": Wire("/benchmarks.Echo/Call", False, _body, bytes, _any_judge),
     "kserve": Wire("/inference.GRPCInferenceService/ModelInfer", False, _kserve_raw, _none, _length_judge),
     "http": Wire("/inference", True, _body, bytes, _length_judge),

@@ -22,13 +22,14 @@ def ours(model: Model, flags: tuple[str, ...] = (), command: str = ".venv/bin/lo
             arguments = [str(ROOT / command), "serve", "--model", str(model.folder), "--data", data]
             arguments += ["--listen", "127.0.0.1:0", "--log-format", "json", *flags]
             with serving(arguments) as server:
-                port = server.wait_for(_port, 180)
+                port = server.wait_for(port_of, 180)
                 yield Target("lookalike", f"127.0.0.1:{port}")
 
     return System("ours", "", start, " ".join(flags) or "defaults", jpeg=True)
 
 
-def _port(line: str) -> str | None:
+def port_of(line: str) -> str | None:
+    """The port in the line of the log that says that it serves."""
     if not line.startswith("{"):
         return None
     event = json.loads(line)

@@ -22,6 +22,7 @@ from lookalike_server.rebuild import ProgressLog, rebuild
 from lookalike_server.rpc.health import ask_health
 from lookalike_server.store.maintenance import backup, verify
 from lookalike_server.telemetry import LogObserver, configure_log
+from lookalike_server.workers.supervisor import supervise
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +57,9 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
     # Calls are served side by side; a matrix product on every core would have them wait for one another's threads.
     threadpool_limits(limits=1, user_api="blas")
     try:
+        if settings.workers:
+            supervise(settings)
+            return
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
     except LookalikeError as error:
@@ -63,7 +67,8 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
 
 
 _REBUILD_SETTINGS = (
-    *("model", "data", "provider", "openvino_precision", "threads", "max_batch", "lanes", "lane_batch"),
+    *("model", "data", "provider", "openvino_precision", "cuda_graphs", "cuda_search", "cuda_nhwc", "cuda_tf32"),
+    *("threads", "max_batch", "lanes", "lane_batch"),
     *("decode_threads", "log_format", "log_level"),
 )
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import structlog
 
 from lookalike_server.config import Settings
-from lookalike_server.engine import Engine, Runtime
+from lookalike_server.domain import Model, Runtime
+from lookalike_server.engine import Engine
 from lookalike_server.errors import Code, LookalikeError
 from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.partitioned import PartitionedIndex
@@ -26,7 +27,7 @@ from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedder import PhotoEmbedder
 from lookalike_server.inference.image import PhotoReader
-from lookalike_server.inference.ladder import lower_priority
+from lookalike_server.inference.ladder import Plan, lower_priority
 from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.reuse import Reuse
 from lookalike_server.model import LoadSession, plan_model
@@ -52,8 +53,22 @@ class App:
     server: RpcServer
 
 
-async def serve(settings: Settings) -> None:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An engine that is ready, and its parts."""
+
+    engine: Engine
+    batcher: MicroBatcher
+    index: PartitionedIndex
+    plan: Plan
+
+
+async def serve(settings: Settings, load_session: LoadSession | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return. A second signal does not wait for the calls under way.
+
+    Args:
+        settings: What to serve, and how.
+        load_session: Loads the model; ONNX Runtime without it.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when the model, the catalogue or the address cannot be had.
@@ -72,7 +87,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     try:
-        async with running(settings):
+        async with running(settings, load_session=load_session):
             ready.set()
             await stop.wait()
     except asyncio.CancelledError:
@@ -100,17 +115,60 @@ async def running(
     async with AsyncExitStack() as stack:
         # Open: listen at once, so that health can say NOT_SERVING while the rest loads.
         gate = Gate()
-        authenticator = Authenticator(read_tokens(settings.tokens) if settings.tokens else None)
-        server = RpcServer(
-            gate,
-            authenticator,
-            observer,
-            max_message_bytes=settings.max_message_bytes,
-            default_deadline_seconds=settings.default_deadline_seconds,
-        )
+        server = rpc_server(settings, gate, observer)
         port = await server.start(settings.listen)
         stack.push_async_callback(server.stop)
 
+        loaded = await stack.enter_async_context(loading(settings, observer, load_session))
+        gate.open(loaded.engine)
+        await server.open()
+        plan = loaded.plan
+        log.info(
+            "serving",
+            port=port,
+            listen=settings.listen,
+            provider=plan.lane.provider,
+            model=loaded.engine.model.name,
+            lanes=plan.lanes,
+            lane_batch=plan.lane_batch,
+        )
+        try:
+            yield App(port, loaded.engine, loaded.batcher, loaded.index, server)
+        finally:
+            # Drain; what the stack holds is closed after it, last opened first.
+            log.info("draining", seconds=settings.drain_seconds)
+            if not await server.drain(settings.drain_seconds):
+                log.warning("some calls did not finish in time and are cancelled")
+            await server.stop()
+
+
+def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_port: bool = False) -> RpcServer:
+    """A gRPC server in front of this gate.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when the tokens cannot be read.
+    """
+    return RpcServer(
+        gate,
+        Authenticator(read_tokens(settings.tokens) if settings.tokens else None),
+        observer,
+        max_message_bytes=settings.max_message_bytes,
+        default_deadline_seconds=settings.default_deadline_seconds,
+        shares_port=shares_port,
+    )
+
+
+@asynccontextmanager
+async def loading(
+    settings: Settings, observer: Observer, load_session: LoadSession | None = None
+) -> AsyncIterator[Loaded]:
+    """An engine for as long as the block runs, every shape of it warm; without any gRPC.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when the model or the catalogue cannot be had.
+    """
+    log = structlog.get_logger()
+    async with AsyncExitStack() as stack:
         # Load and warm, in a thread: health is asked meanwhile.
         folder = await asyncio.to_thread(read_model_folder, settings.model)
         model = folder.model
@@ -159,47 +217,33 @@ async def running(
             model=model,
             runtime=Runtime(plan.lane.provider, plan.ladder),
             embedder=PhotoEmbedder(
-                PhotoReader(
-                    model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels
-                ),
+                photo_reader(settings, model),
                 batcher,
                 Reuse(settings.cache_bytes, observer),
-                stack.enter_context(_pool(settings.decode_threads, "decoder")),
+                stack.enter_context(pool(settings.decode_threads, "decoder")),
                 time.monotonic,
                 settings.keep_picture_bytes,
             ),
             index=index,
             store=store,
-            searchers=stack.enter_context(_pool(settings.search_threads, "searcher")),
+            searchers=stack.enter_context(pool(settings.search_threads, "searcher")),
             bulk_photos=min(2 * settings.max_batch, settings.max_queue),
             observer=observer,
             clock=time.monotonic,
         )
 
-        # Serve. What was built until here stays: the garbage collector need not look through it again and again.
+        # What was built until here stays: the garbage collector need not look through it again and again.
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
-        gate.open(engine)
-        await server.open()
-        log.info(
-            "serving",
-            port=port,
-            listen=settings.listen,
-            provider=plan.lane.provider,
-            model=model.name,
-            lanes=plan.lanes,
-            lane_batch=plan.lane_batch,
-        )
-        try:
-            yield App(port, engine, batcher, index, server)
-        finally:
-            # Drain; what the stack holds is closed after it, last opened first.
-            log.info("draining", seconds=settings.drain_seconds)
-            if not await server.drain(settings.drain_seconds):
-                log.warning("some calls did not finish in time and are cancelled")
-            await server.stop()
+        yield Loaded(engine, batcher, index, plan)
 
 
-def _pool(threads: int, name: str) -> ThreadPoolExecutor:
+def photo_reader(settings: Settings, model: Model) -> PhotoReader:
+    """What makes photos input of this model, within the settings' limits."""
+    return PhotoReader(model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels)
+
+
+def pool(threads: int, name: str) -> ThreadPoolExecutor:
+    """So many threads; one a core for 0."""
     return ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix=name)

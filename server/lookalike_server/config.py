@@ -28,12 +28,26 @@ class Settings(BaseSettings):
     model: Path = Field(description="The model folder, as `lookalike-exporter export` wrote it.")
     data: Path = Field(Path("data"), description="The folder of the catalogue; made when missing.")
     listen: str = Field("127.0.0.1:50051", description="HOST:PORT to listen on; port 0 takes any free one.")
+    workers: int = Field(
+        0, ge=0, le=64, description="Processes that take calls for the one with the model; 0 does all in one process."
+    )
     tokens: Path | None = Field(
         None, description="A file of `reader TOKEN` and `writer TOKEN` lines; without it everybody may call."
     )
 
-    provider: Literal["auto", "cuda", "openvino", "cpu"] = Field(
-        "auto", description="What runs the model. `auto` takes the first of cuda, openvino and cpu that starts."
+    provider: Literal["auto", "tensorrt", "cuda", "openvino", "cpu"] = Field(
+        "auto",
+        description="What runs the model. `auto` takes the first of tensorrt, cuda, openvino and cpu that starts.",
+    )
+    cuda_graphs: bool = Field(
+        False, description="Record the card's work for each batch size at start-up and replay it as a whole."
+    )
+    cuda_search: Literal["heuristic", "exhaustive", "default"] = Field(
+        "heuristic", description="How cuDNN's kernels are chosen; `exhaustive` tries them all for every batch size."
+    )
+    cuda_nhwc: bool = Field(False, description="Run convolutions on the card with channels last.")
+    cuda_tf32: bool = Field(
+        True, description="Let the card round float32 factors to TF32 (10 bits of fraction), which is faster."
     )
     openvino_precision: Literal["bf16", "fp32"] = Field(
         "bf16",
@@ -45,7 +59,10 @@ class Settings(BaseSettings):
     )
     max_batch: int = Field(16, ge=1, le=1024, description="The most photos in one run of the model.")
     lanes: int = Field(
-        0, ge=0, le=1024, description="Runs of the model side by side when busy; 0 measures at start-up what pays."
+        0,
+        ge=0,
+        le=1024,
+        description="Runs of the model side by side when busy; 0 measures at start-up what pays, and is 2 on a card.",
     )
     lane_batch: int = Field(
         0, ge=0, le=1024, description="The most photos in a run when busy; 0 measures at start-up what pays."

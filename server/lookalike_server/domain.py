@@ -71,7 +71,7 @@ class EncodedPhoto:
 
 @dataclass(frozen=True, slots=True)
 class RawPhoto:
-    """Decoded pixels: uint8 [height, width, 3], RGB."""
+    """Decoded pixels: uint8 [height, width, 3], RGB; `field` as of an encoded one."""
 
     pixels: Pixels
     region: Region | None
@@ -105,6 +105,14 @@ class Model:
     dim: int
     metric: Metric
     precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """How the model runs here."""
+
+    provider: str
+    ladder: Sequence[Rung]
 
 
 @dataclass(frozen=True, slots=True)

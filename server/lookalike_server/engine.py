@@ -6,13 +6,14 @@ Knows nothing of gRPC. Decoding, searching and reading block, so they run in wor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar, TypeVarTuple
 
 import numpy as np
 
+from lookalike_server.acts import Acts
 from lookalike_server.domain import (
     Answer,
     Call,
@@ -32,7 +33,7 @@ from lookalike_server.domain import (
     Query,
     Receipt,
     Removal,
-    Rung,
+    Runtime,
 )
 from lookalike_server.errors import LookalikeError, invalid, not_found
 from lookalike_server.fusion import Fusion
@@ -50,15 +51,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """How the model runs here."""
-
-    provider: str
-    ladder: Sequence[Rung]
-
-
-class Engine:
+class Engine(Acts):
     """The stages put together. Every method may raise `LookalikeError`; nothing else is meant for a caller."""
 
     def __init__(
@@ -94,7 +87,6 @@ class Engine:
         self._store = store
         self._searchers = searchers
         self.stream_window = bulk_photos
-        """The most items of one stream on their way at once."""
         self._bulk = asyncio.Semaphore(bulk_photos)
         self._observer = observer
         self._clock = clock
@@ -104,12 +96,8 @@ class Engine:
         )
         self._search_cost = 0.0  # seconds, learnt
 
-    def admit(self, call: Call) -> None:
-        """Refuse a photo that has not been read yet, where it could not be embedded in time.
-
-        Raises:
-            LookalikeError: RESOURCE_EXHAUSTED.
-        """
+    async def admit(self, call: Call) -> None:
+        """Refuse a photo that has not been read yet, where it could not be embedded in time."""
         self._embedder.admit(call.deadline)
 
     async def embed(self, photo: Photo, call: Call, *, bulk: bool = False) -> Embedded:
@@ -179,17 +167,11 @@ class Engine:
         """Read a page of products; see `Store.page`."""
         return await self._in(self._searchers, self._read_page, category, after, size)
 
-    async def export(self, category: str | None, after: str) -> AsyncIterator[EmbeddedProduct]:
-        """Read the products of a category (None: all) with ids greater than `after`, with their embeddings, by id.
-
-        One page is in memory at a time, and none is being read while the caller holds a product.
-        """
-        self._check_category(category)
+    async def export_page(self, category: str | None, after: str, *, known: bool) -> list[EmbeddedProduct]:
+        """Read a page of an export."""
+        self._check_category(None if known else category)
         size = max(1, min(1000, _EXPORT_BYTES // (4 * self.model.dim)))
-        while page := await self._in(self._searchers, self._store.embedded, category, after, size):
-            for embedded in page:
-                yield embedded
-            after = page[-1].product.id
+        return await self._in(self._searchers, self._store.embedded, category, after, size)
 
     async def categories(self, *, include_attributes: bool) -> list[Category]:
         """List the categories by name."""

@@ -12,14 +12,15 @@ import structlog
 from lookalike_server.protocols import Observer
 
 
-def configure_log(style: str, level: str) -> None:
-    """Write events to stderr, as text ("console") or a JSON object a line ("json")."""
+def configure_log(style: str, level: str, **about: str | int) -> None:
+    """Write events to stderr, as text ("console") or a JSON object a line ("json"), each with what it is `about`."""
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     processors: list[Any] = [
+        lambda _, __, event: event | about,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

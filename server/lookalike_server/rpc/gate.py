@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import asyncio
 
-from lookalike_server.engine import Engine
+from lookalike_server.acts import Acts
 from lookalike_server.errors import LookalikeError, unavailable
 
 
 class Gate:
-    """Opened once with the engine, closed once for good. Lives on one event loop."""
+    """Opened with the engine, shut where that is lost, and closed once for good. Lives on one event loop."""
 
     def __init__(self) -> None:
-        self._engine: Engine | None = None
+        self._engine: Acts | None = None
         self._closed = False
         self._inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def open(self, engine: Engine) -> None:
+    def open(self, engine: Acts) -> None:
         """Let calls in."""
         self._engine = engine
 
+    def shut(self) -> None:
+        """Let nobody in until it is opened again; those inside keep the engine they have."""
+        self._engine = None
+
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> Acts:
         """The engine, for a call that was let in."""
         if self._engine is None:
             raise self._refusal()
         return self._engine
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are let in."""
+        return self._engine is not None and not self._closed
 
     def enter(self) -> None:
         """Let one call in.
@@ -35,7 +44,7 @@ class Gate:
         Raises:
             LookalikeError: UNAVAILABLE while the server starts or drains.
         """
-        if self._engine is None or self._closed:
+        if not self.is_open:
             raise self._refusal()
         self._inside += 1
         self._empty.clear()

@@ -23,13 +23,17 @@ from lookalike_server.rpc.calls import CURRENT, Context, note_call
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.status import CODES, abort, to_status
 
-OURS = "/lookalike.v1."
+OURS = ("/lookalike.v1.", "/inference.GRPCInferenceService/")
+
+PROBES = frozenset(f"{OURS[1]}{method}" for method in ("ServerLive", "ServerReady", "ModelReady"))
+"""Methods that anybody may call at any time: the Open Inference Protocol's own health checks."""
 
 REFUSED_UNREAD = frozenset({"/lookalike.v1.EmbeddingService/Embed"})
 """Methods whose calls always need the model, so that a busy server can refuse them without reading the photo.
 
 gRPC reads the request of a unary handler before it calls it, and that of a streaming one when asked: these are served
-by streaming handlers, which is the same on the wire. Search is not among them: only its message says what it needs.
+by streaming handlers, which is the same on the wire. Search and ModelInfer are not among them: only their messages say
+what they need.
 """
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -90,7 +94,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
         async def act(request: Any, context: Context) -> Any:
             if method in REFUSED_UNREAD:
-                self._gate.engine.admit(CURRENT.get())
+                await self._gate.engine.admit(CURRENT.get())
                 request = await context.read()
             check(request)
             return await handler.unary_unary(request, context)
@@ -137,9 +141,10 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return _Visit(method, context, metadata, _request_id(metadata), time.monotonic())
 
     def _let_in(self, visit: _Visit) -> None:
-        self._gate.enter()
-        visit.inside = True
-        self._authenticator.check(visit.method, visit.metadata)
+        if visit.method not in PROBES:
+            self._gate.enter()
+            visit.inside = True
+            self._authenticator.check(visit.method, visit.metadata)
         visit.context.set_trailing_metadata((("x-request-id", visit.request_id),))
 
     @staticmethod

@@ -6,8 +6,8 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
+from lookalike.inference import inference_service_pb2, inference_service_pb2_grpc
 from lookalike.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
@@ -21,7 +21,9 @@ from lookalike_server.protocols import Observer
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.interceptors import CallGuard
+from lookalike_server.rpc.kserve import InferenceService
 from lookalike_server.rpc.servicers import CatalogService, EmbeddingService, SearchService
+from lookalike_server.rpc.standard import HealthService, add_reflection
 
 SERVICES = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
@@ -29,6 +31,7 @@ SERVICES = tuple(
         (catalog_service_pb2, "CatalogService"),
         (embedding_service_pb2, "EmbeddingService"),
         (search_service_pb2, "SearchService"),
+        (inference_service_pb2, "GRPCInferenceService"),
     )
 )
 
@@ -44,8 +47,9 @@ class RpcServer:
         *,
         max_message_bytes: int,
         default_deadline_seconds: float,
+        shares_port: bool = False,
     ) -> None:
-        """Assemble the server; nothing listens before `start`."""
+        """Assemble the server; nothing listens before `start`. Only workers of one server share their port."""
         self._gate = gate
         self._server = grpc.aio.server(
             interceptors=(CallGuard(gate, authenticator, observer, default_deadline_seconds),),
@@ -53,15 +57,18 @@ class RpcServer:
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
                 # Two servers sharing a port by accident would each see half of the writes.
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(shares_port)),
             ),
         )
         embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingService(gate), self._server)
         search_service_pb2_grpc.add_SearchServiceServicer_to_server(SearchService(gate), self._server)
         catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogService(gate), self._server)
-        self._health = health.aio.HealthServicer()
+        inference_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            InferenceService(gate, max_message_bytes), self._server
+        )
+        self._health = HealthService()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        add_reflection((*SERVICES, health.SERVICE_NAME), self._server)
 
     async def start(self, address: str) -> int:
         """Listen on HOST:PORT (port 0: any free one) and return the port.
@@ -84,6 +91,10 @@ class RpcServer:
     async def open(self) -> None:
         """Say SERVING; the gate is open."""
         await self._report(health_pb2.HealthCheckResponse.SERVING)
+
+    async def shut(self) -> None:
+        """Say NOT_SERVING until it is opened again; the gate is shut."""
+        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def drain(self, seconds: float) -> bool:
         """Say NOT_SERVING, refuse new calls, and let those inside finish; whether all did in that time."""

@@ -29,8 +29,8 @@ from lookalike_server.domain import (
     Product,
     Receipt,
     Resize,
+    Runtime,
 )
-from lookalike_server.engine import Runtime
 from lookalike_server.rpc.from_pb import packed_header, page_token
 from lookalike_server.rpc.status import to_status
 

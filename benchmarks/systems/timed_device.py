@@ -1,0 +1,96 @@
+"""Our server over a device that only takes time, so that what is measured is how calls get to a card and back.
+
+`python -m benchmarks.systems.timed_device MICROSECONDS FLAGS ...` serves like `lookalike-server serve`; each photo of a
+batch takes the device so long, one batch after the other, and no processor at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import click
+import numpy as np
+import uvloop
+
+from benchmarks.environment import ROOT, Model
+from benchmarks.jobs import Target
+from benchmarks.processes import Server, serving
+from benchmarks.systems.ours import port_of
+
+
+@contextmanager
+def timed_device(model: Model, workers: int, device_us: float) -> Iterator[tuple[Target, Server]]:
+    """Our server over such a device, with so many workers; one batch is put together while another is computed."""
+    with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as data:
+        arguments = [str(ROOT / ".venv" / "bin" / "python"), "-m", __name__, str(device_us)]
+        arguments += ["--model", str(model.folder), "--data", data, "--listen", "127.0.0.1:0", "--log-format", "json"]
+        arguments += ["--workers", str(workers), "--max-batch", "64", "--lanes", "2", "--lane-batch", "64"]
+        paths = os.pathsep.join((str(ROOT), str(ROOT / "proto" / "python")))
+        with serving(arguments, {"PYTHONPATH": paths}) as server:
+            yield Target("lookalike", f"127.0.0.1:{server.wait_for(port_of, 180)}"), server
+
+
+def main() -> None:
+    """Serve."""
+    # Here and not above: the benchmark itself runs where the server is not installed.
+    from threadpoolctl import threadpool_limits
+
+    from lookalike_server.__main__ import settings_options
+    from lookalike_server.app import serve
+    from lookalike_server.config import Settings, load_settings
+    from lookalike_server.domain import Floats, Pixels
+    from lookalike_server.inference.manifest import ModelFolder
+    from lookalike_server.protocols import Session
+    from lookalike_server.telemetry import configure_log
+    from lookalike_server.workers.supervisor import supervise
+
+    class TimedDevice(Session):
+        """Sleeps for each photo, and answers with what is the same for all."""
+
+        provider = "TimedDevice"
+        fixed_shapes = False
+        gains_from_lanes = False
+
+        def __init__(self, seconds: float, dim: int) -> None:
+            self._seconds = seconds
+            self._busy = threading.Lock()
+            self._answer = np.ones((1, dim), dtype=np.float32)
+
+        def run(self, photos: Pixels) -> Floats:
+            """Take the time of these photos."""
+            with self._busy:
+                time.sleep(self._seconds * len(photos))
+            return np.repeat(self._answer, len(photos), axis=0)
+
+    def load(seconds: float, folder: ModelFolder, settings: Settings) -> TimedDevice:
+        del settings
+        return TimedDevice(seconds, folder.model.dim)
+
+    @click.command()
+    @click.argument("microseconds", type=float)
+    @settings_options
+    def command(microseconds: float, config: Any, **flags: Any) -> None:
+        settings = load_settings(flags, config)
+        configure_log(settings.log_format, settings.log_level)
+        threadpool_limits(limits=1, user_api="blas")
+        loader = partial(load, microseconds / 1e6)
+        if settings.workers:
+            supervise(settings, loader)
+            return
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, loader))
+
+    command(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

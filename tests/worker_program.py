@@ -1,0 +1,69 @@
+"""`lookalike-server serve` with a model that a test can hold or break: run with `--hold FILE` and the usual flags.
+
+While somebody has FILE locked, each run of the model waits; the log then says "held". Where FILE.broken exists, the
+process ends as it loads the model. `--seconds` is how long each run takes at least.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from fakes import SlowSession, Wrapped
+from lookalike_server.__main__ import settings_options
+from lookalike_server.config import Settings, load_settings
+from lookalike_server.domain import Floats, Pixels
+from lookalike_server.errors import LookalikeError
+from lookalike_server.inference.manifest import ModelFolder
+from lookalike_server.model import load_onnx
+from lookalike_server.protocols import Session
+from lookalike_server.workers.supervisor import supervise
+
+
+class LockedSession(Wrapped):
+    """Passes on to another session while nobody has the file locked."""
+
+    def __init__(self, session: Session, file: Path) -> None:
+        super().__init__(session)
+        self._file = file
+
+    def run(self, photos: Pixels) -> Floats:
+        """Wait, then run."""
+        with self._file.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                structlog.get_logger().info("held", photos=len(photos))
+                fcntl.flock(file, fcntl.LOCK_SH)
+        return self._session.run(photos)
+
+
+def load(file: Path, seconds: float, folder: ModelFolder, settings: Settings) -> LockedSession:
+    """Load the real model behind the lock."""
+    if file.with_suffix(".broken").exists():
+        os._exit(7)
+    return LockedSession(SlowSession(load_onnx(folder, settings), seconds), file)
+
+
+@click.command()
+@settings_options
+@click.option("--hold", type=click.Path(path_type=Path), required=True)
+@click.option("--seconds", default=0.0)
+def main(config: Path | None, hold: Path, seconds: float, **flags: Any) -> None:
+    """Serve."""
+    try:
+        supervise(load_settings(flags, config), partial(load, hold, seconds))
+    except LookalikeError as error:
+        click.echo(f"lookalike-server: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
