@@ -74,6 +74,11 @@ class Crew:
             assert len(found) >= count, f"it ended without {wanted}: {self.lines[-20:]} {self.other}"
             return found[-1]
 
+    def said_so_far(self, event: str) -> list[dict[str, Any]]:
+        """The events of this name until now."""
+        with self._grown:
+            return self._matching({"event": event})
+
     @asynccontextmanager
     async def to(self, name: str) -> AsyncIterator[Caller]:
         """A connection of its own that this worker has taken; the kernel chooses, so as many are made as it takes."""

@@ -1,7 +1,8 @@
 """`lookalike-server serve` with a model that a test can hold or break: run with `--hold FILE` and the usual flags.
 
 While somebody has FILE locked, each run of the model waits; the log then says "held". Where FILE.broken exists, the
-process ends as it loads the model. `--seconds` is how long each run takes at least.
+process ends as it loads the model. `--seconds` is how long each run takes at least. `--card` runs the model on a fake
+card instead; the log then says "copied out" for each batch, and what the card found wrong until then.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 import click
 import structlog
 
+import fake_device
 from fakes import SlowSession, Wrapped
 from lookalike_server.__main__ import settings_options
 from lookalike_server.config import Settings, load_settings
@@ -52,14 +56,32 @@ def load(file: Path, seconds: float, folder: ModelFolder, settings: Settings) ->
     return LockedSession(SlowSession(load_onnx(folder, settings), seconds), file)
 
 
+class LoggedDevice(fake_device.FakeDevice):
+    """A fake card that reports every batch."""
+
+    @contextmanager
+    def doing(self, what: str, slot: int, rows: int) -> Iterator[None]:
+        """Log what is copied out."""
+        with super().doing(what, slot, rows):
+            yield
+        if what == "copy out":
+            structlog.get_logger().info("copied out", rows=rows, faults=self.faults)
+
+
+def load_card(folder: ModelFolder, settings: Settings) -> Session:
+    """Load the real model onto a fake card."""
+    return fake_device.load(folder, settings, LoggedDevice())
+
+
 @click.command()
 @settings_options
 @click.option("--hold", type=click.Path(path_type=Path), required=True)
 @click.option("--seconds", default=0.0)
-def main(config: Path | None, hold: Path, seconds: float, **flags: Any) -> None:
+@click.option("--card", is_flag=True)
+def main(config: Path | None, hold: Path, seconds: float, card: bool, **flags: Any) -> None:
     """Serve."""
     try:
-        supervise(load_settings(flags, config), partial(load, hold, seconds))
+        supervise(load_settings(flags, config), load_card if card else partial(load, hold, seconds))
     except LookalikeError as error:
         click.echo(f"lookalike-server: {error}", err=True)
         sys.exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -66,6 +67,28 @@ async def test_embeddings_are_those_of_one_process(callers: tuple[Caller, Caller
         expected = (await served.embedding.Embed(request)).embedding
         for caller in callers:
             assert (await caller.embedding.Embed(request)).embedding == expected
+
+
+async def test_rows_of_workers_are_batched_on_a_card(tmp_path: Path, served: Served) -> None:
+    """Photos that workers decoded are stacked into the card's own memory and padded there, and nothing is mixed up."""
+    requests = [embed(seed) for seed in range(40)]
+    expected = [(await served.embedding.Embed(request)).embedding for request in requests]
+    folder = tmp_path / "workers"
+    folder.mkdir()
+    with crew(folder, "--card", "--lanes", "2") as started:
+        started.wait_for("serving")
+        warm = len(started.said_so_far("copied out"))
+        async with started.to("worker 1") as one, started.to("worker 2") as other:
+            answers = await asyncio.gather(
+                *((one, other)[seed % 2].embedding.Embed(request) for seed, request in enumerate(requests))
+            )
+    for answer, vector in zip(answers, expected, strict=True):
+        np.testing.assert_allclose(answer.embedding, vector, atol=1e-6)
+    copied = started.said_so_far("copied out")[warm:]
+    assert sum(line["rows"] for line in copied) == len(requests)
+    assert max(line["rows"] for line in copied) > 1
+    assert copied[-1]["faults"] == []
+    assert {answer.receipt.padded_size for answer in answers} <= {1, 2, 4, 8}
 
 
 async def test_receipt_has_every_stage(callers: tuple[Caller, Caller]) -> None:
@@ -232,7 +255,7 @@ async def test_open_inference_protocol(callers: tuple[Caller, Caller], served: S
     )
 
 
-async def test_deadline_that_cannot_be_met_is_refused(tmp_path: Any) -> None:
+async def test_deadline_that_cannot_be_met_is_refused(tmp_path: Path) -> None:
     """A call that is predicted to be answered too late is refused at once, whichever worker took it."""
     with crew(tmp_path, "--max-batch", "1", "--lane-batch", "1", "--seconds", "0.1") as slow:
         slow.wait_for("serving")
