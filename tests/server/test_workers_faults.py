@@ -183,6 +183,9 @@ async def test_second_signal_does_not_wait(two: Crew) -> None:
                 await inside
     assert two.ended() == 0
     assert two.lines[-1]["event"] == "stopped"
+    # of the one worker that had a call inside, and of no other
+    cut = [line for line in two.lines if "did not finish" in line["event"]]
+    assert [line["process"] for line in cut] == ["worker 1"]
 
 
 async def test_nobody_outlives_the_supervisor(two: Crew, tmp_path: Path) -> None:
@@ -273,6 +276,7 @@ async def _refusal(*arguments: str) -> str:
             process.kill()  # it did start after all
     assert process.returncode == 1
     assert "Traceback" not in errors.decode()
+    assert "did not finish" not in errors.decode()  # there was no call
     last = errors.decode().strip().splitlines()[-1]
     assert last.startswith("lookalike-server: ")
     return last

@@ -38,6 +38,11 @@ class Gate:
         """Whether calls are let in."""
         return self._engine is not None and not self._closed
 
+    @property
+    def inside(self) -> int:
+        """Calls that were let in and are not over."""
+        return self._inside
+
     def enter(self) -> None:
         """Let one call in.
 

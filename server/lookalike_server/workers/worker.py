@@ -40,7 +40,7 @@ async def take_calls(settings: Settings, address: str, control: Control) -> None
         hurried = asyncio.create_task(control.now.wait())
         draining = asyncio.create_task(server.drain(settings.drain_seconds))
         await asyncio.wait((hurried, draining), return_when=asyncio.FIRST_COMPLETED)
-        if not (draining.done() and draining.result()):
+        if gate.inside:
             log.warning("some calls did not finish in time and are cancelled")
         await server.stop()
 
