@@ -19,7 +19,7 @@ from lookalike_client import requests, responses
 from lookalike_client.channel import call_metadata, channel_options, refuse_too_large
 from lookalike_client.errors import from_rpc_error
 from lookalike_client.filters import Filter
-from lookalike_client.handing_over import Handover, at_least_one
+from lookalike_client.handing_over import Handover, at_least_one, told
 from lookalike_client.inputs import ImageSource, ProductInput, VectorSource
 from lookalike_client.readiness import CHECK, PAUSE_S, WATCH, Readiness
 from lookalike_client.resuming import goes_on
@@ -117,11 +117,10 @@ class Client:
         handover = Handover(photos, requests.embed_item, at_least_one(window))
         call = self._embedding.EmbedStream(handover.messages(), timeout=timeout, metadata=self._metadata)
         try:
-            for message in call:
-                yield responses.embedded_photo(message)
-                handover.answered()
-        except grpc.RpcError as error:
-            raise (handover.failure or from_rpc_error(error)) from error
+            with told(handover):
+                for message in call:
+                    yield responses.embedded_photo(message)
+                    handover.answered()
         finally:
             call.cancel()
             handover.end()
@@ -229,10 +228,9 @@ class Client:
         handover = Handover(products, requests.import_product)
         call = self._catalog.ImportProducts(handover.messages(), timeout=timeout, metadata=self._metadata)
         try:
-            for message in call:
-                yield responses.item_status(message.result)
-        except grpc.RpcError as error:
-            raise (handover.failure or from_rpc_error(error)) from error
+            with told(handover):
+                for message in call:
+                    yield responses.item_status(message.result)
         finally:
             call.cancel()
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+import grpc
+
+from lookalike_client.errors import from_rpc_error
 
 Item = TypeVar("Item")
 Message = TypeVar("Message")
@@ -79,6 +84,20 @@ class AsyncHandover(Generic[Item, Message]):
     def answered(self) -> None:
         """An answer was taken, so another item may go."""
         self._room.release()
+
+
+@contextmanager
+def told(handover: Handover[Any, Any] | AsyncHandover[Any, Any]) -> Iterator[None]:
+    """Raise what reading the items raised where a stream breaks of it, and else the server's error in our words."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise (handover.failure or from_rpc_error(error)) from error
+    except asyncio.CancelledError:
+        # grpc.aio cancels the call, not the task, when the items raise
+        if handover.failure is None:
+            raise
+        raise handover.failure from None
 
 
 def at_least_one(window: int) -> int:
