@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 from collections.abc import Callable
@@ -58,7 +57,7 @@ class Host:
             # The first bytes on a fresh socket: they fit, and arrive together with the file.
             socket.send_fds(worker, [LENGTH.pack(len(hello)) + hello], [self._rows.file])
         finally:
-            os.close(self._rows.file)
+            self._rows.close()
         worker.setblocking(False)
         await self._loop.create_unix_connection(lambda: self._wire, sock=worker)
 

@@ -23,11 +23,6 @@ class Point:
     ms: float
     beyond: int
 
-    @property
-    def is_weak(self) -> bool:
-        """Whether it rests on a few calls."""
-        return self.beyond < FEW
-
 
 class Histogram:
     """Times of calls."""
