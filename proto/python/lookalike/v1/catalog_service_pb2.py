@@ -22,12 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from lookalike.v1 import image_pb2 as lookalike_dot_v1_dot_image__pb2
 from lookalike.v1 import product_pb2 as lookalike_dot_v1_dot_product__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lookalike/v1/catalog_service.proto\x12\x0clookalike.v1\x1a google/protobuf/field_mask.proto\x1a\x18lookalike/v1/image.proto\x1a\x1alookalike/v1/product.proto\"{\n\x15UpsertProductsRequest\x12\x36\n\x08products\x18\x01 \x03(\x0b\x32\x1a.lookalike.v1.ProductInputR\x08products\x12*\n\x11\x63lient_request_id\x18\x02 \x01(\tR\x0f\x63lientRequestId\"L\n\x16UpsertProductsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32\x18.lookalike.v1.ItemStatusR\x07results\"\xa8\x02\n\x17UpdateAttributesRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12U\n\nattributes\x18\x02 \x03(\x0b\x32\x35.lookalike.v1.UpdateAttributesRequest.AttributesEntryR\nattributes\x12;\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\x12*\n\x11\x63lient_request_id\x18\x04 \x01(\tR\x0f\x63lientRequestId\x1a=\n\x0f\x41ttributesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"K\n\x18UpdateAttributesResponse\x12/\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.ProductR\x07product\"M\n\x15ImportProductsRequest\x12\x34\n\x07product\x18\x01 \x01(\x0b\x32\x1a.lookalike.v1.ProductInputR\x07product\"J\n\x16ImportProductsResponse\x12\x30\n\x06result\x18\x01 \x01(\x0b\x32\x18.lookalike.v1.ItemStatusR\x06result\"U\n\x15\x44\x65leteProductsRequest\x12\x10\n\x03ids\x18\x01 \x03(\tR\x03ids\x12*\n\x11\x63lient_request_id\x18\x02 \x01(\tR\x0f\x63lientRequestId\"L\n\x16\x44\x65leteProductsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32\x18.lookalike.v1.ItemStatusR\x07results\"#\n\x11GetProductRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\"f\n\x12GetProductResponse\x12/\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.ProductR\x07product\x12\x1f\n\x0bimage_count\x18\x02 \x01(\rR\nimageCount\"Q\n\x0fGetImageRequest\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12\x1f\n\x0bimage_index\x18\x02 \x01(\rR\nimageIndex\"c\n\x10GetImageResponse\x12\x18\n\x07\x65ncoded\x18\x01 \x01(\x0cR\x07\x65ncoded\x12\x1d\n\nmedia_type\x18\x02 \x01(\tR\tmediaType\x12\x16\n\x06sha256\x18\x03 \x01(\tR\x06sha256\"m\n\x13ListProductsRequest\x12\x1a\n\x08\x63\x61tegory\x18\x01 \x01(\tR\x08\x63\x61tegory\x12\x1b\n\tpage_size\x18\x02 \x01(\rR\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"q\n\x14ListProductsResponse\x12\x31\n\x08products\x18\x01 \x03(\x0b\x32\x15.lookalike.v1.ProductR\x08products\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"N\n\x15\x45xportProductsRequest\x12\x1a\n\x08\x63\x61tegory\x18\x01 \x01(\tR\x08\x63\x61tegory\x12\x19\n\x08\x61\x66ter_id\x18\x02 \x01(\tR\x07\x61\x66terId\"y\n\x16\x45xportProductsResponse\x12/\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.ProductR\x07product\x12.\n\x07vectors\x18\x02 \x03(\x0b\x32\x14.lookalike.v1.VectorR\x07vectors\"F\n\x15ListCategoriesRequest\x12-\n\x12include_attributes\x18\x01 \x01(\x08R\x11includeAttributes\"P\n\x16ListCategoriesResponse\x12\x36\n\ncategories\x18\x01 \x03(\x0b\x32\x16.lookalike.v1.CategoryR\ncategories\"\xd1\x01\n\x08\x43\x61tegory\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05\x63ount\x18\x02 \x01(\x04R\x05\x63ount\x12\x36\n\nindex_kind\x18\x03 \x01(\x0e\x32\x17.lookalike.v1.IndexKindR\tindexKind\x12;\n\nattributes\x18\x04 \x03(\x0b\x32\x1b.lookalike.v1.AttributeSeenR\nattributes\x12\x1b\n\x06recall\x18\x05 \x01(\x02H\x00R\x06recall\x88\x01\x01\x42\t\n\x07_recall\"\x85\x01\n\rAttributeSeen\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\'\n\x0f\x64istinct_values\x18\x02 \x01(\x04R\x0e\x64istinctValues\x12\x37\n\ntop_values\x18\x03 \x03(\x0b\x32\x18.lookalike.v1.ValueCountR\ttopValues\"8\n\nValueCount\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value\x12\x14\n\x05\x63ount\x18\x02 \x01(\x04R\x05\x63ount*Q\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fINDEX_KIND_FLAT\x10\x01\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x02\x32\xbd\x06\n\x0e\x43\x61talogService\x12[\n\x0eUpsertProducts\x12#.lookalike.v1.UpsertProductsRequest\x1a$.lookalike.v1.UpsertProductsResponse\x12\x61\n\x10UpdateAttributes\x12%.lookalike.v1.UpdateAttributesRequest\x1a&.lookalike.v1.UpdateAttributesResponse\x12_\n\x0eImportProducts\x12#.lookalike.v1.ImportProductsRequest\x1a$.lookalike.v1.ImportProductsResponse(\x01\x30\x01\x12[\n\x0e\x44\x65leteProducts\x12#.lookalike.v1.DeleteProductsRequest\x1a$.lookalike.v1.DeleteProductsResponse\x12O\n\nGetProduct\x12\x1f.lookalike.v1.GetProductRequest\x1a .lookalike.v1.GetProductResponse\x12I\n\x08GetImage\x12\x1d.lookalike.v1.GetImageRequest\x1a\x1e.lookalike.v1.GetImageResponse\x12U\n\x0cListProducts\x12!.lookalike.v1.ListProductsRequest\x1a\".lookalike.v1.ListProductsResponse\x12]\n\x0e\x45xportProducts\x12#.lookalike.v1.ExportProductsRequest\x1a$.lookalike.v1.ExportProductsResponse0\x01\x12[\n\x0eListCategories\x12#.lookalike.v1.ListCategoriesRequest\x1a$.lookalike.v1.ListCategoriesResponseBO\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lookalike/v1/catalog_service.proto\x12\x0clookalike.v1\x1a\x18lookalike/v1/image.proto\x1a\x1alookalike/v1/product.proto\"x\n\x15UpsertProductsRequest\x12\x36\n\x08products\x18\x01 \x03(\x0b\x32\x1a.lookalike.v1.ProductInputR\x08products\x12\'\n\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"L\n\x16UpsertProductsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32\x18.lookalike.v1.ItemStatusR\x07results\"\xfe\x01\n\x17UpdateAttributesRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12U\n\nattributes\x18\x02 \x03(\x0b\x32\x35.lookalike.v1.UpdateAttributesRequest.AttributesEntryR\nattributes\x12\x14\n\x05\x63lear\x18\x03 \x03(\tR\x05\x63lear\x12\'\n\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x1a=\n\x0f\x41ttributesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"K\n\x18UpdateAttributesResponse\x12/\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.ProductR\x07product\"M\n\x15ImportProductsRequest\x12\x34\n\x07product\x18\x01 \x01(\x0b\x32\x1a.lookalike.v1.ProductInputR\x07product\"J\n\x16ImportProductsResponse\x12\x30\n\x06result\x18\x01 \x01(\x0b\x32\x18.lookalike.v1.ItemStatusR\x06result\"R\n\x15\x44\x65leteProductsRequest\x12\x10\n\x03ids\x18\x01 \x03(\tR\x03ids\x12\'\n\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"L\n\x16\x44\x65leteProductsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32\x18.lookalike.v1.ItemStatusR\x07results\"#\n\x11GetProductRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\"f\n\x12GetProductResponse\x12/\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.ProductR\x07product\x12\x1f\n\x0bimage_count\x18\x02 \x01(\rR\nimageCount\"B\n\x0fGetImageRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n\x0bimage_index\x18\x02 \x01(\rR\nimageIndex\"c\n\x10GetImageResponse\x12\x18\n\x07\x65ncoded\x18\x01 \x01(\x0cR\x07\x65ncoded\x12\x1d\n\nmedia_type\x18\x02 \x01(\tR\tmediaType\x12\x16\n\x06sha256\x18\x03 \x01(\tR\x06sha256\"m\n\x13ListProductsRequest\x12\x1a\n\x08\x63\x61tegory\x18\x01 \x01(\tR\x08\x63\x61tegory\x12\x1b\n\tpage_size\x18\x02 \x01(\rR\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"q\n\x14ListProductsResponse\x12\x31\n\x08products\x18\x01 \x03(\x0b\x32\x15.lookalike.v1.ProductR\x08products\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"N\n\x15\x45xportProductsRequest\x12\x1a\n\x08\x63\x61tegory\x18\x01 \x01(\tR\x08\x63\x61tegory\x12\x19\n\x08\x61\x66ter_id\x18\x02 \x01(\tR\x07\x61\x66terId\"y\n\x16\x45xportProductsResponse\x12/\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.ProductR\x07product\x12.\n\x07vectors\x18\x02 \x03(\x0b\x32\x14.lookalike.v1.VectorR\x07vectors\"F\n\x15ListCategoriesRequest\x12-\n\x12include_attributes\x18\x01 \x01(\x08R\x11includeAttributes\"P\n\x16ListCategoriesResponse\x12\x36\n\ncategories\x18\x01 \x03(\x0b\x32\x16.lookalike.v1.CategoryR\ncategories\"\xd2\x01\n\x08\x43\x61tegory\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05\x63ount\x18\x02 \x01(\x04R\x05\x63ount\x12\x36\n\nindex_kind\x18\x03 \x01(\x0e\x32\x17.lookalike.v1.IndexKindR\tindexKind\x12<\n\nattributes\x18\x04 \x03(\x0b\x32\x1c.lookalike.v1.AttributeFacetR\nattributes\x12\x1b\n\x06recall\x18\x05 \x01(\x02H\x00R\x06recall\x88\x01\x01\x42\t\n\x07_recall\"\x86\x01\n\x0e\x41ttributeFacet\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\'\n\x0f\x64istinct_values\x18\x02 \x01(\x04R\x0e\x64istinctValues\x12\x37\n\ntop_values\x18\x03 \x03(\x0b\x32\x18.lookalike.v1.ValueCountR\ttopValues\"8\n\nValueCount\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value\x12\x14\n\x05\x63ount\x18\x02 \x01(\x04R\x05\x63ount*Q\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fINDEX_KIND_FLAT\x10\x01\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x02\x32\xbd\x06\n\x0e\x43\x61talogService\x12[\n\x0eUpsertProducts\x12#.lookalike.v1.UpsertProductsRequest\x1a$.lookalike.v1.UpsertProductsResponse\x12\x61\n\x10UpdateAttributes\x12%.lookalike.v1.UpdateAttributesRequest\x1a&.lookalike.v1.UpdateAttributesResponse\x12_\n\x0eImportProducts\x12#.lookalike.v1.ImportProductsRequest\x1a$.lookalike.v1.ImportProductsResponse(\x01\x30\x01\x12[\n\x0e\x44\x65leteProducts\x12#.lookalike.v1.DeleteProductsRequest\x1a$.lookalike.v1.DeleteProductsResponse\x12O\n\nGetProduct\x12\x1f.lookalike.v1.GetProductRequest\x1a .lookalike.v1.GetProductResponse\x12I\n\x08GetImage\x12\x1d.lookalike.v1.GetImageRequest\x1a\x1e.lookalike.v1.GetImageResponse\x12U\n\x0cListProducts\x12!.lookalike.v1.ListProductsRequest\x1a\".lookalike.v1.ListProductsResponse\x12]\n\x0e\x45xportProducts\x12#.lookalike.v1.ExportProductsRequest\x1a$.lookalike.v1.ExportProductsResponse0\x01\x12[\n\x0eListCategories\x12#.lookalike.v1.ListCategoriesRequest\x1a$.lookalike.v1.ListCategoriesResponseBO\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,52 +36,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\024example.lookalike.v1P\001Z5lookalike.example/client/gen/lookalike/v1;lookalikev1'
   _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_INDEXKIND']._serialized_start=2353
-  _globals['_INDEXKIND']._serialized_end=2434
-  _globals['_UPSERTPRODUCTSREQUEST']._serialized_start=140
-  _globals['_UPSERTPRODUCTSREQUEST']._serialized_end=263
-  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_start=265
-  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_end=341
-  _globals['_UPDATEATTRIBUTESREQUEST']._serialized_start=344
-  _globals['_UPDATEATTRIBUTESREQUEST']._serialized_end=640
-  _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._serialized_start=579
-  _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._serialized_end=640
-  _globals['_UPDATEATTRIBUTESRESPONSE']._serialized_start=642
-  _globals['_UPDATEATTRIBUTESRESPONSE']._serialized_end=717
-  _globals['_IMPORTPRODUCTSREQUEST']._serialized_start=719
-  _globals['_IMPORTPRODUCTSREQUEST']._serialized_end=796
-  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_start=798
-  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_end=872
-  _globals['_DELETEPRODUCTSREQUEST']._serialized_start=874
-  _globals['_DELETEPRODUCTSREQUEST']._serialized_end=959
-  _globals['_DELETEPRODUCTSRESPONSE']._serialized_start=961
-  _globals['_DELETEPRODUCTSRESPONSE']._serialized_end=1037
-  _globals['_GETPRODUCTREQUEST']._serialized_start=1039
-  _globals['_GETPRODUCTREQUEST']._serialized_end=1074
-  _globals['_GETPRODUCTRESPONSE']._serialized_start=1076
-  _globals['_GETPRODUCTRESPONSE']._serialized_end=1178
-  _globals['_GETIMAGEREQUEST']._serialized_start=1180
-  _globals['_GETIMAGEREQUEST']._serialized_end=1261
-  _globals['_GETIMAGERESPONSE']._serialized_start=1263
-  _globals['_GETIMAGERESPONSE']._serialized_end=1362
-  _globals['_LISTPRODUCTSREQUEST']._serialized_start=1364
-  _globals['_LISTPRODUCTSREQUEST']._serialized_end=1473
-  _globals['_LISTPRODUCTSRESPONSE']._serialized_start=1475
-  _globals['_LISTPRODUCTSRESPONSE']._serialized_end=1588
-  _globals['_EXPORTPRODUCTSREQUEST']._serialized_start=1590
-  _globals['_EXPORTPRODUCTSREQUEST']._serialized_end=1668
-  _globals['_EXPORTPRODUCTSRESPONSE']._serialized_start=1670
-  _globals['_EXPORTPRODUCTSRESPONSE']._serialized_end=1791
-  _globals['_LISTCATEGORIESREQUEST']._serialized_start=1793
-  _globals['_LISTCATEGORIESREQUEST']._serialized_end=1863
-  _globals['_LISTCATEGORIESRESPONSE']._serialized_start=1865
-  _globals['_LISTCATEGORIESRESPONSE']._serialized_end=1945
-  _globals['_CATEGORY']._serialized_start=1948
-  _globals['_CATEGORY']._serialized_end=2157
-  _globals['_ATTRIBUTESEEN']._serialized_start=2160
-  _globals['_ATTRIBUTESEEN']._serialized_end=2293
-  _globals['_VALUECOUNT']._serialized_start=2295
-  _globals['_VALUECOUNT']._serialized_end=2351
-  _globals['_CATALOGSERVICE']._serialized_start=2437
-  _globals['_CATALOGSERVICE']._serialized_end=3266
+  _globals['_INDEXKIND']._serialized_start=2258
+  _globals['_INDEXKIND']._serialized_end=2339
+  _globals['_UPSERTPRODUCTSREQUEST']._serialized_start=106
+  _globals['_UPSERTPRODUCTSREQUEST']._serialized_end=226
+  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_start=228
+  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_end=304
+  _globals['_UPDATEATTRIBUTESREQUEST']._serialized_start=307
+  _globals['_UPDATEATTRIBUTESREQUEST']._serialized_end=561
+  _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._serialized_start=500
+  _globals['_UPDATEATTRIBUTESREQUEST_ATTRIBUTESENTRY']._serialized_end=561
+  _globals['_UPDATEATTRIBUTESRESPONSE']._serialized_start=563
+  _globals['_UPDATEATTRIBUTESRESPONSE']._serialized_end=638
+  _globals['_IMPORTPRODUCTSREQUEST']._serialized_start=640
+  _globals['_IMPORTPRODUCTSREQUEST']._serialized_end=717
+  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_start=719
+  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_end=793
+  _globals['_DELETEPRODUCTSREQUEST']._serialized_start=795
+  _globals['_DELETEPRODUCTSREQUEST']._serialized_end=877
+  _globals['_DELETEPRODUCTSRESPONSE']._serialized_start=879
+  _globals['_DELETEPRODUCTSRESPONSE']._serialized_end=955
+  _globals['_GETPRODUCTREQUEST']._serialized_start=957
+  _globals['_GETPRODUCTREQUEST']._serialized_end=992
+  _globals['_GETPRODUCTRESPONSE']._serialized_start=994
+  _globals['_GETPRODUCTRESPONSE']._serialized_end=1096
+  _globals['_GETIMAGEREQUEST']._serialized_start=1098
+  _globals['_GETIMAGEREQUEST']._serialized_end=1164
+  _globals['_GETIMAGERESPONSE']._serialized_start=1166
+  _globals['_GETIMAGERESPONSE']._serialized_end=1265
+  _globals['_LISTPRODUCTSREQUEST']._serialized_start=1267
+  _globals['_LISTPRODUCTSREQUEST']._serialized_end=1376
+  _globals['_LISTPRODUCTSRESPONSE']._serialized_start=1378
+  _globals['_LISTPRODUCTSRESPONSE']._serialized_end=1491
+  _globals['_EXPORTPRODUCTSREQUEST']._serialized_start=1493
+  _globals['_EXPORTPRODUCTSREQUEST']._serialized_end=1571
+  _globals['_EXPORTPRODUCTSRESPONSE']._serialized_start=1573
+  _globals['_EXPORTPRODUCTSRESPONSE']._serialized_end=1694
+  _globals['_LISTCATEGORIESREQUEST']._serialized_start=1696
+  _globals['_LISTCATEGORIESREQUEST']._serialized_end=1766
+  _globals['_LISTCATEGORIESRESPONSE']._serialized_start=1768
+  _globals['_LISTCATEGORIESRESPONSE']._serialized_end=1848
+  _globals['_CATEGORY']._serialized_start=1851
+  _globals['_CATEGORY']._serialized_end=2061
+  _globals['_ATTRIBUTEFACET']._serialized_start=2064
+  _globals['_ATTRIBUTEFACET']._serialized_end=2198
+  _globals['_VALUECOUNT']._serialized_start=2200
+  _globals['_VALUECOUNT']._serialized_end=2256
+  _globals['_CATALOGSERVICE']._serialized_start=2342
+  _globals['_CATALOGSERVICE']._serialized_end=3171
 # @@protoc_insertion_point(module_scope)

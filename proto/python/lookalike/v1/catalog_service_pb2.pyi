@@ -5,7 +5,6 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -33,7 +32,7 @@ class _IndexKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IndexKind.V
     INDEX_KIND_FLAT: _IndexKind.ValueType  # 1
     """Every row is compared: exact."""
     INDEX_KIND_HNSW: _IndexKind.ValueType  # 2
-    """An HNSW graph chooses the rows to compare: approximate, and fast when there are many."""
+    """An HNSW graph selects the candidates to compare: approximate, and fast on many rows."""
 
 class IndexKind(_IndexKind, metaclass=_IndexKindEnumTypeWrapper):
     """How a category is searched."""
@@ -43,7 +42,7 @@ INDEX_KIND_UNSPECIFIED: IndexKind.ValueType  # 0
 INDEX_KIND_FLAT: IndexKind.ValueType  # 1
 """Every row is compared: exact."""
 INDEX_KIND_HNSW: IndexKind.ValueType  # 2
-"""An HNSW graph chooses the rows to compare: approximate, and fast when there are many."""
+"""An HNSW graph selects the candidates to compare: approximate, and fast on many rows."""
 Global___IndexKind: _TypeAlias = IndexKind  # noqa: Y015
 
 @_typing.final
@@ -53,11 +52,11 @@ class UpsertProductsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PRODUCTS_FIELD_NUMBER: _builtins.int
-    CLIENT_REQUEST_ID_FIELD_NUMBER: _builtins.int
-    client_request_id: _builtins.str
-    """The caller's name for this request, 1 to 256 bytes: what was done under it is not done again for 24 hours, so that
-    a late repeat cannot undo what others wrote since. Items that failed are tried again. Another request of the same
-    name is INVALID_ARGUMENT. Empty: no name.
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    idempotency_key: _builtins.str
+    """Identifies this request, 1 to 256 bytes: items that were stored under a key are not stored again for 24 hours, so
+    that a late retry cannot undo what others wrote since. Items that failed are tried again. A different request with
+    the same key is INVALID_ARGUMENT. Empty: no key.
     """
     @_builtins.property
     def products(self) -> _containers.RepeatedCompositeFieldContainer[_product_pb2.ProductInput]:
@@ -67,11 +66,11 @@ class UpsertProductsRequest(_message.Message):
         self,
         *,
         products: _abc.Iterable[_product_pb2.ProductInput] | None = ...,
-        client_request_id: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_request_id", b"client_request_id", "products", b"products"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "products", b"products"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -79,14 +78,14 @@ Global___UpsertProductsRequest: _TypeAlias = UpsertProductsRequest  # noqa: Y015
 
 @_typing.final
 class UpsertProductsResponse(_message.Message):
-    """What became of the products."""
+    """The results of an UpsertProducts call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[_product_pb2.ItemStatus]:
-        """One status a product, in the order of the request."""
+        """One status per product, in the order of the request."""
 
     def __init__(
         self,
@@ -129,21 +128,20 @@ class UpdateAttributesRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
-    UPDATE_MASK_FIELD_NUMBER: _builtins.int
-    CLIENT_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CLEAR_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The product's id; required."""
-    client_request_id: _builtins.str
-    """As UpsertProductsRequest.client_request_id."""
+    idempotency_key: _builtins.str
+    """As UpsertProductsRequest.idempotency_key."""
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The new values, as Product.attributes."""
+        """The attributes to set, as Product.attributes; the product's other attributes stay as they are."""
 
     @_builtins.property
-    def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The attributes to change, by name; one that is named here but has no new value is removed, and one that has a new
-        value but is not named is an error. Empty: exactly those in `attributes` change. Tools that write masks as JSON's
-        "inStock" mean `in_stock` by it, and cannot name an attribute that has a capital letter.
+    def clear(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the attributes to remove, at most 64; one that the product does not have is ignored. At least one of
+        `attributes` and `clear` is required, and no name may be in both.
         """
 
     def __init__(
@@ -151,12 +149,12 @@ class UpdateAttributesRequest(_message.Message):
         *,
         id: _builtins.str = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        update_mask: _field_mask_pb2.FieldMask | None = ...,
-        client_request_id: _builtins.str = ...,
+        clear: _abc.Iterable[_builtins.str] | None = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "client_request_id", b"client_request_id", "id", b"id", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "clear", b"clear", "id", b"id", "idempotency_key", b"idempotency_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -212,7 +210,7 @@ Global___ImportProductsRequest: _TypeAlias = ImportProductsRequest  # noqa: Y015
 
 @_typing.final
 class ImportProductsResponse(_message.Message):
-    """What became of one of many products."""
+    """The result for one of many products."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -241,9 +239,9 @@ class DeleteProductsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDS_FIELD_NUMBER: _builtins.int
-    CLIENT_REQUEST_ID_FIELD_NUMBER: _builtins.int
-    client_request_id: _builtins.str
-    """As UpsertProductsRequest.client_request_id."""
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    idempotency_key: _builtins.str
+    """As UpsertProductsRequest.idempotency_key."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1000 ids, each once."""
@@ -252,11 +250,11 @@ class DeleteProductsRequest(_message.Message):
         self,
         *,
         ids: _abc.Iterable[_builtins.str] | None = ...,
-        client_request_id: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_request_id", b"client_request_id", "ids", b"ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "ids", b"ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -264,14 +262,14 @@ Global___DeleteProductsRequest: _TypeAlias = DeleteProductsRequest  # noqa: Y015
 
 @_typing.final
 class DeleteProductsResponse(_message.Message):
-    """What became of them."""
+    """The results of a DeleteProducts call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[_product_pb2.ItemStatus]:
-        """One status an id, in the order of the request."""
+        """One status per id, in the order of the request."""
 
     def __init__(
         self,
@@ -317,10 +315,10 @@ class GetProductResponse(_message.Message):
     PRODUCT_FIELD_NUMBER: _builtins.int
     IMAGE_COUNT_FIELD_NUMBER: _builtins.int
     image_count: _builtins.int
-    """The photos (or vectors) it is found by, 1 to 8."""
+    """How many images (or vectors) it has, 1 to 8."""
     @_builtins.property
     def product(self) -> _product_pb2.Product:
-        """What the shop knows of it."""
+        """The product."""
 
     def __init__(
         self,
@@ -338,25 +336,25 @@ Global___GetProductResponse: _TypeAlias = GetProductResponse  # noqa: Y015
 
 @_typing.final
 class GetImageRequest(_message.Message):
-    """A photo to read."""
+    """An image to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
     IMAGE_INDEX_FIELD_NUMBER: _builtins.int
-    product_id: _builtins.str
+    id: _builtins.str
     """The product's id; required."""
     image_index: _builtins.int
-    """Which of its photos, counted from 0; less than GetProduct's `image_count`."""
+    """Which of its images, counted from 0; less than GetProduct's `image_count`."""
     def __init__(
         self,
         *,
-        product_id: _builtins.str = ...,
+        id: _builtins.str = ...,
         image_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_index", b"image_index", "product_id", b"product_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "image_index", b"image_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -364,7 +362,7 @@ Global___GetImageRequest: _TypeAlias = GetImageRequest  # noqa: Y015
 
 @_typing.final
 class GetImageResponse(_message.Message):
-    """A photo, byte for byte as it was sent; one that was sent as raw pixels is a PNG."""
+    """An image, byte for byte as it was sent; one that was sent as raw pixels is a PNG."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -404,9 +402,9 @@ class ListProductsRequest(_message.Message):
     category: _builtins.str
     """Only this category; NOT_FOUND where it holds no product. Empty: all of them."""
     page_size: _builtins.int
-    """Products a page, 1 to 1000; 100 when 0."""
+    """Products per page, up to 1000; 0 means 100, and a larger size is coerced to 1000."""
     page_token: _builtins.str
-    """The previous answer's `next_page_token`, for the same `category`. Empty: the first page."""
+    """The previous response's `next_page_token`, for the same `category`. Empty: the first page."""
     def __init__(
         self,
         *,
@@ -431,7 +429,7 @@ class ListProductsResponse(_message.Message):
     PRODUCTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """What to ask for next. Empty: this was the last page."""
+    """The `page_token` of the next page. Empty: this was the last page."""
     @_builtins.property
     def products(self) -> _containers.RepeatedCompositeFieldContainer[_product_pb2.Product]:
         """The products, by id."""
@@ -452,7 +450,7 @@ Global___ListProductsResponse: _TypeAlias = ListProductsResponse  # noqa: Y015
 
 @_typing.final
 class ExportProductsRequest(_message.Message):
-    """Asks for products with their embeddings."""
+    """Products to read with their embeddings."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -461,8 +459,8 @@ class ExportProductsRequest(_message.Message):
     category: _builtins.str
     """Only this category. Empty: all of them."""
     after_id: _builtins.str
-    """Only products whose ids come after this one, in the order of their UTF-8 bytes: the last id that arrived takes up an
-    export that broke. At most 256 bytes, as Product.id. Empty: from the first.
+    """Only products whose ids come after this one, in the order of their UTF-8 bytes: the last id that arrived resumes an
+    interrupted export. At most 256 bytes, as Product.id. Empty: from the first.
     """
     def __init__(
         self,
@@ -488,12 +486,12 @@ class ExportProductsResponse(_message.Message):
     VECTORS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def product(self) -> _product_pb2.Product:
-        """What the shop knows of it."""
+        """The product."""
 
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Vector]:
-        """The embeddings it is found by, one for each of its photos, in their order, 1 to 8; each has GetModel's `dim`
-        numbers, and length 1 where the model's metric is cosine. ProductInput.vectors takes them back.
+        """One embedding per image, in the order of the images, 1 to 8; each has GetModel's `dim` dimensions, and length 1
+        where the model's metric is cosine. ProductInput.vectors accepts them.
         """
 
     def __init__(
@@ -512,13 +510,13 @@ Global___ExportProductsResponse: _TypeAlias = ExportProductsResponse  # noqa: Y0
 
 @_typing.final
 class ListCategoriesRequest(_message.Message):
-    """Asks for the categories."""
+    """Which facts of the categories to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INCLUDE_ATTRIBUTES_FIELD_NUMBER: _builtins.int
     include_attributes: _builtins.bool
-    """Also count the attributes' values; reads every product, so it is off unless asked for."""
+    """Also count the attributes' values; this reads every product."""
     def __init__(
         self,
         *,
@@ -572,13 +570,13 @@ class Category(_message.Message):
     count: _builtins.int
     """Products in it."""
     index_kind: Global___IndexKind.ValueType
-    """How it is searched at present."""
+    """How it is searched now."""
     recall: _builtins.float
-    """The share of the exact answers that INDEX_KIND_HNSW found of late, 0 to 1: the server repeats some searches exactly.
+    """The recent recall of an INDEX_KIND_HNSW category, 0 to 1: the server repeats a sample of the searches exactly.
     Unset: none was repeated yet, or every row is compared anyway.
     """
     @_builtins.property
-    def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeSeen]:
+    def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeFacet]:
         """The attributes its products have, by name; empty unless `include_attributes` was set."""
 
     def __init__(
@@ -587,7 +585,7 @@ class Category(_message.Message):
         name: _builtins.str = ...,
         count: _builtins.int = ...,
         index_kind: Global___IndexKind.ValueType = ...,
-        attributes: _abc.Iterable[Global___AttributeSeen] | None = ...,
+        attributes: _abc.Iterable[Global___AttributeFacet] | None = ...,
         recall: _builtins.float | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "recall", b"recall"]  # noqa: Y015
@@ -601,7 +599,7 @@ class Category(_message.Message):
 Global___Category: _TypeAlias = Category  # noqa: Y015
 
 @_typing.final
-class AttributeSeen(_message.Message):
+class AttributeFacet(_message.Message):
     """An attribute and the values it has in a category."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -630,7 +628,7 @@ class AttributeSeen(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AttributeSeen: _TypeAlias = AttributeSeen  # noqa: Y015
+Global___AttributeFacet: _TypeAlias = AttributeFacet  # noqa: Y015
 
 @_typing.final
 class ValueCount(_message.Message):

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CatalogServiceStub:
-    """The products that can be found. What is acknowledged is on disk, and the next search of the same caller sees it.
+    """The products that searches find. An acknowledged write is on disk, and the same caller's next search sees it.
     """
 
     def __init__(self, channel):
@@ -83,11 +83,11 @@ class CatalogServiceStub:
 
 
 class CatalogServiceServicer:
-    """The products that can be found. What is acknowledged is on disk, and the next search of the same caller sees it.
+    """The products that searches find. An acknowledged write is on disk, and the same caller's next search sees it.
     """
 
     def UpsertProducts(self, request, context):
-        """Stores or replaces products. One bad product never fails the others: each has its own status.
+        """Stores or replaces products. One invalid product never fails the others: each has its own status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,8 +122,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetImage(self, request, context):
-        """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
-        than the server keeps (`keep_picture_bytes`).
+        """Reads an image of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+        than the server keeps (`max_stored_image_bytes`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,7 +209,7 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CatalogService:
-    """The products that can be found. What is acknowledged is on disk, and the next search of the same caller sees it.
+    """The products that searches find. An acknowledged write is on disk, and the same caller's next search sees it.
     """
 
     @staticmethod

@@ -27,14 +27,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CatalogServiceStub:
-    """The products that can be found. What is acknowledged is on disk, and the next search of the same caller sees it."""
+    """The products that searches find. An acknowledged write is on disk, and the same caller's next search sees it."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CatalogServiceAsyncStub: ...
     UpsertProducts: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.UpsertProductsRequest, _catalog_service_pb2.UpsertProductsResponse]
-    """Stores or replaces products. One bad product never fails the others: each has its own status."""
+    """Stores or replaces products. One invalid product never fails the others: each has its own status."""
     UpdateAttributes: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateAttributesRequest, _catalog_service_pb2.UpdateAttributesResponse]
     """Changes a product's attributes without touching its embeddings (stock and prices change all day)."""
     ImportProducts: _grpc.StreamStreamMultiCallable[_catalog_service_pb2.ImportProductsRequest, _catalog_service_pb2.ImportProductsResponse]
@@ -44,8 +44,8 @@ class CatalogServiceStub:
     GetProduct: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetProductRequest, _catalog_service_pb2.GetProductResponse]
     """Reads one product."""
     GetImage: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetImageRequest, _catalog_service_pb2.GetImageResponse]
-    """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
-    than the server keeps (`keep_picture_bytes`).
+    """Reads an image of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+    than the server keeps (`max_stored_image_bytes`).
     """
     ListProducts: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListProductsRequest, _catalog_service_pb2.ListProductsResponse]
     """Reads products page by page, in the order of their ids."""
@@ -59,11 +59,11 @@ class CatalogServiceStub:
 
 @_typing.type_check_only
 class CatalogServiceAsyncStub(CatalogServiceStub):
-    """The products that can be found. What is acknowledged is on disk, and the next search of the same caller sees it."""
+    """The products that searches find. An acknowledged write is on disk, and the same caller's next search sees it."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertProducts: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.UpsertProductsRequest, _catalog_service_pb2.UpsertProductsResponse]  # type: ignore[assignment]
-    """Stores or replaces products. One bad product never fails the others: each has its own status."""
+    """Stores or replaces products. One invalid product never fails the others: each has its own status."""
     UpdateAttributes: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateAttributesRequest, _catalog_service_pb2.UpdateAttributesResponse]  # type: ignore[assignment]
     """Changes a product's attributes without touching its embeddings (stock and prices change all day)."""
     ImportProducts: _aio.StreamStreamMultiCallable[_catalog_service_pb2.ImportProductsRequest, _catalog_service_pb2.ImportProductsResponse]  # type: ignore[assignment]
@@ -73,8 +73,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     GetProduct: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetProductRequest, _catalog_service_pb2.GetProductResponse]  # type: ignore[assignment]
     """Reads one product."""
     GetImage: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetImageRequest, _catalog_service_pb2.GetImageResponse]  # type: ignore[assignment]
-    """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
-    than the server keeps (`keep_picture_bytes`).
+    """Reads an image of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+    than the server keeps (`max_stored_image_bytes`).
     """
     ListProducts: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListProductsRequest, _catalog_service_pb2.ListProductsResponse]  # type: ignore[assignment]
     """Reads products page by page, in the order of their ids."""
@@ -87,7 +87,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Lists the categories that hold products, in the order of their names."""
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The products that can be found. What is acknowledged is on disk, and the next search of the same caller sees it."""
+    """The products that searches find. An acknowledged write is on disk, and the same caller's next search sees it."""
 
     @_abc_1.abstractmethod
     def UpsertProducts(
@@ -95,7 +95,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.UpsertProductsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.UpsertProductsResponse, _abc.Awaitable[_catalog_service_pb2.UpsertProductsResponse]]:
-        """Stores or replaces products. One bad product never fails the others: each has its own status."""
+        """Stores or replaces products. One invalid product never fails the others: each has its own status."""
 
     @_abc_1.abstractmethod
     def UpdateAttributes(
@@ -135,8 +135,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetImageResponse, _abc.Awaitable[_catalog_service_pb2.GetImageResponse]]:
-        """Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
-        than the server keeps (`keep_picture_bytes`).
+        """Reads an image of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+        than the server keeps (`max_stored_image_bytes`).
         """
 
     @_abc_1.abstractmethod

@@ -10,7 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from lookalike.v1 import image_pb2 as _image_pb2
-from lookalike.v1 import receipt_pb2 as _receipt_pb2
+from lookalike.v1 import response_stats_pb2 as _response_stats_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -36,7 +36,7 @@ class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueTy
     """distance = the euclidean (L2) distance, not its square. similarity = 1 / (1 + distance)."""
 
 class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
-    """How likeness is measured."""
+    """How the distance of two embeddings is measured."""
 
 METRIC_UNSPECIFIED: Metric.ValueType  # 0
 """Never sent."""
@@ -57,29 +57,29 @@ class _ResizeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resize.ValueTy
     RESIZE_BILINEAR: _Resize.ValueType  # 1
     """Bilinear, antialiased, aspect ratio not kept (as Pillow resizes)."""
     RESIZE_NEAREST: _Resize.ValueType  # 2
-    """The nearest pixel, aspect ratio not kept (Keras' load_img unless told otherwise)."""
+    """The nearest pixel, aspect ratio not kept (the default of Keras' load_img)."""
 
 class Resize(_Resize, metaclass=_ResizeEnumTypeWrapper):
-    """How a photo comes to the model's input size."""
+    """How an image is resized to the model's input size."""
 
 RESIZE_UNSPECIFIED: Resize.ValueType  # 0
 """Never sent."""
 RESIZE_BILINEAR: Resize.ValueType  # 1
 """Bilinear, antialiased, aspect ratio not kept (as Pillow resizes)."""
 RESIZE_NEAREST: Resize.ValueType  # 2
-"""The nearest pixel, aspect ratio not kept (Keras' load_img unless told otherwise)."""
+"""The nearest pixel, aspect ratio not kept (the default of Keras' load_img)."""
 Global___Resize: _TypeAlias = Resize  # noqa: Y015
 
 @_typing.final
 class EmbedRequest(_message.Message):
-    """One photo to embed."""
+    """One image to embed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def image(self) -> _image_pb2.Image:
-        """The photo; required."""
+        """The image; required."""
 
     def __init__(
         self,
@@ -101,24 +101,24 @@ class EmbedResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EMBEDDING_FIELD_NUMBER: _builtins.int
-    RECEIPT_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def embedding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """GetModel's `dim` numbers; of length 1 where the metric is cosine."""
+        """GetModel's `dim` values; of length 1 where the metric is cosine."""
 
     @_builtins.property
-    def receipt(self) -> _receipt_pb2.Receipt:
-        """What it cost."""
+    def stats(self) -> _response_stats_pb2.ResponseStats:
+        """What the response cost."""
 
     def __init__(
         self,
         *,
         embedding: _abc.Iterable[_builtins.float] | None = ...,
-        receipt: _receipt_pb2.Receipt | None = ...,
+        stats: _response_stats_pb2.ResponseStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "receipt", b"receipt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "stats", b"stats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,17 +126,17 @@ Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
 
 @_typing.final
 class EmbedStreamRequest(_message.Message):
-    """One of many photos to embed."""
+    """One of many images to embed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The caller's name for this photo, returned with its answer; the server makes nothing of it, so it may be empty."""
+    """The caller's id for this image, returned with its response; may be empty."""
     @_builtins.property
     def image(self) -> _image_pb2.Image:
-        """The photo; required."""
+        """The image; required."""
 
     def __init__(
         self,
@@ -154,27 +154,27 @@ Global___EmbedStreamRequest: _TypeAlias = EmbedStreamRequest  # noqa: Y015
 
 @_typing.final
 class EmbedStreamResponse(_message.Message):
-    """The answer to one of many photos."""
+    """The response to one of many images."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     EMBEDDING_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
-    RECEIPT_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The id of the photo that this answers."""
+    """The id of the image."""
     @_builtins.property
     def embedding(self) -> _image_pb2.Vector:
         """The embedding."""
 
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Why there is none: what Embed would have ended with, details included."""
+        """The error: what Embed would have returned, details included."""
 
     @_builtins.property
-    def receipt(self) -> _receipt_pb2.Receipt:
-        """What it cost; unset with `status`."""
+    def stats(self) -> _response_stats_pb2.ResponseStats:
+        """What the response cost; unset with `status`."""
 
     def __init__(
         self,
@@ -182,11 +182,11 @@ class EmbedStreamResponse(_message.Message):
         id: _builtins.str = ...,
         embedding: _image_pb2.Vector | None = ...,
         status: _status_pb2.Status | None = ...,
-        receipt: _receipt_pb2.Receipt | None = ...,
+        stats: _response_stats_pb2.ResponseStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "receipt", b"receipt", "result", b"result", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "result", b"result", "stats", b"stats", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "id", b"id", "receipt", b"receipt", "result", b"result", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "id", b"id", "result", b"result", "stats", b"stats", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["embedding", "status"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
@@ -196,7 +196,7 @@ Global___EmbedStreamResponse: _TypeAlias = EmbedStreamResponse  # noqa: Y015
 
 @_typing.final
 class GetModelRequest(_message.Message):
-    """Asks which model answers."""
+    """Has no fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -213,7 +213,7 @@ Global___GetModelRequest: _TypeAlias = GetModelRequest  # noqa: Y015
 
 @_typing.final
 class GetModelResponse(_message.Message):
-    """The model that answers."""
+    """The model, and how it runs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -229,34 +229,36 @@ class GetModelResponse(_message.Message):
     PRECISION_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
-    LADDER_FIELD_NUMBER: _builtins.int
+    BATCH_PROFILES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the model's folder."""
     backbone: _builtins.str
     """The network, for instance "resnet50" or "squeezenet1.1"."""
     weights: _builtins.str
-    """Where its weights come from: "imagenet", "random(seed=N)" (answers mean nothing), or "file:..."."""
+    """Where its weights come from: "imagenet", "random(seed=N)" (distances mean nothing), or "file:..."."""
     dim: _builtins.int
-    """Numbers in an embedding."""
+    """Dimensions of an embedding."""
     metric: Global___Metric.ValueType
-    """How likeness is measured."""
+    """How distance is measured."""
     input_width: _builtins.int
     """The model's input width in pixels."""
     input_height: _builtins.int
     """The model's input height in pixels."""
     resize: Global___Resize.ValueType
-    """How a photo comes to that size."""
+    """How an image is resized to that size."""
     pooling: _builtins.str
-    """What turns feature maps into an embedding: "avg", "max", "flatten" or "model"."""
+    """How feature maps become an embedding: "avg", "max", "flatten" or "model"."""
     precision: _builtins.str
-    """The numbers it computes with: "fp32", "fp16" or "int8"."""
+    """The precision it computes in: "fp32", "fp16" or "int8"."""
     digest: _builtins.str
     """The sha256 of the graph in hexadecimal; embeddings of different digests cannot be compared."""
     provider: _builtins.str
     """The ONNX Runtime provider that runs it, for instance "CPUExecutionProvider"."""
     @_builtins.property
-    def ladder(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rung]:
-        """How it is run, as measured at start-up: a single photo on an idle server, then what a busy one runs, smallest first."""
+    def batch_profiles(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchProfile]:
+        """How it runs, as measured at start-up: a single image on an idle server, then the batches of a busy one, smallest
+        first.
+        """
 
     def __init__(
         self,
@@ -273,42 +275,42 @@ class GetModelResponse(_message.Message):
         precision: _builtins.str = ...,
         digest: _builtins.str = ...,
         provider: _builtins.str = ...,
-        ladder: _abc.Iterable[Global___Rung] | None = ...,
+        batch_profiles: _abc.Iterable[Global___BatchProfile] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backbone", b"backbone", "digest", b"digest", "dim", b"dim", "input_height", b"input_height", "input_width", b"input_width", "ladder", b"ladder", "metric", b"metric", "name", b"name", "pooling", b"pooling", "precision", b"precision", "provider", b"provider", "resize", b"resize", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backbone", b"backbone", "batch_profiles", b"batch_profiles", "digest", b"digest", "dim", b"dim", "input_height", b"input_height", "input_width", b"input_width", "metric", b"metric", "name", b"name", "pooling", b"pooling", "precision", b"precision", "provider", b"provider", "resize", b"resize", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
 
 @_typing.final
-class Rung(_message.Message):
-    """One batch size and what it costs."""
+class BatchProfile(_message.Message):
+    """One batch size and its latency."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
-    MILLISECONDS_FIELD_NUMBER: _builtins.int
-    LANES_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_FIELD_NUMBER: _builtins.int
     batch_size: _builtins.int
-    """Photos in the batch."""
-    milliseconds: _builtins.float
-    """The model's time for such a batch, in milliseconds."""
-    lanes: _builtins.int
-    """Batches that run side by side, which the time allows for."""
+    """Images in the batch."""
+    concurrency: _builtins.int
+    """Batches of this size that run at the same time."""
+    latency_ms: _builtins.float
+    """The time the model takes for such a batch while `concurrency` of them run, in milliseconds."""
     def __init__(
         self,
         *,
         batch_size: _builtins.int = ...,
-        milliseconds: _builtins.float = ...,
-        lanes: _builtins.int = ...,
+        concurrency: _builtins.int = ...,
+        latency_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "lanes", b"lanes", "milliseconds", b"milliseconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "concurrency", b"concurrency", "latency_ms", b"latency_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Rung: _TypeAlias = Rung  # noqa: Y015
+Global___BatchProfile: _TypeAlias = BatchProfile  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub:
-    """Photos in, embeddings out.
+    """Images in, embeddings out.
     """
 
     def __init__(self, channel):
@@ -53,26 +53,26 @@ class EmbeddingServiceStub:
 
 
 class EmbeddingServiceServicer:
-    """Photos in, embeddings out.
+    """Images in, embeddings out.
     """
 
     def Embed(self, request, context):
-        """Embeds one photo. Calls that arrive together share a batch.
+        """Embeds one image. Calls that arrive together share a batch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EmbedStream(self, request_iterator, context):
-        """Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-        rather than refuse. One bad photo fails alone.
+        """Embeds many images over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+        down instead of rejecting. One invalid image fails alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Tells which model answers, and how.
+        """Describes the model and how it runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +105,7 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
-    """Photos in, embeddings out.
+    """Images in, embeddings out.
     """
 
     @staticmethod

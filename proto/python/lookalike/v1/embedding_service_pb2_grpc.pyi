@@ -27,37 +27,37 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbeddingServiceStub:
-    """Photos in, embeddings out."""
+    """Images in, embeddings out."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EmbeddingServiceAsyncStub: ...
     Embed: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.EmbedRequest, _embedding_service_pb2.EmbedResponse]
-    """Embeds one photo. Calls that arrive together share a batch."""
+    """Embeds one image. Calls that arrive together share a batch."""
     EmbedStream: _grpc.StreamStreamMultiCallable[_embedding_service_pb2.EmbedStreamRequest, _embedding_service_pb2.EmbedStreamResponse]
-    """Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-    rather than refuse. One bad photo fails alone.
+    """Embeds many images over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+    down instead of rejecting. One invalid image fails alone.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.GetModelRequest, _embedding_service_pb2.GetModelResponse]
-    """Tells which model answers, and how."""
+    """Describes the model and how it runs."""
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
-    """Photos in, embeddings out."""
+    """Images in, embeddings out."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.EmbedRequest, _embedding_service_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Embeds one photo. Calls that arrive together share a batch."""
+    """Embeds one image. Calls that arrive together share a batch."""
     EmbedStream: _aio.StreamStreamMultiCallable[_embedding_service_pb2.EmbedStreamRequest, _embedding_service_pb2.EmbedStreamResponse]  # type: ignore[assignment]
-    """Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-    rather than refuse. One bad photo fails alone.
+    """Embeds many images over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+    down instead of rejecting. One invalid image fails alone.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.GetModelRequest, _embedding_service_pb2.GetModelResponse]  # type: ignore[assignment]
-    """Tells which model answers, and how."""
+    """Describes the model and how it runs."""
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Photos in, embeddings out."""
+    """Images in, embeddings out."""
 
     @_abc_1.abstractmethod
     def Embed(
@@ -65,7 +65,7 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.EmbedResponse, _abc.Awaitable[_embedding_service_pb2.EmbedResponse]]:
-        """Embeds one photo. Calls that arrive together share a batch."""
+        """Embeds one image. Calls that arrive together share a batch."""
 
     @_abc_1.abstractmethod
     def EmbedStream(
@@ -73,8 +73,8 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_embedding_service_pb2.EmbedStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_embedding_service_pb2.EmbedStreamResponse], _abc.AsyncIterator[_embedding_service_pb2.EmbedStreamResponse]]:
-        """Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-        rather than refuse. One bad photo fails alone.
+        """Embeds many images over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+        down instead of rejecting. One invalid image fails alone.
         """
 
     @_abc_1.abstractmethod
@@ -83,6 +83,6 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.GetModelResponse, _abc.Awaitable[_embedding_service_pb2.GetModelResponse]]:
-        """Tells which model answers, and how."""
+        """Describes the model and how it runs."""
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

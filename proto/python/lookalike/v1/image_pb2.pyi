@@ -20,11 +20,11 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Image(_message.Message):
-    """A photo, as a file or as pixels.
+    """An image, as a file or as pixels.
 
-    Whatever it is, the server turns it upright (EXIF), converts it to RGB (CMYK, grey, palette and 16-bit included),
+    The server turns it upright (EXIF), converts it to RGB (CMYK, gray, palette and 16-bit included),
     composites transparency on white, takes the first frame of an animation, crops `region`, and resizes to the model's
-    input as GetModel says: the same when a product is stored and when a question is asked.
+    input as GetModel says: the same for stored products and for queries.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -38,11 +38,11 @@ class Image(_message.Message):
     """
     @_builtins.property
     def rgb(self) -> Global___RawImage:
-        """Pixels that the caller has decoded. The cheapest to serve when already at the model's input size."""
+        """Pixels that the caller has decoded. Cheapest for the server at the model's input size."""
 
     @_builtins.property
     def region(self) -> Global___Region:
-        """The part of the upright photo to look at. Unset: the whole photo."""
+        """The part of the upright image to embed. Unset: the whole image."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ Global___RawImage: _TypeAlias = RawImage  # noqa: Y015
 
 @_typing.final
 class Region(_message.Message):
-    """A box in a photo, in fractions of its width and height after it is turned upright: (0, 0) is the top left corner,
+    """A box in an image, in fractions of its width and height after it is turned upright: (0, 0) is the top left corner,
     (1, 1) the bottom right one. Every pixel that it touches counts.
     """
 
@@ -129,15 +129,15 @@ Global___Region: _TypeAlias = Region  # noqa: Y015
 
 @_typing.final
 class Vector(_message.Message):
-    """An embedding: what the model sees in a photo."""
+    """An embedding."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """As many finite numbers as GetModel's `dim`, not all of them zero. Where the model's metric is cosine the server
-        scales a caller's vector to length 1, so only its direction counts.
+        """One finite value per dimension (GetModel's `dim`), not all of them zero. Where the model's metric is cosine, the
+        server scales a caller's vector to length 1, so only its direction counts.
         """
 
     def __init__(

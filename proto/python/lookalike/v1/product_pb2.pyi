@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Product(_message.Message):
-    """What a shop knows of a product; the server returns it with every answer."""
+    """A product's metadata; returned with every search result."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -52,18 +52,18 @@ class Product(_message.Message):
     IMAGE_URI_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The shop's own id, 1 to 256 bytes of UTF-8 without control characters; unique over all categories."""
+    """The caller's own id, 1 to 256 bytes of UTF-8 without control characters; unique over all categories."""
     category: _builtins.str
     """The partition it is searched in, 1 to 256 bytes of UTF-8 without control characters."""
     title: _builtins.str
-    """A name to show; may be empty. At most 4096 bytes."""
+    """A title to show; may be empty. At most 4096 bytes."""
     image_uri: _builtins.str
-    """Where the shop keeps the picture; the server stores and returns it, and never opens it. May be empty.
+    """Where the caller keeps the image; the server stores and returns it, and never opens it. May be empty.
     At most 4096 bytes.
     """
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Facts to filter by (colour, price, in_stock ...), at most 64. Keys are like ids, 1 to 256 bytes without
+        """Attributes to filter by (color, price, in_stock ...), at most 64. Keys are like ids, 1 to 256 bytes without
         control characters; values have up to 4096 bytes. Range filters compare the values that read as decimal numbers.
         """
 
@@ -86,7 +86,7 @@ Global___Product: _TypeAlias = Product  # noqa: Y015
 
 @_typing.final
 class ProductInput(_message.Message):
-    """A product to store: what the shop knows of it, and what it looks like."""
+    """A product to store: its metadata, and its images or vectors."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -131,11 +131,11 @@ class ProductInput(_message.Message):
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Image]:
-        """One to eight photos; each becomes a row of the index. Exactly one of `images` and `vectors` must be given."""
+        """One to eight images; each becomes a row of the index. Exactly one of `images` and `vectors` must be given."""
 
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Vector]:
-        """One to eight embeddings made elsewhere with the same model."""
+        """One to eight embeddings that the same model computed elsewhere."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ Global___ProductInput: _TypeAlias = ProductInput  # noqa: Y015
 
 @_typing.final
 class ItemStatus(_message.Message):
-    """What became of one item of a request that carries many."""
+    """The result for one item of a request that has many."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -168,7 +168,7 @@ class ItemStatus(_message.Message):
     """The product's id as it was sent."""
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Code 0 (OK) when done and durable; otherwise what a call for this item alone would have ended with, details
+        """Code 0 (OK) once durable; otherwise the error that a call for this item alone would have returned, details
         included (google.rpc.BadRequest, ResourceInfo or RetryInfo).
         """
 

@@ -25,10 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from lookalike.v1 import image_pb2 as lookalike_dot_v1_dot_image__pb2
 from lookalike.v1 import product_pb2 as lookalike_dot_v1_dot_product__pb2
-from lookalike.v1 import receipt_pb2 as lookalike_dot_v1_dot_receipt__pb2
+from lookalike.v1 import response_stats_pb2 as lookalike_dot_v1_dot_response__stats__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lookalike/v1/search_service.proto\x12\x0clookalike.v1\x1a\x17google/rpc/status.proto\x1a\x18lookalike/v1/image.proto\x1a\x1alookalike/v1/product.proto\x1a\x1alookalike/v1/receipt.proto\"\xf3\x03\n\rSearchRequest\x12+\n\x05image\x18\x01 \x01(\x0b\x32\x13.lookalike.v1.ImageH\x00R\x05image\x12.\n\x06vector\x18\x02 \x01(\x0b\x32\x14.lookalike.v1.VectorH\x00R\x06vector\x12\x1f\n\nproduct_id\x18\x03 \x01(\tH\x00R\tproductId\x12\x1a\n\x08\x63\x61tegory\x18\x04 \x01(\tR\x08\x63\x61tegory\x12%\n\x0e\x61ll_categories\x18\x05 \x01(\x08R\rallCategories\x12\x11\n\x01k\x18\x06 \x01(\rH\x01R\x01k\x88\x01\x01\x12.\n\x07\x66ilters\x18\x07 \x03(\x0b\x32\x14.lookalike.v1.FilterR\x07\x66ilters\x12&\n\x0cmax_distance\x18\x08 \x01(\x01H\x02R\x0bmaxDistance\x88\x01\x01\x12\x19\n\x08group_by\x18\t \x01(\tR\x07groupBy\x12$\n\x0bgroup_limit\x18\n \x01(\rH\x03R\ngroupLimit\x88\x01\x01\x12/\n\x13\x63ollapse_duplicates\x18\x0b \x01(\x08R\x12\x63ollapseDuplicates\x12\x14\n\x05\x65xact\x18\x0c \x01(\x08R\x05\x65xactB\x07\n\x05queryB\x04\n\x02_kB\x0f\n\r_max_distanceB\x0e\n\x0c_group_limit\"\xda\x01\n\x06\x46ilter\x12\x1c\n\tattribute\x18\x01 \x01(\tR\tattribute\x12\x18\n\x06\x65quals\x18\x02 \x01(\tH\x00R\x06\x65quals\x12-\n\x06\x61ny_of\x18\x03 \x01(\x0b\x32\x14.lookalike.v1.ValuesH\x00R\x05\x61nyOf\x12/\n\x07none_of\x18\x04 \x01(\x0b\x32\x14.lookalike.v1.ValuesH\x00R\x06noneOf\x12+\n\x05range\x18\x05 \x01(\x0b\x32\x13.lookalike.v1.RangeH\x00R\x05rangeB\x0b\n\tcondition\" \n\x06Values\x12\x16\n\x06values\x18\x01 \x03(\tR\x06values\"]\n\x05Range\x12\x1d\n\x07minimum\x18\x01 \x01(\x01H\x00R\x07minimum\x88\x01\x01\x12\x1d\n\x07maximum\x18\x02 \x01(\x01H\x01R\x07maximum\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"\xcf\x01\n\x08Neighbor\x12/\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.ProductR\x07product\x12\x1a\n\x08\x64istance\x18\x02 \x01(\x02R\x08\x64istance\x12\x1e\n\nsimilarity\x18\x03 \x01(\x02R\nsimilarity\x12\x1f\n\x0bimage_index\x18\x04 \x01(\rR\nimageIndex\x12\x35\n\nduplicates\x18\x05 \x03(\x0b\x32\x15.lookalike.v1.ProductR\nduplicates\"w\n\x0eSearchResponse\x12\x34\n\tneighbors\x18\x01 \x03(\x0b\x32\x16.lookalike.v1.NeighborR\tneighbors\x12/\n\x07receipt\x18\x02 \x01(\x0b\x32\x15.lookalike.v1.ReceiptR\x07receipt\"Z\n\x13SearchStreamRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x33\n\x06search\x18\x02 \x01(\x0b\x32\x1b.lookalike.v1.SearchRequestR\x06search\"\x9a\x01\n\x14SearchStreamResponse\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12:\n\x08response\x18\x02 \x01(\x0b\x32\x1c.lookalike.v1.SearchResponseH\x00R\x08response\x12,\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x06statusB\x08\n\x06result2\xaf\x01\n\rSearchService\x12\x43\n\x06Search\x12\x1b.lookalike.v1.SearchRequest\x1a\x1c.lookalike.v1.SearchResponse\x12Y\n\x0cSearchStream\x12!.lookalike.v1.SearchStreamRequest\x1a\".lookalike.v1.SearchStreamResponse(\x01\x30\x01\x42O\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lookalike/v1/search_service.proto\x12\x0clookalike.v1\x1a\x17google/rpc/status.proto\x1a\x18lookalike/v1/image.proto\x1a\x1alookalike/v1/product.proto\x1a!lookalike/v1/response_stats.proto\"\xf3\x03\n\rSearchRequest\x12+\n\x05image\x18\x01 \x01(\x0b\x32\x13.lookalike.v1.ImageH\x00R\x05image\x12.\n\x06vector\x18\x02 \x01(\x0b\x32\x14.lookalike.v1.VectorH\x00R\x06vector\x12\x1f\n\nproduct_id\x18\x03 \x01(\tH\x00R\tproductId\x12\x1a\n\x08\x63\x61tegory\x18\x04 \x01(\tR\x08\x63\x61tegory\x12%\n\x0e\x61ll_categories\x18\x05 \x01(\x08R\rallCategories\x12\x11\n\x01k\x18\x06 \x01(\rH\x01R\x01k\x88\x01\x01\x12.\n\x07\x66ilters\x18\x07 \x03(\x0b\x32\x14.lookalike.v1.FilterR\x07\x66ilters\x12&\n\x0cmax_distance\x18\x08 \x01(\x01H\x02R\x0bmaxDistance\x88\x01\x01\x12\x19\n\x08group_by\x18\t \x01(\tR\x07groupBy\x12$\n\x0bgroup_limit\x18\n \x01(\rH\x03R\ngroupLimit\x88\x01\x01\x12/\n\x13\x63ollapse_duplicates\x18\x0b \x01(\x08R\x12\x63ollapseDuplicates\x12\x14\n\x05\x65xact\x18\x0c \x01(\x08R\x05\x65xactB\x07\n\x05queryB\x04\n\x02_kB\x0f\n\r_max_distanceB\x0e\n\x0c_group_limit\"\xda\x01\n\x06\x46ilter\x12\x1c\n\tattribute\x18\x01 \x01(\tR\tattribute\x12\x18\n\x06\x65quals\x18\x02 \x01(\tH\x00R\x06\x65quals\x12-\n\x06\x61ny_of\x18\x03 \x01(\x0b\x32\x14.lookalike.v1.ValuesH\x00R\x05\x61nyOf\x12/\n\x07none_of\x18\x04 \x01(\x0b\x32\x14.lookalike.v1.ValuesH\x00R\x06noneOf\x12+\n\x05range\x18\x05 \x01(\x0b\x32\x13.lookalike.v1.RangeH\x00R\x05rangeB\x0b\n\tcondition\" \n\x06Values\x12\x16\n\x06values\x18\x01 \x03(\tR\x06values\"]\n\x05Range\x12\x1d\n\x07minimum\x18\x01 \x01(\x01H\x00R\x07minimum\x88\x01\x01\x12\x1d\n\x07maximum\x18\x02 \x01(\x01H\x01R\x07maximum\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"\xcf\x01\n\x08Neighbor\x12/\n\x07product\x18\x01 \x01(\x0b\x32\x15.lookalike.v1.ProductR\x07product\x12\x1a\n\x08\x64istance\x18\x02 \x01(\x02R\x08\x64istance\x12\x1e\n\nsimilarity\x18\x03 \x01(\x02R\nsimilarity\x12\x1f\n\x0bimage_index\x18\x04 \x01(\rR\nimageIndex\x12\x35\n\nduplicates\x18\x05 \x03(\x0b\x32\x15.lookalike.v1.ProductR\nduplicates\"y\n\x0eSearchResponse\x12\x34\n\tneighbors\x18\x01 \x03(\x0b\x32\x16.lookalike.v1.NeighborR\tneighbors\x12\x31\n\x05stats\x18\x02 \x01(\x0b\x32\x1b.lookalike.v1.ResponseStatsR\x05stats\"Z\n\x13SearchStreamRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x33\n\x06search\x18\x02 \x01(\x0b\x32\x1b.lookalike.v1.SearchRequestR\x06search\"\x9a\x01\n\x14SearchStreamResponse\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12:\n\x08response\x18\x02 \x01(\x0b\x32\x1c.lookalike.v1.SearchResponseH\x00R\x08response\x12,\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x06statusB\x08\n\x06result2\xaf\x01\n\rSearchService\x12\x43\n\x06Search\x12\x1b.lookalike.v1.SearchRequest\x1a\x1c.lookalike.v1.SearchResponse\x12Y\n\x0cSearchStream\x12!.lookalike.v1.SearchStreamRequest\x1a\".lookalike.v1.SearchStreamResponse(\x01\x30\x01\x42O\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,22 +36,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lookalike.v1.search_service
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024example.lookalike.v1P\001Z5lookalike.example/client/gen/lookalike/v1;lookalikev1'
-  _globals['_SEARCHREQUEST']._serialized_start=159
-  _globals['_SEARCHREQUEST']._serialized_end=658
-  _globals['_FILTER']._serialized_start=661
-  _globals['_FILTER']._serialized_end=879
-  _globals['_VALUES']._serialized_start=881
-  _globals['_VALUES']._serialized_end=913
-  _globals['_RANGE']._serialized_start=915
-  _globals['_RANGE']._serialized_end=1008
-  _globals['_NEIGHBOR']._serialized_start=1011
-  _globals['_NEIGHBOR']._serialized_end=1218
-  _globals['_SEARCHRESPONSE']._serialized_start=1220
-  _globals['_SEARCHRESPONSE']._serialized_end=1339
-  _globals['_SEARCHSTREAMREQUEST']._serialized_start=1341
-  _globals['_SEARCHSTREAMREQUEST']._serialized_end=1431
-  _globals['_SEARCHSTREAMRESPONSE']._serialized_start=1434
-  _globals['_SEARCHSTREAMRESPONSE']._serialized_end=1588
-  _globals['_SEARCHSERVICE']._serialized_start=1591
-  _globals['_SEARCHSERVICE']._serialized_end=1766
+  _globals['_SEARCHREQUEST']._serialized_start=166
+  _globals['_SEARCHREQUEST']._serialized_end=665
+  _globals['_FILTER']._serialized_start=668
+  _globals['_FILTER']._serialized_end=886
+  _globals['_VALUES']._serialized_start=888
+  _globals['_VALUES']._serialized_end=920
+  _globals['_RANGE']._serialized_start=922
+  _globals['_RANGE']._serialized_end=1015
+  _globals['_NEIGHBOR']._serialized_start=1018
+  _globals['_NEIGHBOR']._serialized_end=1225
+  _globals['_SEARCHRESPONSE']._serialized_start=1227
+  _globals['_SEARCHRESPONSE']._serialized_end=1348
+  _globals['_SEARCHSTREAMREQUEST']._serialized_start=1350
+  _globals['_SEARCHSTREAMREQUEST']._serialized_end=1440
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_start=1443
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_end=1597
+  _globals['_SEARCHSERVICE']._serialized_start=1600
+  _globals['_SEARCHSERVICE']._serialized_end=1775
 # @@protoc_insertion_point(module_scope)

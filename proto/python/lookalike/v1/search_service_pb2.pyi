@@ -10,7 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.rpc import status_pb2 as _status_pb2
 from lookalike.v1 import image_pb2 as _image_pb2
 from lookalike.v1 import product_pb2 as _product_pb2
-from lookalike.v1 import receipt_pb2 as _receipt_pb2
+from lookalike.v1 import response_stats_pb2 as _response_stats_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SearchRequest(_message.Message):
-    """A question."""
+    """A query, and how to search."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -41,8 +41,8 @@ class SearchRequest(_message.Message):
     COLLAPSE_DUPLICATES_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
-    """A product of the catalogue. It is never among its own answers. With several photos, each is compared and the
-    best counts.
+    """A product of the catalog. It is never among its own results. With several images, each is compared and the
+    nearest counts.
     """
     category: _builtins.str
     """The category to search. Empty: with `product_id` the product's own category, otherwise an error unless
@@ -51,28 +51,28 @@ class SearchRequest(_message.Message):
     all_categories: _builtins.bool
     """Search every category and merge by distance. Not together with `category`."""
     k: _builtins.int
-    """How many products to return, 1 to 1000; 10 when not set. Where fewer exist, fewer come back."""
+    """How many products to return, 1 to 1000; 10 when not set. Where fewer exist, fewer are returned."""
     max_distance: _builtins.float
     """Only products at most this far away, 0 or more, in GetModel's metric. Unset: no limit."""
     group_by: _builtins.str
-    """The attribute (brand, say) of which at most `group_limit` products share a value among the answers; products
-    without it are in no group. Empty: no groups.
+    """At most `group_limit` of the results share a value of this attribute (brand, say); products without it are in no
+    group. Empty: no groups.
     """
     group_limit: _builtins.int
-    """Products a group may have, 1 or more; 1 when not set. Only with `group_by`."""
+    """Results per group, 1 or more; 1 when not set. Only with `group_by`."""
     collapse_duplicates: _builtins.bool
-    """Make products with the same embedding (of their nearest photo) one answer that lists the others in
+    """Collapse products with the same embedding (of their nearest image) into one result that lists the others in
     Neighbor.duplicates.
     """
     exact: _builtins.bool
-    """Compare every row, however large the category; slower, never approximate."""
+    """Compare every row, however large the category; slower, but never approximate."""
     @_builtins.property
     def image(self) -> _image_pb2.Image:
-        """A photo."""
+        """An image."""
 
     @_builtins.property
     def vector(self) -> _image_pb2.Vector:
-        """An embedding made with the same model."""
+        """An embedding that the same model computed."""
 
     @_builtins.property
     def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Filter]:
@@ -133,7 +133,7 @@ class Filter(_message.Message):
     attribute: _builtins.str
     """The attribute's name; required."""
     equals: _builtins.str
-    """Its value is this one, letter by letter."""
+    """Its value is exactly this one."""
     @_builtins.property
     def any_of(self) -> Global___Values:
         """Its value is one of these ("in")."""
@@ -224,7 +224,7 @@ Global___Range: _TypeAlias = Range  # noqa: Y015
 
 @_typing.final
 class Neighbor(_message.Message):
-    """A product that looks like the question."""
+    """A product that looks like the query."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -236,16 +236,16 @@ class Neighbor(_message.Message):
     distance: _builtins.float
     """How far away it is in GetModel's metric: cosine 0 (identical) to 2 (opposite); euclidean 0 or more."""
     similarity: _builtins.float
-    """How alike it is, greater is closer: the cosine itself, or 1 / (1 + distance)."""
+    """Greater is closer: the cosine itself, or 1 / (1 + distance)."""
     image_index: _builtins.int
-    """Which of the product's photos (or vectors) is nearest, counted from 0."""
+    """Which of the product's images (or vectors) is nearest, counted from 0."""
     @_builtins.property
     def product(self) -> _product_pb2.Product:
         """The product."""
 
     @_builtins.property
     def duplicates(self) -> _containers.RepeatedCompositeFieldContainer[_product_pb2.Product]:
-        """The products that `collapse_duplicates` made one with this one, nearest first."""
+        """The products that `collapse_duplicates` collapsed into this one, nearest first."""
 
     def __init__(
         self,
@@ -266,29 +266,29 @@ Global___Neighbor: _TypeAlias = Neighbor  # noqa: Y015
 
 @_typing.final
 class SearchResponse(_message.Message):
-    """The answer: nearest first, equally near ones by product id, no product twice."""
+    """The results: nearest first, equal distances by product id, no product twice."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NEIGHBORS_FIELD_NUMBER: _builtins.int
-    RECEIPT_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def neighbors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Neighbor]:
         """At most k products."""
 
     @_builtins.property
-    def receipt(self) -> _receipt_pb2.Receipt:
-        """What it cost."""
+    def stats(self) -> _response_stats_pb2.ResponseStats:
+        """What the response cost."""
 
     def __init__(
         self,
         *,
         neighbors: _abc.Iterable[Global___Neighbor] | None = ...,
-        receipt: _receipt_pb2.Receipt | None = ...,
+        stats: _response_stats_pb2.ResponseStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["neighbors", b"neighbors", "receipt", b"receipt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["neighbors", b"neighbors", "stats", b"stats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,17 +296,17 @@ Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
 
 @_typing.final
 class SearchStreamRequest(_message.Message):
-    """One of many questions."""
+    """One of many queries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The caller's name for this question, returned with its answer; the server makes nothing of it, so it may be empty."""
+    """The caller's id for this query, returned with its response; may be empty."""
     @_builtins.property
     def search(self) -> Global___SearchRequest:
-        """The question; required."""
+        """The query; required."""
 
     def __init__(
         self,
@@ -324,7 +324,7 @@ Global___SearchStreamRequest: _TypeAlias = SearchStreamRequest  # noqa: Y015
 
 @_typing.final
 class SearchStreamResponse(_message.Message):
-    """The answer to one of many questions."""
+    """The response to one of many queries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -332,14 +332,14 @@ class SearchStreamResponse(_message.Message):
     RESPONSE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The id of the question that this answers."""
+    """The id of the query."""
     @_builtins.property
     def response(self) -> Global___SearchResponse:
-        """The answer."""
+        """The response."""
 
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Why there is none: what Search would have ended with, details included."""
+        """The error: what Search would have returned, details included."""
 
     def __init__(
         self,

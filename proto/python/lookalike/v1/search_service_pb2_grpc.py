@@ -52,15 +52,15 @@ class SearchServiceServicer:
     """
 
     def Search(self, request, context):
-        """Finds the products that look most like a photo, a product or a vector.
+        """Finds the products that look most like an image, a product or a vector.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchStream(self, request_iterator, context):
-        """Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-        rather than refuse. One bad question fails alone.
+        """Runs many queries over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+        down instead of rejecting. One invalid query fails alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

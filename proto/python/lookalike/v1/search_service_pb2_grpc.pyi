@@ -34,10 +34,10 @@ class SearchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     Search: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.SearchRequest, _search_service_pb2.SearchResponse]
-    """Finds the products that look most like a photo, a product or a vector."""
+    """Finds the products that look most like an image, a product or a vector."""
     SearchStream: _grpc.StreamStreamMultiCallable[_search_service_pb2.SearchStreamRequest, _search_service_pb2.SearchStreamResponse]
-    """Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-    rather than refuse. One bad question fails alone.
+    """Runs many queries over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+    down instead of rejecting. One invalid query fails alone.
     """
 
 @_typing.type_check_only
@@ -46,10 +46,10 @@ class SearchServiceAsyncStub(SearchServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_search_service_pb2.SearchRequest, _search_service_pb2.SearchResponse]  # type: ignore[assignment]
-    """Finds the products that look most like a photo, a product or a vector."""
+    """Finds the products that look most like an image, a product or a vector."""
     SearchStream: _aio.StreamStreamMultiCallable[_search_service_pb2.SearchStreamRequest, _search_service_pb2.SearchStreamResponse]  # type: ignore[assignment]
-    """Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-    rather than refuse. One bad question fails alone.
+    """Runs many queries over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+    down instead of rejecting. One invalid query fails alone.
     """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -61,7 +61,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_service_pb2.SearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.SearchResponse, _abc.Awaitable[_search_service_pb2.SearchResponse]]:
-        """Finds the products that look most like a photo, a product or a vector."""
+        """Finds the products that look most like an image, a product or a vector."""
 
     @_abc_1.abstractmethod
     def SearchStream(
@@ -69,8 +69,8 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_search_service_pb2.SearchStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_service_pb2.SearchStreamResponse], _abc.AsyncIterator[_search_service_pb2.SearchStreamResponse]]:
-        """Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-        rather than refuse. One bad question fails alone.
+        """Runs many queries over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+        down instead of rejecting. One invalid query fails alone.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

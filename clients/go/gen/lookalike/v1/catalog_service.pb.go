@@ -9,7 +9,6 @@ package lookalikev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -30,7 +29,7 @@ const (
 	IndexKind_INDEX_KIND_UNSPECIFIED IndexKind = 0
 	// Every row is compared: exact.
 	IndexKind_INDEX_KIND_FLAT IndexKind = 1
-	// An HNSW graph chooses the rows to compare: approximate, and fast when there are many.
+	// An HNSW graph selects the candidates to compare: approximate, and fast on many rows.
 	IndexKind_INDEX_KIND_HNSW IndexKind = 2
 )
 
@@ -80,12 +79,12 @@ type UpsertProductsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1000 products, each id once.
 	Products []*ProductInput `protobuf:"bytes,1,rep,name=products,proto3" json:"products,omitempty"`
-	// The caller's name for this request, 1 to 256 bytes: what was done under it is not done again for 24 hours, so that
-	// a late repeat cannot undo what others wrote since. Items that failed are tried again. Another request of the same
-	// name is INVALID_ARGUMENT. Empty: no name.
-	ClientRequestId string `protobuf:"bytes,2,opt,name=client_request_id,json=clientRequestId,proto3" json:"client_request_id,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Identifies this request, 1 to 256 bytes: items that were stored under a key are not stored again for 24 hours, so
+	// that a late retry cannot undo what others wrote since. Items that failed are tried again. A different request with
+	// the same key is INVALID_ARGUMENT. Empty: no key.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *UpsertProductsRequest) Reset() {
@@ -125,17 +124,17 @@ func (x *UpsertProductsRequest) GetProducts() []*ProductInput {
 	return nil
 }
 
-func (x *UpsertProductsRequest) GetClientRequestId() string {
+func (x *UpsertProductsRequest) GetIdempotencyKey() string {
 	if x != nil {
-		return x.ClientRequestId
+		return x.IdempotencyKey
 	}
 	return ""
 }
 
-// What became of the products.
+// The results of an UpsertProducts call.
 type UpsertProductsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One status a product, in the order of the request.
+	// One status per product, in the order of the request.
 	Results       []*ItemStatus `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -183,16 +182,15 @@ type UpdateAttributesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The product's id; required.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The new values, as Product.attributes.
+	// The attributes to set, as Product.attributes; the product's other attributes stay as they are.
 	Attributes map[string]string `protobuf:"bytes,2,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The attributes to change, by name; one that is named here but has no new value is removed, and one that has a new
-	// value but is not named is an error. Empty: exactly those in `attributes` change. Tools that write masks as JSON's
-	// "inStock" mean `in_stock` by it, and cannot name an attribute that has a capital letter.
-	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	// As UpsertProductsRequest.client_request_id.
-	ClientRequestId string `protobuf:"bytes,4,opt,name=client_request_id,json=clientRequestId,proto3" json:"client_request_id,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The names of the attributes to remove, at most 64; one that the product does not have is ignored. At least one of
+	// `attributes` and `clear` is required, and no name may be in both.
+	Clear []string `protobuf:"bytes,3,rep,name=clear,proto3" json:"clear,omitempty"`
+	// As UpsertProductsRequest.idempotency_key.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *UpdateAttributesRequest) Reset() {
@@ -239,16 +237,16 @@ func (x *UpdateAttributesRequest) GetAttributes() map[string]string {
 	return nil
 }
 
-func (x *UpdateAttributesRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+func (x *UpdateAttributesRequest) GetClear() []string {
 	if x != nil {
-		return x.UpdateMask
+		return x.Clear
 	}
 	return nil
 }
 
-func (x *UpdateAttributesRequest) GetClientRequestId() string {
+func (x *UpdateAttributesRequest) GetIdempotencyKey() string {
 	if x != nil {
-		return x.ClientRequestId
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -345,7 +343,7 @@ func (x *ImportProductsRequest) GetProduct() *ProductInput {
 	return nil
 }
 
-// What became of one of many products.
+// The result for one of many products.
 type ImportProductsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its status.
@@ -396,10 +394,10 @@ type DeleteProductsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1000 ids, each once.
 	Ids []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
-	// As UpsertProductsRequest.client_request_id.
-	ClientRequestId string `protobuf:"bytes,2,opt,name=client_request_id,json=clientRequestId,proto3" json:"client_request_id,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// As UpsertProductsRequest.idempotency_key.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeleteProductsRequest) Reset() {
@@ -439,17 +437,17 @@ func (x *DeleteProductsRequest) GetIds() []string {
 	return nil
 }
 
-func (x *DeleteProductsRequest) GetClientRequestId() string {
+func (x *DeleteProductsRequest) GetIdempotencyKey() string {
 	if x != nil {
-		return x.ClientRequestId
+		return x.IdempotencyKey
 	}
 	return ""
 }
 
-// What became of them.
+// The results of a DeleteProducts call.
 type DeleteProductsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One status an id, in the order of the request.
+	// One status per id, in the order of the request.
 	Results       []*ItemStatus `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -541,9 +539,9 @@ func (x *GetProductRequest) GetId() string {
 // A product.
 type GetProductResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the shop knows of it.
+	// The product.
 	Product *Product `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
-	// The photos (or vectors) it is found by, 1 to 8.
+	// How many images (or vectors) it has, 1 to 8.
 	ImageCount    uint32 `protobuf:"varint,2,opt,name=image_count,json=imageCount,proto3" json:"image_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -593,12 +591,12 @@ func (x *GetProductResponse) GetImageCount() uint32 {
 	return 0
 }
 
-// A photo to read.
+// An image to read.
 type GetImageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The product's id; required.
-	ProductId string `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
-	// Which of its photos, counted from 0; less than GetProduct's `image_count`.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Which of its images, counted from 0; less than GetProduct's `image_count`.
 	ImageIndex    uint32 `protobuf:"varint,2,opt,name=image_index,json=imageIndex,proto3" json:"image_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -634,9 +632,9 @@ func (*GetImageRequest) Descriptor() ([]byte, []int) {
 	return file_lookalike_v1_catalog_service_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *GetImageRequest) GetProductId() string {
+func (x *GetImageRequest) GetId() string {
 	if x != nil {
-		return x.ProductId
+		return x.Id
 	}
 	return ""
 }
@@ -648,7 +646,7 @@ func (x *GetImageRequest) GetImageIndex() uint32 {
 	return 0
 }
 
-// A photo, byte for byte as it was sent; one that was sent as raw pixels is a PNG.
+// An image, byte for byte as it was sent; one that was sent as raw pixels is a PNG.
 type GetImageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The file.
@@ -717,9 +715,9 @@ type ListProductsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only this category; NOT_FOUND where it holds no product. Empty: all of them.
 	Category string `protobuf:"bytes,1,opt,name=category,proto3" json:"category,omitempty"`
-	// Products a page, 1 to 1000; 100 when 0.
+	// Products per page, up to 1000; 0 means 100, and a larger size is coerced to 1000.
 	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The previous answer's `next_page_token`, for the same `category`. Empty: the first page.
+	// The previous response's `next_page_token`, for the same `category`. Empty: the first page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -781,7 +779,7 @@ type ListProductsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The products, by id.
 	Products []*Product `protobuf:"bytes,1,rep,name=products,proto3" json:"products,omitempty"`
-	// What to ask for next. Empty: this was the last page.
+	// The `page_token` of the next page. Empty: this was the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -831,13 +829,13 @@ func (x *ListProductsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Asks for products with their embeddings.
+// Products to read with their embeddings.
 type ExportProductsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only this category. Empty: all of them.
 	Category string `protobuf:"bytes,1,opt,name=category,proto3" json:"category,omitempty"`
-	// Only products whose ids come after this one, in the order of their UTF-8 bytes: the last id that arrived takes up an
-	// export that broke. At most 256 bytes, as Product.id. Empty: from the first.
+	// Only products whose ids come after this one, in the order of their UTF-8 bytes: the last id that arrived resumes an
+	// interrupted export. At most 256 bytes, as Product.id. Empty: from the first.
 	AfterId       string `protobuf:"bytes,2,opt,name=after_id,json=afterId,proto3" json:"after_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -890,10 +888,10 @@ func (x *ExportProductsRequest) GetAfterId() string {
 // One of many products, with its embeddings.
 type ExportProductsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the shop knows of it.
+	// The product.
 	Product *Product `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
-	// The embeddings it is found by, one for each of its photos, in their order, 1 to 8; each has GetModel's `dim`
-	// numbers, and length 1 where the model's metric is cosine. ProductInput.vectors takes them back.
+	// One embedding per image, in the order of the images, 1 to 8; each has GetModel's `dim` dimensions, and length 1
+	// where the model's metric is cosine. ProductInput.vectors accepts them.
 	Vectors       []*Vector `protobuf:"bytes,2,rep,name=vectors,proto3" json:"vectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -943,10 +941,10 @@ func (x *ExportProductsResponse) GetVectors() []*Vector {
 	return nil
 }
 
-// Asks for the categories.
+// Which facts of the categories to list.
 type ListCategoriesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Also count the attributes' values; reads every product, so it is off unless asked for.
+	// Also count the attributes' values; this reads every product.
 	IncludeAttributes bool `protobuf:"varint,1,opt,name=include_attributes,json=includeAttributes,proto3" json:"include_attributes,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -1042,11 +1040,11 @@ type Category struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Products in it.
 	Count uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
-	// How it is searched at present.
+	// How it is searched now.
 	IndexKind IndexKind `protobuf:"varint,3,opt,name=index_kind,json=indexKind,proto3,enum=lookalike.v1.IndexKind" json:"index_kind,omitempty"`
 	// The attributes its products have, by name; empty unless `include_attributes` was set.
-	Attributes []*AttributeSeen `protobuf:"bytes,4,rep,name=attributes,proto3" json:"attributes,omitempty"`
-	// The share of the exact answers that INDEX_KIND_HNSW found of late, 0 to 1: the server repeats some searches exactly.
+	Attributes []*AttributeFacet `protobuf:"bytes,4,rep,name=attributes,proto3" json:"attributes,omitempty"`
+	// The recent recall of an INDEX_KIND_HNSW category, 0 to 1: the server repeats a sample of the searches exactly.
 	// Unset: none was repeated yet, or every row is compared anyway.
 	Recall        *float32 `protobuf:"fixed32,5,opt,name=recall,proto3,oneof" json:"recall,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1104,7 +1102,7 @@ func (x *Category) GetIndexKind() IndexKind {
 	return IndexKind_INDEX_KIND_UNSPECIFIED
 }
 
-func (x *Category) GetAttributes() []*AttributeSeen {
+func (x *Category) GetAttributes() []*AttributeFacet {
 	if x != nil {
 		return x.Attributes
 	}
@@ -1119,7 +1117,7 @@ func (x *Category) GetRecall() float32 {
 }
 
 // An attribute and the values it has in a category.
-type AttributeSeen struct {
+type AttributeFacet struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1131,20 +1129,20 @@ type AttributeSeen struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *AttributeSeen) Reset() {
-	*x = AttributeSeen{}
+func (x *AttributeFacet) Reset() {
+	*x = AttributeFacet{}
 	mi := &file_lookalike_v1_catalog_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *AttributeSeen) String() string {
+func (x *AttributeFacet) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*AttributeSeen) ProtoMessage() {}
+func (*AttributeFacet) ProtoMessage() {}
 
-func (x *AttributeSeen) ProtoReflect() protoreflect.Message {
+func (x *AttributeFacet) ProtoReflect() protoreflect.Message {
 	mi := &file_lookalike_v1_catalog_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1156,26 +1154,26 @@ func (x *AttributeSeen) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use AttributeSeen.ProtoReflect.Descriptor instead.
-func (*AttributeSeen) Descriptor() ([]byte, []int) {
+// Deprecated: Use AttributeFacet.ProtoReflect.Descriptor instead.
+func (*AttributeFacet) Descriptor() ([]byte, []int) {
 	return file_lookalike_v1_catalog_service_proto_rawDescGZIP(), []int{19}
 }
 
-func (x *AttributeSeen) GetName() string {
+func (x *AttributeFacet) GetName() string {
 	if x != nil {
 		return x.Name
 	}
 	return ""
 }
 
-func (x *AttributeSeen) GetDistinctValues() uint64 {
+func (x *AttributeFacet) GetDistinctValues() uint64 {
 	if x != nil {
 		return x.DistinctValues
 	}
 	return 0
 }
 
-func (x *AttributeSeen) GetTopValues() []*ValueCount {
+func (x *AttributeFacet) GetTopValues() []*ValueCount {
 	if x != nil {
 		return x.TopValues
 	}
@@ -1241,20 +1239,19 @@ var File_lookalike_v1_catalog_service_proto protoreflect.FileDescriptor
 
 const file_lookalike_v1_catalog_service_proto_rawDesc = "" +
 	"\n" +
-	"\"lookalike/v1/catalog_service.proto\x12\flookalike.v1\x1a google/protobuf/field_mask.proto\x1a\x18lookalike/v1/image.proto\x1a\x1alookalike/v1/product.proto\"{\n" +
+	"\"lookalike/v1/catalog_service.proto\x12\flookalike.v1\x1a\x18lookalike/v1/image.proto\x1a\x1alookalike/v1/product.proto\"x\n" +
 	"\x15UpsertProductsRequest\x126\n" +
-	"\bproducts\x18\x01 \x03(\v2\x1a.lookalike.v1.ProductInputR\bproducts\x12*\n" +
-	"\x11client_request_id\x18\x02 \x01(\tR\x0fclientRequestId\"L\n" +
+	"\bproducts\x18\x01 \x03(\v2\x1a.lookalike.v1.ProductInputR\bproducts\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"L\n" +
 	"\x16UpsertProductsResponse\x122\n" +
-	"\aresults\x18\x01 \x03(\v2\x18.lookalike.v1.ItemStatusR\aresults\"\xa8\x02\n" +
+	"\aresults\x18\x01 \x03(\v2\x18.lookalike.v1.ItemStatusR\aresults\"\xfe\x01\n" +
 	"\x17UpdateAttributesRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12U\n" +
 	"\n" +
 	"attributes\x18\x02 \x03(\v25.lookalike.v1.UpdateAttributesRequest.AttributesEntryR\n" +
-	"attributes\x12;\n" +
-	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\x12*\n" +
-	"\x11client_request_id\x18\x04 \x01(\tR\x0fclientRequestId\x1a=\n" +
+	"attributes\x12\x14\n" +
+	"\x05clear\x18\x03 \x03(\tR\x05clear\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
@@ -1263,10 +1260,10 @@ const file_lookalike_v1_catalog_service_proto_rawDesc = "" +
 	"\x15ImportProductsRequest\x124\n" +
 	"\aproduct\x18\x01 \x01(\v2\x1a.lookalike.v1.ProductInputR\aproduct\"J\n" +
 	"\x16ImportProductsResponse\x120\n" +
-	"\x06result\x18\x01 \x01(\v2\x18.lookalike.v1.ItemStatusR\x06result\"U\n" +
+	"\x06result\x18\x01 \x01(\v2\x18.lookalike.v1.ItemStatusR\x06result\"R\n" +
 	"\x15DeleteProductsRequest\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\x12*\n" +
-	"\x11client_request_id\x18\x02 \x01(\tR\x0fclientRequestId\"L\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"L\n" +
 	"\x16DeleteProductsResponse\x122\n" +
 	"\aresults\x18\x01 \x03(\v2\x18.lookalike.v1.ItemStatusR\aresults\"#\n" +
 	"\x11GetProductRequest\x12\x0e\n" +
@@ -1274,10 +1271,9 @@ const file_lookalike_v1_catalog_service_proto_rawDesc = "" +
 	"\x12GetProductResponse\x12/\n" +
 	"\aproduct\x18\x01 \x01(\v2\x15.lookalike.v1.ProductR\aproduct\x12\x1f\n" +
 	"\vimage_count\x18\x02 \x01(\rR\n" +
-	"imageCount\"Q\n" +
-	"\x0fGetImageRequest\x12\x1d\n" +
-	"\n" +
-	"product_id\x18\x01 \x01(\tR\tproductId\x12\x1f\n" +
+	"imageCount\"B\n" +
+	"\x0fGetImageRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vimage_index\x18\x02 \x01(\rR\n" +
 	"imageIndex\"c\n" +
 	"\x10GetImageResponse\x12\x18\n" +
@@ -1304,18 +1300,18 @@ const file_lookalike_v1_catalog_service_proto_rawDesc = "" +
 	"\x16ListCategoriesResponse\x126\n" +
 	"\n" +
 	"categories\x18\x01 \x03(\v2\x16.lookalike.v1.CategoryR\n" +
-	"categories\"\xd1\x01\n" +
+	"categories\"\xd2\x01\n" +
 	"\bCategory\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x126\n" +
 	"\n" +
-	"index_kind\x18\x03 \x01(\x0e2\x17.lookalike.v1.IndexKindR\tindexKind\x12;\n" +
+	"index_kind\x18\x03 \x01(\x0e2\x17.lookalike.v1.IndexKindR\tindexKind\x12<\n" +
 	"\n" +
-	"attributes\x18\x04 \x03(\v2\x1b.lookalike.v1.AttributeSeenR\n" +
+	"attributes\x18\x04 \x03(\v2\x1c.lookalike.v1.AttributeFacetR\n" +
 	"attributes\x12\x1b\n" +
 	"\x06recall\x18\x05 \x01(\x02H\x00R\x06recall\x88\x01\x01B\t\n" +
-	"\a_recall\"\x85\x01\n" +
-	"\rAttributeSeen\x12\x12\n" +
+	"\a_recall\"\x86\x01\n" +
+	"\x0eAttributeFacet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0fdistinct_values\x18\x02 \x01(\x04R\x0edistinctValues\x127\n" +
 	"\n" +
@@ -1376,55 +1372,53 @@ var file_lookalike_v1_catalog_service_proto_goTypes = []any{
 	(*ListCategoriesRequest)(nil),    // 17: lookalike.v1.ListCategoriesRequest
 	(*ListCategoriesResponse)(nil),   // 18: lookalike.v1.ListCategoriesResponse
 	(*Category)(nil),                 // 19: lookalike.v1.Category
-	(*AttributeSeen)(nil),            // 20: lookalike.v1.AttributeSeen
+	(*AttributeFacet)(nil),           // 20: lookalike.v1.AttributeFacet
 	(*ValueCount)(nil),               // 21: lookalike.v1.ValueCount
 	nil,                              // 22: lookalike.v1.UpdateAttributesRequest.AttributesEntry
 	(*ProductInput)(nil),             // 23: lookalike.v1.ProductInput
 	(*ItemStatus)(nil),               // 24: lookalike.v1.ItemStatus
-	(*fieldmaskpb.FieldMask)(nil),    // 25: google.protobuf.FieldMask
-	(*Product)(nil),                  // 26: lookalike.v1.Product
-	(*Vector)(nil),                   // 27: lookalike.v1.Vector
+	(*Product)(nil),                  // 25: lookalike.v1.Product
+	(*Vector)(nil),                   // 26: lookalike.v1.Vector
 }
 var file_lookalike_v1_catalog_service_proto_depIdxs = []int32{
 	23, // 0: lookalike.v1.UpsertProductsRequest.products:type_name -> lookalike.v1.ProductInput
 	24, // 1: lookalike.v1.UpsertProductsResponse.results:type_name -> lookalike.v1.ItemStatus
 	22, // 2: lookalike.v1.UpdateAttributesRequest.attributes:type_name -> lookalike.v1.UpdateAttributesRequest.AttributesEntry
-	25, // 3: lookalike.v1.UpdateAttributesRequest.update_mask:type_name -> google.protobuf.FieldMask
-	26, // 4: lookalike.v1.UpdateAttributesResponse.product:type_name -> lookalike.v1.Product
-	23, // 5: lookalike.v1.ImportProductsRequest.product:type_name -> lookalike.v1.ProductInput
-	24, // 6: lookalike.v1.ImportProductsResponse.result:type_name -> lookalike.v1.ItemStatus
-	24, // 7: lookalike.v1.DeleteProductsResponse.results:type_name -> lookalike.v1.ItemStatus
-	26, // 8: lookalike.v1.GetProductResponse.product:type_name -> lookalike.v1.Product
-	26, // 9: lookalike.v1.ListProductsResponse.products:type_name -> lookalike.v1.Product
-	26, // 10: lookalike.v1.ExportProductsResponse.product:type_name -> lookalike.v1.Product
-	27, // 11: lookalike.v1.ExportProductsResponse.vectors:type_name -> lookalike.v1.Vector
-	19, // 12: lookalike.v1.ListCategoriesResponse.categories:type_name -> lookalike.v1.Category
-	0,  // 13: lookalike.v1.Category.index_kind:type_name -> lookalike.v1.IndexKind
-	20, // 14: lookalike.v1.Category.attributes:type_name -> lookalike.v1.AttributeSeen
-	21, // 15: lookalike.v1.AttributeSeen.top_values:type_name -> lookalike.v1.ValueCount
-	1,  // 16: lookalike.v1.CatalogService.UpsertProducts:input_type -> lookalike.v1.UpsertProductsRequest
-	3,  // 17: lookalike.v1.CatalogService.UpdateAttributes:input_type -> lookalike.v1.UpdateAttributesRequest
-	5,  // 18: lookalike.v1.CatalogService.ImportProducts:input_type -> lookalike.v1.ImportProductsRequest
-	7,  // 19: lookalike.v1.CatalogService.DeleteProducts:input_type -> lookalike.v1.DeleteProductsRequest
-	9,  // 20: lookalike.v1.CatalogService.GetProduct:input_type -> lookalike.v1.GetProductRequest
-	11, // 21: lookalike.v1.CatalogService.GetImage:input_type -> lookalike.v1.GetImageRequest
-	13, // 22: lookalike.v1.CatalogService.ListProducts:input_type -> lookalike.v1.ListProductsRequest
-	15, // 23: lookalike.v1.CatalogService.ExportProducts:input_type -> lookalike.v1.ExportProductsRequest
-	17, // 24: lookalike.v1.CatalogService.ListCategories:input_type -> lookalike.v1.ListCategoriesRequest
-	2,  // 25: lookalike.v1.CatalogService.UpsertProducts:output_type -> lookalike.v1.UpsertProductsResponse
-	4,  // 26: lookalike.v1.CatalogService.UpdateAttributes:output_type -> lookalike.v1.UpdateAttributesResponse
-	6,  // 27: lookalike.v1.CatalogService.ImportProducts:output_type -> lookalike.v1.ImportProductsResponse
-	8,  // 28: lookalike.v1.CatalogService.DeleteProducts:output_type -> lookalike.v1.DeleteProductsResponse
-	10, // 29: lookalike.v1.CatalogService.GetProduct:output_type -> lookalike.v1.GetProductResponse
-	12, // 30: lookalike.v1.CatalogService.GetImage:output_type -> lookalike.v1.GetImageResponse
-	14, // 31: lookalike.v1.CatalogService.ListProducts:output_type -> lookalike.v1.ListProductsResponse
-	16, // 32: lookalike.v1.CatalogService.ExportProducts:output_type -> lookalike.v1.ExportProductsResponse
-	18, // 33: lookalike.v1.CatalogService.ListCategories:output_type -> lookalike.v1.ListCategoriesResponse
-	25, // [25:34] is the sub-list for method output_type
-	16, // [16:25] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	25, // 3: lookalike.v1.UpdateAttributesResponse.product:type_name -> lookalike.v1.Product
+	23, // 4: lookalike.v1.ImportProductsRequest.product:type_name -> lookalike.v1.ProductInput
+	24, // 5: lookalike.v1.ImportProductsResponse.result:type_name -> lookalike.v1.ItemStatus
+	24, // 6: lookalike.v1.DeleteProductsResponse.results:type_name -> lookalike.v1.ItemStatus
+	25, // 7: lookalike.v1.GetProductResponse.product:type_name -> lookalike.v1.Product
+	25, // 8: lookalike.v1.ListProductsResponse.products:type_name -> lookalike.v1.Product
+	25, // 9: lookalike.v1.ExportProductsResponse.product:type_name -> lookalike.v1.Product
+	26, // 10: lookalike.v1.ExportProductsResponse.vectors:type_name -> lookalike.v1.Vector
+	19, // 11: lookalike.v1.ListCategoriesResponse.categories:type_name -> lookalike.v1.Category
+	0,  // 12: lookalike.v1.Category.index_kind:type_name -> lookalike.v1.IndexKind
+	20, // 13: lookalike.v1.Category.attributes:type_name -> lookalike.v1.AttributeFacet
+	21, // 14: lookalike.v1.AttributeFacet.top_values:type_name -> lookalike.v1.ValueCount
+	1,  // 15: lookalike.v1.CatalogService.UpsertProducts:input_type -> lookalike.v1.UpsertProductsRequest
+	3,  // 16: lookalike.v1.CatalogService.UpdateAttributes:input_type -> lookalike.v1.UpdateAttributesRequest
+	5,  // 17: lookalike.v1.CatalogService.ImportProducts:input_type -> lookalike.v1.ImportProductsRequest
+	7,  // 18: lookalike.v1.CatalogService.DeleteProducts:input_type -> lookalike.v1.DeleteProductsRequest
+	9,  // 19: lookalike.v1.CatalogService.GetProduct:input_type -> lookalike.v1.GetProductRequest
+	11, // 20: lookalike.v1.CatalogService.GetImage:input_type -> lookalike.v1.GetImageRequest
+	13, // 21: lookalike.v1.CatalogService.ListProducts:input_type -> lookalike.v1.ListProductsRequest
+	15, // 22: lookalike.v1.CatalogService.ExportProducts:input_type -> lookalike.v1.ExportProductsRequest
+	17, // 23: lookalike.v1.CatalogService.ListCategories:input_type -> lookalike.v1.ListCategoriesRequest
+	2,  // 24: lookalike.v1.CatalogService.UpsertProducts:output_type -> lookalike.v1.UpsertProductsResponse
+	4,  // 25: lookalike.v1.CatalogService.UpdateAttributes:output_type -> lookalike.v1.UpdateAttributesResponse
+	6,  // 26: lookalike.v1.CatalogService.ImportProducts:output_type -> lookalike.v1.ImportProductsResponse
+	8,  // 27: lookalike.v1.CatalogService.DeleteProducts:output_type -> lookalike.v1.DeleteProductsResponse
+	10, // 28: lookalike.v1.CatalogService.GetProduct:output_type -> lookalike.v1.GetProductResponse
+	12, // 29: lookalike.v1.CatalogService.GetImage:output_type -> lookalike.v1.GetImageResponse
+	14, // 30: lookalike.v1.CatalogService.ListProducts:output_type -> lookalike.v1.ListProductsResponse
+	16, // 31: lookalike.v1.CatalogService.ExportProducts:output_type -> lookalike.v1.ExportProductsResponse
+	18, // 32: lookalike.v1.CatalogService.ListCategories:output_type -> lookalike.v1.ListCategoriesResponse
+	24, // [24:33] is the sub-list for method output_type
+	15, // [15:24] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_lookalike_v1_catalog_service_proto_init() }

@@ -34,9 +34,9 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// The products that can be found. What is acknowledged is on disk, and the next search of the same caller sees it.
+// The products that searches find. An acknowledged write is on disk, and the same caller's next search sees it.
 type CatalogServiceClient interface {
-	// Stores or replaces products. One bad product never fails the others: each has its own status.
+	// Stores or replaces products. One invalid product never fails the others: each has its own status.
 	UpsertProducts(ctx context.Context, in *UpsertProductsRequest, opts ...grpc.CallOption) (*UpsertProductsResponse, error)
 	// Changes a product's attributes without touching its embeddings (stock and prices change all day).
 	UpdateAttributes(ctx context.Context, in *UpdateAttributesRequest, opts ...grpc.CallOption) (*UpdateAttributesResponse, error)
@@ -46,8 +46,8 @@ type CatalogServiceClient interface {
 	DeleteProducts(ctx context.Context, in *DeleteProductsRequest, opts ...grpc.CallOption) (*DeleteProductsResponse, error)
 	// Reads one product.
 	GetProduct(ctx context.Context, in *GetProductRequest, opts ...grpc.CallOption) (*GetProductResponse, error)
-	// Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
-	// than the server keeps (`keep_picture_bytes`).
+	// Reads an image of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+	// than the server keeps (`max_stored_image_bytes`).
 	GetImage(ctx context.Context, in *GetImageRequest, opts ...grpc.CallOption) (*GetImageResponse, error)
 	// Reads products page by page, in the order of their ids.
 	ListProducts(ctx context.Context, in *ListProductsRequest, opts ...grpc.CallOption) (*ListProductsResponse, error)
@@ -173,9 +173,9 @@ func (c *catalogServiceClient) ListCategories(ctx context.Context, in *ListCateg
 // All implementations must embed UnimplementedCatalogServiceServer
 // for forward compatibility.
 //
-// The products that can be found. What is acknowledged is on disk, and the next search of the same caller sees it.
+// The products that searches find. An acknowledged write is on disk, and the same caller's next search sees it.
 type CatalogServiceServer interface {
-	// Stores or replaces products. One bad product never fails the others: each has its own status.
+	// Stores or replaces products. One invalid product never fails the others: each has its own status.
 	UpsertProducts(context.Context, *UpsertProductsRequest) (*UpsertProductsResponse, error)
 	// Changes a product's attributes without touching its embeddings (stock and prices change all day).
 	UpdateAttributes(context.Context, *UpdateAttributesRequest) (*UpdateAttributesResponse, error)
@@ -185,8 +185,8 @@ type CatalogServiceServer interface {
 	DeleteProducts(context.Context, *DeleteProductsRequest) (*DeleteProductsResponse, error)
 	// Reads one product.
 	GetProduct(context.Context, *GetProductRequest) (*GetProductResponse, error)
-	// Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
-	// than the server keeps (`keep_picture_bytes`).
+	// Reads an image of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+	// than the server keeps (`max_stored_image_bytes`).
 	GetImage(context.Context, *GetImageRequest) (*GetImageResponse, error)
 	// Reads products page by page, in the order of their ids.
 	ListProducts(context.Context, *ListProductsRequest) (*ListProductsResponse, error)

@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// How likeness is measured.
+// How the distance of two embeddings is measured.
 type Metric int32
 
 const (
@@ -75,7 +75,7 @@ func (Metric) EnumDescriptor() ([]byte, []int) {
 	return file_lookalike_v1_embedding_service_proto_rawDescGZIP(), []int{0}
 }
 
-// How a photo comes to the model's input size.
+// How an image is resized to the model's input size.
 type Resize int32
 
 const (
@@ -83,7 +83,7 @@ const (
 	Resize_RESIZE_UNSPECIFIED Resize = 0
 	// Bilinear, antialiased, aspect ratio not kept (as Pillow resizes).
 	Resize_RESIZE_BILINEAR Resize = 1
-	// The nearest pixel, aspect ratio not kept (Keras' load_img unless told otherwise).
+	// The nearest pixel, aspect ratio not kept (the default of Keras' load_img).
 	Resize_RESIZE_NEAREST Resize = 2
 )
 
@@ -128,10 +128,10 @@ func (Resize) EnumDescriptor() ([]byte, []int) {
 	return file_lookalike_v1_embedding_service_proto_rawDescGZIP(), []int{1}
 }
 
-// One photo to embed.
+// One image to embed.
 type EmbedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The photo; required.
+	// The image; required.
 	Image         *Image `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -177,10 +177,10 @@ func (x *EmbedRequest) GetImage() *Image {
 // One embedding.
 type EmbedResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// GetModel's `dim` numbers; of length 1 where the metric is cosine.
+	// GetModel's `dim` values; of length 1 where the metric is cosine.
 	Embedding []float32 `protobuf:"fixed32,1,rep,packed,name=embedding,proto3" json:"embedding,omitempty"`
-	// What it cost.
-	Receipt       *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// What the response cost.
+	Stats         *ResponseStats `protobuf:"bytes,2,opt,name=stats,proto3" json:"stats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -222,19 +222,19 @@ func (x *EmbedResponse) GetEmbedding() []float32 {
 	return nil
 }
 
-func (x *EmbedResponse) GetReceipt() *Receipt {
+func (x *EmbedResponse) GetStats() *ResponseStats {
 	if x != nil {
-		return x.Receipt
+		return x.Stats
 	}
 	return nil
 }
 
-// One of many photos to embed.
+// One of many images to embed.
 type EmbedStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The caller's name for this photo, returned with its answer; the server makes nothing of it, so it may be empty.
+	// The caller's id for this image, returned with its response; may be empty.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The photo; required.
+	// The image; required.
 	Image         *Image `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -284,20 +284,20 @@ func (x *EmbedStreamRequest) GetImage() *Image {
 	return nil
 }
 
-// The answer to one of many photos.
+// The response to one of many images.
 type EmbedStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id of the photo that this answers.
+	// The id of the image.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// One of them is always set.
+	// Exactly one is always set.
 	//
 	// Types that are valid to be assigned to Result:
 	//
 	//	*EmbedStreamResponse_Embedding
 	//	*EmbedStreamResponse_Status
 	Result isEmbedStreamResponse_Result `protobuf_oneof:"result"`
-	// What it cost; unset with `status`.
-	Receipt       *Receipt `protobuf:"bytes,4,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// What the response cost; unset with `status`.
+	Stats         *ResponseStats `protobuf:"bytes,4,opt,name=stats,proto3" json:"stats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -364,9 +364,9 @@ func (x *EmbedStreamResponse) GetStatus() *status.Status {
 	return nil
 }
 
-func (x *EmbedStreamResponse) GetReceipt() *Receipt {
+func (x *EmbedStreamResponse) GetStats() *ResponseStats {
 	if x != nil {
-		return x.Receipt
+		return x.Stats
 	}
 	return nil
 }
@@ -381,7 +381,7 @@ type EmbedStreamResponse_Embedding struct {
 }
 
 type EmbedStreamResponse_Status struct {
-	// Why there is none: what Embed would have ended with, details included.
+	// The error: what Embed would have returned, details included.
 	Status *status.Status `protobuf:"bytes,3,opt,name=status,proto3,oneof"`
 }
 
@@ -389,7 +389,7 @@ func (*EmbedStreamResponse_Embedding) isEmbedStreamResponse_Result() {}
 
 func (*EmbedStreamResponse_Status) isEmbedStreamResponse_Result() {}
 
-// Asks which model answers.
+// Has no fields.
 type GetModelRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -426,35 +426,36 @@ func (*GetModelRequest) Descriptor() ([]byte, []int) {
 	return file_lookalike_v1_embedding_service_proto_rawDescGZIP(), []int{4}
 }
 
-// The model that answers.
+// The model, and how it runs.
 type GetModelResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the model's folder.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The network, for instance "resnet50" or "squeezenet1.1".
 	Backbone string `protobuf:"bytes,2,opt,name=backbone,proto3" json:"backbone,omitempty"`
-	// Where its weights come from: "imagenet", "random(seed=N)" (answers mean nothing), or "file:...".
+	// Where its weights come from: "imagenet", "random(seed=N)" (distances mean nothing), or "file:...".
 	Weights string `protobuf:"bytes,3,opt,name=weights,proto3" json:"weights,omitempty"`
-	// Numbers in an embedding.
+	// Dimensions of an embedding.
 	Dim uint32 `protobuf:"varint,4,opt,name=dim,proto3" json:"dim,omitempty"`
-	// How likeness is measured.
+	// How distance is measured.
 	Metric Metric `protobuf:"varint,5,opt,name=metric,proto3,enum=lookalike.v1.Metric" json:"metric,omitempty"`
 	// The model's input width in pixels.
 	InputWidth uint32 `protobuf:"varint,6,opt,name=input_width,json=inputWidth,proto3" json:"input_width,omitempty"`
 	// The model's input height in pixels.
 	InputHeight uint32 `protobuf:"varint,7,opt,name=input_height,json=inputHeight,proto3" json:"input_height,omitempty"`
-	// How a photo comes to that size.
+	// How an image is resized to that size.
 	Resize Resize `protobuf:"varint,8,opt,name=resize,proto3,enum=lookalike.v1.Resize" json:"resize,omitempty"`
-	// What turns feature maps into an embedding: "avg", "max", "flatten" or "model".
+	// How feature maps become an embedding: "avg", "max", "flatten" or "model".
 	Pooling string `protobuf:"bytes,9,opt,name=pooling,proto3" json:"pooling,omitempty"`
-	// The numbers it computes with: "fp32", "fp16" or "int8".
+	// The precision it computes in: "fp32", "fp16" or "int8".
 	Precision string `protobuf:"bytes,10,opt,name=precision,proto3" json:"precision,omitempty"`
 	// The sha256 of the graph in hexadecimal; embeddings of different digests cannot be compared.
 	Digest string `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
 	// The ONNX Runtime provider that runs it, for instance "CPUExecutionProvider".
 	Provider string `protobuf:"bytes,12,opt,name=provider,proto3" json:"provider,omitempty"`
-	// How it is run, as measured at start-up: a single photo on an idle server, then what a busy one runs, smallest first.
-	Ladder        []*Rung `protobuf:"bytes,13,rep,name=ladder,proto3" json:"ladder,omitempty"`
+	// How it runs, as measured at start-up: a single image on an idle server, then the batches of a busy one, smallest
+	// first.
+	BatchProfiles []*BatchProfile `protobuf:"bytes,13,rep,name=batch_profiles,json=batchProfiles,proto3" json:"batch_profiles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -573,40 +574,40 @@ func (x *GetModelResponse) GetProvider() string {
 	return ""
 }
 
-func (x *GetModelResponse) GetLadder() []*Rung {
+func (x *GetModelResponse) GetBatchProfiles() []*BatchProfile {
 	if x != nil {
-		return x.Ladder
+		return x.BatchProfiles
 	}
 	return nil
 }
 
-// One batch size and what it costs.
-type Rung struct {
+// One batch size and its latency.
+type BatchProfile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Photos in the batch.
+	// Images in the batch.
 	BatchSize uint32 `protobuf:"varint,1,opt,name=batch_size,json=batchSize,proto3" json:"batch_size,omitempty"`
-	// The model's time for such a batch, in milliseconds.
-	Milliseconds float64 `protobuf:"fixed64,2,opt,name=milliseconds,proto3" json:"milliseconds,omitempty"`
-	// Batches that run side by side, which the time allows for.
-	Lanes         uint32 `protobuf:"varint,3,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	// Batches of this size that run at the same time.
+	Concurrency uint32 `protobuf:"varint,2,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
+	// The time the model takes for such a batch while `concurrency` of them run, in milliseconds.
+	LatencyMs     float64 `protobuf:"fixed64,3,opt,name=latency_ms,json=latencyMs,proto3" json:"latency_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Rung) Reset() {
-	*x = Rung{}
+func (x *BatchProfile) Reset() {
+	*x = BatchProfile{}
 	mi := &file_lookalike_v1_embedding_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Rung) String() string {
+func (x *BatchProfile) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Rung) ProtoMessage() {}
+func (*BatchProfile) ProtoMessage() {}
 
-func (x *Rung) ProtoReflect() protoreflect.Message {
+func (x *BatchProfile) ProtoReflect() protoreflect.Message {
 	mi := &file_lookalike_v1_embedding_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -618,28 +619,28 @@ func (x *Rung) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Rung.ProtoReflect.Descriptor instead.
-func (*Rung) Descriptor() ([]byte, []int) {
+// Deprecated: Use BatchProfile.ProtoReflect.Descriptor instead.
+func (*BatchProfile) Descriptor() ([]byte, []int) {
 	return file_lookalike_v1_embedding_service_proto_rawDescGZIP(), []int{6}
 }
 
-func (x *Rung) GetBatchSize() uint32 {
+func (x *BatchProfile) GetBatchSize() uint32 {
 	if x != nil {
 		return x.BatchSize
 	}
 	return 0
 }
 
-func (x *Rung) GetMilliseconds() float64 {
+func (x *BatchProfile) GetConcurrency() uint32 {
 	if x != nil {
-		return x.Milliseconds
+		return x.Concurrency
 	}
 	return 0
 }
 
-func (x *Rung) GetLanes() uint32 {
+func (x *BatchProfile) GetLatencyMs() float64 {
 	if x != nil {
-		return x.Lanes
+		return x.LatencyMs
 	}
 	return 0
 }
@@ -648,22 +649,22 @@ var File_lookalike_v1_embedding_service_proto protoreflect.FileDescriptor
 
 const file_lookalike_v1_embedding_service_proto_rawDesc = "" +
 	"\n" +
-	"$lookalike/v1/embedding_service.proto\x12\flookalike.v1\x1a\x17google/rpc/status.proto\x1a\x18lookalike/v1/image.proto\x1a\x1alookalike/v1/receipt.proto\"9\n" +
+	"$lookalike/v1/embedding_service.proto\x12\flookalike.v1\x1a\x17google/rpc/status.proto\x1a\x18lookalike/v1/image.proto\x1a!lookalike/v1/response_stats.proto\"9\n" +
 	"\fEmbedRequest\x12)\n" +
-	"\x05image\x18\x01 \x01(\v2\x13.lookalike.v1.ImageR\x05image\"^\n" +
+	"\x05image\x18\x01 \x01(\v2\x13.lookalike.v1.ImageR\x05image\"`\n" +
 	"\rEmbedResponse\x12\x1c\n" +
-	"\tembedding\x18\x01 \x03(\x02R\tembedding\x12/\n" +
-	"\areceipt\x18\x02 \x01(\v2\x15.lookalike.v1.ReceiptR\areceipt\"O\n" +
+	"\tembedding\x18\x01 \x03(\x02R\tembedding\x121\n" +
+	"\x05stats\x18\x02 \x01(\v2\x1b.lookalike.v1.ResponseStatsR\x05stats\"O\n" +
 	"\x12EmbedStreamRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12)\n" +
-	"\x05image\x18\x02 \x01(\v2\x13.lookalike.v1.ImageR\x05image\"\xc4\x01\n" +
+	"\x05image\x18\x02 \x01(\v2\x13.lookalike.v1.ImageR\x05image\"\xc6\x01\n" +
 	"\x13EmbedStreamResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x124\n" +
 	"\tembedding\x18\x02 \x01(\v2\x14.lookalike.v1.VectorH\x00R\tembedding\x12,\n" +
-	"\x06status\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x06status\x12/\n" +
-	"\areceipt\x18\x04 \x01(\v2\x15.lookalike.v1.ReceiptR\areceiptB\b\n" +
+	"\x06status\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x06status\x121\n" +
+	"\x05stats\x18\x04 \x01(\v2\x1b.lookalike.v1.ResponseStatsR\x05statsB\b\n" +
 	"\x06result\"\x11\n" +
-	"\x0fGetModelRequest\"\xa6\x03\n" +
+	"\x0fGetModelRequest\"\xbd\x03\n" +
 	"\x10GetModelResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bbackbone\x18\x02 \x01(\tR\bbackbone\x12\x18\n" +
@@ -678,13 +679,14 @@ const file_lookalike_v1_embedding_service_proto_rawDesc = "" +
 	"\tprecision\x18\n" +
 	" \x01(\tR\tprecision\x12\x16\n" +
 	"\x06digest\x18\v \x01(\tR\x06digest\x12\x1a\n" +
-	"\bprovider\x18\f \x01(\tR\bprovider\x12*\n" +
-	"\x06ladder\x18\r \x03(\v2\x12.lookalike.v1.RungR\x06ladder\"_\n" +
-	"\x04Rung\x12\x1d\n" +
+	"\bprovider\x18\f \x01(\tR\bprovider\x12A\n" +
+	"\x0ebatch_profiles\x18\r \x03(\v2\x1a.lookalike.v1.BatchProfileR\rbatchProfiles\"n\n" +
+	"\fBatchProfile\x12\x1d\n" +
 	"\n" +
-	"batch_size\x18\x01 \x01(\rR\tbatchSize\x12\"\n" +
-	"\fmilliseconds\x18\x02 \x01(\x01R\fmilliseconds\x12\x14\n" +
-	"\x05lanes\x18\x03 \x01(\rR\x05lanes*I\n" +
+	"batch_size\x18\x01 \x01(\rR\tbatchSize\x12 \n" +
+	"\vconcurrency\x18\x02 \x01(\rR\vconcurrency\x12\x1d\n" +
+	"\n" +
+	"latency_ms\x18\x03 \x01(\x01R\tlatencyMs*I\n" +
 	"\x06Metric\x12\x16\n" +
 	"\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rMETRIC_COSINE\x10\x01\x12\x14\n" +
@@ -722,22 +724,22 @@ var file_lookalike_v1_embedding_service_proto_goTypes = []any{
 	(*EmbedStreamResponse)(nil), // 5: lookalike.v1.EmbedStreamResponse
 	(*GetModelRequest)(nil),     // 6: lookalike.v1.GetModelRequest
 	(*GetModelResponse)(nil),    // 7: lookalike.v1.GetModelResponse
-	(*Rung)(nil),                // 8: lookalike.v1.Rung
+	(*BatchProfile)(nil),        // 8: lookalike.v1.BatchProfile
 	(*Image)(nil),               // 9: lookalike.v1.Image
-	(*Receipt)(nil),             // 10: lookalike.v1.Receipt
+	(*ResponseStats)(nil),       // 10: lookalike.v1.ResponseStats
 	(*Vector)(nil),              // 11: lookalike.v1.Vector
 	(*status.Status)(nil),       // 12: google.rpc.Status
 }
 var file_lookalike_v1_embedding_service_proto_depIdxs = []int32{
 	9,  // 0: lookalike.v1.EmbedRequest.image:type_name -> lookalike.v1.Image
-	10, // 1: lookalike.v1.EmbedResponse.receipt:type_name -> lookalike.v1.Receipt
+	10, // 1: lookalike.v1.EmbedResponse.stats:type_name -> lookalike.v1.ResponseStats
 	9,  // 2: lookalike.v1.EmbedStreamRequest.image:type_name -> lookalike.v1.Image
 	11, // 3: lookalike.v1.EmbedStreamResponse.embedding:type_name -> lookalike.v1.Vector
 	12, // 4: lookalike.v1.EmbedStreamResponse.status:type_name -> google.rpc.Status
-	10, // 5: lookalike.v1.EmbedStreamResponse.receipt:type_name -> lookalike.v1.Receipt
+	10, // 5: lookalike.v1.EmbedStreamResponse.stats:type_name -> lookalike.v1.ResponseStats
 	0,  // 6: lookalike.v1.GetModelResponse.metric:type_name -> lookalike.v1.Metric
 	1,  // 7: lookalike.v1.GetModelResponse.resize:type_name -> lookalike.v1.Resize
-	8,  // 8: lookalike.v1.GetModelResponse.ladder:type_name -> lookalike.v1.Rung
+	8,  // 8: lookalike.v1.GetModelResponse.batch_profiles:type_name -> lookalike.v1.BatchProfile
 	2,  // 9: lookalike.v1.EmbeddingService.Embed:input_type -> lookalike.v1.EmbedRequest
 	4,  // 10: lookalike.v1.EmbeddingService.EmbedStream:input_type -> lookalike.v1.EmbedStreamRequest
 	6,  // 11: lookalike.v1.EmbeddingService.GetModel:input_type -> lookalike.v1.GetModelRequest
@@ -757,7 +759,7 @@ func file_lookalike_v1_embedding_service_proto_init() {
 		return
 	}
 	file_lookalike_v1_image_proto_init()
-	file_lookalike_v1_receipt_proto_init()
+	file_lookalike_v1_response_stats_proto_init()
 	file_lookalike_v1_embedding_service_proto_msgTypes[3].OneofWrappers = []any{
 		(*EmbedStreamResponse_Embedding)(nil),
 		(*EmbedStreamResponse_Status)(nil),

@@ -28,14 +28,14 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Photos in, embeddings out.
+// Images in, embeddings out.
 type EmbeddingServiceClient interface {
-	// Embeds one photo. Calls that arrive together share a batch.
+	// Embeds one image. Calls that arrive together share a batch.
 	Embed(ctx context.Context, in *EmbedRequest, opts ...grpc.CallOption) (*EmbedResponse, error)
-	// Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-	// rather than refuse. One bad photo fails alone.
+	// Embeds many images over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+	// down instead of rejecting. One invalid image fails alone.
 	EmbedStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EmbedStreamRequest, EmbedStreamResponse], error)
-	// Tells which model answers, and how.
+	// Describes the model and how it runs.
 	GetModel(ctx context.Context, in *GetModelRequest, opts ...grpc.CallOption) (*GetModelResponse, error)
 }
 
@@ -84,14 +84,14 @@ func (c *embeddingServiceClient) GetModel(ctx context.Context, in *GetModelReque
 // All implementations must embed UnimplementedEmbeddingServiceServer
 // for forward compatibility.
 //
-// Photos in, embeddings out.
+// Images in, embeddings out.
 type EmbeddingServiceServer interface {
-	// Embeds one photo. Calls that arrive together share a batch.
+	// Embeds one image. Calls that arrive together share a batch.
 	Embed(context.Context, *EmbedRequest) (*EmbedResponse, error)
-	// Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-	// rather than refuse. One bad photo fails alone.
+	// Embeds many images over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+	// down instead of rejecting. One invalid image fails alone.
 	EmbedStream(grpc.BidiStreamingServer[EmbedStreamRequest, EmbedStreamResponse]) error
-	// Tells which model answers, and how.
+	// Describes the model and how it runs.
 	GetModel(context.Context, *GetModelRequest) (*GetModelResponse, error)
 	mustEmbedUnimplementedEmbeddingServiceServer()
 }

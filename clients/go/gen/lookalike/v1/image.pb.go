@@ -21,21 +21,21 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A photo, as a file or as pixels.
+// An image, as a file or as pixels.
 //
-// Whatever it is, the server turns it upright (EXIF), converts it to RGB (CMYK, grey, palette and 16-bit included),
+// The server turns it upright (EXIF), converts it to RGB (CMYK, gray, palette and 16-bit included),
 // composites transparency on white, takes the first frame of an animation, crops `region`, and resizes to the model's
-// input as GetModel says: the same when a product is stored and when a question is asked.
+// input as GetModel says: the same for stored products and for queries.
 type Image struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Exactly one of them is required.
+	// Exactly one is required.
 	//
 	// Types that are valid to be assigned to Source:
 	//
 	//	*Image_Encoded
 	//	*Image_Rgb
 	Source isImage_Source `protobuf_oneof:"source"`
-	// The part of the upright photo to look at. Unset: the whole photo.
+	// The part of the upright image to embed. Unset: the whole image.
 	Region        *Region `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -114,7 +114,7 @@ type Image_Encoded struct {
 }
 
 type Image_Rgb struct {
-	// Pixels that the caller has decoded. The cheapest to serve when already at the model's input size.
+	// Pixels that the caller has decoded. Cheapest for the server at the model's input size.
 	Rgb *RawImage `protobuf:"bytes,2,opt,name=rgb,proto3,oneof"`
 }
 
@@ -186,7 +186,7 @@ func (x *RawImage) GetData() []byte {
 	return nil
 }
 
-// A box in a photo, in fractions of its width and height after it is turned upright: (0, 0) is the top left corner,
+// A box in an image, in fractions of its width and height after it is turned upright: (0, 0) is the top left corner,
 // (1, 1) the bottom right one. Every pixel that it touches counts.
 type Region struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -260,11 +260,11 @@ func (x *Region) GetBottom() float64 {
 	return 0
 }
 
-// An embedding: what the model sees in a photo.
+// An embedding.
 type Vector struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As many finite numbers as GetModel's `dim`, not all of them zero. Where the model's metric is cosine the server
-	// scales a caller's vector to length 1, so only its direction counts.
+	// One finite value per dimension (GetModel's `dim`), not all of them zero. Where the model's metric is cosine, the
+	// server scales a caller's vector to length 1, so only its direction counts.
 	Values        []float32 `protobuf:"fixed32,1,rep,packed,name=values,proto3" json:"values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

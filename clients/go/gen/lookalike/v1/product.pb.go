@@ -22,19 +22,19 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What a shop knows of a product; the server returns it with every answer.
+// A product's metadata; returned with every search result.
 type Product struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The shop's own id, 1 to 256 bytes of UTF-8 without control characters; unique over all categories.
+	// The caller's own id, 1 to 256 bytes of UTF-8 without control characters; unique over all categories.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The partition it is searched in, 1 to 256 bytes of UTF-8 without control characters.
 	Category string `protobuf:"bytes,2,opt,name=category,proto3" json:"category,omitempty"`
-	// A name to show; may be empty. At most 4096 bytes.
+	// A title to show; may be empty. At most 4096 bytes.
 	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
-	// Where the shop keeps the picture; the server stores and returns it, and never opens it. May be empty.
+	// Where the caller keeps the image; the server stores and returns it, and never opens it. May be empty.
 	// At most 4096 bytes.
 	ImageUri string `protobuf:"bytes,4,opt,name=image_uri,json=imageUri,proto3" json:"image_uri,omitempty"`
-	// Facts to filter by (colour, price, in_stock ...), at most 64. Keys are like ids, 1 to 256 bytes without
+	// Attributes to filter by (color, price, in_stock ...), at most 64. Keys are like ids, 1 to 256 bytes without
 	// control characters; values have up to 4096 bytes. Range filters compare the values that read as decimal numbers.
 	Attributes    map[string]string `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
@@ -106,7 +106,7 @@ func (x *Product) GetAttributes() map[string]string {
 	return nil
 }
 
-// A product to store: what the shop knows of it, and what it looks like.
+// A product to store: its metadata, and its images or vectors.
 type ProductInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As Product.id. A product with this id is replaced as a whole, its category included.
@@ -119,9 +119,9 @@ type ProductInput struct {
 	ImageUri string `protobuf:"bytes,4,opt,name=image_uri,json=imageUri,proto3" json:"image_uri,omitempty"`
 	// As Product.attributes.
 	Attributes map[string]string `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// One to eight photos; each becomes a row of the index. Exactly one of `images` and `vectors` must be given.
+	// One to eight images; each becomes a row of the index. Exactly one of `images` and `vectors` must be given.
 	Images []*Image `protobuf:"bytes,6,rep,name=images,proto3" json:"images,omitempty"`
-	// One to eight embeddings made elsewhere with the same model.
+	// One to eight embeddings that the same model computed elsewhere.
 	Vectors       []*Vector `protobuf:"bytes,7,rep,name=vectors,proto3" json:"vectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -206,12 +206,12 @@ func (x *ProductInput) GetVectors() []*Vector {
 	return nil
 }
 
-// What became of one item of a request that carries many.
+// The result for one item of a request that has many.
 type ItemStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The product's id as it was sent.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Code 0 (OK) when done and durable; otherwise what a call for this item alone would have ended with, details
+	// Code 0 (OK) once durable; otherwise the error that a call for this item alone would have returned, details
 	// included (google.rpc.BadRequest, ResourceInfo or RetryInfo).
 	Status        *status.Status `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A question.
+// A query, and how to search.
 type SearchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What to compare with; exactly one is required.
@@ -38,21 +38,21 @@ type SearchRequest struct {
 	Category string `protobuf:"bytes,4,opt,name=category,proto3" json:"category,omitempty"`
 	// Search every category and merge by distance. Not together with `category`.
 	AllCategories bool `protobuf:"varint,5,opt,name=all_categories,json=allCategories,proto3" json:"all_categories,omitempty"`
-	// How many products to return, 1 to 1000; 10 when not set. Where fewer exist, fewer come back.
+	// How many products to return, 1 to 1000; 10 when not set. Where fewer exist, fewer are returned.
 	K *uint32 `protobuf:"varint,6,opt,name=k,proto3,oneof" json:"k,omitempty"`
 	// Conditions that all must hold, at most 64.
 	Filters []*Filter `protobuf:"bytes,7,rep,name=filters,proto3" json:"filters,omitempty"`
 	// Only products at most this far away, 0 or more, in GetModel's metric. Unset: no limit.
 	MaxDistance *float64 `protobuf:"fixed64,8,opt,name=max_distance,json=maxDistance,proto3,oneof" json:"max_distance,omitempty"`
-	// The attribute (brand, say) of which at most `group_limit` products share a value among the answers; products
-	// without it are in no group. Empty: no groups.
+	// At most `group_limit` of the results share a value of this attribute (brand, say); products without it are in no
+	// group. Empty: no groups.
 	GroupBy string `protobuf:"bytes,9,opt,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
-	// Products a group may have, 1 or more; 1 when not set. Only with `group_by`.
+	// Results per group, 1 or more; 1 when not set. Only with `group_by`.
 	GroupLimit *uint32 `protobuf:"varint,10,opt,name=group_limit,json=groupLimit,proto3,oneof" json:"group_limit,omitempty"`
-	// Make products with the same embedding (of their nearest photo) one answer that lists the others in
+	// Collapse products with the same embedding (of their nearest image) into one result that lists the others in
 	// Neighbor.duplicates.
 	CollapseDuplicates bool `protobuf:"varint,11,opt,name=collapse_duplicates,json=collapseDuplicates,proto3" json:"collapse_duplicates,omitempty"`
-	// Compare every row, however large the category; slower, never approximate.
+	// Compare every row, however large the category; slower, but never approximate.
 	Exact         bool `protobuf:"varint,12,opt,name=exact,proto3" json:"exact,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -190,18 +190,18 @@ type isSearchRequest_Query interface {
 }
 
 type SearchRequest_Image struct {
-	// A photo.
+	// An image.
 	Image *Image `protobuf:"bytes,1,opt,name=image,proto3,oneof"`
 }
 
 type SearchRequest_Vector struct {
-	// An embedding made with the same model.
+	// An embedding that the same model computed.
 	Vector *Vector `protobuf:"bytes,2,opt,name=vector,proto3,oneof"`
 }
 
 type SearchRequest_ProductId struct {
-	// A product of the catalogue. It is never among its own answers. With several photos, each is compared and the
-	// best counts.
+	// A product of the catalog. It is never among its own results. With several images, each is compared and the
+	// nearest counts.
 	ProductId string `protobuf:"bytes,3,opt,name=product_id,json=productId,proto3,oneof"`
 }
 
@@ -315,7 +315,7 @@ type isFilter_Condition interface {
 }
 
 type Filter_Equals struct {
-	// Its value is this one, letter by letter.
+	// Its value is exactly this one.
 	Equals string `protobuf:"bytes,2,opt,name=equals,proto3,oneof"`
 }
 
@@ -443,18 +443,18 @@ func (x *Range) GetMaximum() float64 {
 	return 0
 }
 
-// A product that looks like the question.
+// A product that looks like the query.
 type Neighbor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The product.
 	Product *Product `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
 	// How far away it is in GetModel's metric: cosine 0 (identical) to 2 (opposite); euclidean 0 or more.
 	Distance float32 `protobuf:"fixed32,2,opt,name=distance,proto3" json:"distance,omitempty"`
-	// How alike it is, greater is closer: the cosine itself, or 1 / (1 + distance).
+	// Greater is closer: the cosine itself, or 1 / (1 + distance).
 	Similarity float32 `protobuf:"fixed32,3,opt,name=similarity,proto3" json:"similarity,omitempty"`
-	// Which of the product's photos (or vectors) is nearest, counted from 0.
+	// Which of the product's images (or vectors) is nearest, counted from 0.
 	ImageIndex uint32 `protobuf:"varint,4,opt,name=image_index,json=imageIndex,proto3" json:"image_index,omitempty"`
-	// The products that `collapse_duplicates` made one with this one, nearest first.
+	// The products that `collapse_duplicates` collapsed into this one, nearest first.
 	Duplicates    []*Product `protobuf:"bytes,5,rep,name=duplicates,proto3" json:"duplicates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -525,13 +525,13 @@ func (x *Neighbor) GetDuplicates() []*Product {
 	return nil
 }
 
-// The answer: nearest first, equally near ones by product id, no product twice.
+// The results: nearest first, equal distances by product id, no product twice.
 type SearchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most k products.
 	Neighbors []*Neighbor `protobuf:"bytes,1,rep,name=neighbors,proto3" json:"neighbors,omitempty"`
-	// What it cost.
-	Receipt       *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// What the response cost.
+	Stats         *ResponseStats `protobuf:"bytes,2,opt,name=stats,proto3" json:"stats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -573,19 +573,19 @@ func (x *SearchResponse) GetNeighbors() []*Neighbor {
 	return nil
 }
 
-func (x *SearchResponse) GetReceipt() *Receipt {
+func (x *SearchResponse) GetStats() *ResponseStats {
 	if x != nil {
-		return x.Receipt
+		return x.Stats
 	}
 	return nil
 }
 
-// One of many questions.
+// One of many queries.
 type SearchStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The caller's name for this question, returned with its answer; the server makes nothing of it, so it may be empty.
+	// The caller's id for this query, returned with its response; may be empty.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The question; required.
+	// The query; required.
 	Search        *SearchRequest `protobuf:"bytes,2,opt,name=search,proto3" json:"search,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -635,12 +635,12 @@ func (x *SearchStreamRequest) GetSearch() *SearchRequest {
 	return nil
 }
 
-// The answer to one of many questions.
+// The response to one of many queries.
 type SearchStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id of the question that this answers.
+	// The id of the query.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// One of them is always set.
+	// Exactly one is always set.
 	//
 	// Types that are valid to be assigned to Result:
 	//
@@ -718,12 +718,12 @@ type isSearchStreamResponse_Result interface {
 }
 
 type SearchStreamResponse_Response struct {
-	// The answer.
+	// The response.
 	Response *SearchResponse `protobuf:"bytes,2,opt,name=response,proto3,oneof"`
 }
 
 type SearchStreamResponse_Status struct {
-	// Why there is none: what Search would have ended with, details included.
+	// The error: what Search would have returned, details included.
 	Status *status.Status `protobuf:"bytes,3,opt,name=status,proto3,oneof"`
 }
 
@@ -735,7 +735,7 @@ var File_lookalike_v1_search_service_proto protoreflect.FileDescriptor
 
 const file_lookalike_v1_search_service_proto_rawDesc = "" +
 	"\n" +
-	"!lookalike/v1/search_service.proto\x12\flookalike.v1\x1a\x17google/rpc/status.proto\x1a\x18lookalike/v1/image.proto\x1a\x1alookalike/v1/product.proto\x1a\x1alookalike/v1/receipt.proto\"\xf3\x03\n" +
+	"!lookalike/v1/search_service.proto\x12\flookalike.v1\x1a\x17google/rpc/status.proto\x1a\x18lookalike/v1/image.proto\x1a\x1alookalike/v1/product.proto\x1a!lookalike/v1/response_stats.proto\"\xf3\x03\n" +
 	"\rSearchRequest\x12+\n" +
 	"\x05image\x18\x01 \x01(\v2\x13.lookalike.v1.ImageH\x00R\x05image\x12.\n" +
 	"\x06vector\x18\x02 \x01(\v2\x14.lookalike.v1.VectorH\x00R\x06vector\x12\x1f\n" +
@@ -782,10 +782,10 @@ const file_lookalike_v1_search_service_proto_rawDesc = "" +
 	"imageIndex\x125\n" +
 	"\n" +
 	"duplicates\x18\x05 \x03(\v2\x15.lookalike.v1.ProductR\n" +
-	"duplicates\"w\n" +
+	"duplicates\"y\n" +
 	"\x0eSearchResponse\x124\n" +
-	"\tneighbors\x18\x01 \x03(\v2\x16.lookalike.v1.NeighborR\tneighbors\x12/\n" +
-	"\areceipt\x18\x02 \x01(\v2\x15.lookalike.v1.ReceiptR\areceipt\"Z\n" +
+	"\tneighbors\x18\x01 \x03(\v2\x16.lookalike.v1.NeighborR\tneighbors\x121\n" +
+	"\x05stats\x18\x02 \x01(\v2\x1b.lookalike.v1.ResponseStatsR\x05stats\"Z\n" +
 	"\x13SearchStreamRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\x06search\x18\x02 \x01(\v2\x1b.lookalike.v1.SearchRequestR\x06search\"\x9a\x01\n" +
@@ -824,7 +824,7 @@ var file_lookalike_v1_search_service_proto_goTypes = []any{
 	(*Image)(nil),                // 8: lookalike.v1.Image
 	(*Vector)(nil),               // 9: lookalike.v1.Vector
 	(*Product)(nil),              // 10: lookalike.v1.Product
-	(*Receipt)(nil),              // 11: lookalike.v1.Receipt
+	(*ResponseStats)(nil),        // 11: lookalike.v1.ResponseStats
 	(*status.Status)(nil),        // 12: google.rpc.Status
 }
 var file_lookalike_v1_search_service_proto_depIdxs = []int32{
@@ -837,7 +837,7 @@ var file_lookalike_v1_search_service_proto_depIdxs = []int32{
 	10, // 6: lookalike.v1.Neighbor.product:type_name -> lookalike.v1.Product
 	10, // 7: lookalike.v1.Neighbor.duplicates:type_name -> lookalike.v1.Product
 	4,  // 8: lookalike.v1.SearchResponse.neighbors:type_name -> lookalike.v1.Neighbor
-	11, // 9: lookalike.v1.SearchResponse.receipt:type_name -> lookalike.v1.Receipt
+	11, // 9: lookalike.v1.SearchResponse.stats:type_name -> lookalike.v1.ResponseStats
 	0,  // 10: lookalike.v1.SearchStreamRequest.search:type_name -> lookalike.v1.SearchRequest
 	5,  // 11: lookalike.v1.SearchStreamResponse.response:type_name -> lookalike.v1.SearchResponse
 	12, // 12: lookalike.v1.SearchStreamResponse.status:type_name -> google.rpc.Status
@@ -859,7 +859,7 @@ func file_lookalike_v1_search_service_proto_init() {
 	}
 	file_lookalike_v1_image_proto_init()
 	file_lookalike_v1_product_proto_init()
-	file_lookalike_v1_receipt_proto_init()
+	file_lookalike_v1_response_stats_proto_init()
 	file_lookalike_v1_search_service_proto_msgTypes[0].OneofWrappers = []any{
 		(*SearchRequest_Image)(nil),
 		(*SearchRequest_Vector)(nil),

@@ -29,10 +29,10 @@ const (
 //
 // Which products look like this one?
 type SearchServiceClient interface {
-	// Finds the products that look most like a photo, a product or a vector.
+	// Finds the products that look most like an image, a product or a vector.
 	Search(ctx context.Context, in *SearchRequest, opts ...grpc.CallOption) (*SearchResponse, error)
-	// Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-	// rather than refuse. One bad question fails alone.
+	// Runs many queries over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+	// down instead of rejecting. One invalid query fails alone.
 	SearchStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SearchStreamRequest, SearchStreamResponse], error)
 }
 
@@ -73,10 +73,10 @@ type SearchService_SearchStreamClient = grpc.BidiStreamingClient[SearchStreamReq
 //
 // Which products look like this one?
 type SearchServiceServer interface {
-	// Finds the products that look most like a photo, a product or a vector.
+	// Finds the products that look most like an image, a product or a vector.
 	Search(context.Context, *SearchRequest) (*SearchResponse, error)
-	// Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-	// rather than refuse. One bad question fails alone.
+	// Runs many queries over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+	// down instead of rejecting. One invalid query fails alone.
 	SearchStream(grpc.BidiStreamingServer[SearchStreamRequest, SearchStreamResponse]) error
 	mustEmbedUnimplementedSearchServiceServer()
 }

@@ -22,7 +22,6 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { FieldMask } from "../../google/protobuf/field_mask.js";
 import { Vector } from "./image.js";
 import { ItemStatus, Product, ProductInput } from "./product.js";
 
@@ -36,7 +35,7 @@ export enum IndexKind {
   INDEX_KIND_UNSPECIFIED = 0,
   /** INDEX_KIND_FLAT - Every row is compared: exact. */
   INDEX_KIND_FLAT = 1,
-  /** INDEX_KIND_HNSW - An HNSW graph chooses the rows to compare: approximate, and fast when there are many. */
+  /** INDEX_KIND_HNSW - An HNSW graph selects the candidates to compare: approximate, and fast on many rows. */
   INDEX_KIND_HNSW = 2,
   UNRECOGNIZED = -1,
 }
@@ -46,16 +45,16 @@ export interface UpsertProductsRequest {
   /** 1 to 1000 products, each id once. */
   products: ProductInput[];
   /**
-   * The caller's name for this request, 1 to 256 bytes: what was done under it is not done again for 24 hours, so that
-   * a late repeat cannot undo what others wrote since. Items that failed are tried again. Another request of the same
-   * name is INVALID_ARGUMENT. Empty: no name.
+   * Identifies this request, 1 to 256 bytes: items that were stored under a key are not stored again for 24 hours, so
+   * that a late retry cannot undo what others wrote since. Items that failed are tried again. A different request with
+   * the same key is INVALID_ARGUMENT. Empty: no key.
    */
-  clientRequestId: string;
+  idempotencyKey: string;
 }
 
-/** What became of the products. */
+/** The results of an UpsertProducts call. */
 export interface UpsertProductsResponse {
-  /** One status a product, in the order of the request. */
+  /** One status per product, in the order of the request. */
   results: ItemStatus[];
 }
 
@@ -63,18 +62,15 @@ export interface UpsertProductsResponse {
 export interface UpdateAttributesRequest {
   /** The product's id; required. */
   id: string;
-  /** The new values, as Product.attributes. */
+  /** The attributes to set, as Product.attributes; the product's other attributes stay as they are. */
   attributes: { [key: string]: string };
   /**
-   * The attributes to change, by name; one that is named here but has no new value is removed, and one that has a new
-   * value but is not named is an error. Empty: exactly those in `attributes` change. Tools that write masks as JSON's
-   * "inStock" mean `in_stock` by it, and cannot name an attribute that has a capital letter.
+   * The names of the attributes to remove, at most 64; one that the product does not have is ignored. At least one of
+   * `attributes` and `clear` is required, and no name may be in both.
    */
-  updateMask:
-    | string[]
-    | undefined;
-  /** As UpsertProductsRequest.client_request_id. */
-  clientRequestId: string;
+  clear: string[];
+  /** As UpsertProductsRequest.idempotency_key. */
+  idempotencyKey: string;
 }
 
 export interface UpdateAttributesRequest_AttributesEntry {
@@ -94,7 +90,7 @@ export interface ImportProductsRequest {
   product: ProductInput | undefined;
 }
 
-/** What became of one of many products. */
+/** The result for one of many products. */
 export interface ImportProductsResponse {
   /** Its status. */
   result: ItemStatus | undefined;
@@ -104,13 +100,13 @@ export interface ImportProductsResponse {
 export interface DeleteProductsRequest {
   /** 1 to 1000 ids, each once. */
   ids: string[];
-  /** As UpsertProductsRequest.client_request_id. */
-  clientRequestId: string;
+  /** As UpsertProductsRequest.idempotency_key. */
+  idempotencyKey: string;
 }
 
-/** What became of them. */
+/** The results of a DeleteProducts call. */
 export interface DeleteProductsResponse {
-  /** One status an id, in the order of the request. */
+  /** One status per id, in the order of the request. */
   results: ItemStatus[];
 }
 
@@ -122,23 +118,23 @@ export interface GetProductRequest {
 
 /** A product. */
 export interface GetProductResponse {
-  /** What the shop knows of it. */
+  /** The product. */
   product:
     | Product
     | undefined;
-  /** The photos (or vectors) it is found by, 1 to 8. */
+  /** How many images (or vectors) it has, 1 to 8. */
   imageCount: number;
 }
 
-/** A photo to read. */
+/** An image to read. */
 export interface GetImageRequest {
   /** The product's id; required. */
-  productId: string;
-  /** Which of its photos, counted from 0; less than GetProduct's `image_count`. */
+  id: string;
+  /** Which of its images, counted from 0; less than GetProduct's `image_count`. */
   imageIndex: number;
 }
 
-/** A photo, byte for byte as it was sent; one that was sent as raw pixels is a PNG. */
+/** An image, byte for byte as it was sent; one that was sent as raw pixels is a PNG. */
 export interface GetImageResponse {
   /** The file. */
   encoded: Buffer;
@@ -152,9 +148,9 @@ export interface GetImageResponse {
 export interface ListProductsRequest {
   /** Only this category; NOT_FOUND where it holds no product. Empty: all of them. */
   category: string;
-  /** Products a page, 1 to 1000; 100 when 0. */
+  /** Products per page, up to 1000; 0 means 100, and a larger size is coerced to 1000. */
   pageSize: number;
-  /** The previous answer's `next_page_token`, for the same `category`. Empty: the first page. */
+  /** The previous response's `next_page_token`, for the same `category`. Empty: the first page. */
   pageToken: string;
 }
 
@@ -162,37 +158,37 @@ export interface ListProductsRequest {
 export interface ListProductsResponse {
   /** The products, by id. */
   products: Product[];
-  /** What to ask for next. Empty: this was the last page. */
+  /** The `page_token` of the next page. Empty: this was the last page. */
   nextPageToken: string;
 }
 
-/** Asks for products with their embeddings. */
+/** Products to read with their embeddings. */
 export interface ExportProductsRequest {
   /** Only this category. Empty: all of them. */
   category: string;
   /**
-   * Only products whose ids come after this one, in the order of their UTF-8 bytes: the last id that arrived takes up an
-   * export that broke. At most 256 bytes, as Product.id. Empty: from the first.
+   * Only products whose ids come after this one, in the order of their UTF-8 bytes: the last id that arrived resumes an
+   * interrupted export. At most 256 bytes, as Product.id. Empty: from the first.
    */
   afterId: string;
 }
 
 /** One of many products, with its embeddings. */
 export interface ExportProductsResponse {
-  /** What the shop knows of it. */
+  /** The product. */
   product:
     | Product
     | undefined;
   /**
-   * The embeddings it is found by, one for each of its photos, in their order, 1 to 8; each has GetModel's `dim`
-   * numbers, and length 1 where the model's metric is cosine. ProductInput.vectors takes them back.
+   * One embedding per image, in the order of the images, 1 to 8; each has GetModel's `dim` dimensions, and length 1
+   * where the model's metric is cosine. ProductInput.vectors accepts them.
    */
   vectors: Vector[];
 }
 
-/** Asks for the categories. */
+/** Which facts of the categories to list. */
 export interface ListCategoriesRequest {
-  /** Also count the attributes' values; reads every product, so it is off unless asked for. */
+  /** Also count the attributes' values; this reads every product. */
   includeAttributes: boolean;
 }
 
@@ -208,19 +204,19 @@ export interface Category {
   name: string;
   /** Products in it. */
   count: bigint;
-  /** How it is searched at present. */
+  /** How it is searched now. */
   indexKind: IndexKind;
   /** The attributes its products have, by name; empty unless `include_attributes` was set. */
-  attributes: AttributeSeen[];
+  attributes: AttributeFacet[];
   /**
-   * The share of the exact answers that INDEX_KIND_HNSW found of late, 0 to 1: the server repeats some searches exactly.
+   * The recent recall of an INDEX_KIND_HNSW category, 0 to 1: the server repeats a sample of the searches exactly.
    * Unset: none was repeated yet, or every row is compared anyway.
    */
   recall?: number | undefined;
 }
 
 /** An attribute and the values it has in a category. */
-export interface AttributeSeen {
+export interface AttributeFacet {
   /** Its name. */
   name: string;
   /** How many different values it has. */
@@ -238,7 +234,7 @@ export interface ValueCount {
 }
 
 function createBaseUpsertProductsRequest(): UpsertProductsRequest {
-  return { products: [], clientRequestId: "" };
+  return { products: [], idempotencyKey: "" };
 }
 
 export const UpsertProductsRequest: MessageFns<UpsertProductsRequest> = {
@@ -246,8 +242,8 @@ export const UpsertProductsRequest: MessageFns<UpsertProductsRequest> = {
     for (const v of message.products) {
       ProductInput.encode(v!, writer.uint32(10).fork()).join();
     }
-    if (message.clientRequestId !== "") {
-      writer.uint32(18).string(message.clientRequestId);
+    if (message.idempotencyKey !== "") {
+      writer.uint32(18).string(message.idempotencyKey);
     }
     return writer;
   },
@@ -278,7 +274,7 @@ export const UpsertProductsRequest: MessageFns<UpsertProductsRequest> = {
               break;
             }
 
-            message.clientRequestId = reader.string();
+            message.idempotencyKey = reader.string();
             continue;
           }
         }
@@ -299,7 +295,7 @@ export const UpsertProductsRequest: MessageFns<UpsertProductsRequest> = {
   fromPartial(object: DeepPartial<UpsertProductsRequest>): UpsertProductsRequest {
     const message = createBaseUpsertProductsRequest();
     message.products = object.products?.map((e) => ProductInput.fromPartial(e)) || [];
-    message.clientRequestId = object.clientRequestId ?? "";
+    message.idempotencyKey = object.idempotencyKey ?? "";
     return message;
   },
 };
@@ -360,7 +356,7 @@ export const UpsertProductsResponse: MessageFns<UpsertProductsResponse> = {
 };
 
 function createBaseUpdateAttributesRequest(): UpdateAttributesRequest {
-  return { id: "", attributes: {}, updateMask: undefined, clientRequestId: "" };
+  return { id: "", attributes: {}, clear: [], idempotencyKey: "" };
 }
 
 export const UpdateAttributesRequest: MessageFns<UpdateAttributesRequest> = {
@@ -371,11 +367,11 @@ export const UpdateAttributesRequest: MessageFns<UpdateAttributesRequest> = {
     globalThis.Object.entries(message.attributes).forEach(([key, value]: [string, string]) => {
       UpdateAttributesRequest_AttributesEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
     });
-    if (message.updateMask !== undefined) {
-      FieldMask.encode(FieldMask.wrap(message.updateMask), writer.uint32(26).fork()).join();
+    for (const v of message.clear) {
+      writer.uint32(26).string(v!);
     }
-    if (message.clientRequestId !== "") {
-      writer.uint32(34).string(message.clientRequestId);
+    if (message.idempotencyKey !== "") {
+      writer.uint32(34).string(message.idempotencyKey);
     }
     return writer;
   },
@@ -417,7 +413,7 @@ export const UpdateAttributesRequest: MessageFns<UpdateAttributesRequest> = {
               break;
             }
 
-            message.updateMask = FieldMask.unwrap(FieldMask.decode(reader, reader.uint32()));
+            message.clear.push(reader.string());
             continue;
           }
           case 4: {
@@ -425,7 +421,7 @@ export const UpdateAttributesRequest: MessageFns<UpdateAttributesRequest> = {
               break;
             }
 
-            message.clientRequestId = reader.string();
+            message.idempotencyKey = reader.string();
             continue;
           }
         }
@@ -455,8 +451,8 @@ export const UpdateAttributesRequest: MessageFns<UpdateAttributesRequest> = {
       },
       {},
     );
-    message.updateMask = object.updateMask ?? undefined;
-    message.clientRequestId = object.clientRequestId ?? "";
+    message.clear = object.clear?.map((e) => e) || [];
+    message.idempotencyKey = object.idempotencyKey ?? "";
     return message;
   },
 };
@@ -700,7 +696,7 @@ export const ImportProductsResponse: MessageFns<ImportProductsResponse> = {
 };
 
 function createBaseDeleteProductsRequest(): DeleteProductsRequest {
-  return { ids: [], clientRequestId: "" };
+  return { ids: [], idempotencyKey: "" };
 }
 
 export const DeleteProductsRequest: MessageFns<DeleteProductsRequest> = {
@@ -708,8 +704,8 @@ export const DeleteProductsRequest: MessageFns<DeleteProductsRequest> = {
     for (const v of message.ids) {
       writer.uint32(10).string(v!);
     }
-    if (message.clientRequestId !== "") {
-      writer.uint32(18).string(message.clientRequestId);
+    if (message.idempotencyKey !== "") {
+      writer.uint32(18).string(message.idempotencyKey);
     }
     return writer;
   },
@@ -740,7 +736,7 @@ export const DeleteProductsRequest: MessageFns<DeleteProductsRequest> = {
               break;
             }
 
-            message.clientRequestId = reader.string();
+            message.idempotencyKey = reader.string();
             continue;
           }
         }
@@ -761,7 +757,7 @@ export const DeleteProductsRequest: MessageFns<DeleteProductsRequest> = {
   fromPartial(object: DeepPartial<DeleteProductsRequest>): DeleteProductsRequest {
     const message = createBaseDeleteProductsRequest();
     message.ids = object.ids?.map((e) => e) || [];
-    message.clientRequestId = object.clientRequestId ?? "";
+    message.idempotencyKey = object.idempotencyKey ?? "";
     return message;
   },
 };
@@ -946,13 +942,13 @@ export const GetProductResponse: MessageFns<GetProductResponse> = {
 };
 
 function createBaseGetImageRequest(): GetImageRequest {
-  return { productId: "", imageIndex: 0 };
+  return { id: "", imageIndex: 0 };
 }
 
 export const GetImageRequest: MessageFns<GetImageRequest> = {
   encode(message: GetImageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.productId !== "") {
-      writer.uint32(10).string(message.productId);
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
     }
     if (message.imageIndex !== 0) {
       writer.uint32(16).uint32(message.imageIndex);
@@ -978,7 +974,7 @@ export const GetImageRequest: MessageFns<GetImageRequest> = {
               break;
             }
 
-            message.productId = reader.string();
+            message.id = reader.string();
             continue;
           }
           case 2: {
@@ -1006,7 +1002,7 @@ export const GetImageRequest: MessageFns<GetImageRequest> = {
   },
   fromPartial(object: DeepPartial<GetImageRequest>): GetImageRequest {
     const message = createBaseGetImageRequest();
-    message.productId = object.productId ?? "";
+    message.id = object.id ?? "";
     message.imageIndex = object.imageIndex ?? 0;
     return message;
   },
@@ -1502,7 +1498,7 @@ export const Category: MessageFns<Category> = {
       writer.uint32(24).int32(message.indexKind);
     }
     for (const v of message.attributes) {
-      AttributeSeen.encode(v!, writer.uint32(34).fork()).join();
+      AttributeFacet.encode(v!, writer.uint32(34).fork()).join();
     }
     if (message.recall !== undefined) {
       writer.uint32(45).float(message.recall);
@@ -1552,7 +1548,7 @@ export const Category: MessageFns<Category> = {
               break;
             }
 
-            message.attributes.push(AttributeSeen.decode(reader, reader.uint32()));
+            message.attributes.push(AttributeFacet.decode(reader, reader.uint32()));
             continue;
           }
           case 5: {
@@ -1583,18 +1579,18 @@ export const Category: MessageFns<Category> = {
     message.name = object.name ?? "";
     message.count = (object.count !== undefined && object.count !== null) ? BigInt(object.count) : 0n;
     message.indexKind = object.indexKind ?? 0;
-    message.attributes = object.attributes?.map((e) => AttributeSeen.fromPartial(e)) || [];
+    message.attributes = object.attributes?.map((e) => AttributeFacet.fromPartial(e)) || [];
     message.recall = object.recall ?? undefined;
     return message;
   },
 };
 
-function createBaseAttributeSeen(): AttributeSeen {
+function createBaseAttributeFacet(): AttributeFacet {
   return { name: "", distinctValues: 0n, topValues: [] };
 }
 
-export const AttributeSeen: MessageFns<AttributeSeen> = {
-  encode(message: AttributeSeen, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+export const AttributeFacet: MessageFns<AttributeFacet> = {
+  encode(message: AttributeFacet, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.name !== "") {
       writer.uint32(10).string(message.name);
     }
@@ -1610,7 +1606,7 @@ export const AttributeSeen: MessageFns<AttributeSeen> = {
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): AttributeSeen {
+  decode(input: BinaryReader | Uint8Array, length?: number): AttributeFacet {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1619,7 +1615,7 @@ export const AttributeSeen: MessageFns<AttributeSeen> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseAttributeSeen();
+      const message = createBaseAttributeFacet();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1659,11 +1655,11 @@ export const AttributeSeen: MessageFns<AttributeSeen> = {
     }
   },
 
-  create(base?: DeepPartial<AttributeSeen>): AttributeSeen {
-    return AttributeSeen.fromPartial(base ?? {});
+  create(base?: DeepPartial<AttributeFacet>): AttributeFacet {
+    return AttributeFacet.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<AttributeSeen>): AttributeSeen {
-    const message = createBaseAttributeSeen();
+  fromPartial(object: DeepPartial<AttributeFacet>): AttributeFacet {
+    const message = createBaseAttributeFacet();
     message.name = object.name ?? "";
     message.distinctValues = (object.distinctValues !== undefined && object.distinctValues !== null)
       ? BigInt(object.distinctValues)
@@ -1743,10 +1739,10 @@ export const ValueCount: MessageFns<ValueCount> = {
   },
 };
 
-/** The products that can be found. What is acknowledged is on disk, and the next search of the same caller sees it. */
+/** The products that searches find. An acknowledged write is on disk, and the same caller's next search sees it. */
 export type CatalogServiceService = typeof CatalogServiceService;
 export const CatalogServiceService = {
-  /** Stores or replaces products. One bad product never fails the others: each has its own status. */
+  /** Stores or replaces products. One invalid product never fails the others: each has its own status. */
   upsertProducts: {
     path: "/lookalike.v1.CatalogService/UpsertProducts" as const,
     requestStream: false as const,
@@ -1805,8 +1801,8 @@ export const CatalogServiceService = {
     responseDeserialize: (value: Buffer): GetProductResponse => GetProductResponse.decode(value),
   },
   /**
-   * Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
-   * than the server keeps (`keep_picture_bytes`).
+   * Reads an image of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+   * than the server keeps (`max_stored_image_bytes`).
    */
   getImage: {
     path: "/lookalike.v1.CatalogService/GetImage" as const,
@@ -1859,7 +1855,7 @@ export const CatalogServiceService = {
 } as const;
 
 export interface CatalogServiceServer extends UntypedServiceImplementation {
-  /** Stores or replaces products. One bad product never fails the others: each has its own status. */
+  /** Stores or replaces products. One invalid product never fails the others: each has its own status. */
   upsertProducts: handleUnaryCall<UpsertProductsRequest, UpsertProductsResponse>;
   /** Changes a product's attributes without touching its embeddings (stock and prices change all day). */
   updateAttributes: handleUnaryCall<UpdateAttributesRequest, UpdateAttributesResponse>;
@@ -1870,8 +1866,8 @@ export interface CatalogServiceServer extends UntypedServiceImplementation {
   /** Reads one product. */
   getProduct: handleUnaryCall<GetProductRequest, GetProductResponse>;
   /**
-   * Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
-   * than the server keeps (`keep_picture_bytes`).
+   * Reads an image of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+   * than the server keeps (`max_stored_image_bytes`).
    */
   getImage: handleUnaryCall<GetImageRequest, GetImageResponse>;
   /** Reads products page by page, in the order of their ids. */
@@ -1887,7 +1883,7 @@ export interface CatalogServiceServer extends UntypedServiceImplementation {
 }
 
 export interface CatalogServiceClient extends Client {
-  /** Stores or replaces products. One bad product never fails the others: each has its own status. */
+  /** Stores or replaces products. One invalid product never fails the others: each has its own status. */
   upsertProducts(
     request: UpsertProductsRequest,
     callback: (error: ServiceError | null, response: UpsertProductsResponse) => void,
@@ -1959,8 +1955,8 @@ export interface CatalogServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetProductResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Reads a photo of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
-   * than the server keeps (`keep_picture_bytes`).
+   * Reads an image of a product as it was stored. NOT_FOUND where the product came with vectors, or the file was larger
+   * than the server keeps (`max_stored_image_bytes`).
    */
   getImage(
     request: GetImageRequest,

@@ -22,13 +22,13 @@ import {
 } from "@grpc/grpc-js";
 import { Status } from "../../google/rpc/status.js";
 import { Image, Vector } from "./image.js";
-import { Receipt } from "./receipt.js";
+import { ResponseStats } from "./response_stats.js";
 
 export const protobufPackage = "lookalike.v1";
 
 export const protobufFileName = "lookalike/v1/embedding_service.proto";
 
-/** How likeness is measured. */
+/** How the distance of two embeddings is measured. */
 export enum Metric {
   /** METRIC_UNSPECIFIED - Never sent. */
   METRIC_UNSPECIFIED = 0,
@@ -39,98 +39,101 @@ export enum Metric {
   UNRECOGNIZED = -1,
 }
 
-/** How a photo comes to the model's input size. */
+/** How an image is resized to the model's input size. */
 export enum Resize {
   /** RESIZE_UNSPECIFIED - Never sent. */
   RESIZE_UNSPECIFIED = 0,
   /** RESIZE_BILINEAR - Bilinear, antialiased, aspect ratio not kept (as Pillow resizes). */
   RESIZE_BILINEAR = 1,
-  /** RESIZE_NEAREST - The nearest pixel, aspect ratio not kept (Keras' load_img unless told otherwise). */
+  /** RESIZE_NEAREST - The nearest pixel, aspect ratio not kept (the default of Keras' load_img). */
   RESIZE_NEAREST = 2,
   UNRECOGNIZED = -1,
 }
 
-/** One photo to embed. */
+/** One image to embed. */
 export interface EmbedRequest {
-  /** The photo; required. */
+  /** The image; required. */
   image: Image | undefined;
 }
 
 /** One embedding. */
 export interface EmbedResponse {
-  /** GetModel's `dim` numbers; of length 1 where the metric is cosine. */
+  /** GetModel's `dim` values; of length 1 where the metric is cosine. */
   embedding: number[];
-  /** What it cost. */
-  receipt: Receipt | undefined;
+  /** What the response cost. */
+  stats: ResponseStats | undefined;
 }
 
-/** One of many photos to embed. */
+/** One of many images to embed. */
 export interface EmbedStreamRequest {
-  /** The caller's name for this photo, returned with its answer; the server makes nothing of it, so it may be empty. */
+  /** The caller's id for this image, returned with its response; may be empty. */
   id: string;
-  /** The photo; required. */
+  /** The image; required. */
   image: Image | undefined;
 }
 
-/** The answer to one of many photos. */
+/** The response to one of many images. */
 export interface EmbedStreamResponse {
-  /** The id of the photo that this answers. */
+  /** The id of the image. */
   id: string;
-  /** One of them is always set. */
+  /** Exactly one is always set. */
   result:
     | //
     /** The embedding. */
     { $case: "embedding"; value: Vector }
     | //
-    /** Why there is none: what Embed would have ended with, details included. */
+    /** The error: what Embed would have returned, details included. */
     { $case: "status"; value: Status }
     | undefined;
-  /** What it cost; unset with `status`. */
-  receipt: Receipt | undefined;
+  /** What the response cost; unset with `status`. */
+  stats: ResponseStats | undefined;
 }
 
-/** Asks which model answers. */
+/** Has no fields. */
 export interface GetModelRequest {
 }
 
-/** The model that answers. */
+/** The model, and how it runs. */
 export interface GetModelResponse {
   /** The name of the model's folder. */
   name: string;
   /** The network, for instance "resnet50" or "squeezenet1.1". */
   backbone: string;
-  /** Where its weights come from: "imagenet", "random(seed=N)" (answers mean nothing), or "file:...". */
+  /** Where its weights come from: "imagenet", "random(seed=N)" (distances mean nothing), or "file:...". */
   weights: string;
-  /** Numbers in an embedding. */
+  /** Dimensions of an embedding. */
   dim: number;
-  /** How likeness is measured. */
+  /** How distance is measured. */
   metric: Metric;
   /** The model's input width in pixels. */
   inputWidth: number;
   /** The model's input height in pixels. */
   inputHeight: number;
-  /** How a photo comes to that size. */
+  /** How an image is resized to that size. */
   resize: Resize;
-  /** What turns feature maps into an embedding: "avg", "max", "flatten" or "model". */
+  /** How feature maps become an embedding: "avg", "max", "flatten" or "model". */
   pooling: string;
-  /** The numbers it computes with: "fp32", "fp16" or "int8". */
+  /** The precision it computes in: "fp32", "fp16" or "int8". */
   precision: string;
   /** The sha256 of the graph in hexadecimal; embeddings of different digests cannot be compared. */
   digest: string;
   /** The ONNX Runtime provider that runs it, for instance "CPUExecutionProvider". */
   provider: string;
-  /** How it is run, as measured at start-up: a single photo on an idle server, then what a busy one runs, smallest first. */
-  ladder: Rung[];
+  /**
+   * How it runs, as measured at start-up: a single image on an idle server, then the batches of a busy one, smallest
+   * first.
+   */
+  batchProfiles: BatchProfile[];
 }
 
-/** One batch size and what it costs. */
-export interface Rung {
-  /** Photos in the batch. */
+/** One batch size and its latency. */
+export interface BatchProfile {
+  /** Images in the batch. */
   batchSize: number;
-  /** The model's time for such a batch, in milliseconds. */
-  milliseconds: number;
-  /** Batches that run side by side, which the time allows for. */
-  lanes: number;
+  /** Batches of this size that run at the same time. */
+  concurrency: number;
+  /** The time the model takes for such a batch while `concurrency` of them run, in milliseconds. */
+  latencyMs: number;
 }
 
 function createBaseEmbedRequest(): EmbedRequest {
@@ -189,7 +192,7 @@ export const EmbedRequest: MessageFns<EmbedRequest> = {
 };
 
 function createBaseEmbedResponse(): EmbedResponse {
-  return { embedding: [], receipt: undefined };
+  return { embedding: [], stats: undefined };
 }
 
 export const EmbedResponse: MessageFns<EmbedResponse> = {
@@ -201,8 +204,8 @@ export const EmbedResponse: MessageFns<EmbedResponse> = {
       }
       writer.join();
     }
-    if (message.receipt !== undefined) {
-      Receipt.encode(message.receipt, writer.uint32(18).fork()).join();
+    if (message.stats !== undefined) {
+      ResponseStats.encode(message.stats, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -243,7 +246,7 @@ export const EmbedResponse: MessageFns<EmbedResponse> = {
               break;
             }
 
-            message.receipt = Receipt.decode(reader, reader.uint32());
+            message.stats = ResponseStats.decode(reader, reader.uint32());
             continue;
           }
         }
@@ -264,8 +267,8 @@ export const EmbedResponse: MessageFns<EmbedResponse> = {
   fromPartial(object: DeepPartial<EmbedResponse>): EmbedResponse {
     const message = createBaseEmbedResponse();
     message.embedding = object.embedding?.map((e) => e) || [];
-    message.receipt = (object.receipt !== undefined && object.receipt !== null)
-      ? Receipt.fromPartial(object.receipt)
+    message.stats = (object.stats !== undefined && object.stats !== null)
+      ? ResponseStats.fromPartial(object.stats)
       : undefined;
     return message;
   },
@@ -339,7 +342,7 @@ export const EmbedStreamRequest: MessageFns<EmbedStreamRequest> = {
 };
 
 function createBaseEmbedStreamResponse(): EmbedStreamResponse {
-  return { id: "", result: undefined, receipt: undefined };
+  return { id: "", result: undefined, stats: undefined };
 }
 
 export const EmbedStreamResponse: MessageFns<EmbedStreamResponse> = {
@@ -355,8 +358,8 @@ export const EmbedStreamResponse: MessageFns<EmbedStreamResponse> = {
         Status.encode(message.result.value, writer.uint32(26).fork()).join();
         break;
     }
-    if (message.receipt !== undefined) {
-      Receipt.encode(message.receipt, writer.uint32(34).fork()).join();
+    if (message.stats !== undefined) {
+      ResponseStats.encode(message.stats, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -403,7 +406,7 @@ export const EmbedStreamResponse: MessageFns<EmbedStreamResponse> = {
               break;
             }
 
-            message.receipt = Receipt.decode(reader, reader.uint32());
+            message.stats = ResponseStats.decode(reader, reader.uint32());
             continue;
           }
         }
@@ -438,8 +441,8 @@ export const EmbedStreamResponse: MessageFns<EmbedStreamResponse> = {
         break;
       }
     }
-    message.receipt = (object.receipt !== undefined && object.receipt !== null)
-      ? Receipt.fromPartial(object.receipt)
+    message.stats = (object.stats !== undefined && object.stats !== null)
+      ? ResponseStats.fromPartial(object.stats)
       : undefined;
     return message;
   },
@@ -502,7 +505,7 @@ function createBaseGetModelResponse(): GetModelResponse {
     precision: "",
     digest: "",
     provider: "",
-    ladder: [],
+    batchProfiles: [],
   };
 }
 
@@ -544,8 +547,8 @@ export const GetModelResponse: MessageFns<GetModelResponse> = {
     if (message.provider !== "") {
       writer.uint32(98).string(message.provider);
     }
-    for (const v of message.ladder) {
-      Rung.encode(v!, writer.uint32(106).fork()).join();
+    for (const v of message.batchProfiles) {
+      BatchProfile.encode(v!, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -664,7 +667,7 @@ export const GetModelResponse: MessageFns<GetModelResponse> = {
               break;
             }
 
-            message.ladder.push(Rung.decode(reader, reader.uint32()));
+            message.batchProfiles.push(BatchProfile.decode(reader, reader.uint32()));
             continue;
           }
         }
@@ -696,30 +699,30 @@ export const GetModelResponse: MessageFns<GetModelResponse> = {
     message.precision = object.precision ?? "";
     message.digest = object.digest ?? "";
     message.provider = object.provider ?? "";
-    message.ladder = object.ladder?.map((e) => Rung.fromPartial(e)) || [];
+    message.batchProfiles = object.batchProfiles?.map((e) => BatchProfile.fromPartial(e)) || [];
     return message;
   },
 };
 
-function createBaseRung(): Rung {
-  return { batchSize: 0, milliseconds: 0, lanes: 0 };
+function createBaseBatchProfile(): BatchProfile {
+  return { batchSize: 0, concurrency: 0, latencyMs: 0 };
 }
 
-export const Rung: MessageFns<Rung> = {
-  encode(message: Rung, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+export const BatchProfile: MessageFns<BatchProfile> = {
+  encode(message: BatchProfile, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.batchSize !== 0) {
       writer.uint32(8).uint32(message.batchSize);
     }
-    if (message.milliseconds !== 0) {
-      writer.uint32(17).double(message.milliseconds);
+    if (message.concurrency !== 0) {
+      writer.uint32(16).uint32(message.concurrency);
     }
-    if (message.lanes !== 0) {
-      writer.uint32(24).uint32(message.lanes);
+    if (message.latencyMs !== 0) {
+      writer.uint32(25).double(message.latencyMs);
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Rung {
+  decode(input: BinaryReader | Uint8Array, length?: number): BatchProfile {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -728,7 +731,7 @@ export const Rung: MessageFns<Rung> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseRung();
+      const message = createBaseBatchProfile();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -741,19 +744,19 @@ export const Rung: MessageFns<Rung> = {
             continue;
           }
           case 2: {
-            if (tag !== 17) {
+            if (tag !== 16) {
               break;
             }
 
-            message.milliseconds = reader.double();
+            message.concurrency = reader.uint32();
             continue;
           }
           case 3: {
-            if (tag !== 24) {
+            if (tag !== 25) {
               break;
             }
 
-            message.lanes = reader.uint32();
+            message.latencyMs = reader.double();
             continue;
           }
         }
@@ -768,22 +771,22 @@ export const Rung: MessageFns<Rung> = {
     }
   },
 
-  create(base?: DeepPartial<Rung>): Rung {
-    return Rung.fromPartial(base ?? {});
+  create(base?: DeepPartial<BatchProfile>): BatchProfile {
+    return BatchProfile.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<Rung>): Rung {
-    const message = createBaseRung();
+  fromPartial(object: DeepPartial<BatchProfile>): BatchProfile {
+    const message = createBaseBatchProfile();
     message.batchSize = object.batchSize ?? 0;
-    message.milliseconds = object.milliseconds ?? 0;
-    message.lanes = object.lanes ?? 0;
+    message.concurrency = object.concurrency ?? 0;
+    message.latencyMs = object.latencyMs ?? 0;
     return message;
   },
 };
 
-/** Photos in, embeddings out. */
+/** Images in, embeddings out. */
 export type EmbeddingServiceService = typeof EmbeddingServiceService;
 export const EmbeddingServiceService = {
-  /** Embeds one photo. Calls that arrive together share a batch. */
+  /** Embeds one image. Calls that arrive together share a batch. */
   embed: {
     path: "/lookalike.v1.EmbeddingService/Embed" as const,
     requestStream: false as const,
@@ -794,8 +797,8 @@ export const EmbeddingServiceService = {
     responseDeserialize: (value: Buffer): EmbedResponse => EmbedResponse.decode(value),
   },
   /**
-   * Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-   * rather than refuse. One bad photo fails alone.
+   * Embeds many images over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+   * down instead of rejecting. One invalid image fails alone.
    */
   embedStream: {
     path: "/lookalike.v1.EmbeddingService/EmbedStream" as const,
@@ -806,7 +809,7 @@ export const EmbeddingServiceService = {
     responseSerialize: (value: EmbedStreamResponse): Buffer => Buffer.from(EmbedStreamResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): EmbedStreamResponse => EmbedStreamResponse.decode(value),
   },
-  /** Tells which model answers, and how. */
+  /** Describes the model and how it runs. */
   getModel: {
     path: "/lookalike.v1.EmbeddingService/GetModel" as const,
     requestStream: false as const,
@@ -819,19 +822,19 @@ export const EmbeddingServiceService = {
 } as const;
 
 export interface EmbeddingServiceServer extends UntypedServiceImplementation {
-  /** Embeds one photo. Calls that arrive together share a batch. */
+  /** Embeds one image. Calls that arrive together share a batch. */
   embed: handleUnaryCall<EmbedRequest, EmbedResponse>;
   /**
-   * Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-   * rather than refuse. One bad photo fails alone.
+   * Embeds many images over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+   * down instead of rejecting. One invalid image fails alone.
    */
   embedStream: handleBidiStreamingCall<EmbedStreamRequest, EmbedStreamResponse>;
-  /** Tells which model answers, and how. */
+  /** Describes the model and how it runs. */
   getModel: handleUnaryCall<GetModelRequest, GetModelResponse>;
 }
 
 export interface EmbeddingServiceClient extends Client {
-  /** Embeds one photo. Calls that arrive together share a batch. */
+  /** Embeds one image. Calls that arrive together share a batch. */
   embed(
     request: EmbedRequest,
     callback: (error: ServiceError | null, response: EmbedResponse) => void,
@@ -848,8 +851,8 @@ export interface EmbeddingServiceClient extends Client {
     callback: (error: ServiceError | null, response: EmbedResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Embeds many photos over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-   * rather than refuse. One bad photo fails alone.
+   * Embeds many images over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+   * down instead of rejecting. One invalid image fails alone.
    */
   embedStream(): ClientDuplexStream<EmbedStreamRequest, EmbedStreamResponse>;
   embedStream(options: Partial<CallOptions>): ClientDuplexStream<EmbedStreamRequest, EmbedStreamResponse>;
@@ -857,7 +860,7 @@ export interface EmbeddingServiceClient extends Client {
     metadata: Metadata,
     options?: Partial<CallOptions>,
   ): ClientDuplexStream<EmbedStreamRequest, EmbedStreamResponse>;
-  /** Tells which model answers, and how. */
+  /** Describes the model and how it runs. */
   getModel(
     request: GetModelRequest,
     callback: (error: ServiceError | null, response: GetModelResponse) => void,

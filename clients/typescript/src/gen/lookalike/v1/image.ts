@@ -12,14 +12,14 @@ export const protobufPackage = "lookalike.v1";
 export const protobufFileName = "lookalike/v1/image.proto";
 
 /**
- * A photo, as a file or as pixels.
+ * An image, as a file or as pixels.
  *
- * Whatever it is, the server turns it upright (EXIF), converts it to RGB (CMYK, grey, palette and 16-bit included),
+ * The server turns it upright (EXIF), converts it to RGB (CMYK, gray, palette and 16-bit included),
  * composites transparency on white, takes the first frame of an animation, crops `region`, and resizes to the model's
- * input as GetModel says: the same when a product is stored and when a question is asked.
+ * input as GetModel says: the same for stored products and for queries.
  */
 export interface Image {
-  /** Exactly one of them is required. */
+  /** Exactly one is required. */
   source:
     | //
     /**
@@ -28,10 +28,10 @@ export interface Image {
      */
     { $case: "encoded"; value: Buffer }
     | //
-    /** Pixels that the caller has decoded. The cheapest to serve when already at the model's input size. */
+    /** Pixels that the caller has decoded. Cheapest for the server at the model's input size. */
     { $case: "rgb"; value: RawImage }
     | undefined;
-  /** The part of the upright photo to look at. Unset: the whole photo. */
+  /** The part of the upright image to embed. Unset: the whole image. */
   region: Region | undefined;
 }
 
@@ -46,7 +46,7 @@ export interface RawImage {
 }
 
 /**
- * A box in a photo, in fractions of its width and height after it is turned upright: (0, 0) is the top left corner,
+ * A box in an image, in fractions of its width and height after it is turned upright: (0, 0) is the top left corner,
  * (1, 1) the bottom right one. Every pixel that it touches counts.
  */
 export interface Region {
@@ -60,11 +60,11 @@ export interface Region {
   bottom: number;
 }
 
-/** An embedding: what the model sees in a photo. */
+/** An embedding. */
 export interface Vector {
   /**
-   * As many finite numbers as GetModel's `dim`, not all of them zero. Where the model's metric is cosine the server
-   * scales a caller's vector to length 1, so only its direction counts.
+   * One finite value per dimension (GetModel's `dim`), not all of them zero. Where the model's metric is cosine, the
+   * server scales a caller's vector to length 1, so only its direction counts.
    */
   values: number[];
 }

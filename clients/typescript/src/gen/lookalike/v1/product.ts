@@ -13,21 +13,21 @@ export const protobufPackage = "lookalike.v1";
 
 export const protobufFileName = "lookalike/v1/product.proto";
 
-/** What a shop knows of a product; the server returns it with every answer. */
+/** A product's metadata; returned with every search result. */
 export interface Product {
-  /** The shop's own id, 1 to 256 bytes of UTF-8 without control characters; unique over all categories. */
+  /** The caller's own id, 1 to 256 bytes of UTF-8 without control characters; unique over all categories. */
   id: string;
   /** The partition it is searched in, 1 to 256 bytes of UTF-8 without control characters. */
   category: string;
-  /** A name to show; may be empty. At most 4096 bytes. */
+  /** A title to show; may be empty. At most 4096 bytes. */
   title: string;
   /**
-   * Where the shop keeps the picture; the server stores and returns it, and never opens it. May be empty.
+   * Where the caller keeps the image; the server stores and returns it, and never opens it. May be empty.
    * At most 4096 bytes.
    */
   imageUri: string;
   /**
-   * Facts to filter by (colour, price, in_stock ...), at most 64. Keys are like ids, 1 to 256 bytes without
+   * Attributes to filter by (color, price, in_stock ...), at most 64. Keys are like ids, 1 to 256 bytes without
    * control characters; values have up to 4096 bytes. Range filters compare the values that read as decimal numbers.
    */
   attributes: { [key: string]: string };
@@ -38,7 +38,7 @@ export interface Product_AttributesEntry {
   value: string;
 }
 
-/** A product to store: what the shop knows of it, and what it looks like. */
+/** A product to store: its metadata, and its images or vectors. */
 export interface ProductInput {
   /** As Product.id. A product with this id is replaced as a whole, its category included. */
   id: string;
@@ -50,9 +50,9 @@ export interface ProductInput {
   imageUri: string;
   /** As Product.attributes. */
   attributes: { [key: string]: string };
-  /** One to eight photos; each becomes a row of the index. Exactly one of `images` and `vectors` must be given. */
+  /** One to eight images; each becomes a row of the index. Exactly one of `images` and `vectors` must be given. */
   images: Image[];
-  /** One to eight embeddings made elsewhere with the same model. */
+  /** One to eight embeddings that the same model computed elsewhere. */
   vectors: Vector[];
 }
 
@@ -61,12 +61,12 @@ export interface ProductInput_AttributesEntry {
   value: string;
 }
 
-/** What became of one item of a request that carries many. */
+/** The result for one item of a request that has many. */
 export interface ItemStatus {
   /** The product's id as it was sent. */
   id: string;
   /**
-   * Code 0 (OK) when done and durable; otherwise what a call for this item alone would have ended with, details
+   * Code 0 (OK) once durable; otherwise the error that a call for this item alone would have returned, details
    * included (google.rpc.BadRequest, ResourceInfo or RetryInfo).
    */
   status: Status | undefined;

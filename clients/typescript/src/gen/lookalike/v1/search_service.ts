@@ -23,26 +23,26 @@ import {
 import { Status } from "../../google/rpc/status.js";
 import { Image, Vector } from "./image.js";
 import { Product } from "./product.js";
-import { Receipt } from "./receipt.js";
+import { ResponseStats } from "./response_stats.js";
 
 export const protobufPackage = "lookalike.v1";
 
 export const protobufFileName = "lookalike/v1/search_service.proto";
 
-/** A question. */
+/** A query, and how to search. */
 export interface SearchRequest {
   /** What to compare with; exactly one is required. */
   query:
     | //
-    /** A photo. */
+    /** An image. */
     { $case: "image"; value: Image }
     | //
-    /** An embedding made with the same model. */
+    /** An embedding that the same model computed. */
     { $case: "vector"; value: Vector }
     | //
     /**
-     * A product of the catalogue. It is never among its own answers. With several photos, each is compared and the
-     * best counts.
+     * A product of the catalog. It is never among its own results. With several images, each is compared and the
+     * nearest counts.
      */
     { $case: "productId"; value: string }
     | undefined;
@@ -53,7 +53,7 @@ export interface SearchRequest {
   category: string;
   /** Search every category and merge by distance. Not together with `category`. */
   allCategories: boolean;
-  /** How many products to return, 1 to 1000; 10 when not set. Where fewer exist, fewer come back. */
+  /** How many products to return, 1 to 1000; 10 when not set. Where fewer exist, fewer are returned. */
   k?:
     | number
     | undefined;
@@ -64,20 +64,20 @@ export interface SearchRequest {
     | number
     | undefined;
   /**
-   * The attribute (brand, say) of which at most `group_limit` products share a value among the answers; products
-   * without it are in no group. Empty: no groups.
+   * At most `group_limit` of the results share a value of this attribute (brand, say); products without it are in no
+   * group. Empty: no groups.
    */
   groupBy: string;
-  /** Products a group may have, 1 or more; 1 when not set. Only with `group_by`. */
+  /** Results per group, 1 or more; 1 when not set. Only with `group_by`. */
   groupLimit?:
     | number
     | undefined;
   /**
-   * Make products with the same embedding (of their nearest photo) one answer that lists the others in
+   * Collapse products with the same embedding (of their nearest image) into one result that lists the others in
    * Neighbor.duplicates.
    */
   collapseDuplicates: boolean;
-  /** Compare every row, however large the category; slower, never approximate. */
+  /** Compare every row, however large the category; slower, but never approximate. */
   exact: boolean;
 }
 
@@ -91,7 +91,7 @@ export interface Filter {
   /** What must hold; exactly one is required. */
   condition:
     | //
-    /** Its value is this one, letter by letter. */
+    /** Its value is exactly this one. */
     { $case: "equals"; value: string }
     | //
     /** Its value is one of these ("in"). */
@@ -121,7 +121,7 @@ export interface Range {
   maximum?: number | undefined;
 }
 
-/** A product that looks like the question. */
+/** A product that looks like the query. */
 export interface Neighbor {
   /** The product. */
   product:
@@ -129,41 +129,41 @@ export interface Neighbor {
     | undefined;
   /** How far away it is in GetModel's metric: cosine 0 (identical) to 2 (opposite); euclidean 0 or more. */
   distance: number;
-  /** How alike it is, greater is closer: the cosine itself, or 1 / (1 + distance). */
+  /** Greater is closer: the cosine itself, or 1 / (1 + distance). */
   similarity: number;
-  /** Which of the product's photos (or vectors) is nearest, counted from 0. */
+  /** Which of the product's images (or vectors) is nearest, counted from 0. */
   imageIndex: number;
-  /** The products that `collapse_duplicates` made one with this one, nearest first. */
+  /** The products that `collapse_duplicates` collapsed into this one, nearest first. */
   duplicates: Product[];
 }
 
-/** The answer: nearest first, equally near ones by product id, no product twice. */
+/** The results: nearest first, equal distances by product id, no product twice. */
 export interface SearchResponse {
   /** At most k products. */
   neighbors: Neighbor[];
-  /** What it cost. */
-  receipt: Receipt | undefined;
+  /** What the response cost. */
+  stats: ResponseStats | undefined;
 }
 
-/** One of many questions. */
+/** One of many queries. */
 export interface SearchStreamRequest {
-  /** The caller's name for this question, returned with its answer; the server makes nothing of it, so it may be empty. */
+  /** The caller's id for this query, returned with its response; may be empty. */
   id: string;
-  /** The question; required. */
+  /** The query; required. */
   search: SearchRequest | undefined;
 }
 
-/** The answer to one of many questions. */
+/** The response to one of many queries. */
 export interface SearchStreamResponse {
-  /** The id of the question that this answers. */
+  /** The id of the query. */
   id: string;
-  /** One of them is always set. */
+  /** Exactly one is always set. */
   result:
     | //
-    /** The answer. */
+    /** The response. */
     { $case: "response"; value: SearchResponse }
     | //
-    /** Why there is none: what Search would have ended with, details included. */
+    /** The error: what Search would have returned, details included. */
     { $case: "status"; value: Status }
     | undefined;
 }
@@ -740,7 +740,7 @@ export const Neighbor: MessageFns<Neighbor> = {
 };
 
 function createBaseSearchResponse(): SearchResponse {
-  return { neighbors: [], receipt: undefined };
+  return { neighbors: [], stats: undefined };
 }
 
 export const SearchResponse: MessageFns<SearchResponse> = {
@@ -748,8 +748,8 @@ export const SearchResponse: MessageFns<SearchResponse> = {
     for (const v of message.neighbors) {
       Neighbor.encode(v!, writer.uint32(10).fork()).join();
     }
-    if (message.receipt !== undefined) {
-      Receipt.encode(message.receipt, writer.uint32(18).fork()).join();
+    if (message.stats !== undefined) {
+      ResponseStats.encode(message.stats, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -780,7 +780,7 @@ export const SearchResponse: MessageFns<SearchResponse> = {
               break;
             }
 
-            message.receipt = Receipt.decode(reader, reader.uint32());
+            message.stats = ResponseStats.decode(reader, reader.uint32());
             continue;
           }
         }
@@ -801,8 +801,8 @@ export const SearchResponse: MessageFns<SearchResponse> = {
   fromPartial(object: DeepPartial<SearchResponse>): SearchResponse {
     const message = createBaseSearchResponse();
     message.neighbors = object.neighbors?.map((e) => Neighbor.fromPartial(e)) || [];
-    message.receipt = (object.receipt !== undefined && object.receipt !== null)
-      ? Receipt.fromPartial(object.receipt)
+    message.stats = (object.stats !== undefined && object.stats !== null)
+      ? ResponseStats.fromPartial(object.stats)
       : undefined;
     return message;
   },
@@ -973,7 +973,7 @@ export const SearchStreamResponse: MessageFns<SearchStreamResponse> = {
 /** Which products look like this one? */
 export type SearchServiceService = typeof SearchServiceService;
 export const SearchServiceService = {
-  /** Finds the products that look most like a photo, a product or a vector. */
+  /** Finds the products that look most like an image, a product or a vector. */
   search: {
     path: "/lookalike.v1.SearchService/Search" as const,
     requestStream: false as const,
@@ -984,8 +984,8 @@ export const SearchServiceService = {
     responseDeserialize: (value: Buffer): SearchResponse => SearchResponse.decode(value),
   },
   /**
-   * Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-   * rather than refuse. One bad question fails alone.
+   * Runs many queries over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+   * down instead of rejecting. One invalid query fails alone.
    */
   searchStream: {
     path: "/lookalike.v1.SearchService/SearchStream" as const,
@@ -1000,17 +1000,17 @@ export const SearchServiceService = {
 } as const;
 
 export interface SearchServiceServer extends UntypedServiceImplementation {
-  /** Finds the products that look most like a photo, a product or a vector. */
+  /** Finds the products that look most like an image, a product or a vector. */
   search: handleUnaryCall<SearchRequest, SearchResponse>;
   /**
-   * Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-   * rather than refuse. One bad question fails alone.
+   * Runs many queries over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+   * down instead of rejecting. One invalid query fails alone.
    */
   searchStream: handleBidiStreamingCall<SearchStreamRequest, SearchStreamResponse>;
 }
 
 export interface SearchServiceClient extends Client {
-  /** Finds the products that look most like a photo, a product or a vector. */
+  /** Finds the products that look most like an image, a product or a vector. */
   search(
     request: SearchRequest,
     callback: (error: ServiceError | null, response: SearchResponse) => void,
@@ -1027,8 +1027,8 @@ export interface SearchServiceClient extends Client {
     callback: (error: ServiceError | null, response: SearchResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Asks many questions over one stream, for bulk work: answers come in any order, and the stream slows its sender down
-   * rather than refuse. One bad question fails alone.
+   * Runs many queries over one stream, for bulk work: responses come in any order, and backpressure slows the sender
+   * down instead of rejecting. One invalid query fails alone.
    */
   searchStream(): ClientDuplexStream<SearchStreamRequest, SearchStreamResponse>;
   searchStream(options: Partial<CallOptions>): ClientDuplexStream<SearchStreamRequest, SearchStreamResponse>;

@@ -17,8 +17,8 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class Receipt(_message.Message):
-    """What one answer cost and how it came about. Stages that did not take place are 0."""
+class ResponseStats(_message.Message):
+    """What one response cost and how it was computed. Stages that were skipped are 0."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,26 +33,26 @@ class Receipt(_message.Message):
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
     decode_us: _builtins.int
-    """Turning the photo into model input (decode, upright, crop, resize), in microseconds."""
+    """Turning the image into model input (decode, upright, crop, resize), in microseconds."""
     queue_us: _builtins.int
     """Waiting for the model, from the end of decoding to the start of the batch, in microseconds."""
     inference_us: _builtins.int
-    """The model's run of the whole batch this photo was in, in microseconds."""
+    """The model's run of the whole batch this image was in, in microseconds."""
     search_us: _builtins.int
     """Searching the index and reading the products, in microseconds."""
     total_us: _builtins.int
-    """From the request's arrival in the server to its answer, in microseconds. At least the sum of the stages."""
+    """From the request's arrival in the server to its response, in microseconds. At least the sum of the stages."""
     batch_size: _builtins.int
-    """Photos that shared the batch, this one included; 0 when the model did not run."""
+    """Images that shared the batch, this one included; 0 when the model did not run."""
     padded_size: _builtins.int
-    """Rows that the batch was padded to; equal to `batch_size` where the provider needs no fixed shapes."""
+    """The size that the batch was padded to; equal to `batch_size` where the provider needs no fixed shapes."""
     cache_hit: _builtins.bool
     """Whether the embedding came from the cache, so that the model did not run."""
     model_digest: _builtins.str
-    """The digest of the model that answered (GetModel's `digest`)."""
+    """The digest of the model that computed the embedding (GetModel's `digest`)."""
     exact: _builtins.bool
-    """Whether every row that could be an answer was compared; false when an approximate index chose. Unset when
-    nothing was searched.
+    """Whether every candidate row was compared; false where an approximate index selected them. Unset where nothing was
+    searched.
     """
     def __init__(
         self,
@@ -76,4 +76,4 @@ class Receipt(_message.Message):
     _WhichOneofArgType__exact: _TypeAlias = _typing.Literal["_exact", b"_exact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exact) -> _WhichOneofReturnType__exact | None: ...
 
-Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
+Global___ResponseStats: _TypeAlias = ResponseStats  # noqa: Y015

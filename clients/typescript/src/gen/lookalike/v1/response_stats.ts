@@ -2,43 +2,43 @@
 // versions:
 //   protoc-gen-ts_proto  v2.18.0
 //   protoc               unknown
-// source: lookalike/v1/receipt.proto
+// source: lookalike/v1/response_stats.proto
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
 export const protobufPackage = "lookalike.v1";
 
-export const protobufFileName = "lookalike/v1/receipt.proto";
+export const protobufFileName = "lookalike/v1/response_stats.proto";
 
-/** What one answer cost and how it came about. Stages that did not take place are 0. */
-export interface Receipt {
-  /** Turning the photo into model input (decode, upright, crop, resize), in microseconds. */
+/** What one response cost and how it was computed. Stages that were skipped are 0. */
+export interface ResponseStats {
+  /** Turning the image into model input (decode, upright, crop, resize), in microseconds. */
   decodeUs: bigint;
   /** Waiting for the model, from the end of decoding to the start of the batch, in microseconds. */
   queueUs: bigint;
-  /** The model's run of the whole batch this photo was in, in microseconds. */
+  /** The model's run of the whole batch this image was in, in microseconds. */
   inferenceUs: bigint;
   /** Searching the index and reading the products, in microseconds. */
   searchUs: bigint;
-  /** From the request's arrival in the server to its answer, in microseconds. At least the sum of the stages. */
+  /** From the request's arrival in the server to its response, in microseconds. At least the sum of the stages. */
   totalUs: bigint;
-  /** Photos that shared the batch, this one included; 0 when the model did not run. */
+  /** Images that shared the batch, this one included; 0 when the model did not run. */
   batchSize: number;
-  /** Rows that the batch was padded to; equal to `batch_size` where the provider needs no fixed shapes. */
+  /** The size that the batch was padded to; equal to `batch_size` where the provider needs no fixed shapes. */
   paddedSize: number;
   /** Whether the embedding came from the cache, so that the model did not run. */
   cacheHit: boolean;
-  /** The digest of the model that answered (GetModel's `digest`). */
+  /** The digest of the model that computed the embedding (GetModel's `digest`). */
   modelDigest: string;
   /**
-   * Whether every row that could be an answer was compared; false when an approximate index chose. Unset when
-   * nothing was searched.
+   * Whether every candidate row was compared; false where an approximate index selected them. Unset where nothing was
+   * searched.
    */
   exact?: boolean | undefined;
 }
 
-function createBaseReceipt(): Receipt {
+function createBaseResponseStats(): ResponseStats {
   return {
     decodeUs: 0n,
     queueUs: 0n,
@@ -53,8 +53,8 @@ function createBaseReceipt(): Receipt {
   };
 }
 
-export const Receipt: MessageFns<Receipt> = {
-  encode(message: Receipt, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+export const ResponseStats: MessageFns<ResponseStats> = {
+  encode(message: ResponseStats, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.decodeUs !== 0n) {
       if (BigInt.asUintN(64, message.decodeUs) !== message.decodeUs) {
         throw new globalThis.Error("value provided for field message.decodeUs of type uint64 too large");
@@ -103,7 +103,7 @@ export const Receipt: MessageFns<Receipt> = {
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Receipt {
+  decode(input: BinaryReader | Uint8Array, length?: number): ResponseStats {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -112,7 +112,7 @@ export const Receipt: MessageFns<Receipt> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseReceipt();
+      const message = createBaseResponseStats();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -208,11 +208,11 @@ export const Receipt: MessageFns<Receipt> = {
     }
   },
 
-  create(base?: DeepPartial<Receipt>): Receipt {
-    return Receipt.fromPartial(base ?? {});
+  create(base?: DeepPartial<ResponseStats>): ResponseStats {
+    return ResponseStats.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<Receipt>): Receipt {
-    const message = createBaseReceipt();
+  fromPartial(object: DeepPartial<ResponseStats>): ResponseStats {
+    const message = createBaseResponseStats();
     message.decodeUs = (object.decodeUs !== undefined && object.decodeUs !== null) ? BigInt(object.decodeUs) : 0n;
     message.queueUs = (object.queueUs !== undefined && object.queueUs !== null) ? BigInt(object.queueUs) : 0n;
     message.inferenceUs = (object.inferenceUs !== undefined && object.inferenceUs !== null)

@@ -2,7 +2,7 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        (unknown)
-// source: lookalike/v1/receipt.proto
+// source: lookalike/v1/response_stats.proto
 
 package lookalikev1
 
@@ -21,49 +21,49 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What one answer cost and how it came about. Stages that did not take place are 0.
-type Receipt struct {
+// What one response cost and how it was computed. Stages that were skipped are 0.
+type ResponseStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Turning the photo into model input (decode, upright, crop, resize), in microseconds.
+	// Turning the image into model input (decode, upright, crop, resize), in microseconds.
 	DecodeUs uint64 `protobuf:"varint,1,opt,name=decode_us,json=decodeUs,proto3" json:"decode_us,omitempty"`
 	// Waiting for the model, from the end of decoding to the start of the batch, in microseconds.
 	QueueUs uint64 `protobuf:"varint,2,opt,name=queue_us,json=queueUs,proto3" json:"queue_us,omitempty"`
-	// The model's run of the whole batch this photo was in, in microseconds.
+	// The model's run of the whole batch this image was in, in microseconds.
 	InferenceUs uint64 `protobuf:"varint,3,opt,name=inference_us,json=inferenceUs,proto3" json:"inference_us,omitempty"`
 	// Searching the index and reading the products, in microseconds.
 	SearchUs uint64 `protobuf:"varint,4,opt,name=search_us,json=searchUs,proto3" json:"search_us,omitempty"`
-	// From the request's arrival in the server to its answer, in microseconds. At least the sum of the stages.
+	// From the request's arrival in the server to its response, in microseconds. At least the sum of the stages.
 	TotalUs uint64 `protobuf:"varint,5,opt,name=total_us,json=totalUs,proto3" json:"total_us,omitempty"`
-	// Photos that shared the batch, this one included; 0 when the model did not run.
+	// Images that shared the batch, this one included; 0 when the model did not run.
 	BatchSize uint32 `protobuf:"varint,6,opt,name=batch_size,json=batchSize,proto3" json:"batch_size,omitempty"`
-	// Rows that the batch was padded to; equal to `batch_size` where the provider needs no fixed shapes.
+	// The size that the batch was padded to; equal to `batch_size` where the provider needs no fixed shapes.
 	PaddedSize uint32 `protobuf:"varint,7,opt,name=padded_size,json=paddedSize,proto3" json:"padded_size,omitempty"`
 	// Whether the embedding came from the cache, so that the model did not run.
 	CacheHit bool `protobuf:"varint,8,opt,name=cache_hit,json=cacheHit,proto3" json:"cache_hit,omitempty"`
-	// The digest of the model that answered (GetModel's `digest`).
+	// The digest of the model that computed the embedding (GetModel's `digest`).
 	ModelDigest string `protobuf:"bytes,9,opt,name=model_digest,json=modelDigest,proto3" json:"model_digest,omitempty"`
-	// Whether every row that could be an answer was compared; false when an approximate index chose. Unset when
-	// nothing was searched.
+	// Whether every candidate row was compared; false where an approximate index selected them. Unset where nothing was
+	// searched.
 	Exact         *bool `protobuf:"varint,10,opt,name=exact,proto3,oneof" json:"exact,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Receipt) Reset() {
-	*x = Receipt{}
-	mi := &file_lookalike_v1_receipt_proto_msgTypes[0]
+func (x *ResponseStats) Reset() {
+	*x = ResponseStats{}
+	mi := &file_lookalike_v1_response_stats_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Receipt) String() string {
+func (x *ResponseStats) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Receipt) ProtoMessage() {}
+func (*ResponseStats) ProtoMessage() {}
 
-func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_lookalike_v1_receipt_proto_msgTypes[0]
+func (x *ResponseStats) ProtoReflect() protoreflect.Message {
+	mi := &file_lookalike_v1_response_stats_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -74,87 +74,87 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
-func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_lookalike_v1_receipt_proto_rawDescGZIP(), []int{0}
+// Deprecated: Use ResponseStats.ProtoReflect.Descriptor instead.
+func (*ResponseStats) Descriptor() ([]byte, []int) {
+	return file_lookalike_v1_response_stats_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *Receipt) GetDecodeUs() uint64 {
+func (x *ResponseStats) GetDecodeUs() uint64 {
 	if x != nil {
 		return x.DecodeUs
 	}
 	return 0
 }
 
-func (x *Receipt) GetQueueUs() uint64 {
+func (x *ResponseStats) GetQueueUs() uint64 {
 	if x != nil {
 		return x.QueueUs
 	}
 	return 0
 }
 
-func (x *Receipt) GetInferenceUs() uint64 {
+func (x *ResponseStats) GetInferenceUs() uint64 {
 	if x != nil {
 		return x.InferenceUs
 	}
 	return 0
 }
 
-func (x *Receipt) GetSearchUs() uint64 {
+func (x *ResponseStats) GetSearchUs() uint64 {
 	if x != nil {
 		return x.SearchUs
 	}
 	return 0
 }
 
-func (x *Receipt) GetTotalUs() uint64 {
+func (x *ResponseStats) GetTotalUs() uint64 {
 	if x != nil {
 		return x.TotalUs
 	}
 	return 0
 }
 
-func (x *Receipt) GetBatchSize() uint32 {
+func (x *ResponseStats) GetBatchSize() uint32 {
 	if x != nil {
 		return x.BatchSize
 	}
 	return 0
 }
 
-func (x *Receipt) GetPaddedSize() uint32 {
+func (x *ResponseStats) GetPaddedSize() uint32 {
 	if x != nil {
 		return x.PaddedSize
 	}
 	return 0
 }
 
-func (x *Receipt) GetCacheHit() bool {
+func (x *ResponseStats) GetCacheHit() bool {
 	if x != nil {
 		return x.CacheHit
 	}
 	return false
 }
 
-func (x *Receipt) GetModelDigest() string {
+func (x *ResponseStats) GetModelDigest() string {
 	if x != nil {
 		return x.ModelDigest
 	}
 	return ""
 }
 
-func (x *Receipt) GetExact() bool {
+func (x *ResponseStats) GetExact() bool {
 	if x != nil && x.Exact != nil {
 		return *x.Exact
 	}
 	return false
 }
 
-var File_lookalike_v1_receipt_proto protoreflect.FileDescriptor
+var File_lookalike_v1_response_stats_proto protoreflect.FileDescriptor
 
-const file_lookalike_v1_receipt_proto_rawDesc = "" +
+const file_lookalike_v1_response_stats_proto_rawDesc = "" +
 	"\n" +
-	"\x1alookalike/v1/receipt.proto\x12\flookalike.v1\"\xc1\x02\n" +
-	"\aReceipt\x12\x1b\n" +
+	"!lookalike/v1/response_stats.proto\x12\flookalike.v1\"\xc7\x02\n" +
+	"\rResponseStats\x12\x1b\n" +
 	"\tdecode_us\x18\x01 \x01(\x04R\bdecodeUs\x12\x19\n" +
 	"\bqueue_us\x18\x02 \x01(\x04R\aqueueUs\x12!\n" +
 	"\finference_us\x18\x03 \x01(\x04R\vinferenceUs\x12\x1b\n" +
@@ -172,22 +172,22 @@ const file_lookalike_v1_receipt_proto_rawDesc = "" +
 	"\x14example.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3"
 
 var (
-	file_lookalike_v1_receipt_proto_rawDescOnce sync.Once
-	file_lookalike_v1_receipt_proto_rawDescData []byte
+	file_lookalike_v1_response_stats_proto_rawDescOnce sync.Once
+	file_lookalike_v1_response_stats_proto_rawDescData []byte
 )
 
-func file_lookalike_v1_receipt_proto_rawDescGZIP() []byte {
-	file_lookalike_v1_receipt_proto_rawDescOnce.Do(func() {
-		file_lookalike_v1_receipt_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_lookalike_v1_receipt_proto_rawDesc), len(file_lookalike_v1_receipt_proto_rawDesc)))
+func file_lookalike_v1_response_stats_proto_rawDescGZIP() []byte {
+	file_lookalike_v1_response_stats_proto_rawDescOnce.Do(func() {
+		file_lookalike_v1_response_stats_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_lookalike_v1_response_stats_proto_rawDesc), len(file_lookalike_v1_response_stats_proto_rawDesc)))
 	})
-	return file_lookalike_v1_receipt_proto_rawDescData
+	return file_lookalike_v1_response_stats_proto_rawDescData
 }
 
-var file_lookalike_v1_receipt_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
-var file_lookalike_v1_receipt_proto_goTypes = []any{
-	(*Receipt)(nil), // 0: lookalike.v1.Receipt
+var file_lookalike_v1_response_stats_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_lookalike_v1_response_stats_proto_goTypes = []any{
+	(*ResponseStats)(nil), // 0: lookalike.v1.ResponseStats
 }
-var file_lookalike_v1_receipt_proto_depIdxs = []int32{
+var file_lookalike_v1_response_stats_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
 	0, // [0:0] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
@@ -195,27 +195,27 @@ var file_lookalike_v1_receipt_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for field type_name
 }
 
-func init() { file_lookalike_v1_receipt_proto_init() }
-func file_lookalike_v1_receipt_proto_init() {
-	if File_lookalike_v1_receipt_proto != nil {
+func init() { file_lookalike_v1_response_stats_proto_init() }
+func file_lookalike_v1_response_stats_proto_init() {
+	if File_lookalike_v1_response_stats_proto != nil {
 		return
 	}
-	file_lookalike_v1_receipt_proto_msgTypes[0].OneofWrappers = []any{}
+	file_lookalike_v1_response_stats_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lookalike_v1_receipt_proto_rawDesc), len(file_lookalike_v1_receipt_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lookalike_v1_response_stats_proto_rawDesc), len(file_lookalike_v1_response_stats_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   1,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_lookalike_v1_receipt_proto_goTypes,
-		DependencyIndexes: file_lookalike_v1_receipt_proto_depIdxs,
-		MessageInfos:      file_lookalike_v1_receipt_proto_msgTypes,
+		GoTypes:           file_lookalike_v1_response_stats_proto_goTypes,
+		DependencyIndexes: file_lookalike_v1_response_stats_proto_depIdxs,
+		MessageInfos:      file_lookalike_v1_response_stats_proto_msgTypes,
 	}.Build()
-	File_lookalike_v1_receipt_proto = out.File
-	file_lookalike_v1_receipt_proto_goTypes = nil
-	file_lookalike_v1_receipt_proto_depIdxs = nil
+	File_lookalike_v1_response_stats_proto = out.File
+	file_lookalike_v1_response_stats_proto_goTypes = nil
+	file_lookalike_v1_response_stats_proto_depIdxs = nil
 }
