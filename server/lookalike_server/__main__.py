@@ -17,12 +17,12 @@ from threadpoolctl import threadpool_limits
 from lookalike_server import __version__
 from lookalike_server.app import serve
 from lookalike_server.config import Settings, load_settings
-from lookalike_server.errors import LookalikeError
-from lookalike_server.rebuild import ProgressLog, rebuild
+from lookalike_server.domain.errors import LookalikeError
+from lookalike_server.frontend.supervisor import supervise
+from lookalike_server.reembed import ProgressLog, reembed
 from lookalike_server.rpc.health import ask_health
 from lookalike_server.store.maintenance import backup, verify
 from lookalike_server.telemetry import LogObserver, configure_log
-from lookalike_server.workers.supervisor import supervise
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,7 +42,7 @@ def settings_options(command: F, names: Collection[str] = Settings.model_fields)
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Embed photos in batches and find the products that look like them, over gRPC.
+    """Embed images in batches and find the products that look like them, over gRPC.
 
     Every setting can also be given as LOOKALIKE_<NAME> in the environment or in a TOML file; flags come first.
     """
@@ -57,7 +57,7 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
     # Calls are served side by side; a matrix product on every core would have them wait for one another's threads.
     threadpool_limits(limits=1, user_api="blas")
     try:
-        if settings.workers:
+        if settings.frontend_processes:
             supervise(settings)
             return
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -66,18 +66,27 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
         _fail(str(error))
 
 
-_REBUILD_SETTINGS = (
-    *("model", "data", "provider", "openvino_precision", "cuda_graphs", "cuda_search", "cuda_nhwc", "cuda_tf32"),
-    *("threads", "max_batch", "lanes", "lane_batch"),
+_REEMBED_SETTINGS = (
+    *(
+        "model",
+        "data_dir",
+        "provider",
+        "inference_precision",
+        "cuda_graphs",
+        "cudnn_conv_algo_search",
+        "cuda_prefer_nhwc",
+        "cuda_use_tf32",
+    ),
+    *("intra_op_threads", "max_batch_size", "max_concurrent_batches", "preferred_batch_size"),
     *("decode_threads", "log_format", "log_level"),
 )
 
 
-@main.command("rebuild")
-@partial(settings_options, names=_REBUILD_SETTINGS)
-@click.option("--drop-missing", is_flag=True, help="Remove the products that cannot be embedded anew.")
-def rebuild_command(config: Path | None, drop_missing: bool, **flags: str | None) -> None:
-    """Make a catalogue another model's, by embedding the pictures it keeps; not while it is served.
+@main.command("reembed")
+@partial(settings_options, names=_REEMBED_SETTINGS)
+@click.option("--drop-missing", is_flag=True, help="Remove the products that cannot be embedded again.")
+def reembed_command(config: Path | None, drop_missing: bool, **flags: str | None) -> None:
+    """Make a catalog another model's, by embedding the images it keeps; not while it is served.
 
     It can be stopped at any time, and goes on there when it is started again; until its end nothing is changed.
     """
@@ -86,7 +95,7 @@ def rebuild_command(config: Path | None, drop_missing: bool, **flags: str | None
     # As Ctrl-C: in a container nothing else would happen at all.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        done = rebuild(settings, drop_missing=drop_missing, progress=ProgressLog(), observer=LogObserver())
+        done = reembed(settings, drop_missing=drop_missing, progress=ProgressLog(), observer=LogObserver())
     except LookalikeError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -94,14 +103,14 @@ def rebuild_command(config: Path | None, drop_missing: bool, **flags: str | None
             "lookalike-server: stopped; the same command goes on from here, and the old model can serve", err=True
         )
         sys.exit(130)
-    of = f"{settings.data} is of model {done.model.name} ({done.model.digest[:12]})"
+    of = f"{settings.data_dir} is of model {done.model.name} ({done.model.digest[:12]})"
     if not done.changed:
         click.echo(f"{of} already: nothing to do")
         return
     earlier = f" and {done.found:,} before" if done.found else ""
-    click.echo(f"{of} now: {done.products:,} products, {done.embedded:,} pictures embedded{earlier}")
+    click.echo(f"{of} now: {done.products:,} products, {done.embedded:,} images embedded{earlier}")
     if drop_missing:
-        click.echo(f"{done.dropped:,} removed that could not be embedded anew")
+        click.echo(f"{done.dropped:,} removed that could not be embedded again")
 
 
 @main.command("health")
@@ -115,12 +124,12 @@ def health_command(target: str, timeout: float) -> None:
 
 
 _data_option = click.option(
-    "--data",
+    "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("data"),
-    envvar="LOOKALIKE_DATA",
+    envvar="LOOKALIKE_DATA_DIR",
     show_default=True,
-    help="The folder of the catalogue.",
+    help="The folder of the catalog.",
 )
 
 
@@ -128,7 +137,7 @@ _data_option = click.option(
 @_data_option
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
 def backup_command(data: Path, target: Path) -> None:
-    """Copy the catalogue to the new file TARGET, also while it is served. As DATA/catalog.sqlite it is one again."""
+    """Copy the catalog to the new file TARGET, also while it is served. As DATA/catalog.sqlite it is one again."""
     try:
         products = backup(data, target)
     except LookalikeError as error:
@@ -139,7 +148,7 @@ def backup_command(data: Path, target: Path) -> None:
 @main.command("verify")
 @_data_option
 def verify_command(data: Path) -> None:
-    """Look through the catalogue, also while it is served; exit status 1 when anything in it is broken."""
+    """Look through the catalog, also while it is served; exit status 1 when anything in it is broken."""
     try:
         problems = 0
         for problem in verify(data):

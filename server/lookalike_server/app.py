@@ -18,20 +18,20 @@ from dataclasses import dataclass
 import structlog
 
 from lookalike_server.config import Settings
-from lookalike_server.domain import Model, Runtime
-from lookalike_server.engine import Engine
-from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.events import Observer
+from lookalike_server.domain.inference import Model, Runtime
+from lookalike_server.engine.engine import Engine
+from lookalike_server.engine.model_loading import LoadSession, plan_model
+from lookalike_server.index.category_index import CategoryIndex
 from lookalike_server.index.hnsw import HnswSettings
-from lookalike_server.index.partitioned import PartitionedIndex
 from lookalike_server.index.segment import PartitionSettings
+from lookalike_server.inference.autotune import Plan, lower_priority
 from lookalike_server.inference.batcher import MicroBatcher
-from lookalike_server.inference.embedder import PhotoEmbedder
-from lookalike_server.inference.image import PhotoReader
-from lookalike_server.inference.ladder import Plan, lower_priority
+from lookalike_server.inference.embedder import ImageEmbedder
+from lookalike_server.inference.embedding_cache import EmbeddingCache
+from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.manifest import read_model_folder
-from lookalike_server.inference.reuse import Reuse
-from lookalike_server.model import LoadSession, plan_model
-from lookalike_server.protocols import Observer
 from lookalike_server.rpc.auth import Authenticator, read_tokens
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.server import RpcServer
@@ -39,7 +39,7 @@ from lookalike_server.store.sqlite import VERSION, Failure, Store
 from lookalike_server.telemetry import LogObserver
 
 INDEX_FOLDER = "index"
-"""Where the index keeps its graphs, in the catalogue's folder."""
+"""Where the index keeps its graphs, in the catalog's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class App:
     port: int
     engine: Engine
     batcher: MicroBatcher
-    index: PartitionedIndex
+    index: CategoryIndex
     server: RpcServer
 
 
@@ -59,7 +59,7 @@ class Loaded:
 
     engine: Engine
     batcher: MicroBatcher
-    index: PartitionedIndex
+    index: CategoryIndex
     plan: Plan
 
 
@@ -71,7 +71,7 @@ async def serve(settings: Settings, load_session: LoadSession | None = None) -> 
         load_session: Loads the model; ONNX Runtime without it.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the model, the catalogue or the address cannot be had.
+        LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be had.
     """
     stop = asyncio.Event()
     serving = asyncio.current_task()
@@ -108,7 +108,7 @@ async def running(
         load_session: Loads the model; ONNX Runtime without it.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the model, the catalogue or the address cannot be had.
+        LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be had.
     """
     log = structlog.get_logger()
     observer = observer or LogObserver()
@@ -127,18 +127,18 @@ async def running(
             "serving",
             port=port,
             listen=settings.listen,
-            provider=plan.lane.provider,
+            provider=plan.throughput_session.provider,
             model=loaded.engine.model.name,
-            lanes=plan.lanes,
-            lane_batch=plan.lane_batch,
+            max_concurrent_batches=plan.max_concurrent_batches,
+            preferred_batch_size=plan.preferred_batch_size,
         )
         try:
             yield App(port, loaded.engine, loaded.batcher, loaded.index, server)
         finally:
             # Drain; what the stack holds is closed after it, last opened first.
-            log.info("draining", seconds=settings.drain_seconds)
-            if not await server.drain(settings.drain_seconds):
-                log.warning("some calls did not finish in time and are cancelled")
+            log.info("draining", seconds=settings.shutdown_grace_seconds)
+            if not await server.drain(settings.shutdown_grace_seconds):
+                log.warning("shutdown_grace_exceeded")
             await server.stop()
 
 
@@ -150,7 +150,7 @@ def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_por
     """
     return RpcServer(
         gate,
-        Authenticator(read_tokens(settings.tokens) if settings.tokens else None),
+        Authenticator(read_tokens(settings.auth_keys_file) if settings.auth_keys_file else None),
         observer,
         max_message_bytes=settings.max_message_bytes,
         default_deadline_seconds=settings.default_deadline_seconds,
@@ -165,69 +165,69 @@ async def loading(
     """An engine for as long as the block runs, every shape of it warm; without any gRPC.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the model or the catalogue cannot be had.
+        LookalikeError: FAILED_PRECONDITION when the model or the catalog cannot be had.
     """
     log = structlog.get_logger()
     async with AsyncExitStack() as stack:
         # Load and warm, in a thread: health is asked meanwhile.
         folder = await asyncio.to_thread(read_model_folder, settings.model)
         model = folder.model
-        log.info("loading", model=model.name, backbone=model.backbone, weights=model.weights, dim=model.dim)
+        log.info("model_loading", model=model.name, backbone=model.backbone, weights=model.weights, dim=model.dim)
         if model.weights.startswith("random"):
-            log.warning("random weights: answers mean nothing, this model is for load tests", weights=model.weights)
+            log.warning("random_weights", weights=model.weights)
         # In a thread of lower priority: those that ONNX Runtime starts for the model inherit it.
-        with ThreadPoolExecutor(1, initializer=lower_priority, initargs=(settings.model_nice,)) as loader:
+        with ThreadPoolExecutor(1, initializer=lower_priority, initargs=(settings.inference_nice,)) as loader:
             plan = await asyncio.get_running_loop().run_in_executor(loader, plan_model, folder, settings, load_session)
-        index = PartitionedIndex(
+        index = CategoryIndex(
             PartitionSettings(
                 dim=model.dim,
                 metric=model.metric,
-                flat_limit=settings.flat_limit,
+                full_scan_threshold=settings.full_scan_threshold,
                 hnsw=HnswSettings(
                     settings.hnsw_m, settings.hnsw_ef_construction, settings.hnsw_ef_search, settings.hnsw_numbers
                 ),
-                segment_rows=settings.segment_rows,
+                max_segment_rows=settings.max_segment_rows,
             ),
             observer,
-            settings.recall_share,
+            settings.recall_sample_rate,
         )
-        store = await asyncio.to_thread(Store, settings.data, model, index.apply)
+        store = await asyncio.to_thread(Store, settings.data_dir, model, index.apply)
         stack.push_async_callback(asyncio.to_thread, store.close)
         # Before the store: it writes what graphs are kept.
         stack.push_async_callback(asyncio.to_thread, index.close)
         try:
-            rows = await asyncio.to_thread(index.open, store, settings.data / INDEX_FOLDER)
+            rows = await asyncio.to_thread(index.open, store, settings.data_dir / INDEX_FOLDER)
         except Failure as error:
             raise LookalikeError(
                 Code.FAILED_PRECONDITION,
-                f"cannot read the catalogue in {settings.data}: {error}; `lookalike-server verify` says what is broken,"
+                f"cannot read the catalog in {settings.data_dir}: {error}; `lookalike-server verify` says what is broken,"
                 " and a backup takes its place",
             ) from error
-        log.info("catalogue opened", folder=str(settings.data), rows=rows, sqlite=VERSION)
+        log.info("catalog_opened", folder=str(settings.data_dir), rows=rows, sqlite=VERSION)
 
         batcher = MicroBatcher(
             plan,
-            max_queue=settings.max_queue,
-            bulk_wait=settings.bulk_wait_seconds,
+            max_queue_size=settings.max_queue_size,
+            bulk_wait=settings.bulk_max_wait_seconds,
             observer=observer,
-            nice=settings.model_nice,
+            nice=settings.inference_nice,
         )
         stack.push_async_callback(batcher.close)
         engine = Engine(
             model=model,
-            runtime=Runtime(plan.lane.provider, plan.ladder),
-            embedder=PhotoEmbedder(
-                photo_reader(settings, model),
+            runtime=Runtime(plan.throughput_session.provider, plan.batch_profiles),
+            embedder=ImageEmbedder(
+                image_decoder(settings, model),
                 batcher,
-                Reuse(settings.cache_bytes, observer),
+                EmbeddingCache(settings.embedding_cache_bytes, observer),
                 stack.enter_context(pool(settings.decode_threads, "decoder")),
                 time.monotonic,
-                settings.keep_picture_bytes,
+                settings.max_stored_image_bytes,
             ),
             index=index,
             store=store,
             searchers=stack.enter_context(pool(settings.search_threads, "searcher")),
-            bulk_photos=min(2 * settings.max_batch, settings.max_queue),
+            bulk_images=min(2 * settings.max_batch_size, settings.max_queue_size),
             observer=observer,
             clock=time.monotonic,
         )
@@ -239,9 +239,9 @@ async def loading(
         yield Loaded(engine, batcher, index, plan)
 
 
-def photo_reader(settings: Settings, model: Model) -> PhotoReader:
-    """What makes photos input of this model, within the settings' limits."""
-    return PhotoReader(model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels)
+def image_decoder(settings: Settings, model: Model) -> ImageDecoder:
+    """What makes images input of this model, within the settings' limits."""
+    return ImageDecoder(model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels)
 
 
 def pool(threads: int, name: str) -> ThreadPoolExecutor:

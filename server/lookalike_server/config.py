@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.domain.errors import Code, LookalikeError
 
 PREFIX = "LOOKALIKE_"
 CLIENT_PREFIX = "LOOKALIKE_CLIENT_"  # the command line client's variables, which may stand beside ours
@@ -26,12 +26,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True, frozen=True)
 
     model: Path = Field(description="The model folder, as `lookalike-exporter export` wrote it.")
-    data: Path = Field(Path("data"), description="The folder of the catalogue; made when missing.")
+    data_dir: Path = Field(Path("data"), description="The folder of the catalog; made when missing.")
     listen: str = Field("127.0.0.1:50051", description="HOST:PORT to listen on; port 0 takes any free one.")
-    workers: int = Field(
+    frontend_processes: int = Field(
         0, ge=0, le=64, description="Processes that take calls for the one with the model; 0 does all in one process."
     )
-    tokens: Path | None = Field(
+    auth_keys_file: Path | None = Field(
         None, description="A file of `reader TOKEN` and `writer TOKEN` lines; without it everybody may call."
     )
 
@@ -42,63 +42,63 @@ class Settings(BaseSettings):
     cuda_graphs: bool = Field(
         False, description="Record the card's work for each batch size at start-up and replay it as a whole."
     )
-    cuda_search: Literal["heuristic", "exhaustive", "default"] = Field(
+    cudnn_conv_algo_search: Literal["heuristic", "exhaustive", "default"] = Field(
         "heuristic", description="How cuDNN's kernels are chosen; `exhaustive` tries them all for every batch size."
     )
-    cuda_nhwc: bool = Field(False, description="Run convolutions on the card with channels last.")
-    cuda_tf32: bool = Field(
+    cuda_prefer_nhwc: bool = Field(False, description="Run convolutions on the card with channels last.")
+    cuda_use_tf32: bool = Field(
         True, description="Let the card round float32 factors to TF32 (10 bits of fraction), which is faster."
     )
-    openvino_precision: Literal["bf16", "fp32"] = Field(
+    inference_precision: Literal["bf16", "fp32"] = Field(
         "bf16",
         description="What OpenVINO computes in: bf16, for processors with AMX or AVX-512 BF16, or fp32, exact.",
     )
-    threads: int = Field(0, ge=0, le=1024, description="Threads of one run of the model; 0 means every core.")
-    model_nice: int = Field(
+    intra_op_threads: int = Field(0, ge=0, le=1024, description="Threads of one run of the model; 0 means every core.")
+    inference_nice: int = Field(
         5, ge=0, le=19, description="How much the model's threads yield to those that take calls (Linux niceness)."
     )
-    max_batch: int = Field(16, ge=1, le=1024, description="The most photos in one run of the model.")
-    lanes: int = Field(
+    max_batch_size: int = Field(16, ge=1, le=1024, description="The most images in one run of the model.")
+    max_concurrent_batches: int = Field(
         0,
         ge=0,
         le=1024,
         description="Runs of the model side by side when busy; 0 measures at start-up what pays, and is 2 on a card.",
     )
-    lane_batch: int = Field(
-        0, ge=0, le=1024, description="The most photos in a run when busy; 0 measures at start-up what pays."
+    preferred_batch_size: int = Field(
+        0, ge=0, le=1024, description="The most images in a run when busy; 0 measures at start-up what pays."
     )
-    max_queue: int = Field(
-        256, ge=1, le=1_000_000, description="The most photos waiting for the model; beyond, calls are refused."
+    max_queue_size: int = Field(
+        256, ge=1, le=1_000_000, description="The most images waiting for the model; beyond, calls are rejected."
     )
     default_deadline_seconds: float = Field(
         30.0, gt=0, le=86_400, description="The deadline of calls that bring none (streams and imports have none)."
     )
-    bulk_wait_seconds: float = Field(
-        2.0, ge=0, le=3600, description="Seconds after which a waiting photo of a stream or import goes first."
+    bulk_max_wait_seconds: float = Field(
+        2.0, ge=0, le=3600, description="Seconds after which a waiting image of a stream or import goes first."
     )
-    cache_bytes: int = Field(
-        64 * MIB, ge=0, description="Bytes of embeddings kept for photos that come again; 0 keeps none."
+    embedding_cache_bytes: int = Field(
+        64 * MIB, ge=0, description="Bytes of embeddings kept for images that come again; 0 keeps none."
     )
 
     decode_threads: int = Field(
-        0, ge=0, le=1024, description="Threads that decode and resize photos; 0 means one a core."
+        0, ge=0, le=1024, description="Threads that decode and resize images; 0 means one a core."
     )
     search_threads: int = Field(
         0, ge=0, le=1024, description="Threads that search the index and read the store; 0 means one a core."
     )
-    max_image_bytes: int = Field(10 * MIB, ge=1, description="The largest picture file taken, in bytes.")
-    max_image_pixels: int = Field(50_000_000, ge=1, description="The most pixels a photo may have.")
+    max_image_bytes: int = Field(10 * MIB, ge=1, description="The largest image file taken, in bytes.")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="The most pixels an image may have.")
     max_message_bytes: int = Field(
         64 * MIB, ge=1024, le=2**31 - 1, description="The largest message taken or sent, in bytes."
     )
 
-    keep_picture_bytes: int = Field(
-        2 * MIB, ge=0, description="The largest picture file kept in the catalogue, in bytes; 0 keeps none."
+    max_stored_image_bytes: int = Field(
+        2 * MIB, ge=0, description="The largest image file kept in the catalog, in bytes; 0 keeps none."
     )
-    flat_limit: int = Field(
+    full_scan_threshold: int = Field(
         2048, ge=1, description="Rows of a category up to which every one is compared; beyond, an HNSW graph is built."
     )
-    segment_rows: int = Field(
+    max_segment_rows: int = Field(
         16_384, ge=64, description="The most rows under one graph; a larger category has several, searched one by one."
     )
     hnsw_m: int = Field(16, ge=2, le=512, description="Links a node of a graph keeps (M).")
@@ -108,14 +108,14 @@ class Settings(BaseSettings):
     hnsw_numbers: int = Field(
         256,
         ge=0,
-        description="Numbers that vectors are projected to for a graph, more where neighbours ask for it; 0 means all.",
+        description="Numbers that vectors are projected to for a graph, more where neighbors ask for it; 0 means all.",
     )
 
-    recall_share: float = Field(
+    recall_sample_rate: float = Field(
         0.01, ge=0, le=1, description="The share of searches by graph that is repeated exactly, to know its recall."
     )
 
-    drain_seconds: float = Field(
+    shutdown_grace_seconds: float = Field(
         20.0, ge=0, le=3600, description="Seconds that calls under way have to finish after SIGTERM."
     )
     log_format: Literal["console", "json"] = Field("console", description="How the log is written, to stderr.")

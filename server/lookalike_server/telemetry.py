@@ -1,15 +1,15 @@
-"""The log: structlog's set-up, and the observer that turns what the stages report into events."""
+"""Logging: structlog's configuration, and the observer that logs what the stages report."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, assert_never
 
 import structlog
 
-from lookalike_server.protocols import Observer
+from lookalike_server.domain import events
 
 
 def configure_log(style: str, level: str, **about: str | int) -> None:
@@ -39,82 +39,75 @@ POOR_RECALL = 0.5
 """Recall of one search below which the log warns."""
 
 
-class LogObserver(Observer):
+class LogObserver:
     """Logs faults as errors, what an operator should know as warnings, and every call and batch at debug level."""
 
     def __init__(self) -> None:
-        # Bound once: a lazy logger finds its configuration anew for every event.
+        # Bound once: a lazy logger looks up its configuration for every event.
         self._log: Any = structlog.get_logger().bind()
         self._debug = self._log.is_enabled_for(logging.DEBUG)
-        self._told_of_loading = 0.0
+        self._progress_logged = 0.0
 
-    def batch_ran(self, size: int, padded: int, seconds: float) -> None:
-        """Log it at debug level."""
-        if self._debug:
-            self._log.debug("batch ran", size=size, padded=padded, ms=_ms(seconds))
+    def __call__(self, event: events.Event) -> None:
+        """Log one event."""
+        match event:
+            # Every call and batch, so first, and not even formatted where the level is above debug.
+            case events.CallCompleted(fault=None) | events.BatchCompleted() | events.EmbeddingReused():
+                if self._debug:
+                    self._log_detail(event)
+            case events.CallCompleted():
+                self._log.error("call_failed", **_call_fields(event), exc_info=event.fault)
+            case events.ImagesDropped():
+                self._log.debug("images_dropped", cancelled=event.cancelled, expired=event.expired)
+            case events.BatchFailed():
+                self._log.error("batch_failed", size=event.size, exc_info=event.error)
+            case events.ItemFailed():
+                self._log.error("item_failed", exc_info=event.error)
+            case events.SearchFellBack():
+                self._log.warning("search_fell_back", category=event.category)
+            case events.RecallMeasured():
+                level = logging.WARNING if event.recall < POOR_RECALL else logging.DEBUG
+                self._log.log(level, "recall_measured", category=event.category, recall=event.recall)
+            case events.CategoryLoaded():
+                self._log_loading(event)
+            case events.GraphBuilt():
+                self._log.info("graph_built", category=event.category, products=event.products)
+            case events.IndexMaintenanceFailed():
+                self._log.error("index_maintenance_failed", category=event.category, exc_info=event.error)
+            case events.GraphFileUnusable():
+                self._log.warning("graph_file_unusable", category=event.category, file=event.file, reason=event.reason)
+            case events.GraphFileFailed():
+                self._log.warning("graph_file_failed", category=event.category, error=str(event.error))
+            case _:
+                assert_never(event)
 
-    def batch_failed(self, size: int, error: Exception) -> None:
-        """Log it as an error with its traceback."""
-        self._log.error("the model failed", batch_size=size, exc_info=error)
+    def _log_detail(self, event: events.CallCompleted | events.BatchCompleted | events.EmbeddingReused) -> None:
+        match event:
+            case events.CallCompleted():
+                self._log.debug("call_completed", **_call_fields(event))
+            case events.BatchCompleted():
+                self._log.debug(
+                    "batch_completed", size=event.size, padded_size=event.padded_size, ms=_ms(event.seconds)
+                )
+            case events.EmbeddingReused():
+                self._log.debug("embedding_reused", cached=event.cached)
 
-    def entries_dropped(self, cancelled: int, expired: int) -> None:
-        """Log it at debug level: callers may give up."""
-        self._log.debug("photos left the queue", cancelled=cancelled, expired=expired)
-
-    def search_fell_back(self, category: str) -> None:
-        """Log it as a warning."""
-        self._log.warning("the graph found too little; searched exactly", category=category)
-
-    def category_loaded(self, category: str, products: int, left: int) -> None:
-        """Log progress, at most once a second, and the end of it."""
+    def _log_loading(self, event: events.CategoryLoaded) -> None:
+        """Log progress at most once a second, and its end."""
         now = time.monotonic()
-        if not left or now - self._told_of_loading > 1.0:
-            self._told_of_loading = now
-            self._log.info("catalogue loaded" if not left else "loading the catalogue", categories_left=left)
-        if self._debug:
-            self._log.debug("category loaded", category=category, products=products)
+        if not event.remaining or now - self._progress_logged > 1.0:
+            self._progress_logged = now
+            self._log.info("catalog_loading" if event.remaining else "catalog_loaded", remaining=event.remaining)
+        self._log.debug("category_loaded", category=event.category, products=event.products)
 
-    def graph_built(self, category: str, products: int) -> None:
-        """Log it."""
-        self._log.info("graph built", category=category, products=products)
 
-    def index_care_failed(self, category: str, error: Exception) -> None:
-        """Log it as an error with its traceback."""
-        self._log.error("the index could not care for a category", category=category, exc_info=error)
-
-    def index_file_unusable(self, category: str, file: str, reason: str) -> None:
-        """Log it as a warning."""
-        self._log.warning("an index file cannot be used; built anew", category=category, file=file, reason=reason)
-
-    def index_file_failed(self, category: str, error: Exception) -> None:
-        """Log it as a warning: nothing is lost but a start's time."""
-        self._log.warning("an index file could not be kept", category=category, error=str(error))
-
-    def recall_measured(self, category: str, recall: float) -> None:
-        """Log it at debug level; below a half as a warning, because the graph is then of little use."""
-        if recall < POOR_RECALL:
-            self._log.warning("the graph found little of the truth", category=category, recall=recall)
-        elif self._debug:
-            self._log.debug("recall measured", category=category, recall=recall)
-
-    def photo_reused(self, *, cached: bool) -> None:
-        """Log it at debug level."""
-        if self._debug:
-            self._log.debug("photo reused", cached=cached)
-
-    def item_failed(self, error: Exception) -> None:
-        """Log it as an error with its traceback."""
-        self._log.error("an item failed", exc_info=error)
-
-    def call_ended(self, method: str, code: str, seconds: float, request_id: str, fault: Exception | None) -> None:
-        """Log it at debug level, or as an error with its traceback when the fault is ours."""
-        if fault is None and not self._debug:
-            return
-        log = self._log.bind(method=method, code=code, ms=_ms(seconds), request_id=request_id)
-        if fault is None:
-            log.debug("call")
-        else:
-            log.error("call failed", exc_info=fault)
+def _call_fields(event: events.CallCompleted) -> dict[str, str | float]:
+    return {
+        "method": event.method,
+        "code": event.code,
+        "ms": _ms(event.seconds),
+        "request_id": event.request_id,
+    }
 
 
 def _ms(seconds: float) -> float:

@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from lookalike_server.filters import Between, Condition, NoneOf, OneOf, number
-from lookalike_server.index.matrix import Slots
+from lookalike_server.domain.filters import Between, Condition, NoneOf, OneOf, number
+from lookalike_server.index.row_storage import Slots
 
 Mask = npt.NDArray[np.bool_]
 S = TypeVar("S", bound=np.generic)

@@ -16,22 +16,22 @@ import hnswlib
 import numpy as np
 import numpy.typing as npt
 
-from lookalike_server.domain import Floats, Metric
-from lookalike_server.index.matrix import Rows, Slots, copies
+from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.index.projection import (
     AT_ONCE,
     KEPT_SHARED,
-    NEIGHBOURS,
+    NEIGHBORS,
     Projection,
     fitting_projection,
     nearest,
     share_found,
 )
+from lookalike_server.index.row_storage import Rows, Slots, copies
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 _WHOLE = 16_384  # numbers; a graph over longer vectors as they are would be as large as they, and slow
-_PROBES = 64  # rows whose neighbours a graph that grew must find
+_PROBES = 64  # rows whose neighbors a graph that grew must find
 _FOUND = 0.99  # the share of them: less than a projection must keep, because a graph misses some by itself
 _PROJECTION = "projection"
 _NUMBERS = "numbers"
@@ -104,7 +104,7 @@ class HnswGraph:
         if projection is None and settings.numbers and vectors.shape[1] > _WHOLE:
             return None
         dim = projection.basis.shape[1] if projection else vectors.shape[1]
-        # 'ip' on vectors of length 1 is cosine without hnswlib normalising each of them again.
+        # 'ip' on vectors of length 1 is cosine without hnswlib normalizing each of them again.
         index = hnswlib.Index(space=_space(metric), dim=dim)
         index.init_index(max_elements=len(offsets), M=settings.m, ef_construction=settings.ef_construction)
         graph = cls(index, projection, metric, settings)
@@ -149,7 +149,7 @@ class HnswGraph:
         return self.projection.keeps(vectors, offsets, self._metric, self._settings.sure, KEPT_SHARED)
 
     def finds(self, vectors: Rows, offsets: Slots, new: Slots) -> bool:
-        """Whether a search finds the neighbours of rows that joined late, tried on some of them.
+        """Whether a search finds the neighbors of rows that joined late, tried on some of them.
 
         Args:
             vectors: float32 [n, dim], as of `built`.
@@ -159,9 +159,9 @@ class HnswGraph:
         if self.projection is None:
             return True
         probes = new[np.linspace(0, len(new) - 1, min(_PROBES, len(new)), dtype=np.int64)]
-        near = nearest(vectors, offsets, vectors[probes], self._metric, NEIGHBOURS + 1)
+        near = nearest(vectors, offsets, vectors[probes], self._metric, NEIGHBORS + 1)
         try:
-            found, _ = self.nearest(self.projection(vectors[probes]), self.weighed(NEIGHBOURS))
+            found, _ = self.nearest(self.projection(vectors[probes]), self.weighed(NEIGHBORS))
         except RuntimeError:
             return False
         return share_found(probes, near, list(found)) >= _FOUND

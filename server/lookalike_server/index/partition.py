@@ -13,22 +13,29 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from lookalike_server.domain import IndexKind, IndexRow
-from lookalike_server.filters import Condition
+from lookalike_server.domain.catalog import IndexKind, IndexRow
+from lookalike_server.domain.filters import Condition
 from lookalike_server.index.attributes import AttributeColumns
-from lookalike_server.index.flat import FlatRows, View
+from lookalike_server.index.brute_force import FlatRows, View
 from lookalike_server.index.hnsw import HnswGraph
-from lookalike_server.index.matrix import Slots
-from lookalike_server.index.segment import PartitionSettings, Segment, end_of, grown, sealed, shared_projection
-from lookalike_server.index.snapshot import Owner, Snapshot
+from lookalike_server.index.row_storage import Slots
+from lookalike_server.index.segment import (
+    PartitionSettings,
+    Segment,
+    build_segment,
+    end_of,
+    extend_segment,
+    shared_projection,
+)
+from lookalike_server.index.snapshot import RowOwner, Snapshot
 
-DEAD_SHARE = 0.2
+COMPACTION_RATIO = 0.2
 """The share of dead rows at which a partition is copied without them."""
 
 _QUICK_NUMBERS = 1 << 21  # compared one by one in about half a millisecond
 _QUICK_SEGMENTS = 3  # walked in about as much
 
-_GONE = Owner(0, "", 0)  # of a slot whose row died before it was loaded
+_GONE = RowOwner(0, "", 0)  # of a slot whose row died before it was loaded
 
 KeptGraph = tuple[Slots, HnswGraph]
 """A graph and the labels of its rows by offset, int64 [n], some of which may have died since."""
@@ -43,10 +50,10 @@ class Partition:
         self._lock = threading.Lock()
         self._rows = FlatRows(settings.dim)
         self._attributes = AttributeColumns()
-        self._owners: list[Owner] = []  # by slot
+        self._owners: list[RowOwner] = []  # by slot
         self._slots: dict[int, int] = {}  # by label
-        self._photos: dict[str, int] = {}  # live rows a product
-        self._most_photos = 1
+        self._images: dict[str, int] = {}  # live rows a product
+        self._most_images = 1
         self._segments: tuple[Segment, ...] = ()
         self._no_graph_before = 0  # rows; with fewer, none that pays was to be had
 
@@ -77,7 +84,7 @@ class Partition:
 
     def __len__(self) -> int:
         """Products in it."""
-        return len(self._photos)
+        return len(self._images)
 
     def __contains__(self, label: int) -> bool:
         """Whether a row of this label is in it."""
@@ -89,7 +96,7 @@ class Partition:
         return IndexKind.HNSW if self._segments else IndexKind.FLAT
 
     @property
-    def is_quick(self) -> bool:
+    def is_cheap(self) -> bool:
         """Whether a search compares few numbers: rows outside the graphs, and candidates that these choose."""
         compared = self._rows.count - end_of(self._segments)
         if self._segments:
@@ -97,13 +104,13 @@ class Partition:
         return compared * self._settings.dim <= _QUICK_NUMBERS and len(self._segments) <= _QUICK_SEGMENTS
 
     @property
-    def wants_care(self) -> bool:
+    def needs_maintenance(self) -> bool:
         """Whether too many rows are dead, or more are outside the segments than a flat search should look at."""
         return self._wants_compaction or self._wants_graph(self._rows, self._segments)
 
     @property
     def _wants_compaction(self) -> bool:
-        return self._rows.dead > DEAD_SHARE * self._rows.count
+        return self._rows.dead > COMPACTION_RATIO * self._rows.count
 
     def _wants_graph(self, rows: FlatRows, segments: Sequence[Segment]) -> bool:
         return rows.count >= self._no_graph_before and self._settings.wants_graph(rows.count, segments)
@@ -114,7 +121,7 @@ class Partition:
         added: Sequence[IndexRow],
         described: Sequence[tuple[int, Mapping[str, str]]] = (),
     ) -> None:
-        """Take out rows by label, take these in, and describe others anew; a search sees all of it or nothing."""
+        """Take out rows by label, take these in, and describe others again; a search sees all of it or nothing."""
         with self._lock:
             for label in removed:
                 self._remove(label)
@@ -134,7 +141,7 @@ class Partition:
                 view,
                 self._owners,
                 self._segments,
-                self._most_photos,
+                self._most_images,
                 filtered=bool(conditions),
                 fell_back=self._fell_back,
             )
@@ -149,7 +156,7 @@ class Partition:
             if each.graph is not None
         ]
 
-    def care(self) -> bool:
+    def maintain(self) -> bool:
         """Do a piece of what it wants; takes long, and holds up neither searches nor changes. One thread does it.
 
         Returns whether it came to anything: a graph that does not pay is not built.
@@ -163,9 +170,9 @@ class Partition:
         with self._lock:
             view, segments = self._rows.view(), self._segments
         earlier: Sequence[Segment] = segments
-        if segments and len(view.live) - segments[-1].begin <= self._settings.segment_rows:
+        if segments and len(view.live) - segments[-1].begin <= self._settings.max_segment_rows:
             *earlier, last = segments
-            new = grown(last, view, self._settings)
+            new = extend_segment(last, view, self._settings)
         else:
             new = self._sealed(view, segments)
         if new is None:
@@ -203,10 +210,10 @@ class Partition:
             self._rows, self._segments = rows, tuple(segments)
 
     def _sealed(self, view: View, before: Sequence[Segment]) -> Segment | None:
-        return sealed(view, end_of(before), self._settings, shared_projection(before))
+        return build_segment(view, end_of(before), self._settings, shared_projection(before))
 
     def _add(self, row: IndexRow, gap: int | None = None) -> None:
-        owner = Owner(row.label, row.product_id, row.image_index)
+        owner = RowOwner(row.label, row.product_id, row.image_index)
         if gap is None:
             slot = self._rows.append(row.vector)
             self._owners.append(owner)
@@ -216,14 +223,14 @@ class Partition:
             self._owners[slot] = owner
         self._slots[row.label] = slot
         self._attributes.put(slot, row.attributes)
-        photos = self._photos[row.product_id] = self._photos.get(row.product_id, 0) + 1
-        self._most_photos = max(self._most_photos, photos)
+        images = self._images[row.product_id] = self._images.get(row.product_id, 0) + 1
+        self._most_images = max(self._most_images, images)
 
     def _remove(self, label: int) -> None:
         slot = self._slots.pop(label)
         self._rows.remove(slot)
         self._attributes.drop(slot)
         product_id = self._owners[slot].product_id
-        self._photos[product_id] -= 1
-        if not self._photos[product_id]:
-            del self._photos[product_id]
+        self._images[product_id] -= 1
+        if not self._images[product_id]:
+            del self._images[product_id]

@@ -1,7 +1,7 @@
 """Fewer numbers in place of a vector, for graphs: near rows stay near, and building and walking cost many times less.
 
-The directions are the principal ones of a sample of the rows (uncentred: the leading eigenvectors of X^T X), as in
-principal component analysis. How many are enough is not assumed: the rows' own nearest neighbours must stay among the
+The directions are the principal ones of a sample of the rows (uncentered: the leading eigenvectors of X^T X), as in
+principal component analysis. How many are enough is not assumed: the rows' own nearest neighbors must stay among the
 candidates that a search measures exactly.
 """
 
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lookalike_server.domain import Floats, Metric
-from lookalike_server.index.matrix import Rows, Slots, copies, rows_in
+from lookalike_server.domain.inference import Floats, Metric
+from lookalike_server.index.row_storage import Rows, Slots, copies, rows_in
 
 KEPT = 0.995
-"""The share of true neighbours that must be among a search's candidates for a projection to be used."""
+"""The share of true neighbors that must be among a search's candidates for a projection to be used."""
 
 KEPT_SHARED = 0.99
-"""The same for one that other graphs have already: with one for all, a question is projected once."""
+"""The same for one that other graphs have already: with one for all, a query is projected once."""
 
-NEIGHBOURS = 10
-"""Neighbours of a row that are looked for when a projection or a graph is tried."""
+NEIGHBORS = 10
+"""Neighbors of a row that are looked for when a projection or a graph is tried."""
 
-_PROBES = 64  # rows whose neighbours are looked for
+_PROBES = 64  # rows whose neighbors are looked for
 _SAMPLED = 4  # rows a direction that the directions are fitted on
 _NEGLIGIBLE = 1e-6  # of the largest eigenvalue; directions below it are rounding
 _SAMPLE_BYTES = 256 << 20  # of rows that directions are fitted on; four a direction up to 65,536 numbers
@@ -56,14 +56,14 @@ class Projection:
             share: Of the nearest so many must be among them, 0 to 1.
         """
         probes = _shuffled(slots)[:_PROBES]
-        near = nearest(vectors, slots, vectors[probes], metric, NEIGHBOURS + 1)
+        near = nearest(vectors, slots, vectors[probes], metric, NEIGHBORS + 1)
         # One more of each: a probe finds itself, which says nothing.
         found = nearest(vectors, slots, vectors[probes], metric, candidates + 1, self)
         return share_found(probes, near, found) >= share
 
 
 def fitting_projection(vectors: Rows, slots: Slots, metric: Metric, numbers: int, candidates: int) -> Projection | None:
-    """The smallest projection that keeps neighbours: to `numbers`, or twice, four times ... as many. None: none does.
+    """The smallest projection that keeps neighbors: to `numbers`, or twice, four times ... as many. None: none does.
 
     Args as of `Projection.keeps`; `numbers` is where to begin, 0 for no projection.
     """

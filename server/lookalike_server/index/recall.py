@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from lookalike_server.domain import Hits
-from lookalike_server.protocols import Observer
+from lookalike_server.domain.events import Observer, RecallMeasured
+from lookalike_server.domain.search import IndexResult
 
 _MOST_WAITING = 16  # repeats; where searches come faster than they can be repeated, fewer are
 _LEARNING_RATE = 0.05  # weight of the newest repeat in a category's running recall
 
-Repeat = Callable[[], Hits]
+Repeat = Callable[[], IndexResult]
 
 
 class RecallSampler:
@@ -33,7 +33,7 @@ class RecallSampler:
         """The running recall of a category's graphs, 0 to 1; None before the first repeat."""
         return self._recalls.get(category)
 
-    def offer(self, category: str, found: Hits, repeat: Repeat) -> None:
+    def offer(self, category: str, found: IndexResult, repeat: Repeat) -> None:
         """Maybe repeat a search that found this, by calling `repeat` for the exact answer."""
         if found.exact or self._random.random() >= self._share:
             return
@@ -55,18 +55,18 @@ class RecallSampler:
         """Stop; a repeat under way ends first."""
         self._thread.shutdown(cancel_futures=True)
 
-    def _compare(self, category: str, found: Hits, repeat: Repeat) -> None:
+    def _compare(self, category: str, found: IndexResult, repeat: Repeat) -> None:
         try:
             value = recall(found, repeat())
             before = self._recalls.get(category, value)
             self._recalls[category] = before + _LEARNING_RATE * (value - before)
-            self._observer.recall_measured(category, value)
+            self._observer(RecallMeasured(category, value))
         finally:
             with self._lock:
                 self._waiting -= 1
 
 
-def recall(found: Hits, exact: Hits) -> float:
+def recall(found: IndexResult, exact: IndexResult) -> float:
     """The share of the exact answer that was found, 0 to 1; of products equally far away any will do."""
     if not exact.hits:
         return 1.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lookalike_server.domain import Metric
-from lookalike_server.index.flat import View
+from lookalike_server.domain.inference import Metric
+from lookalike_server.index.brute_force import View
 from lookalike_server.index.hnsw import HnswGraph, HnswSettings
 from lookalike_server.index.projection import Projection
 
@@ -24,21 +24,21 @@ class PartitionSettings:
     Attributes:
         dim: Numbers in a vector.
         metric: How distance is measured.
-        flat_limit: Rows up to which every one is compared; beyond, a graph is built over them, and then a quarter as
+        full_scan_threshold: Rows up to which every one is compared; beyond, a graph is built over them, and then a quarter as
             many may wait to join it.
         hnsw: How graphs are built.
-        segment_rows: The most rows under one graph.
+        max_segment_rows: The most rows under one graph.
     """
 
     dim: int
     metric: Metric
-    flat_limit: int
+    full_scan_threshold: int
     hnsw: HnswSettings
-    segment_rows: int = 16_384
+    max_segment_rows: int = 16_384
 
     def wants_graph(self, rows: int, segments: Sequence[Segment]) -> bool:
         """Whether of so many rows too many are in none of the segments."""
-        limit = self.flat_limit // 4 if segments else self.flat_limit
+        limit = self.full_scan_threshold // 4 if segments else self.full_scan_threshold
         return rows - end_of(segments) > limit
 
 
@@ -67,12 +67,14 @@ def end_of(segments: Sequence[Segment]) -> int:
     return segments[-1].end if segments else 0
 
 
-def sealed(view: View, begin: int, settings: PartitionSettings, earlier: Projection | None = None) -> Segment | None:
+def build_segment(
+    view: View, begin: int, settings: PartitionSettings, earlier: Projection | None = None
+) -> Segment | None:
     """The segment that begins at a slot, with as many rows as there are and a segment may have.
 
     None where a graph over them does not pay (see `HnswGraph.built`).
     """
-    end = min(len(view.live), begin + settings.segment_rows)
+    end = min(len(view.live), begin + settings.max_segment_rows)
     offsets = np.flatnonzero(view.live[begin:end])
     graph = None
     if len(offsets):
@@ -82,13 +84,13 @@ def sealed(view: View, begin: int, settings: PartitionSettings, earlier: Project
     return Segment(graph, begin, end)
 
 
-def grown(segment: Segment, view: View, settings: PartitionSettings) -> Segment | None:
+def extend_segment(segment: Segment, view: View, settings: PartitionSettings) -> Segment | None:
     """The segment with the rows after it too; there must be room for them.
 
-    It is built anew where its projection does not do for them; None as of `sealed`.
+    It is rebuilt where its projection does not do for them; None as of `sealed`.
     """
     if segment.graph is None:
-        return sealed(view, segment.begin, settings)
+        return build_segment(view, segment.begin, settings)
     end = len(view.live)
     rows = view.vectors.part(segment.begin, end)
     offsets = np.flatnonzero(view.live[segment.begin : end])
@@ -99,7 +101,7 @@ def grown(segment: Segment, view: View, settings: PartitionSettings) -> Segment 
     # The more rows, the closer they are: now and then the projection is tried on all of them.
     denser = len(offsets) // _DENSER > (len(offsets) - len(new)) // _DENSER
     if not (graph.still_keeps(rows, offsets) if denser else graph.finds(rows, offsets, new)):
-        return sealed(view, segment.begin, settings)
+        return build_segment(view, segment.begin, settings)
     return Segment(graph, segment.begin, end)
 
 

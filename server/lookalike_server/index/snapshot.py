@@ -8,17 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lookalike_server.domain import Floats, Hit, Hits, Question
-from lookalike_server.index.flat import View
-from lookalike_server.index.matrix import Slots
+from lookalike_server.domain.inference import Floats
+from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
+from lookalike_server.index.brute_force import View
 from lookalike_server.index.projection import Projection
+from lookalike_server.index.row_storage import Slots
 from lookalike_server.index.segment import PartitionSettings, Segment, end_of
 
 _WORTH_GRAPH = 1 / 12  # of the rows; more candidates than these cost a graph as much as looking at every row
 
 
-class Owner(NamedTuple):
-    """Whose photo a row is."""
+class RowOwner(NamedTuple):
+    """Whose image a row is."""
 
     label: int
     product_id: str
@@ -34,49 +35,51 @@ class Snapshot:
         view: The rows that count.
         owners: Whose they are, by slot.
         segments: The graphs over the older of them.
-        most_photos: The most rows that a product has.
+        most_images: The most rows that a product has.
         filtered: Whether rows were left out because of conditions.
         fell_back: Told when a graph did not find enough.
     """
 
     settings: PartitionSettings
     view: View
-    owners: Sequence[Owner]
+    owners: Sequence[RowOwner]
     segments: Sequence[Segment]
-    most_photos: int
+    most_images: int
     filtered: bool
     fell_back: Callable[[], None]
 
-    def search(self, questions: Sequence[Question], *, exact: bool) -> list[Hits]:
-        """Answer questions together, each by itself; `exact` compares every row also where there is a graph."""
-        # Products, not rows, are wanted: leave room for each to have all its photos among the nearest.
-        rows = max(each.k + (each.exclude is not None) for each in questions) * self.most_photos
+    def search(self, questions: Sequence[IndexQuery], *, exact: bool) -> list[IndexResult]:
+        """SearchResult queries together, each by itself; `exact` compares every row also where there is a graph."""
+        # Products, not rows, are wanted: leave room for each to have all its images among the nearest.
+        rows = max(each.k + (each.exclude is not None) for each in questions) * self.most_images
         if not self.segments or exact:
             return self._exact(questions, rows)
-        if self.filtered and np.count_nonzero(self.view.live) <= self.settings.flat_limit:
+        if self.filtered and np.count_nonzero(self.view.live) <= self.settings.full_scan_threshold:
             return self._exact(questions, rows)
         wanted = [segment.wanted(self.view, rows) for segment in self.segments]
         if self.filtered and sum(wanted) > _WORTH_GRAPH * len(self.view.live):
             return self._exact(questions, rows)
-        answers: list[Hits] = []
+        answers: list[IndexResult] = []
         for question, slots in zip(questions, self._candidates(questions, rows, wanted), strict=True):
             nearest = self.view.nearest_of(slots, question.vectors, rows, self.settings.metric)
             hits = self._ranked(nearest, question)
             if len(hits) == question.k or len(hits) == self._products(question.exclude):
-                answers.append(Hits(hits, exact=False))
+                answers.append(IndexResult(hits, exact=False))
             else:
                 self.fell_back()
                 answers += self._exact([question], rows)
         return answers
 
-    def _exact(self, questions: Sequence[Question], rows: int) -> list[Hits]:
+    def _exact(self, questions: Sequence[IndexQuery], rows: int) -> list[IndexResult]:
         nearest = self.view.nearest([each.vectors for each in questions], rows, self.settings.metric)
-        return [Hits(self._ranked(slots, each), exact=True) for each, slots in zip(questions, nearest, strict=True)]
+        return [
+            IndexResult(self._ranked(slots, each), exact=True) for each, slots in zip(questions, nearest, strict=True)
+        ]
 
-    def _candidates(self, questions: Sequence[Question], rows: int, wanted: Sequence[int]) -> list[Slots]:
-        """For each question the live slots that the graphs choose and the near ones that came after them.
+    def _candidates(self, questions: Sequence[IndexQuery], rows: int, wanted: Sequence[int]) -> list[Slots]:
+        """For each query the live slots that the graphs choose and the near ones that came after them.
 
-        None at all where a graph fails, which it does for all of the questions at once.
+        None at all where a graph fails, which it does for all of the queries at once.
         """
         vectors = [each.vectors for each in questions]
         try:
@@ -116,7 +119,7 @@ class Snapshot:
         far = np.where(self.view.live[slots], np.concatenate([each for _, each in found], axis=1), np.inf)
         return np.take_along_axis(slots, np.argpartition(far, most - 1, axis=1)[:, :most], axis=1)
 
-    def _ranked(self, slots: Slots, question: Question) -> list[Hit]:
+    def _ranked(self, slots: Slots, question: IndexQuery) -> list[Hit]:
         distances = self.view.measured(slots, question.vectors, self.settings.metric)
         order = sorted(
             (distance, self.owners[slot].product_id, self.owners[slot].image_index)

@@ -1,1 +1,1 @@
-"""From a photo to its embedding: decode, batch, run."""
+"""From an image to its embedding: decode, batch, run."""

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from lookalike_server.domain import Floats, Pixels
+from lookalike_server.domain.inference import Floats, Pixels
 from lookalike_server.inference.device import Device, Slot
 
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
@@ -88,18 +88,18 @@ class CudaRuntime:
 class CudaSlot(Slot):
     """The memory of one batch in flight on a card."""
 
-    def __init__(self, runtime: CudaRuntime, rows: int, photo: tuple[int, int, int], dim: int) -> None:
+    def __init__(self, runtime: CudaRuntime, rows: int, image: tuple[int, int, int], dim: int) -> None:
         self._runtime = runtime
-        self._photo_bytes, self._vector_bytes = int(np.prod(photo)), 4 * dim
+        self._image_bytes, self._vector_bytes = int(np.prod(image)), 4 * dim
         with ExitStack() as stack:
             self._stream = runtime.given(stack, "cudaStreamCreateWithFlags", "cudaStreamDestroy", _NON_BLOCKING)
-            self.input = runtime.given(stack, "cudaMalloc", "cudaFree", rows * self._photo_bytes)
+            self.input = runtime.given(stack, "cudaMalloc", "cudaFree", rows * self._image_bytes)
             self.output = runtime.given(stack, "cudaMalloc", "cudaFree", rows * self._vector_bytes)
-            photos = runtime.given(stack, "cudaHostAlloc", "cudaFreeHost", rows * self._photo_bytes, 0)
+            images = runtime.given(stack, "cudaHostAlloc", "cudaFreeHost", rows * self._image_bytes, 0)
             vectors = runtime.given(stack, "cudaHostAlloc", "cudaFreeHost", rows * self._vector_bytes, 0)
             self._memory = stack.pop_all()
-        self._photos, self._vectors = photos, vectors
-        self.photos: Pixels = _array(photos, rows * self._photo_bytes).reshape(rows, *photo)
+        self._images, self._vectors = images, vectors
+        self.images: Pixels = _array(images, rows * self._image_bytes).reshape(rows, *image)
         self.vectors: Floats = _array(vectors, rows * self._vector_bytes).view(np.float32).reshape(rows, dim)
 
     def copy_in(self, rows: int) -> None:
@@ -108,7 +108,7 @@ class CudaSlot(Slot):
         Raises:
             CudaError: When it fails.
         """
-        self._copy(self.input, self._photos, rows * self._photo_bytes, _TO_DEVICE)
+        self._copy(self.input, self._images, rows * self._image_bytes, _TO_DEVICE)
 
     def copy_out(self, rows: int) -> None:
         """One transfer, waited for.
@@ -125,7 +125,7 @@ class CudaSlot(Slot):
             CudaError: When something failed.
         """
         # Whoever still looks finds nothing rather than memory that is gone.
-        self.photos, self.vectors = self.photos[:0].copy(), self.vectors[:0].copy()
+        self.images, self.vectors = self.images[:0].copy(), self.vectors[:0].copy()
         self._memory.close()
 
     def _copy(self, target: int, source: int, size: int, kind: int) -> None:
@@ -145,13 +145,13 @@ class CudaDevice(Device):
         """CUDA's."""
         return "cuda"
 
-    def slot(self, rows: int, photo: tuple[int, int, int], dim: int) -> CudaSlot:
+    def slot(self, rows: int, image: tuple[int, int, int], dim: int) -> CudaSlot:
         """Page-locked memory here, as much there, and a stream.
 
         Raises:
             CudaError: When there is not enough of either.
         """
-        return CudaSlot(self._runtime, rows, photo, dim)
+        return CudaSlot(self._runtime, rows, image, dim)
 
 
 def _array(address: int, size: int) -> Pixels:

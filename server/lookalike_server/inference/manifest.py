@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from lookalike_server.domain import Metric, Model, Resize
-from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.inference import Metric, Model, Resize
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSIONS = (1, 2)
+"""The versions that are read; version 1 spells two keys `colour` and `normalised`."""
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -48,7 +49,7 @@ class _Input(_Part):
     width: int = Field(ge=1)
     layout: Literal["NHWC"]
     dtype: Literal["uint8"]
-    colour: Literal["RGB"]
+    color: Literal["RGB"] = Field(validation_alias=AliasChoices("color", "colour"))
     resize: Literal["bilinear", "nearest"]
 
 
@@ -56,7 +57,7 @@ class _Output(_Part):
     dim: int = Field(ge=1)
     pooling: str
     metric: Literal["cosine", "euclidean"]
-    normalised: bool
+    normalized: bool = Field(validation_alias=AliasChoices("normalized", "normalised"))
 
 
 class _Versioned(_Part):
@@ -88,13 +89,13 @@ def read_model_folder(folder: Path) -> ModelFolder:
         ) from None
     # The version first: a file of another one may differ in everything else.
     version = _parse(_Versioned, path, text).schema_version
-    if version != SCHEMA_VERSION:
+    if version not in SCHEMA_VERSIONS:
         raise _unusable(
-            f"{path} has schema version {version}, this server reads {SCHEMA_VERSION}; export the model again"
+            f"{path} has schema version {version}, this server reads {SCHEMA_VERSIONS[0]} to {SCHEMA_VERSIONS[-1]}; export the model again"
         )
     manifest = _parse(_Manifest, path, text)
-    if manifest.output.metric == "cosine" and not manifest.output.normalised:
-        raise _unusable(f"{path}: output.normalised must be true where the metric is cosine; export the model again")
+    if manifest.output.metric == "cosine" and not manifest.output.normalized:
+        raise _unusable(f"{path}: output.normalized must be true where the metric is cosine; export the model again")
     graph = folder / manifest.graph.file
     if _sha256(graph) != manifest.graph.sha256:
         raise _unusable(f"{graph} is not the graph that {path} describes; export the model again")

@@ -1,4 +1,4 @@
-"""Photos to embeddings with no caller waiting: in order, in full batches, decoded and run a few ahead of what is taken.
+"""Images to embeddings with no caller waiting: in order, in full batches, decoded and run a few ahead of what is taken.
 
 Serving has deadlines and so the batcher; here nobody can be late, and memory is bounded by what is under way.
 """
@@ -17,11 +17,11 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from lookalike_server.domain import Floats, Photo, Pixels
-from lookalike_server.errors import Code, LookalikeError
-from lookalike_server.inference.image import PhotoReader
-from lookalike_server.inference.ladder import Plan
-from lookalike_server.protocols import Observer
+from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.events import BatchCompleted, BatchFailed, Observer
+from lookalike_server.domain.inference import Floats, Image, Pixels
+from lookalike_server.inference.autotune import Plan
+from lookalike_server.inference.image_decoding import ImageDecoder
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -32,70 +32,75 @@ _NOT_FINITE = "the model answers it with numbers that are not finite"
 
 @dataclass(frozen=True, slots=True)
 class OfflineBatch(Generic[K]):
-    """What became of some photos, by the names that they came with.
+    """What became of some images, by the names that they came with.
 
     Attributes:
         keys: Those that were embedded.
         vectors: float32 [keys, dim], as the model gave them.
-        refused: Those that cannot be, each with the reason.
+        rejected: Those that cannot be, each with the reason.
     """
 
     keys: list[K]
     vectors: Floats
-    refused: list[tuple[K, str]]
+    rejected: list[tuple[K, str]]
 
 
 def embed_all(
-    photos: Iterable[tuple[K, Photo]], reader: PhotoReader, plan: Plan, decode_threads: int, observer: Observer
+    images: Iterable[tuple[K, Image]], reader: ImageDecoder, plan: Plan, decode_threads: int, observer: Observer
 ) -> Generator[OfflineBatch[K]]:
-    """Embed photos that each have a name, in batches of the plan's size.
+    """Embed images that each have a name, in batches of the plan's size.
 
     Args:
-        photos: Read in the thread that takes the batches, and only a few of them ahead.
+        images: Read in the thread that takes the batches, and only a few of them ahead.
         reader: Decodes them.
         plan: How the model is run.
-        decode_threads: Photos decoded side by side.
+        decode_threads: Images decoded side by side.
         observer: Told of every run of the model.
 
     Raises:
         LookalikeError: INTERNAL when the model fails.
     """
 
-    def decode(named: tuple[K, Photo]) -> tuple[K, Pixels | str]:
-        key, photo = named
+    def decode(named: tuple[K, Image]) -> tuple[K, Pixels | str]:
+        key, image = named
         try:
-            return key, reader.read(photo)
+            return key, reader.read(image)
         except LookalikeError as error:
             return key, error.message
 
     def run(batch: list[tuple[K, Pixels | str]]) -> OfflineBatch[K]:
-        keys = [key for key, photo in batch if not isinstance(photo, str)]
-        pixels = [photo for _, photo in batch if not isinstance(photo, str)]
-        refused = [(key, photo) for key, photo in batch if isinstance(photo, str)]
+        keys = [key for key, image in batch if not isinstance(image, str)]
+        pixels = [image for _, image in batch if not isinstance(image, str)]
+        rejected = [(key, image) for key, image in batch if isinstance(image, str)]
         if not keys:
-            return OfflineBatch([], np.empty((0, 0), dtype=np.float32), refused)
+            return OfflineBatch([], np.empty((0, 0), dtype=np.float32), rejected)
         vectors = _run(plan, pixels, observer)
         finite = [bool(np.isfinite(vector).all()) for vector in vectors]
-        refused += [(key, _NOT_FINITE) for key in compress(keys, map(not_, finite))]
-        return OfflineBatch(list(compress(keys, finite)), vectors[finite], refused)
+        rejected += [(key, _NOT_FINITE) for key in compress(keys, map(not_, finite))]
+        return OfflineBatch(list(compress(keys, finite)), vectors[finite], rejected)
 
-    with _pool(decode_threads, "decoder") as decoders, _pool(plan.lanes, "lane") as lanes:
-        decoded = _ahead(decoders, decode, photos, plan.lane_batch + 2 * decode_threads)
-        yield from _ahead(lanes, run, _batches(decoded, plan.lane_batch), plan.lanes + 1)
+    with (
+        _pool(decode_threads, "decoder") as decoders,
+        _pool(plan.max_concurrent_batches, "lane") as max_concurrent_batches,
+    ):
+        decoded = _ahead(decoders, decode, images, plan.preferred_batch_size + 2 * decode_threads)
+        yield from _ahead(
+            max_concurrent_batches, run, _batches(decoded, plan.preferred_batch_size), plan.max_concurrent_batches + 1
+        )
 
 
 def _run(plan: Plan, pixels: list[Pixels], observer: Observer) -> Floats:
     size = len(pixels)
     padded = plan.padded(size)
-    photos = np.zeros((padded, *pixels[0].shape), dtype=np.uint8)
-    np.stack(pixels, out=photos[:size])
+    images = np.zeros((padded, *pixels[0].shape), dtype=np.uint8)
+    np.stack(pixels, out=images[:size])
     started = time.perf_counter()
     try:
-        vectors = plan.lane.run(photos)
+        vectors = plan.throughput_session.run(images)
     except Exception as error:
-        observer.batch_failed(size, error)
-        raise LookalikeError(Code.INTERNAL, f"the model failed on a batch of {size} photos: {error}") from error
-    observer.batch_ran(size, padded, time.perf_counter() - started)
+        observer(BatchFailed(size, error))
+        raise LookalikeError(Code.INTERNAL, f"the model failed on a batch of {size} images: {error}") from error
+    observer(BatchCompleted(size, padded, time.perf_counter() - started))
     return vectors[:size]
 
 

@@ -42,7 +42,7 @@ class Card:
         search: How cuDNN's kernels are chosen.
         nhwc: Whether convolutions run with channels last.
         tf32: Whether float32 products may be rounded to TF32 on the way in.
-        rows: The most photos in a run, for which TensorRT builds its engine.
+        rows: The most images in a run, for which TensorRT builds its engine.
         engines: The folder where TensorRT keeps its engines, made when missing; without it every start builds them.
     """
 
@@ -95,10 +95,10 @@ def cuda_runtime(ort: Any) -> CudaRuntime:
     return runtime
 
 
-def options_of(name: str, folder: ModelFolder, threads: int, openvino_precision: str, card: Card) -> Options:
+def options_of(name: str, folder: ModelFolder, threads: int, inference_precision: str, card: Card) -> Options:
     """What a provider is told, and the one that runs what it cannot."""
     if name == "openvino":
-        return [(PROVIDERS[name], _openvino_options(openvino_precision, threads))]
+        return [(PROVIDERS[name], _openvino_options(inference_precision, threads))]
     if name == "cuda":
         return [(PROVIDERS[name], _cuda_options(card, graphs=card.graphs))]
     if name == "tensorrt":

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
-from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.domain.errors import Code, LookalikeError
 
 
 class Role(Enum):

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import asyncio
 
-from lookalike_server.acts import Acts
-from lookalike_server.errors import LookalikeError, unavailable
+from lookalike_server.domain.errors import LookalikeError, unavailable
+from lookalike_server.engine.api import EngineApi
 
 
 class Gate:
     """Opened with the engine, shut where that is lost, and closed once for good. Lives on one event loop."""
 
     def __init__(self) -> None:
-        self._engine: Acts | None = None
+        self._engine: EngineApi | None = None
         self._closed = False
         self._inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def open(self, engine: Acts) -> None:
+    def open(self, engine: EngineApi) -> None:
         """Let calls in."""
         self._engine = engine
 
-    def shut(self) -> None:
+    def suspend(self) -> None:
         """Let nobody in until it is opened again; those inside keep the engine they have."""
         self._engine = None
 
     @property
-    def engine(self) -> Acts:
+    def engine(self) -> EngineApi:
         """The engine, for a call that was let in."""
         if self._engine is None:
-            raise self._refusal()
+            raise self._rejection()
         return self._engine
 
     @property
@@ -50,7 +50,7 @@ class Gate:
             LookalikeError: UNAVAILABLE while the server starts or drains.
         """
         if not self.is_open:
-            raise self._refusal()
+            raise self._rejection()
         self._inside += 1
         self._empty.clear()
 
@@ -69,7 +69,7 @@ class Gate:
             return False
         return True
 
-    def _refusal(self) -> LookalikeError:
+    def _rejection(self) -> LookalikeError:
         if self._closed:
             return unavailable("the server is shutting down; ask another one")
         return unavailable("the server is starting: its model is not ready yet; try again")

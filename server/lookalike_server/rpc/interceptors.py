@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from lookalike_server.errors import LookalikeError, deadline_exceeded, invalid
-from lookalike_server.protocols import Observer
+from lookalike_server.domain.errors import LookalikeError, deadline_exceeded, invalid
+from lookalike_server.domain.events import CallCompleted, Observer
 from lookalike_server.rpc.auth import Authenticator
-from lookalike_server.rpc.calls import CURRENT, Context, note_call
+from lookalike_server.rpc.call_context import CURRENT, Context, note_call
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.status import CODES, abort, to_status
 
@@ -28,8 +28,8 @@ OURS = ("/lookalike.v1.", "/inference.GRPCInferenceService/")
 PROBES = frozenset(f"{OURS[1]}{method}" for method in ("ServerLive", "ServerReady", "ModelReady"))
 """Methods that anybody may call at any time: the Open Inference Protocol's own health checks."""
 
-REFUSED_UNREAD = frozenset({"/lookalike.v1.EmbeddingService/Embed"})
-"""Methods whose calls always need the model, so that a busy server can refuse them without reading the photo.
+REJECTED_UNREAD = frozenset({"/lookalike.v1.EmbeddingService/Embed"})
+"""Methods whose calls always need the model, so that a busy server can reject them without reading the image.
 
 gRPC reads the request of a unary handler before it calls it, and that of a streaming one when asked: these are served
 by streaming handlers, which is the same on the wire. Search and ModelInfer are not among them: only their messages say
@@ -93,7 +93,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
                 raise invalid("request", f"the bytes are not the message that {method} takes")
 
         async def act(request: Any, context: Context) -> Any:
-            if method in REFUSED_UNREAD:
+            if method in REJECTED_UNREAD:
                 await self._gate.engine.admit(CURRENT.get())
                 request = await context.read()
             check(request)
@@ -108,7 +108,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
                 async with asyncio.timeout(self._default_deadline_seconds):
                     return await act(request, context)
             except BaseException as error:
-                await self._refuse(visit, error)
+                await self._reject(visit, error)
                 raise
             finally:
                 self._leave(visit)
@@ -122,12 +122,12 @@ class CallGuard(grpc.aio.ServerInterceptor):
                 async for response in stream_out(asked, context):
                     yield response
             except BaseException as error:
-                await self._refuse(visit, error)
+                await self._reject(visit, error)
                 raise
             finally:
                 self._leave(visit)
 
-        if method in REFUSED_UNREAD:
+        if method in REJECTED_UNREAD:
             return grpc.stream_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
@@ -148,7 +148,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         visit.context.set_trailing_metadata((("x-request-id", visit.request_id),))
 
     @staticmethod
-    async def _refuse(visit: _Visit, raised: BaseException) -> None:
+    async def _reject(visit: _Visit, raised: BaseException) -> None:
         """End the call with an error's code and details; a cancelled one has nobody to tell."""
         if not isinstance(raised, Exception):
             visit.code = "CANCELLED"
@@ -163,7 +163,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         if visit.inside:
             self._gate.leave()
         seconds = time.monotonic() - visit.arrived
-        self._observer.call_ended(visit.method, visit.code, seconds, visit.request_id, visit.fault)
+        self._observer(CallCompleted(visit.method, visit.code, seconds, visit.request_id, visit.fault))
 
 
 def _request_id(metadata: tuple[tuple[str, str | bytes], ...]) -> str:

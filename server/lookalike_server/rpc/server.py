@@ -16,14 +16,14 @@ from lookalike.v1 import (
     search_service_pb2,
     search_service_pb2_grpc,
 )
-from lookalike_server.errors import Code, LookalikeError
-from lookalike_server.protocols import Observer
+from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.events import Observer
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.gate import Gate
+from lookalike_server.rpc.health_reflection import HealthService, add_reflection
 from lookalike_server.rpc.interceptors import CallGuard
-from lookalike_server.rpc.kserve import InferenceService
-from lookalike_server.rpc.servicers import CatalogService, EmbeddingService, SearchService
-from lookalike_server.rpc.standard import HealthService, add_reflection
+from lookalike_server.rpc.oip.service import InferenceService
+from lookalike_server.rpc.v1.services import CatalogService, EmbeddingService, SearchService
 
 SERVICES = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
@@ -92,12 +92,12 @@ class RpcServer:
         """Say SERVING; the gate is open."""
         await self._report(health_pb2.HealthCheckResponse.SERVING)
 
-    async def shut(self) -> None:
+    async def suspend(self) -> None:
         """Say NOT_SERVING until it is opened again; the gate is shut."""
         await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def drain(self, seconds: float) -> bool:
-        """Say NOT_SERVING, refuse new calls, and let those inside finish; whether all did in that time."""
+        """Say NOT_SERVING, reject new calls, and let those inside finish; whether all did in that time."""
         await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
         return await self._gate.drain(seconds)
 

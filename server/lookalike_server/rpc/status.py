@@ -9,7 +9,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from lookalike_server.errors import Code, LookalikeError, ServerError
+from lookalike_server.domain.errors import Code, LookalikeError, ServerError
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 """gRPC's codes by number."""
@@ -55,7 +55,7 @@ async def abort(
 
 def _known(error: Exception) -> LookalikeError:
     if isinstance(error, ServerError):
-        return error.told
+        return error.public
     return error if isinstance(error, LookalikeError) else INTERNAL
 
 

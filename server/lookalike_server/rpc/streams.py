@@ -15,7 +15,7 @@ A = TypeVar("A")
 
 
 async def answer_each(requests: AsyncIterator[Q], answer: Callable[[Q], Awaitable[A]], window: int) -> AsyncIterator[A]:
-    """Answer every request of a stream, at most `window` at once, as they are done.
+    """SearchResult every request of a stream, at most `window` at once, as they are done.
 
     Args:
         requests: The caller's stream; it may end at once.

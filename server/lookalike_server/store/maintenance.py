@@ -1,4 +1,4 @@
-"""A copy of the catalogue while it is served, and a look at whether everything in it is whole."""
+"""A copy of the catalog while it is served, and a look at whether everything in it is whole."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from lookalike_server.errors import Code, LookalikeError
+from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.store.sqlite import FILE, Failure, connect
 
 _MOST_PROBLEMS = 100  # of one kind; a broken file has them by the thousand
 
 
 def backup(folder: Path, target: Path) -> int:
-    """Copy the catalogue of `folder`, as it is at one moment, to a new file, and return the number of products in it.
+    """Copy the catalog of `folder`, as it is at one moment, to a new file, and return the number of products in it.
 
     A server may have the folder and goes on writing meanwhile. The copy is whole or not there.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when there is no catalogue, the file is there already or cannot be written.
+        LookalikeError: FAILED_PRECONDITION when there is no catalog, the file is there already or cannot be written.
     """
     if target.exists():
         raise LookalikeError(Code.FAILED_PRECONDITION, f"{target} is there already; name a file that is not")
@@ -40,19 +40,19 @@ def backup(folder: Path, target: Path) -> int:
         _sync(target.parent)
     except (OSError, Failure) as error:
         part.unlink(missing_ok=True)
-        raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot copy the catalogue to {target}: {error}") from error
+        raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot copy the catalog to {target}: {error}") from error
     return int(products)
 
 
 def verify(folder: Path) -> Iterator[str]:
-    """Look through the catalogue of `folder`, also while it is served: one sentence for everything that is wrong.
+    """Look through the catalog of `folder`, also while it is served: one sentence for everything that is wrong.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when there is no catalogue or it cannot be read at all.
+        LookalikeError: FAILED_PRECONDITION when there is no catalog or it cannot be read at all.
     """
     try:
         with closing(_opened(folder)) as connection:
-            for check in (_file, _references, _vectors, _attributes, _pictures):
+            for check in (_file, _references, _vectors, _attributes, _images):
                 for number, problem in enumerate(check(connection)):
                     if number == _MOST_PROBLEMS:
                         yield f"... and more of the kind: {problem}"
@@ -65,7 +65,7 @@ def verify(folder: Path) -> Iterator[str]:
 def _opened(folder: Path) -> Any:
     path = folder / FILE
     if not path.is_file():
-        raise LookalikeError(Code.FAILED_PRECONDITION, f"{path} is not there; name the --data folder of a catalogue")
+        raise LookalikeError(Code.FAILED_PRECONDITION, f"{path} is not there; name the --data-dir folder of a catalog")
     return connect(path, "ro")
 
 
@@ -103,10 +103,10 @@ def _attributes(connection: Any) -> Iterator[str]:
             yield f"the attributes of {product_id!r} are not texts by name"
 
 
-def _pictures(connection: Any) -> Iterator[str]:
-    for digest, data in connection.execute("SELECT sha256, data FROM pictures"):
+def _images(connection: Any) -> Iterator[str]:
+    for digest, data in connection.execute("SELECT sha256, data FROM images"):
         if hashlib.sha256(data).hexdigest() != digest:
-            yield f"picture {digest} is not what was stored: its sha256 is another"
+            yield f"image {digest} is not what was stored: its sha256 is another"
 
 
 def _parsed(text: str) -> object:

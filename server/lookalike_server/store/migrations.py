@@ -42,7 +42,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE embeddings ADD COLUMN region TEXT;
     CREATE INDEX embeddings_by_picture ON embeddings (picture) WHERE picture IS NOT NULL;
 
-    -- What was done under a name that its caller gave, so that a repeat does nothing.
+    -- Writes that were done under an idempotency key, so that a repeat does nothing.
     CREATE TABLE requests (
         request_id TEXT NOT NULL,
         item TEXT NOT NULL,
@@ -53,7 +53,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX requests_by_age ON requests (done_at);
     """,
     """
-    -- The index's files: graphs over rows of a category, oldest first. What no file here vouches for is built anew.
+    -- The index's files: graphs over rows of a category, oldest first. What no file here vouches for is rebuilt.
     CREATE TABLE segments (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         category TEXT NOT NULL,
@@ -63,12 +63,28 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX segments_by_category ON segments (category, id);
 
-    -- What another model made of the pictures so far, while the catalogue is being rebuilt for it; else empty.
+    -- What another model made of the pictures so far, while the catalog is being reembedded for it; else empty.
     CREATE TABLE rebuilt (
         picture TEXT NOT NULL,
         region TEXT NOT NULL,
         vector BLOB NOT NULL,
         UNIQUE (picture, region)
     ) STRICT;
+    """,
+    """
+    -- The standard terms, before the first release. Indexes follow the renamed tables and columns.
+    ALTER TABLE pictures RENAME TO images;
+    ALTER TABLE embeddings RENAME COLUMN picture TO image;
+    DROP INDEX embeddings_by_picture;
+    CREATE INDEX embeddings_by_image ON embeddings (image) WHERE image IS NOT NULL;
+
+    ALTER TABLE requests RENAME TO idempotency_keys;
+    ALTER TABLE idempotency_keys RENAME COLUMN request_id TO key;
+    DROP INDEX requests_by_age;
+    CREATE INDEX idempotency_keys_by_age ON idempotency_keys (done_at);
+
+    ALTER TABLE rebuilt RENAME TO reembedded;
+    ALTER TABLE reembedded RENAME COLUMN picture TO image;
+    UPDATE meta SET key = 'reembedding_digest' WHERE key = 'rebuilding_digest';
     """,
 )

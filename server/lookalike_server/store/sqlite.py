@@ -20,48 +20,47 @@ from typing import IO, Any
 
 import numpy as np
 
-from lookalike_server.domain import (
-    AttributeSeen,
+from lookalike_server.domain.catalog import (
+    AttributeFacet,
     EmbeddedProduct,
-    Floats,
+    IdempotencyKey,
     IndexChange,
     IndexRow,
-    Model,
-    Once,
     Page,
-    Picture,
     Product,
     SegmentFile,
+    StoredImage,
 )
-from lookalike_server.errors import Code, LookalikeError
-from lookalike_server.store.acts import Written
-from lookalike_server.store.changes import (
+from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.inference import Floats, Model
+from lookalike_server.store.migrations import MIGRATIONS
+from lookalike_server.store.statements import (
     COLUMNS,
     NOTHING,
     delete,
-    describe,
     keep_segments,
     once,
     product_of,
     repeated,
+    update_attributes,
     upsert,
 )
-from lookalike_server.store.migrations import MIGRATIONS
-from lookalike_server.store.wal import Log
+from lookalike_server.store.wal import Wal
+from lookalike_server.store.write_jobs import Written
 from lookalike_server.store.writer import Writer
 
 FILE = "catalog.sqlite"
-"""The catalogue's file in its folder."""
+"""The catalog's file in its folder."""
 
 Failure = sqlite3.Error
 VERSION = sqlite3.sqlite_version
 
 TOP_VALUES = 100
-"""Values of an attribute that `attributes_seen` lists; the API promises this number."""
+"""Values of an attribute that `attribute_facets` lists; the API promises this number."""
 
 
 class Store:
-    """The catalogue in `folder`. Reads block and may run in any thread; writes are queued and answered by futures."""
+    """The catalog in `folder`. Reads block and may run in any thread; writes are queued and answered by futures."""
 
     def __init__(
         self,
@@ -70,17 +69,17 @@ class Store:
         on_commit: Callable[[IndexChange], None],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open the catalogue, making it when it is new.
+        """Open the catalog, making it when it is new.
 
         Args:
             folder: Where it lives; made when missing.
-            model: The model whose embeddings it holds; a new catalogue is bound to it.
+            model: The model whose embeddings it holds; a new catalog is bound to it.
             on_commit: Told in the writer's thread, in commit order, before a write's future is done.
             wall_clock: Seconds since 1970, for how long the names of requests are kept.
 
         Raises:
             LookalikeError: FAILED_PRECONDITION when another process has the folder, it cannot be written, the file is
-                no catalogue, was written by a newer version, or holds embeddings of another model.
+                no catalog, was written by a newer version, or holds embeddings of another model.
         """
         self._path = folder / FILE
         self._dim = model.dim
@@ -91,7 +90,7 @@ class Store:
                 self._lock = undo.enter_context(lock_folder(folder))
                 self._connection = undo.enter_context(closing(connect(self._path, "rwc")))
                 # Closed after the connection is, which is what it must wait for.
-                self._log = Log(self._connection)
+                self._log = Wal(self._connection)
                 prepare(self._connection, self._path, model, self._log)
             except (OSError, sqlite3.Error) as error:
                 raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {self._path}: {error}") from error
@@ -102,24 +101,24 @@ class Store:
 
     # Writes
 
-    def upsert(self, product: EmbeddedProduct, name: Once | None = None) -> Future[None]:
+    def upsert(self, product: EmbeddedProduct, name: IdempotencyKey | None = None) -> Future[None]:
         """Store or replace one product; the future is done once it is durable and searchable."""
         return self._writer.submit(once(name, upsert(product), self._wall_clock()))
 
-    def upsert_all(self, products: Sequence[tuple[EmbeddedProduct, Once | None]]) -> Future[list[object]]:
-        """Store or replace products, at least one, apart; the future has the exception of each that was refused."""
+    def upsert_all(self, products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]]) -> Future[list[object]]:
+        """Store or replace products, at least one, apart; the future has the exception of each that was rejected."""
         now = self._wall_clock()
         return self._writer.submit_all([once(name, upsert(product), now) for product, name in products])
 
-    def delete(self, product_id: str, name: Once | None = None) -> Future[bool]:
+    def delete(self, product_id: str, name: IdempotencyKey | None = None) -> Future[bool]:
         """Remove one product; the future tells whether there was one (or is, of a repeat: it was done)."""
         return self._writer.submit(once(name, delete(product_id), self._wall_clock()))
 
-    def describe(
-        self, product_id: str, values: Mapping[str, str], cleared: Sequence[str], name: Once | None = None
+    def update_attributes(
+        self, product_id: str, values: Mapping[str, str], cleared: Sequence[str], name: IdempotencyKey | None = None
     ) -> Future[bool]:
         """Give attributes of a product these values and clear others; the future tells whether there is one."""
-        return self._writer.submit(once(name, describe(product_id, values, cleared), self._wall_clock()))
+        return self._writer.submit(once(name, update_attributes(product_id, values, cleared), self._wall_clock()))
 
     # Reads
 
@@ -136,7 +135,7 @@ class Store:
         rows = self._read("SELECT vector FROM embeddings WHERE product_id = ? ORDER BY image_index", (product_id,))
         return np.array([_vector(blob) for (blob,) in rows], dtype=np.float32).reshape(-1, self._dim)
 
-    def done(self, name: Once) -> bool:
+    def done(self, name: IdempotencyKey) -> bool:
         """Whether a write of this name is done.
 
         Raises:
@@ -144,14 +143,14 @@ class Store:
         """
         return repeated(self._reader(), name)
 
-    def picture(self, product_id: str, image_index: int) -> Picture | None:
-        """Read a picture of a product as it was sent; None where it was not kept."""
+    def image(self, product_id: str, image_index: int) -> StoredImage | None:
+        """Read an image of a product as it was sent; None where it was not kept."""
         for sha256, media_type, data in self._read(
-            "SELECT sha256, media_type, data FROM embeddings JOIN pictures ON sha256 = picture"
+            "SELECT sha256, media_type, data FROM embeddings JOIN images ON sha256 = image"
             " WHERE product_id = ? AND image_index = ?",
             (product_id, image_index),
         ):
-            return Picture(sha256, media_type, data)
+            return StoredImage(sha256, media_type, data)
         return None
 
     def page(self, category: str | None, after: str, size: int) -> Page:
@@ -180,20 +179,20 @@ class Store:
             " FROM chosen JOIN embeddings ON product_id = id ORDER BY id, image_index",
             (*arguments, size),
         )
-        photos: dict[str, list[tuple[Any, ...]]] = {}
+        images: dict[str, list[tuple[Any, ...]]] = {}
         for row in rows:
-            photos.setdefault(row[0], []).append(row)
+            images.setdefault(row[0], []).append(row)
         return [
             EmbeddedProduct(product_of(own[0][:-1]), np.stack([_vector(row[-1]) for row in own]))
-            for own in photos.values()
+            for own in images.values()
         ]
 
     def counts(self) -> dict[str, int]:
         """Count the products of each category, by name."""
         return dict(self._read("SELECT category, count(*) FROM products GROUP BY category ORDER BY category"))
 
-    def attributes_seen(self) -> dict[str, list[AttributeSeen]]:
-        """Count the values of every attribute in every category; reads the whole catalogue."""
+    def attribute_facets(self) -> dict[str, list[AttributeFacet]]:
+        """Count the values of every attribute in every category; reads the whole catalog."""
         rows = self._read(
             "SELECT category, key, value, count(*) FROM products, json_each(attributes)"
             " GROUP BY category, key, value ORDER BY category, key, count(*) DESC, value"
@@ -201,9 +200,9 @@ class Store:
         values: dict[tuple[str, str], list[tuple[str, int]]] = {}
         for category, name, value, count in rows:
             values.setdefault((category, name), []).append((value, count))
-        seen: dict[str, list[AttributeSeen]] = {}
+        seen: dict[str, list[AttributeFacet]] = {}
         for (category, name), counted in values.items():
-            seen.setdefault(category, []).append(AttributeSeen(name, len(counted), counted[:TOP_VALUES]))
+            seen.setdefault(category, []).append(AttributeFacet(name, len(counted), counted[:TOP_VALUES]))
         return seen
 
     # What the index is made from
@@ -270,7 +269,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def lock_folder(folder: Path) -> IO[str]:
-    """Keep everybody else who writes off a catalogue's folder, until what this returns is closed.
+    """Keep everybody else who writes off a catalog's folder, until what this returns is closed.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when another process has it.
@@ -282,17 +281,17 @@ def lock_folder(folder: Path) -> IO[str]:
         lock.close()
         raise LookalikeError(
             Code.FAILED_PRECONDITION,
-            f"another server is using {folder}; stop it (or the rebuild) or choose another --data",
+            f"another server is using {folder}; stop it (or the rebuild) or choose another --data-dir",
         ) from None
     return lock
 
 
-def prepare(connection: sqlite3.Connection, path: Path, model: Model, log: Log) -> None:
+def prepare(connection: sqlite3.Connection, path: Path, model: Model, log: Wal) -> None:
     """Set up the connection that writes, bring the file up to date, and bind it to the model where it holds nothing.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when a newer version wrote it, or it holds embeddings of another model.
-        sqlite3.Error: It is no catalogue, or cannot be written.
+        sqlite3.Error: It is no catalog, or cannot be written.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
@@ -302,7 +301,7 @@ def prepare(connection: sqlite3.Connection, path: Path, model: Model, log: Log) 
         )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    log.renew()  # what a crash left in the log may be there in memory only
+    log.reset()  # what a crash left in the log may be there in memory only
     connection.execute("PRAGMA foreign_keys = ON")
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
@@ -311,7 +310,7 @@ def prepare(connection: sqlite3.Connection, path: Path, model: Model, log: Log) 
         raise LookalikeError(
             Code.FAILED_PRECONDITION,
             f"{path} holds embeddings of model {found[0][:12]}, and {model.name} is {model.digest[:12]}: their"
-            " distances mean nothing to each other. Make it this model's with `lookalike-server rebuild`, or serve the"
+            " distances mean nothing to each other. Make it this model's with `lookalike-server reembed`, or serve the"
             " model it was made with",
         )
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('model_digest', ?)", (model.digest,))

@@ -1,10 +1,10 @@
-"""SQLite's log (the WAL): when it is put into the catalogue's file, and how it is begun anew after the disk failed.
+"""SQLite's log (the WAL): when it is put into the catalog's file, and how it is begun again after the disk failed.
 
 A flush that succeeds says nothing about one that failed before it: Linux forgets the pages that it could not write
 (fsyncgate). SQLite writes the frames of the next commit over those of the failed one, and that is not enough: ext4
 leaves blocks that were new when the flush failed marked as never written, whatever is written to them later, and after
-a power cut they read as zeros. So what the log holds is put into the catalogue's file, and the log is cut to nothing,
-blocks and all. The same could befall new blocks of the catalogue's file, so it is made to grow first: by zeros, flushed
+a power cut they read as zeros. So what the log holds is put into the catalog's file, and the log is cut to nothing,
+blocks and all. The same could befall new blocks of the catalog's file, so it is made to grow first: by zeros, flushed
 before anything counts on them, and taken back where that fails.
 
 For the same reason the log is put into the file here and not by SQLite within a commit: there it tells nobody of an
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 AUTOMATIC = "PRAGMA wal_autocheckpoint = 0"
-"""What every connection that writes is told: not to do by itself what `Log` does."""
+"""What every connection that writes is told: not to do by itself what `Wal` does."""
 
 LONG = 16 << 20
 """About so many bytes of log are put into the file at once; SQLite's own 4 MiB would do it four times as often."""
@@ -27,7 +27,7 @@ LONG = 16 << 20
 _PIECE = 1 << 20  # bytes written at a time
 
 
-class Log:
+class Wal:
     """The log of the connection that writes. Used by the thread that has the connection."""
 
     def __init__(self, connection: Any) -> None:
@@ -55,7 +55,7 @@ class Log:
         self._grow()
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
-    def renew(self) -> bool:
+    def reset(self) -> bool:
         """Put what the log holds into the file and empty it; False when somebody who reads is in the way.
 
         Raises:

@@ -5,10 +5,10 @@ raises, the group is done again with each act in a SAVEPOINT, so that it is undo
 cost each act two statements. What an act means for the index is handed on in commit order, before its caller hears of
 it, so a caller finds what it wrote.
 
-When the disk refuses a write or a flush, nothing of the group is done. Where it is full each act is tried alone then,
+When the disk rejects a write or a flush, nothing of the group is done. Where it is full each act is tried alone then,
 so that what does not fit fails nothing else. Where it failed every caller of the group is told, and the log is begun
-anew before anything else is acknowledged, for a later flush that succeeds proves nothing of what is in it (`wal.py`);
-until that can be done every write is refused.
+again before anything else is acknowledged, for a later flush that succeeds proves nothing of what is in it (`wal.py`);
+until that can be done every write is rejected.
 
 What a failed flush leaves open is whether the group is there after a crash: its frames may have reached the disk after
 all. It is there as a whole or not at all, and its callers heard INTERNAL.
@@ -24,15 +24,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from lookalike_server.domain import IndexChange
-from lookalike_server.errors import disk_full
-from lookalike_server.store.acts import Act, Item, Job, LoneJob, Written
-from lookalike_server.store.wal import Log
+from lookalike_server.domain.catalog import IndexChange
+from lookalike_server.domain.errors import disk_full
+from lookalike_server.store.wal import Wal
+from lookalike_server.store.write_jobs import Act, Item, Job, LoneJob, Written
 
 _OVERHEAD = 12 << 10  # bytes an act writes besides what it stores: the pages of its rows and their indexes
 
 GROUP_LIMIT = 64
-"""Acts after which no more are taken into a transaction, so that the first of them does not wait for an endless one."""
+"""EngineApi after which no more are taken into a transaction, so that the first of them does not wait for an endless one."""
 
 
 class Connection(Protocol):
@@ -45,7 +45,7 @@ class Connection(Protocol):
 class Writer:
     """Owns the thread and, from the start to `close`, the only connection that writes."""
 
-    def __init__(self, connection: Connection, log: Log, on_commit: Callable[[IndexChange], None]) -> None:
+    def __init__(self, connection: Connection, log: Wal, on_commit: Callable[[IndexChange], None]) -> None:
         self._connection = connection
         self._log = log
         self._on_commit = on_commit
@@ -134,7 +134,7 @@ class Writer:
                 self._transact(undecided, apart=True)
             else:
                 for item in undecided:
-                    item.decide(_told(error))
+                    item.decide(_public_error(error))
             return
         for item, written in done:
             try:
@@ -152,7 +152,7 @@ class Writer:
             done.append((item, item.act(self._connection)))
         except Exception as error:  # noqa: BLE001 - whatever an act raises belongs to its caller
             self._undo_act(error)
-            item.decide(_told(error))
+            item.decide(_public_error(error))
         self._connection.execute("RELEASE act")
 
     def _checkpoint(self) -> None:
@@ -160,13 +160,13 @@ class Writer:
             self._log.checkpoint()
         except OSError:
             pass  # what the log holds is safe, and the next time is soon
-        except Exception as error:  # noqa: BLE001 - SQLite's; every write is refused until the log is begun anew
+        except Exception as error:  # noqa: BLE001 - SQLite's; every write is rejected until the log is begun again
             self._failure = error
 
     def _trust_log(self) -> None:
-        """Begin the log anew where it cannot be relied on; raises where that cannot be done now."""
+        """Begin the log again where it cannot be relied on; raises where that cannot be done now."""
         if self._failure is not None:
-            if not self._log.renew():
+            if not self._log.reset():
                 raise self._failure
             self._failure = None
 
@@ -178,7 +178,7 @@ class Writer:
             raise error from None
 
     def _undo(self) -> None:
-        # SQLite has already rolled back when the error was its own, and then refuses to do it again.
+        # SQLite has already rolled back when the error was its own, and then rejects to do it again.
         with contextlib.suppress(Exception):
             self._connection.execute("ROLLBACK")
 
@@ -194,7 +194,7 @@ def _is_full(error: Exception) -> bool:
     return getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
 
 
-def _told(error: Exception) -> Exception:
+def _public_error(error: Exception) -> Exception:
     """The error as its caller gets it; SQLite's own are known by the names that it gives them."""
     if not _is_full(error):
         return error

@@ -1,0 +1,145 @@
+"""What the stages report: one hook, and one details object per event, so that logs and metrics stay out of the stages.
+
+A new log line or metric needs `telemetry.py` alone; a new event is a class here and the line that reports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCompleted:
+    """The model ran a batch of `size` images, padded to `padded_size`, in `seconds`."""
+
+    size: int
+    padded_size: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFailed:
+    """The model raised; every caller of this batch got INTERNAL."""
+
+    size: int
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesDropped:
+    """Images left the queue before they reached the model."""
+
+    cancelled: int = 0
+    expired: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingReused:
+    """An embedding was in the cache, or (not `cached`) the same image was already being embedded."""
+
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallCompleted:
+    """A call ended with this gRPC code.
+
+    Attributes:
+        method: Its full gRPC name, as in `/lookalike.v1.SearchService/Search`.
+        code: The name of its canonical code.
+        seconds: From its arrival.
+        request_id: Its `x-request-id`.
+        fault: The error where it is the server's, of which the caller learned nothing.
+    """
+
+    method: str
+    code: str
+    seconds: float
+    request_id: str
+    fault: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailed:
+    """One item of a request failed by the server's fault; its caller got INTERNAL."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFellBack:
+    """A graph failed or found too few rows, and the exact search answered instead."""
+
+    category: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecallMeasured:
+    """A search that a graph had answered was repeated exactly; `recall` is 0 to 1."""
+
+    category: str
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryLoaded:
+    """The index read a category from the store; `remaining` categories are still to be read."""
+
+    category: str
+    products: int
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class GraphBuilt:
+    """A graph of a category was built, extended or compacted."""
+
+    category: str
+    products: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexMaintenanceFailed:
+    """A category could not be loaded or maintained; where it is loaded, it is searched as it is."""
+
+    category: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFileUnusable:
+    """A graph's file is missing, damaged or not for these settings; the graph is rebuilt."""
+
+    category: str
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFileFailed:
+    """A graph's file could not be written or removed; the next start rebuilds the graph."""
+
+    category: str
+    error: Exception
+
+
+Event: TypeAlias = (
+    BatchCompleted
+    | BatchFailed
+    | ImagesDropped
+    | EmbeddingReused
+    | CallCompleted
+    | ItemFailed
+    | SearchFellBack
+    | RecallMeasured
+    | CategoryLoaded
+    | GraphBuilt
+    | IndexMaintenanceFailed
+    | GraphFileUnusable
+    | GraphFileFailed
+)
+
+Observer: TypeAlias = Callable[[Event], None]
+"""Receives every event, in whichever thread reports it; must neither block nor raise."""

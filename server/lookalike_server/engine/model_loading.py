@@ -1,0 +1,106 @@
+"""How the model of the settings is loaded and run; for serving and for a rebuild alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import structlog
+
+from lookalike_server.config import Settings
+from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.protocols import Session
+from lookalike_server.inference.autotune import Plan, measure_plan
+from lookalike_server.inference.cuda import CudaError
+from lookalike_server.inference.io_binding import IN_FLIGHT, BoundSession
+from lookalike_server.inference.manifest import ModelFolder
+from lookalike_server.inference.onnx_session import OnnxSession
+from lookalike_server.inference.providers import Card
+
+LoadSession = Callable[[ModelFolder, Settings], Session]
+
+
+def load_onnx(folder: ModelFolder, settings: Settings) -> OnnxSession:
+    """Load the model as the settings say, without memory of its own on a card."""
+    card = Card(
+        graphs=settings.cuda_graphs,
+        search=settings.cudnn_conv_algo_search,
+        nhwc=settings.cuda_prefer_nhwc,
+        tf32=settings.cuda_use_tf32,
+        rows=settings.max_batch_size,
+        engines=settings.data_dir / "tensorrt",
+    )
+    return OnnxSession(folder, settings.provider, settings.intra_op_threads, settings.inference_precision, card=card)
+
+
+def load_model(
+    folder: ModelFolder, settings: Settings, load: Callable[[ModelFolder, Settings], OnnxSession] = load_onnx
+) -> Session:
+    """Load the model as the settings say, and bind it to the card's memory where one runs it.
+
+    A model that cannot be recorded as CUDA graphs is run without them, and the log says why.
+
+    Args:
+        folder: The model folder, already checked.
+        settings: How it is run.
+        load: Loads it into ONNX Runtime.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when it cannot be loaded, or the card has too little memory.
+    """
+    if not settings.cuda_graphs:
+        return _on_device(load(folder, settings), folder, settings)
+    try:
+        session = _on_device(load(folder, settings), folder, settings)
+        if isinstance(session, BoundSession):
+            _try(session, folder)
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base; without graphs it raises again
+        session = _on_device(load(folder, settings.model_copy(update={"cuda_graphs": False})), folder, settings)
+        structlog.get_logger().warning("cuda_graphs_unavailable", reason=str(error))
+    return session
+
+
+def _on_device(session: OnnxSession, folder: ModelFolder, settings: Settings) -> Session:
+    try:
+        device = session.card()
+        if device is None:
+            return session
+        in_flight = settings.max_concurrent_batches or IN_FLIGHT
+        return BoundSession(session, device, folder.model, rows=settings.max_batch_size, in_flight=in_flight)
+    except CudaError as error:
+        raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot run the model on the card: {error}") from error
+
+
+def _try(session: BoundSession, folder: ModelFolder) -> None:
+    """Run it once: what cannot be recorded shows then."""
+    try:
+        session.run(np.zeros((1, folder.model.height, folder.model.width, 3), dtype=np.uint8))
+    except BaseException:
+        session.close()
+        raise
+
+
+def plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSession | None = None) -> Plan:
+    """Load the model (by ONNX Runtime, unless told otherwise) and measure how it is best run; takes seconds.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when it cannot be loaded as the settings say.
+    """
+    chosen = load_session or load_model
+
+    def load(threads: int) -> Session:
+        return chosen(folder, settings.model_copy(update={"threads": threads}) if threads else settings)
+
+    plan = measure_plan(
+        load,
+        np.zeros((folder.model.height, folder.model.width, 3), dtype=np.uint8),
+        cores=settings.intra_op_threads or len(os.sched_getaffinity(0)),
+        max_batch_size=settings.max_batch_size,
+        max_concurrent_batches=settings.max_concurrent_batches,
+        preferred_batch_size=settings.preferred_batch_size,
+    )
+    if isinstance(plan.latency_session, OnnxSession | BoundSession):
+        for reason in plan.latency_session.skipped:
+            structlog.get_logger().info("provider_skipped", reason=reason)
+    return plan

@@ -1,0 +1,166 @@
+"""From the domain to messages: pure, nothing can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from google.rpc import status_pb2
+
+from lookalike import wire
+from lookalike.v1 import (
+    catalog_service_pb2,
+    embedding_service_pb2,
+    product_pb2,
+    response_stats_pb2,
+    search_service_pb2,
+)
+from lookalike_server.domain.catalog import Category, EmbeddedProduct, IndexKind, Page, Product, StoredImage
+from lookalike_server.domain.inference import EmbedResult, Metric, Model, Resize, ResponseStats, Runtime
+from lookalike_server.domain.search import Neighbor, SearchResult
+from lookalike_server.rpc.status import to_status
+from lookalike_server.rpc.v1.from_pb import page_token
+
+_METRICS = {
+    Metric.COSINE: embedding_service_pb2.METRIC_COSINE,
+    Metric.EUCLIDEAN: embedding_service_pb2.METRIC_EUCLIDEAN,
+}
+_RESIZES = {
+    Resize.BILINEAR: embedding_service_pb2.RESIZE_BILINEAR,
+    Resize.NEAREST: embedding_service_pb2.RESIZE_NEAREST,
+}
+_INDEX_KINDS = {
+    IndexKind.FLAT: catalog_service_pb2.INDEX_KIND_FLAT,
+    IndexKind.HNSW: catalog_service_pb2.INDEX_KIND_HNSW,
+}
+
+
+def embedded(value: EmbedResult) -> embedding_service_pb2.EmbedResponse:
+    """The answer to Embed."""
+    response = embedding_service_pb2.EmbedResponse(stats=stats(value.stats))
+    response.MergeFromString(wire.encode_floats(response.EMBEDDING_FIELD_NUMBER, value.vector))
+    return response
+
+
+def embedded_item(item_id: str, value: EmbedResult) -> embedding_service_pb2.EmbedStreamResponse:
+    """The answer to one image of EmbedStream."""
+    return embedding_service_pb2.EmbedStreamResponse(
+        id=item_id, embedding=wire.to_vector(value.vector), stats=stats(value.stats)
+    )
+
+
+def model(value: Model, runtime: Runtime) -> embedding_service_pb2.GetModelResponse:
+    """The answer to GetModel."""
+    return embedding_service_pb2.GetModelResponse(
+        name=value.name,
+        backbone=value.backbone,
+        weights=value.weights,
+        dim=value.dim,
+        metric=_METRICS[value.metric],
+        input_width=value.width,
+        input_height=value.height,
+        resize=_RESIZES[value.resize],
+        pooling=value.pooling,
+        precision=value.precision,
+        digest=value.digest,
+        provider=runtime.provider,
+        batch_profiles=[
+            embedding_service_pb2.BatchProfile(
+                batch_size=profile.batch_size, concurrency=profile.concurrency, latency_ms=profile.seconds * 1e3
+            )
+            for profile in runtime.batch_profiles
+        ],
+    )
+
+
+def answer(value: SearchResult) -> search_service_pb2.SearchResponse:
+    """The answer to Search."""
+    return search_service_pb2.SearchResponse(neighbors=map(_neighbor, value.neighbors), stats=stats(value.stats))
+
+
+def stats(value: ResponseStats) -> response_stats_pb2.ResponseStats:
+    """What an answer cost, in whole microseconds."""
+    return response_stats_pb2.ResponseStats(
+        decode_us=_microseconds(value.decode),
+        queue_us=_microseconds(value.queue),
+        inference_us=_microseconds(value.inference),
+        search_us=_microseconds(value.search),
+        total_us=_microseconds(value.total),
+        batch_size=value.batch_size,
+        padded_size=value.padded_size,
+        cache_hit=value.cache_hit,
+        model_digest=value.model_digest,
+        exact=value.exact,
+    )
+
+
+def product(value: Product) -> product_pb2.Product:
+    """A product."""
+    return product_pb2.Product(
+        id=value.id,
+        category=value.category,
+        title=value.title,
+        image_uri=value.image_uri,
+        attributes=value.attributes,
+    )
+
+
+def image(value: StoredImage) -> catalog_service_pb2.GetImageResponse:
+    """The answer to GetImage."""
+    return catalog_service_pb2.GetImageResponse(encoded=value.data, media_type=value.media_type, sha256=value.sha256)
+
+
+def products(value: Page, category: str) -> catalog_service_pb2.ListProductsResponse:
+    """The answer to ListProducts for this category (empty for all)."""
+    return catalog_service_pb2.ListProductsResponse(
+        products=map(product, value.products),
+        next_page_token="" if value.next_after is None else page_token(category, value.next_after),
+    )
+
+
+def exported(value: EmbeddedProduct) -> catalog_service_pb2.ExportProductsResponse:
+    """One product of ExportProducts."""
+    return catalog_service_pb2.ExportProductsResponse(
+        product=product(value.product), vectors=map(wire.to_vector, value.vectors)
+    )
+
+
+def categories(values: Iterable[Category]) -> catalog_service_pb2.ListCategoriesResponse:
+    """The answer to ListCategories."""
+    return catalog_service_pb2.ListCategoriesResponse(categories=map(_category, values))
+
+
+def item_status(product_id: str, error: Exception | None) -> product_pb2.ItemStatus:
+    """What became of one item: OK, or its error."""
+    return product_pb2.ItemStatus(id=product_id, status=to_status(error) if error else status_pb2.Status())
+
+
+def _category(value: Category) -> catalog_service_pb2.Category:
+    return catalog_service_pb2.Category(
+        name=value.name,
+        count=value.count,
+        index_kind=_INDEX_KINDS[value.kind],
+        recall=value.recall,
+        attributes=[
+            catalog_service_pb2.AttributeFacet(
+                name=seen.name,
+                distinct_values=seen.distinct_values,
+                top_values=[catalog_service_pb2.ValueCount(value=text, count=count) for text, count in seen.top_values],
+            )
+            for seen in value.attributes
+        ],
+    )
+
+
+def _neighbor(value: Neighbor) -> search_service_pb2.Neighbor:
+    return search_service_pb2.Neighbor(
+        product=product(value.product),
+        distance=value.distance,
+        similarity=value.similarity,
+        image_index=value.image_index,
+        duplicates=map(product, value.duplicates),
+    )
+
+
+def _microseconds(seconds: float) -> int:
+    # Clocks of different stages differ in their last digit; a duration is never negative.
+    return max(0, round(seconds * 1e6))
