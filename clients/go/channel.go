@@ -1,5 +1,5 @@
-// Package client is what a Go caller of Lookalike needs beside the generated stubs in gen: a connection set up for
-// photos, repeats and proxies, and the reasons for a failed call in plain values.
+// Package client adds what a Go caller of Lookalike needs to the generated stubs in gen: a connection configured for
+// images, retries and proxies, and the errors of calls as plain values.
 package client
 
 import (
@@ -12,25 +12,25 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// MaxMessageBytes is the largest message sent or taken.
+// MaxMessageBytes is the size limit of a message, in both directions.
 const MaxMessageBytes = 64 << 20
 
-// What gRPC itself repeats. The file is the same for every language.
+// The retry policy. The file is the same for every language.
 //
 //go:embed service_config.json
 var serviceConfig string
 
-// gRPC never repeats a call whose messages are larger than this, each with its five bytes in front, and its own limit is
-// 256 KiB: less than a photo.
+// gRPC does not retry a call whose messages, each with a header of five bytes, are larger than this. Its default is
+// 256 KiB: less than an image.
 const retryBufferBytes = MaxMessageBytes + 5
 
-// NewConn sets up a connection to target, HOST:PORT or any gRPC target; nothing is sent before the first call.
-// Where token is not empty each call carries it as a bearer token. The connection is not encrypted.
+// NewConn creates a connection to target, HOST:PORT or any gRPC target; it connects at the first call and is not
+// encrypted. A token that is not empty is sent with each call as a bearer token.
 func NewConn(target, token string) (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultServiceConfig(serviceConfig),
-		// what a name server says in its TXT records must not take the place of the file
+		// a DNS TXT record must not replace the file
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(MaxMessageBytes),
@@ -39,7 +39,7 @@ func NewConn(target, token string) (*grpc.ClientConn, error) {
 		),
 	}
 	if IsLoopback(target) {
-		// a proxy in the environment is for the world outside this machine
+		// a proxy in the environment does not reach this machine's loopback
 		options = append(options, grpc.WithNoProxy())
 	}
 	if token != "" {
@@ -48,7 +48,7 @@ func NewConn(target, token string) (*grpc.ClientConn, error) {
 	return grpc.NewClient(target, options...)
 }
 
-// IsLoopback tells whether a gRPC target names this machine itself: localhost, 127.0.0.0/8, ::1 or a unix socket.
+// IsLoopback reports whether a gRPC target is on this machine: localhost, 127.0.0.0/8, ::1 or a unix socket.
 func IsLoopback(target string) bool {
 	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
 		return true
@@ -67,12 +67,11 @@ func IsLoopback(target string) bool {
 	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }
 
-// bearer sends a token with each call.
 type bearer string
 
 func (token bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
 	return map[string]string{"authorization": "Bearer " + string(token)}, nil
 }
 
-// RequireTransportSecurity allows a token without TLS, which the server does not have: the network must be private.
+// RequireTransportSecurity allows a token without TLS, which the server does not support: the network must be private.
 func (bearer) RequireTransportSecurity() bool { return false }

@@ -16,7 +16,7 @@ import (
 	"lookalike.example/client/internal/clienttest"
 )
 
-// A target on this machine, however it is spelled, is called without a proxy, and no other is.
+// Every spelling of a target on this machine is recognized, and no other target is.
 func TestIsLoopback(t *testing.T) {
 	for target, want := range map[string]bool{
 		"localhost:50051":           true,
@@ -40,17 +40,17 @@ func TestIsLoopback(t *testing.T) {
 		"":                          false,
 	} {
 		if got := client.IsLoopback(target); got != want {
-			t.Errorf("IsLoopback(%q) is %t", target, got)
+			t.Errorf("IsLoopback(%q) = %t", target, got)
 		}
 	}
 }
 
-// A photo much larger than gRPC's own buffer for repeats is sent again when the server was full.
-func TestLargePhotoIsRepeated(t *testing.T) {
-	server := &fullServer{refusals: 2}
+// An image much larger than gRPC's default retry buffer is sent again when the server was full.
+func TestLargeImageIsRetried(t *testing.T) {
+	server := &fullServer{rejections: 2}
 	embedding := lookalikev1.NewEmbeddingServiceClient(clienttest.Connect(t, server))
-	photo := &lookalikev1.Image{Source: &lookalikev1.Image_Encoded{Encoded: make([]byte, 3<<20)}}
-	if _, err := embedding.Embed(deadline(t), &lookalikev1.EmbedRequest{Image: photo}); err != nil {
+	image := &lookalikev1.Image{Source: &lookalikev1.Image_Encoded{Encoded: make([]byte, 3<<20)}}
+	if _, err := embedding.Embed(deadline(t), &lookalikev1.EmbedRequest{Image: image}); err != nil {
 		t.Fatal(err)
 	}
 	if calls := server.calls.Load(); calls != 3 {
@@ -58,33 +58,33 @@ func TestLargePhotoIsRepeated(t *testing.T) {
 	}
 }
 
-// When every repeat was refused, the server's own sentence and pause are told, without gRPC's words around them.
-func TestLastRefusalIsToldAsItWas(t *testing.T) {
-	server := &fullServer{refusals: 100}
+// When every retry was rejected, the error has the server's own message and delay, without gRPC's words around them.
+func TestLastErrorIsTheServers(t *testing.T) {
+	server := &fullServer{rejections: 100}
 	embedding := lookalikev1.NewEmbeddingServiceClient(clienttest.Connect(t, server))
 	var trailer metadata.MD
 	_, err := embedding.Embed(deadline(t), &lookalikev1.EmbedRequest{}, grpc.Trailer(&trailer))
-	refusal := client.FromError(err, trailer)
-	if refusal.Code != "RESOURCE_EXHAUSTED" || refusal.Message != "the queue is full" {
-		t.Errorf("told %q", refusal)
+	callError := client.FromError(err, trailer)
+	if callError.Code != "RESOURCE_EXHAUSTED" || callError.Message != "the queue is full" {
+		t.Errorf("error %q", callError)
 	}
-	if refusal.RetryAfterMs == nil || *refusal.RetryAfterMs != 1 {
-		t.Errorf("told to wait %v", refusal.RetryAfterMs)
+	if callError.RetryAfterMs == nil || *callError.RetryAfterMs != 1 {
+		t.Errorf("RetryAfterMs %v", callError.RetryAfterMs)
 	}
 	if calls := server.calls.Load(); calls != 4 {
 		t.Errorf("the server was called %d times", calls)
 	}
 }
 
-// fullServer refuses its first calls.
+// fullServer rejects its first calls.
 type fullServer struct {
 	lookalikev1.UnimplementedEmbeddingServiceServer
-	refusals int32
-	calls    atomic.Int32
+	rejections int32
+	calls      atomic.Int32
 }
 
 func (s *fullServer) Embed(ctx context.Context, _ *lookalikev1.EmbedRequest) (*lookalikev1.EmbedResponse, error) {
-	if s.calls.Add(1) <= s.refusals {
+	if s.calls.Add(1) <= s.rejections {
 		if err := grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", "1")); err != nil {
 			return nil, err
 		}

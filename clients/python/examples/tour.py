@@ -1,4 +1,4 @@
-"""The tour in Python: one walk through what a backend asks a server; clients/README.md says what it prints."""
+"""The tour in Python: the calls of a typical backend; clients/README.md documents what it prints."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
 import numpy as np
 
-from lookalike_client import Client, EmbeddedPhoto, LookalikeError, SearchAnswer
+from lookalike_client import Client, EmbeddedImage, LookalikeError, Neighbor
 from lookalike_client.channel import MAX_MESSAGE_BYTES
 
 WINDOW = 32
-"""Photos sent and not yet answered, at most."""
+"""At most this many images are in flight: sent, without a response yet."""
 
-MAX_PHOTO_BYTES = MAX_MESSAGE_BYTES - 4096
-"""What fits into a message beside a file's name, which has at most 255 characters."""
+MAX_IMAGE_BYTES = MAX_MESSAGE_BYTES - 4096
+"""A message also contains the file's name, at most 255 characters, and a few bytes of its own."""
 
 
 class Tour:
-    """The steps, each of which returns its part of the answer or raises `LookalikeError`."""
+    """The steps; each returns its part of the output or raises `LookalikeError`."""
 
     def __init__(self, client: Client, options: argparse.Namespace) -> None:
         self._client = client
         self._options = options
 
     def steps(self) -> dict[str, Callable[[], Any]]:
-        """The steps by name, in their order."""
+        """Return the steps by name, in order."""
         return {
             "health": self.health,
             "model": self.model,
@@ -44,14 +44,14 @@ class Tour:
         }
 
     def health(self) -> str:
-        """Whether the server serves."""
+        """Check that the server is SERVING."""
         status = self._client.health()
         if status != "SERVING":
             raise LookalikeError(grpc.StatusCode.UNAVAILABLE, f"the server's health is {status}")
         return status
 
     def model(self) -> dict[str, Any]:
-        """Which model answers."""
+        """Describe the model."""
         model = self._client.model()
         return {
             **{name: getattr(model, name) for name in ("name", "backbone", "weights", "dim")},
@@ -60,48 +60,49 @@ class Tour:
         }
 
     def search_by_image(self) -> dict[str, Any]:
-        """What looks like a photo."""
-        asked = self._options
-        return _answer(self._client.search(image=asked.image, category=asked.category, k=asked.k))
+        """Search with an image."""
+        options = self._options
+        result = self._client.search(image=options.image, category=options.category, k=options.k)
+        return _search_result(result.neighbors, result.stats.model_digest)
 
     def search_by_id(self) -> dict[str, Any]:
-        """What looks like a product."""
-        return _answer(self._client.search(product_id=self._options.product_id, k=self._options.k))
+        """Search with a product."""
+        result = self._client.search(product_id=self._options.product_id, k=self._options.k)
+        return _search_result(result.neighbors, result.stats.model_digest)
 
     def embed_stream(self) -> list[dict[str, Any]]:
-        """Every photo of a folder, over one stream."""
-        left_out: list[EmbeddedPhoto] = []
+        """Embed every image of a folder over one stream."""
+        skipped: list[EmbeddedImage] = []
 
-        def leave_out(name: str, code: grpc.StatusCode, reason: str) -> None:
-            left_out.append(EmbeddedPhoto(name, error=LookalikeError(code, f"{name}: {reason}")))
+        def skip(name: str, code: grpc.StatusCode, reason: str) -> None:
+            skipped.append(EmbeddedImage(name, error=LookalikeError(code, f"{name}: {reason}")))
 
-        def photos() -> Iterator[tuple[str, bytes]]:
+        def images() -> Iterator[tuple[str, bytes]]:
             for path in sorted(self._options.folder.iterdir()):
                 if path.name.startswith(".") or path.is_dir():
                     continue
-                # a name may be of any bytes, and a message holds only UTF-8
+                # a name may be any bytes; a message allows only UTF-8
                 name = os.fsencode(path.name).decode(errors="replace")
                 if path.exists() and not path.is_file():
-                    # reading a pipe would wait for its writer
-                    leave_out(name, grpc.StatusCode.NOT_FOUND, "is not a file")
+                    # reading a pipe would block until something is written to it
+                    skip(name, grpc.StatusCode.NOT_FOUND, "is not a regular file")
                     continue
                 try:
-                    photo = path.read_bytes()
+                    image = path.read_bytes()
                 except OSError as error:
-                    leave_out(name, grpc.StatusCode.NOT_FOUND, str(error.strerror))
+                    skip(name, grpc.StatusCode.NOT_FOUND, str(error.strerror))
                     continue
-                if len(photo) > MAX_PHOTO_BYTES:
-                    leave_out(
-                        name, grpc.StatusCode.INVALID_ARGUMENT, f"has {len(photo):,} bytes, too many for a message"
-                    )
+                if len(image) > MAX_IMAGE_BYTES:
+                    reason = f"has {len(image):,} bytes; the maximum for a message is {MAX_IMAGE_BYTES:,}"
+                    skip(name, grpc.StatusCode.INVALID_ARGUMENT, reason)
                     continue
-                yield name, photo
+                yield name, image
 
-        answers = self._client.embed_many(photos(), window=WINDOW, timeout=self._options.stream_deadline)
-        return sorted(map(_embedded, [*answers, *left_out]), key=lambda each: each["id"].encode())
+        embedded = self._client.embed_many(images(), window=WINDOW, timeout=self._options.stream_deadline)
+        return sorted(map(_embed_result, [*embedded, *skipped]), key=lambda each: each["id"].encode())
 
     def bad_image(self) -> dict[str, Any] | None:
-        """What a refusal tells."""
+        """Embed a file that is not an image and return the error; None where the server accepts it."""
         try:
             self._client.embed(self._options.bad_image)
         except LookalikeError as error:
@@ -111,7 +112,7 @@ class Tour:
         return None
 
 
-def _answer(answer: SearchAnswer) -> dict[str, Any]:
+def _search_result(neighbors: Sequence[Neighbor], model_digest: str) -> dict[str, Any]:
     return {
         "neighbors": [
             {
@@ -122,18 +123,18 @@ def _answer(answer: SearchAnswer) -> dict[str, Any]:
                 "similarity": each.similarity,
                 "image_index": each.image_index,
             }
-            for each in answer.neighbors
+            for each in neighbors
         ],
-        "model_digest": answer.receipt.model_digest,
+        "model_digest": model_digest,
     }
 
 
-def _embedded(photo: EmbeddedPhoto) -> dict[str, Any]:
-    if photo.embedding is None:
-        assert photo.error is not None  # noqa: S101 - one of the two is there
-        return {"id": photo.id, "error": _error(photo.error)}
-    values = photo.embedding.values.astype(np.float64)
-    return {"id": photo.id, "dim": values.size, "norm": math.sqrt(values @ values), "first": values[:4].tolist()}
+def _embed_result(image: EmbeddedImage) -> dict[str, Any]:
+    if image.embedding is None:
+        assert image.error is not None  # noqa: S101 - exactly one of the two is set
+        return {"id": image.id, "error": _error(image.error)}
+    values = image.embedding.values.astype(np.float64)
+    return {"id": image.id, "dim": values.size, "norm": math.sqrt(values @ values), "first": values[:4].tolist()}
 
 
 def _error(error: LookalikeError) -> dict[str, Any]:
@@ -147,29 +148,34 @@ def _error(error: LookalikeError) -> dict[str, Any]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        sys.exit(_complain(message, 2))
+        sys.exit(_fail(message, 2))
 
 
-def _complain(message: str, status: int) -> int:
+def _fail(message: str, status: int) -> int:
     print(f"tour: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 
-def _above(least: float, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+def _above(minimum: float, kind: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
     def number(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not least < value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number above {least:g}")
+        if not minimum < value < math.inf:
+            raise argparse.ArgumentTypeError(f"must be {expected}, not {text!r}")
         return value
 
     return number
 
 
 def _options() -> argparse.Namespace:
-    parser = _Parser("tour", description="One walk through what a backend asks a Lookalike server.", allow_abbrev=False)
+    parser = _Parser(
+        "tour",
+        description="Make the calls of a typical backend to a Lookalike server and print the results as JSON.",
+        allow_abbrev=False,
+    )
+    seconds = _above(0, float, "a number of seconds above 0")
     parser.add_argument("--server", metavar="HOST:PORT", default="127.0.0.1:50051")
     parser.add_argument("--token", default=os.environ.get("LOOKALIKE_CLIENT_TOKEN"))
     parser.add_argument("--image", type=Path, required=True)
@@ -177,12 +183,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--product-id", required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--bad-image", type=Path, required=True)
-    parser.add_argument("--k", type=_above(-1, int), default=5)
-    parser.add_argument("--deadline", metavar="SECONDS", type=_above(0, float), default=10.0)
-    parser.add_argument("--stream-deadline", metavar="SECONDS", type=_above(0, float), default=300.0)
+    parser.add_argument("--k", type=_above(-1, int, "a whole number, 0 or more"), default=5)
+    parser.add_argument("--deadline", metavar="SECONDS", type=seconds, default=10.0)
+    parser.add_argument("--stream-deadline", metavar="SECONDS", type=seconds, default=300.0)
     options = parser.parse_args()
     try:
-        # read once, and to know it before the first call
+        # a missing file is an error before the first call
         options.image, options.bad_image = options.image.read_bytes(), options.bad_image.read_bytes()
         next(options.folder.iterdir(), None)
     except OSError as error:
@@ -191,23 +197,24 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Take the tour; the exit status."""
-    # a KeyboardInterrupt may rise inside gRPC while it holds a lock; the default ends the process at once
+    """Run the tour and return the exit status."""
+    # KeyboardInterrupt may be raised inside gRPC while it holds a lock; the default ends the process at once
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     options = _options()
-    answer: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     status = 0
     with Client(options.server, timeout=options.deadline, token=options.token) as client:
         for name, step in Tour(client, options).steps().items():
             try:
-                answer[name] = step()
+                results[name] = step()
             except LookalikeError as error:
-                answer["failed"] = {"step": name, "error": _error(error)}
-                absent = error.code is grpc.StatusCode.UNAVAILABLE and error.request_id is None and name == "health"
-                where = f"no server answers at {options.server} ({error})" if absent else str(error)
-                status = _complain(f"{name}: {where}", 1)
+                results["failed"] = {"step": name, "error": _error(error)}
+                unavailable = error.code is grpc.StatusCode.UNAVAILABLE and error.request_id is None
+                unreachable = unavailable and name == "health"
+                reason = f"no server responds at {options.server} ({error})" if unreachable else str(error)
+                status = _fail(f"{name}: {reason}", 1)
                 break
-    print(json.dumps(answer, indent=2, ensure_ascii=False))
+    print(json.dumps(results, indent=2, ensure_ascii=False))
     return status
 
 

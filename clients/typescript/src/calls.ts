@@ -1,4 +1,4 @@
-/** Calls as promises: each has one deadline, its repeats included, and fails with a ServiceError. */
+/** Calls as promises: each has a deadline, retries included, and rejects with a ServiceError. */
 
 import {
   type CallOptions,
@@ -18,7 +18,7 @@ type UnaryMethod<Request, Response> = (
   callback: (error: ServiceError | null, response?: Response) => void,
 ) => ClientUnaryCall;
 
-/** Calls a method of a generated client, bound to it: `unary(search.search.bind(search), request, metadata, 10)`. */
+/** Calls a bound method of a generated client: `unary(client.search.bind(client), request, metadata, 10)`. */
 export function unary<Request, Response>(
   method: UnaryMethod<Request, Response>,
   request: Request,
@@ -30,27 +30,27 @@ export function unary<Request, Response>(
   });
 }
 
-/** The options of a call that may take so long. */
+/** The call options for a deadline this many seconds from now. */
 export function deadlineIn(seconds: number): { deadline: number } {
   return { deadline: Date.now() + seconds * 1000 };
 }
 
 /**
- * gRPC's standard health check of the whole server: "SERVING".
+ * Calls the standard gRPC health check for the whole server and returns "SERVING".
  *
- * @throws CallError UNAVAILABLE where it says anything else
+ * @throws CallError UNAVAILABLE where the health is anything else
  */
 export async function checkHealth(client: Client, metadata: Metadata, seconds: number): Promise<string> {
   const check = healthService["Check"]!;
-  const answer = await unary<object, object>(
+  const response = await unary<object, object>(
     (...rest) => client.makeUnaryRequest(check.path, check.requestSerialize, check.responseDeserialize, ...rest),
     { service: "" },
     metadata,
     seconds,
   );
-  const { status: said } = answer as { status: string };
-  if (said !== "SERVING") {
-    throw new CallError(status.UNAVAILABLE, `the server's health is ${said}`);
+  const { status: health } = response as { status: string };
+  if (health !== "SERVING") {
+    throw new CallError(status.UNAVAILABLE, `the server's health is ${health}`);
   }
-  return said;
+  return health;
 }

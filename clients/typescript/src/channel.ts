@@ -1,41 +1,41 @@
-/** How a channel is set up: message sizes, repeats, reconnects and proxies. */
+/** Channel options: message sizes, retries, reconnects and proxies. */
 
 import { readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { Channel, type ChannelOptions, credentials, Metadata } from "@grpc/grpc-js";
 
-/** The largest message sent or taken. */
+/** The size limit of a message, in both directions. */
 export const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 
-/** Photos of a stream that are sent and not yet answered, at most. */
+/** At most this many images of a stream are in flight: sent, without a response yet. */
 export const WINDOW = 32;
 
 /**
- * A channel to a target, in the form gRPC takes them; it connects when it is first used.
+ * Opens a channel to a gRPC target; it connects at the first call.
  *
- * @throws Error where the target is none
+ * @throws Error where the target is invalid
  */
 export function openChannel(target: string): Channel {
   const options: ChannelOptions = {
     "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.service_config": readFileSync(new URL("../service_config.json", import.meta.url), "utf8"),
-    // What does not fit is not repeated, and gRPC's own 1 MiB is less than a photo. A stream that is refused at its
-    // start repeats all that it has sent: a window.
+    // A call that does not fit is not retried, and grpc-js' default of 1 MiB is less than an image. A stream that is
+    // rejected at its start sends everything again: a window.
     "grpc.per_rpc_retry_buffer_size": WINDOW * MAX_MESSAGE_BYTES,
     "grpc.retry_buffer_size": WINDOW * MAX_MESSAGE_BYTES,
-    // a server that starts is found soon, not after gRPC's own two minutes
+    // gRPC's default maximum is two minutes; a starting server should be reached sooner
     "grpc.initial_reconnect_backoff_ms": 200,
     "grpc.max_reconnect_backoff_ms": 2000,
   };
   if (isLoopback(target)) {
-    // a proxy in the environment is for the world outside this machine
+    // a proxy in the environment does not reach this machine's loopback
     options["grpc.enable_http_proxy"] = 0;
   }
   return new Channel(target, credentials.createInsecure(), options);
 }
 
-/** Whether a gRPC target names this machine itself: localhost, 127.0.0.0/8, ::1 or a unix socket. */
+/** Whether a gRPC target is on this machine: localhost, 127.0.0.0/8, ::1 or a unix socket. */
 export function isLoopback(target: string): boolean {
   if (/^unix(-abstract)?:/.test(target)) {
     return true;
@@ -46,7 +46,7 @@ export function isLoopback(target: string): boolean {
   return host === "localhost" || host === "::1" || (isIPv4(host) && host.startsWith("127."));
 }
 
-/** The metadata of every call: the token, if there is one. */
+/** The metadata of every call: the token, unless it is empty. */
 export function callMetadata(token: string): Metadata {
   const metadata = new Metadata();
   if (token) {

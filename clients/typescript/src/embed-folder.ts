@@ -1,26 +1,26 @@
-/** Bulk work over one stream: photos go out as the server takes them, while answers come in. */
+/** Bulk work over one stream: images are sent as fast as the server reads them, while responses arrive. */
 
 import { readdir, readFile, stat } from "node:fs/promises";
 import { sep } from "node:path";
 import { type Metadata, status } from "@grpc/grpc-js";
 import { deadlineIn } from "./calls.js";
 import { MAX_MESSAGE_BYTES, WINDOW } from "./channel.js";
-import { CallError, type Refusal, refusalFrom } from "./errors.js";
+import { CallError, type ErrorDetails, statusDetails } from "./errors.js";
 import type { EmbeddingServiceClient, EmbedStreamResponse } from "./gen/lookalike/v1/embedding_service.js";
 
-// a message also holds the photo's name and a few bytes of its own
-const MAX_PHOTO_BYTES = MAX_MESSAGE_BYTES - 1024;
+// a message also contains the image's id and a few bytes of its own
+const MAX_IMAGE_BYTES = MAX_MESSAGE_BYTES - 1024;
 
-/** What became of one photo. */
-export type Embedded = { id: string } & ({ dim: number; norm: number; first: number[] } | { error: Refusal });
+/** The result for one image. */
+export type EmbedResult = { id: string } & ({ dim: number; norm: number; first: number[] } | { error: ErrorDetails });
 
-/** The names of the files directly in a folder, hidden ones left out: bytes, as a name may be no UTF-8. */
-export async function listPhotos(folder: string): Promise<Buffer[]> {
+/** The names of the files directly in a folder, without hidden files, as bytes: a name may not be valid UTF-8. */
+export async function listImages(folder: string): Promise<Buffer[]> {
   const names: Buffer[] = [];
   for (const name of await readdir(folder, { encoding: "buffer" })) {
-    // one that is gone already is told of when its turn comes
-    const kind = await stat(pathOf(folder, name)).catch(() => undefined);
-    if (name[0] !== 0x2e && !kind?.isDirectory()) {
+    // a missing file is an error when it is read
+    const info = await stat(pathOf(folder, name)).catch(() => undefined);
+    if (name[0] !== 0x2e && !info?.isDirectory()) {
       names.push(name);
     }
   }
@@ -28,8 +28,8 @@ export async function listPhotos(folder: string): Promise<Buffer[]> {
 }
 
 /**
- * Embeds files of a folder; the results are sorted by their ids' UTF-8 bytes. At most WINDOW photos are sent and not yet
- * answered, and each is read when its turn comes. One that cannot be read, or is refused, fails alone.
+ * Embeds files of a folder and returns the results sorted by the UTF-8 bytes of their ids. At most WINDOW images are in
+ * flight, and each is read just before it is sent. An image that cannot be read or is rejected fails alone.
  *
  * @throws ServiceError or CallError where the stream breaks
  */
@@ -39,42 +39,42 @@ export async function embedFolder(
   names: Buffer[],
   metadata: Metadata,
   seconds: number,
-): Promise<Embedded[]> {
-  const results: Embedded[] = [];
+): Promise<EmbedResult[]> {
+  const results: EmbedResult[] = [];
   const call = client.embedStream(metadata, deadlineIn(seconds));
-  let unanswered = 0;
+  let inFlight = 0;
   let ended = false;
   let wake = (): void => {};
   call.on("drain", () => wake());
 
   async function send(): Promise<void> {
     for (const name of names) {
-      while (!ended && (unanswered >= WINDOW || call.writableNeedDrain)) {
+      while (!ended && (inFlight >= WINDOW || call.writableNeedDrain)) {
         await new Promise<void>((resolve) => (wake = resolve));
       }
       const id = name.toString();
-      const photo = ended ? undefined : await readPhoto(pathOf(folder, name));
-      if (ended || !photo) {
+      const image = ended ? undefined : await readImage(pathOf(folder, name));
+      if (ended || !image) {
         return;
       }
-      if (photo instanceof CallError) {
-        results.push({ id, error: photo.refusal });
+      if (image instanceof CallError) {
+        results.push({ id, error: image.details });
         continue;
       }
-      unanswered += 1;
-      call.write({ id, image: { source: { $case: "encoded", value: photo }, region: undefined } });
+      inFlight += 1;
+      call.write({ id, image: { source: { $case: "encoded", value: image }, region: undefined } });
     }
     call.end();
   }
 
   const sending = send();
   try {
-    for await (const answer of call as AsyncIterable<EmbedStreamResponse>) {
-      if (unanswered === 0) {
-        throw new CallError(status.INTERNAL, "the server answered more photos than were sent");
+    for await (const response of call as AsyncIterable<EmbedStreamResponse>) {
+      if (inFlight === 0) {
+        throw new CallError(status.INTERNAL, "the server sent more responses than it received images");
       }
-      unanswered -= 1;
-      results.push(readAnswer(answer));
+      inFlight -= 1;
+      results.push(readResponse(response));
       wake();
     }
   } finally {
@@ -84,7 +84,7 @@ export async function embedFolder(
     await sending;
   }
   if (results.length < names.length) {
-    const message = `the server ended the stream after ${results.length} of ${names.length} photos`;
+    const message = `the server ended the stream after ${results.length} of ${names.length} images`;
     throw new CallError(status.INTERNAL, message);
   }
   return results.sort((one, other) => Buffer.compare(Buffer.from(one.id), Buffer.from(other.id)));
@@ -94,16 +94,16 @@ function pathOf(folder: string, name: Buffer): Buffer {
   return Buffer.concat([Buffer.from(folder + sep), name]);
 }
 
-/** A file's bytes, or why they cannot be sent. */
-async function readPhoto(path: Buffer): Promise<Buffer | CallError> {
+/** Reads a file; returns an error where it cannot be sent. */
+async function readImage(path: Buffer): Promise<Buffer | CallError> {
   try {
     const file = await stat(path);
     if (!file.isFile()) {
-      // a pipe would be waited on for ever
+      // reading a pipe would block until something is written to it
       return new CallError(status.NOT_FOUND, `${path} is not a regular file`);
     }
-    if (file.size > MAX_PHOTO_BYTES) {
-      const message = `${path} has ${file.size} bytes and a message holds at most ${MAX_PHOTO_BYTES}`;
+    if (file.size > MAX_IMAGE_BYTES) {
+      const message = `${path} has ${file.size} bytes; the maximum for a message is ${MAX_IMAGE_BYTES}`;
       return new CallError(status.INVALID_ARGUMENT, message);
     }
     return await readFile(path);
@@ -112,7 +112,7 @@ async function readPhoto(path: Buffer): Promise<Buffer | CallError> {
   }
 }
 
-function readAnswer({ id, result }: EmbedStreamResponse): Embedded {
+function readResponse({ id, result }: EmbedStreamResponse): EmbedResult {
   switch (result?.$case) {
     case "embedding": {
       const { values } = result.value;
@@ -120,8 +120,8 @@ function readAnswer({ id, result }: EmbedStreamResponse): Embedded {
       return { id, dim: values.length, norm, first: values.slice(0, 4) };
     }
     case "status":
-      return { id, error: refusalFrom(result.value) };
+      return { id, error: statusDetails(result.value) };
     default:
-      return { id, error: new CallError(status.INTERNAL, "the server answered with nothing").refusal };
+      return { id, error: new CallError(status.INTERNAL, "the response has no result").details };
   }
 }

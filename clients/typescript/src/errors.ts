@@ -1,48 +1,48 @@
-/** What a refusal tells: a gRPC status and its google.rpc details, as the tour prints them. */
+/** Errors as the tour prints them: a gRPC status and its google.rpc details. */
 
 import { type Metadata, type ServiceError, status as Code } from "@grpc/grpc-js";
 import { BadRequest, RetryInfo } from "./gen/google/rpc/error_details.js";
 import { Status } from "./gen/google/rpc/status.js";
 
-export interface Refusal {
-  /** The name of the gRPC code. */
+export interface ErrorDetails {
+  /** The name of the gRPC code, for instance INVALID_ARGUMENT. */
   code: string;
   message: string;
-  /** The fields to blame. */
+  /** The invalid fields of the request. */
   violations: { field: string; description: string }[];
-  /** How long to wait before a repeat makes sense. */
+  /** How many milliseconds to wait before a retry; null where the server does not say. */
   retry_after_ms: number | null;
 }
 
-/** A failure that no status of the server describes. */
+/** An error that did not come from the server. */
 export class CallError extends Error {
-  readonly refusal: Refusal;
+  readonly details: ErrorDetails;
 
   constructor(code: Code, message: string) {
     super(message);
-    this.refusal = { code: codeName(code), message, violations: [], retry_after_ms: null };
+    this.details = { code: codeName(code), message, violations: [], retry_after_ms: null };
   }
 }
 
-/** What an error of a call tells; undefined for one that no call has thrown. */
-export function refusalOf(error: unknown): Refusal | undefined {
+/** Reads the error of a call; undefined for any other error. */
+export function errorDetails(error: unknown): ErrorDetails | undefined {
   if (error instanceof CallError) {
-    return error.refusal;
+    return error.details;
   }
   if (!isServiceError(error)) {
     return undefined;
   }
-  const details = readStatus(error.metadata);
-  return { ...refusalFrom({ ...details, code: error.code, message: error.details }, readPushback(error.metadata)) };
+  const status = { ...readStatus(error.metadata), code: error.code, message: error.details };
+  return statusDetails(status, readPushback(error.metadata));
 }
 
 /**
- * What a status tells, such as that of one item of a stream.
+ * Reads a status, for instance that of one item of a stream.
  *
- * @param pushback the milliseconds to wait where the details do not say
+ * @param pushback the milliseconds to wait where the status has no RetryInfo
  */
-export function refusalFrom(status: Status, pushback: number | null = null): Refusal {
-  const refusal: Refusal = {
+export function statusDetails(status: Status, pushback: number | null = null): ErrorDetails {
+  const details: ErrorDetails = {
     code: codeName(status.code),
     message: status.message,
     violations: [],
@@ -52,19 +52,19 @@ export function refusalFrom(status: Status, pushback: number | null = null): Ref
     switch (typeUrl.slice(typeUrl.lastIndexOf("/") + 1)) {
       case "google.rpc.BadRequest":
         for (const { field, description } of unlessMalformed(() => BadRequest.decode(value))?.fieldViolations ?? []) {
-          refusal.violations.push({ field, description });
+          details.violations.push({ field, description });
         }
         break;
       case "google.rpc.RetryInfo": {
         const delay = unlessMalformed(() => RetryInfo.decode(value))?.retryDelay;
         if (delay) {
-          refusal.retry_after_ms = Number(delay.seconds) * 1000 + Math.trunc(delay.nanos / 1e6);
+          details.retry_after_ms = Number(delay.seconds) * 1000 + Math.trunc(delay.nanos / 1e6);
         }
         break;
       }
     }
   }
-  return refusal;
+  return details;
 }
 
 function isServiceError(error: unknown): error is ServiceError {
@@ -82,7 +82,7 @@ function readPushback(metadata: Metadata): number | null {
   return typeof milliseconds === "string" && /^[0-9]+$/.test(milliseconds) ? Number(milliseconds) : null;
 }
 
-/** Details that cannot be read count as none. */
+/** Malformed details are ignored. */
 function unlessMalformed<Message>(decode: () => Message): Message | undefined {
   try {
     return decode();

@@ -18,26 +18,26 @@ export interface Options {
   streamDeadline: number;
 }
 
-/** What the caller has to change; its message is one line. */
+/** An invalid command line or an unreadable file; the message is one line. */
 export class UsageError extends Error {}
 
 export const USAGE = `usage: node tour.js --image FILE --category C --product-id ID --folder DIR --bad-image FILE [option ...]
 
-Asks a Lookalike server what a backend asks, and prints the answers as one JSON object.
+Makes the calls of a typical backend to a Lookalike server and prints the results as one JSON object.
 
   --server HOST:PORT          where the server listens (127.0.0.1:50051)
   --token TOKEN               sent as a bearer token; or LOOKALIKE_CLIENT_TOKEN in the environment
-  --image FILE                the photo of search_by_image
+  --image FILE                the image of search_by_image
   --category C                the category that search_by_image searches
   --product-id ID             the product of search_by_id
-  --folder DIR                the photos of embed_stream: the files directly in it, hidden ones left out
+  --folder DIR                the images of embed_stream: the files directly in it, without hidden files
   --bad-image FILE            the file of bad_image
-  --k N                       how many neighbours (5)
-  --deadline SECONDS          how long one call may take, its repeats included (10)
-  --stream-deadline SECONDS   how long the stream may take (300)
-  --help                      print this
+  --k N                       how many neighbors (5)
+  --deadline SECONDS          the deadline of each call, retries included (10)
+  --stream-deadline SECONDS   the deadline of the stream (300)
+  --help                      print this help
 
-Exit status: 0, or 1 where a step failed, or 2 where an option or a file is wrong.
+Exit status: 0, or 1 if a step failed, or 2 if an option or a file is invalid.
 `;
 
 const text = { type: "string" } as const;
@@ -56,63 +56,63 @@ const OPTIONS = {
 } as const;
 
 /**
- * Reads the words after the program's name; "help" where they ask for it.
+ * Parses the command line; "help" for --help.
  *
  * @throws UsageError
  */
-export function readOptions(words: string[], environment: NodeJS.ProcessEnv): Options | "help" {
-  // not strict: its messages have several lines, and it takes no value that begins with a dash
-  const { tokens } = parseArgs({ args: words, options: OPTIONS, strict: false, tokens: true });
+export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Options | "help" {
+  // not strict: its messages have several lines, and it rejects values that begin with a dash
+  const { tokens } = parseArgs({ args, options: OPTIONS, strict: false, tokens: true });
   if (tokens.some((token) => token.kind === "option" && token.name === "help")) {
     return "help";
   }
-  const given = new Map<string, string>();
+  const values = new Map<string, string>();
   for (const token of tokens) {
     if (token.kind !== "option") {
       const word = token.kind === "positional" ? token.value : "--";
-      throw new UsageError(`${JSON.stringify(word)} belongs to no option; --help lists the options`);
+      throw new UsageError(`unexpected argument ${JSON.stringify(word)}; --help lists the options`);
     }
     if (!Object.hasOwn(OPTIONS, token.name)) {
-      throw new UsageError(`there is no option ${token.rawName}; --help lists the options`);
+      throw new UsageError(`unknown option ${token.rawName}; --help lists the options`);
     }
     if (token.value === undefined) {
       throw new UsageError(`${token.rawName} needs a value`);
     }
-    given.set(token.name, token.value);
+    values.set(token.name, token.value);
   }
   const required = (name: keyof typeof OPTIONS): string => {
-    const value = given.get(name);
+    const value = values.get(name);
     if (value === undefined) {
-      throw new UsageError(`--${name} is missing; --help lists the options`);
+      throw new UsageError(`--${name} is required; --help lists the options`);
     }
     return value;
   };
   return {
-    server: given.get("server") ?? "127.0.0.1:50051",
-    token: readToken(given.get("token") ?? environment["LOOKALIKE_CLIENT_TOKEN"] ?? ""),
+    server: values.get("server") ?? "127.0.0.1:50051",
+    token: readToken(values.get("token") ?? environment["LOOKALIKE_CLIENT_TOKEN"] ?? ""),
     image: required("image"),
     category: required("category"),
     productId: required("product-id"),
     folder: required("folder"),
     badImage: required("bad-image"),
-    k: readCount("--k", given.get("k") ?? "5"),
-    deadline: readSeconds("--deadline", given.get("deadline") ?? "10"),
-    streamDeadline: readSeconds("--stream-deadline", given.get("stream-deadline") ?? "300"),
+    k: readCount("--k", values.get("k") ?? "5"),
+    deadline: readSeconds("--deadline", values.get("deadline") ?? "10"),
+    streamDeadline: readSeconds("--stream-deadline", values.get("stream-deadline") ?? "300"),
   };
 }
 
 function readToken(token: string): string {
   if (!/^[\x20-\x7e]*$/.test(token)) {
-    throw new UsageError("the token may hold printable ASCII characters only");
+    throw new UsageError("--token: must be printable ASCII characters: it is sent as a header");
   }
   return token;
 }
 
 function readCount(option: string, value: string): number {
   const count = /^[+-]?[0-9]+$/.test(value) ? Number(value) : NaN;
-  // larger ones do not fit into the request's uint32
+  // the request's k is a uint32
   if (!(count >= 0 && count < 2 ** 32)) {
-    throw new UsageError(`${option} must be a whole number, 0 or more, not ${JSON.stringify(value)}`);
+    throw new UsageError(`${option} must be a whole number from 0 to 4294967295, not ${JSON.stringify(value)}`);
   }
   return count;
 }
@@ -122,6 +122,6 @@ function readSeconds(option: string, value: string): number {
   if (!(seconds > 0 && seconds < Infinity)) {
     throw new UsageError(`${option} must be a number of seconds greater than 0, not ${JSON.stringify(value)}`);
   }
-  // gRPC's header holds no more than 100 million hours
+  // the grpc-timeout header holds at most 100 million hours
   return Math.min(seconds, 1e9);
 }

@@ -1,57 +1,58 @@
-/** The tour: what a backend asks a Lookalike server, step by step, as one JSON object. See ../README.md. */
+/** The tour: the calls of a typical backend, step by step, printed as one JSON object. See ../../README.md. */
 
 import { readFile } from "node:fs/promises";
 import { type Channel, Client, credentials, type Metadata } from "@grpc/grpc-js";
 import { checkHealth, unary } from "./calls.js";
 import { callMetadata, openChannel } from "./channel.js";
-import { embedFolder, listPhotos } from "./embed-folder.js";
-import { CallError, type Refusal, refusalOf } from "./errors.js";
+import { embedFolder, listImages } from "./embed-folder.js";
+import { CallError, type ErrorDetails, errorDetails } from "./errors.js";
 import { EmbeddingServiceClient, GetModelRequest, Metric } from "./gen/lookalike/v1/embedding_service.js";
 import type { Image } from "./gen/lookalike/v1/image.js";
 import { SearchRequest, type SearchResponse, SearchServiceClient } from "./gen/lookalike/v1/search_service.js";
 import { type Options, readOptions, USAGE, UsageError } from "./options.js";
 
-/** What the tour takes along: all of it is read before the first call, but for the folder's photos. */
-interface Luggage {
+/** The inputs of the calls. All but the folder's images are read before the first call. */
+interface Inputs {
   options: Options;
   image: Buffer;
   badImage: Buffer;
-  photos: Buffer[];
+  imageNames: Buffer[];
   metadata: Metadata;
   channel: Channel;
 }
 
-async function pack(options: Options): Promise<Luggage> {
+async function readInputs(options: Options): Promise<Inputs> {
   const { badImage, folder, image, server } = options;
   return {
     options,
-    image: await given(`--image ${image}`, readFile(image)),
-    badImage: await given(`--bad-image ${badImage}`, readFile(badImage)),
-    photos: await given(`--folder ${folder}`, listPhotos(folder)),
+    image: await forOption(`--image ${image}`, readFile(image)),
+    badImage: await forOption(`--bad-image ${badImage}`, readFile(badImage)),
+    imageNames: await forOption(`--folder ${folder}`, listImages(folder)),
     metadata: callMetadata(options.token),
-    channel: await given(`--server ${server}`, Promise.resolve(server).then(openChannel)),
+    channel: await forOption(`--server ${server}`, Promise.resolve(server).then(openChannel)),
   };
 }
 
-/** What an option leads to, or a UsageError that names it. */
-function given<Value>(option: string, value: Promise<Value>): Promise<Value> {
+/** Awaits the value of an option; an error becomes a UsageError that names the option. */
+function forOption<Value>(option: string, value: Promise<Value>): Promise<Value> {
   return value.catch((error: Error) => {
     throw new UsageError(`${option}: ${error.message}`);
   });
 }
 
-function stepsOf({ options, image, badImage, photos, metadata, channel }: Luggage): [string, () => Promise<unknown>][] {
+function stepsOf(inputs: Inputs): [string, () => Promise<unknown>][] {
+  const { options, image, badImage, imageNames, metadata, channel } = inputs;
   const shared = { channelOverride: channel };
-  const anything = new Client(options.server, credentials.createInsecure(), shared);
+  const health = new Client(options.server, credentials.createInsecure(), shared);
   const embedding = new EmbeddingServiceClient(options.server, credentials.createInsecure(), shared);
-  const searching = new SearchServiceClient(options.server, credentials.createInsecure(), shared);
+  const searchClient = new SearchServiceClient(options.server, credentials.createInsecure(), shared);
   const { category, deadline, k, productId } = options;
-  const search = async (question: Partial<SearchRequest>) => {
-    const request = SearchRequest.create({ ...question, k });
-    return showNeighbors(await unary(searching.search.bind(searching), request, metadata, deadline));
+  const search = async (query: Partial<SearchRequest>) => {
+    const request = SearchRequest.create({ ...query, k });
+    return searchResult(await unary(searchClient.search.bind(searchClient), request, metadata, deadline));
   };
   return [
-    ["health", () => checkHealth(anything, metadata, deadline)],
+    ["health", () => checkHealth(health, metadata, deadline)],
     [
       "model",
       async () => {
@@ -69,32 +70,32 @@ function stepsOf({ options, image, badImage, photos, metadata, channel }: Luggag
         };
       },
     ],
-    ["search_by_image", () => search({ query: { $case: "image", value: photo(image) }, category })],
+    ["search_by_image", () => search({ query: { $case: "image", value: encoded(image) }, category })],
     ["search_by_id", () => search({ query: { $case: "productId", value: productId } })],
-    ["embed_stream", () => embedFolder(embedding, options.folder, photos, metadata, options.streamDeadline)],
+    ["embed_stream", () => embedFolder(embedding, options.folder, imageNames, metadata, options.streamDeadline)],
     [
       "bad_image",
       async () => {
         try {
-          await unary(embedding.embed.bind(embedding), { image: photo(badImage) }, metadata, deadline);
+          await unary(embedding.embed.bind(embedding), { image: encoded(badImage) }, metadata, deadline);
           return null;
         } catch (error) {
-          const refusal = refusalOf(error);
-          if (refusal?.code !== "INVALID_ARGUMENT") {
+          const details = errorDetails(error);
+          if (details?.code !== "INVALID_ARGUMENT") {
             throw error;
           }
-          return refusal;
+          return details;
         }
       },
     ],
   ];
 }
 
-function photo(encoded: Buffer): Image {
-  return { source: { $case: "encoded", value: encoded }, region: undefined };
+function encoded(file: Buffer): Image {
+  return { source: { $case: "encoded", value: file }, region: undefined };
 }
 
-function showNeighbors({ neighbors, receipt }: SearchResponse): object {
+function searchResult({ neighbors, stats }: SearchResponse): object {
   return {
     neighbors: neighbors.map(({ product, distance, similarity, imageIndex }) => ({
       id: product?.id ?? "",
@@ -104,53 +105,53 @@ function showNeighbors({ neighbors, receipt }: SearchResponse): object {
       similarity,
       image_index: imageIndex,
     })),
-    model_digest: receipt?.modelDigest ?? "",
+    model_digest: stats?.modelDigest ?? "",
   };
 }
 
-/** One line on what ended the tour. */
-function explain(step: string, error: unknown, { code, message }: Refusal, server: string): string {
-  // a server of ours answers every health check: it was not there
-  const absent = step === "health" && code === "UNAVAILABLE" && !(error instanceof CallError);
-  return `${step}: ${absent ? `no server answers at ${server} (${message})` : `${code}: ${message}`}`;
+/** One line about the failed step. */
+function explain(step: string, error: unknown, { code, message }: ErrorDetails, server: string): string {
+  // a running server never fails a health check with UNAVAILABLE
+  const unreachable = step === "health" && code === "UNAVAILABLE" && !(error instanceof CallError);
+  return `${step}: ${unreachable ? `no server responds at ${server} (${message})` : `${code}: ${message}`}`;
 }
 
-function complain(line: string): void {
+function printError(line: string): void {
   process.stderr.write(`tour: ${line.replace(/\s+/g, " ")}\n`);
 }
 
-/** Takes the tour and gives the exit status. */
+/** Runs the tour and returns the exit status. */
 async function main(): Promise<number> {
   const options = readOptions(process.argv.slice(2), process.env);
   if (options === "help") {
     process.stdout.write(USAGE);
     return 0;
   }
-  const luggage = await pack(options);
-  const shown: Record<string, unknown> = {};
+  const inputs = await readInputs(options);
+  const results: Record<string, unknown> = {};
   try {
-    for (const [step, ask] of stepsOf(luggage)) {
+    for (const [step, run] of stepsOf(inputs)) {
       try {
-        shown[step] = await ask();
+        results[step] = await run();
       } catch (error) {
-        const refusal = refusalOf(error);
-        if (!refusal) {
+        const details = errorDetails(error);
+        if (!details) {
           throw error;
         }
-        complain(explain(step, error, refusal, options.server));
-        shown["failed"] = { step, error: refusal };
+        printError(explain(step, error, details, options.server));
+        results["failed"] = { step, error: details };
         return 1;
       }
     }
     return 0;
   } finally {
-    process.stdout.write(`${JSON.stringify(shown, null, 2)}\n`);
-    luggage.channel.close();
+    process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
+    inputs.channel.close();
   }
 }
 
 process.on("SIGINT", () => process.exit(130));
-// a reader that has gone away, such as `| head`, is no mistake
+// a closed pipe, as in `| head`, is not worth a stack trace
 process.stdout.on("error", () => process.exit(1));
 
 try {
@@ -159,6 +160,6 @@ try {
   if (!(error instanceof UsageError)) {
     throw error;
   }
-  complain(error.message);
+  printError(error.message);
   process.exitCode = 2;
 }

@@ -1,5 +1,5 @@
-// Command tour asks a Lookalike server what a backend asks, and prints the answers as JSON. It is the program to start a
-// client of your own from; clients/README.md tells what it does.
+// Command tour makes the calls of a typical backend to a Lookalike server and prints the results as JSON: a starting
+// point for your own client. clients/README.md documents it.
 package main
 
 import (
@@ -19,16 +19,16 @@ import (
 const (
 	exitFailed      = 1
 	exitUsage       = 2
-	exitInterrupted = 130 // as a shell has it: 128 and the number of SIGINT
+	exitInterrupted = 130 // as shells report it: 128 + SIGINT
 )
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the program: its arguments in, its exit status out.
+// run runs the program and returns its exit status.
 func run(arguments []string, stdout, stderr io.Writer) int {
-	complain := func(err error) { fmt.Fprintln(stderr, "tour:", strings.Join(strings.Fields(err.Error()), " ")) }
+	printError := func(err error) { fmt.Fprintln(stderr, "tour:", strings.Join(strings.Fields(err.Error()), " ")) }
 
 	o, err := parseOptions(arguments)
 	if errors.Is(err, flag.ErrHelp) {
@@ -36,42 +36,42 @@ func run(arguments []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if err != nil {
-		complain(err)
+		printError(err)
 		return exitUsage
 	}
-	tour, err := prepare(o)
+	tour, err := readInputs(o)
 	if err != nil {
-		complain(err)
+		printError(err)
 		return exitUsage
 	}
 	conn, err := client.NewConn(o.server, o.token)
 	if err != nil {
-		complain(fmt.Errorf("--server: %w", err))
+		printError(fmt.Errorf("--server: %w", err))
 		return exitUsage
 	}
 	defer conn.Close()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	seen, failed := tour.take(ctx, conn)
+	results, failed := tour.run(ctx, conn)
 	if ctx.Err() != nil {
-		complain(errors.New("interrupted"))
+		printError(errors.New("interrupted"))
 		return exitInterrupted
 	}
-	if err := write(stdout, seen); err != nil {
-		complain(err)
+	if err := write(stdout, results); err != nil {
+		printError(err)
 		return exitFailed
 	}
 	if failed != nil {
-		complain(failed)
+		printError(failed)
 		return exitFailed
 	}
 	return 0
 }
 
-func write(out io.Writer, seen *report) error {
+func write(out io.Writer, results *report) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	return encoder.Encode(seen)
+	return encoder.Encode(results)
 }

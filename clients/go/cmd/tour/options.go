@@ -14,18 +14,18 @@ import (
 
 const usage = `usage: tour --image FILE --category C --product-id ID --folder DIR --bad-image FILE [options]
 
-Asks a Lookalike server what a backend asks, and prints the answers as JSON.
+Makes the calls of a typical backend to a Lookalike server and prints the results as JSON.
 
   --server HOST:PORT         where the server listens (127.0.0.1:50051)
   --token TOKEN              sent as a bearer token; or LOOKALIKE_CLIENT_TOKEN in the environment
-  --image FILE               the photo to search by
+  --image FILE               the image to search by
   --category C               the category to search
   --product-id ID            the product to search by
-  --folder DIR               the photos to embed over one stream
-  --bad-image FILE           a file that is no picture
-  --k N                      how many neighbours (5)
-  --deadline SECONDS         how long one call may take, its repeats included (10)
-  --stream-deadline SECONDS  how long the stream may take (300)
+  --folder DIR               the images to embed over one stream
+  --bad-image FILE           a file that is not an image
+  --k N                      how many neighbors (5)
+  --deadline SECONDS         the deadline of each call, retries included (10)
+  --stream-deadline SECONDS  the deadline of the stream (300)
 `
 
 type options struct {
@@ -36,7 +36,7 @@ type options struct {
 	deadline, streamDeadline    time.Duration
 }
 
-// parseOptions reads the command line; flag.ErrHelp where it asks for help.
+// parseOptions parses the command line; it returns flag.ErrHelp for --help.
 func parseOptions(arguments []string) (*options, error) {
 	o := &options{k: 5, deadline: 10 * time.Second, streamDeadline: 300 * time.Second}
 	flags := flag.NewFlagSet("tour", flag.ContinueOnError)
@@ -52,7 +52,7 @@ func parseOptions(arguments []string) (*options, error) {
 		k, err := strconv.ParseUint(text, 10, 32)
 		o.k = uint32(k)
 		if err != nil {
-			return errors.New("it must be a whole number, 0 or more")
+			return errors.New("must be a whole number, 0 or more")
 		}
 		return nil
 	})
@@ -73,25 +73,25 @@ func parseOptions(arguments []string) (*options, error) {
 		o.token = os.Getenv("LOOKALIKE_CLIENT_TOKEN")
 	}
 	if strings.ContainsFunc(o.token, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return nil, errors.New("the token must be of printable ASCII characters: it is sent as a header")
+		return nil, errors.New("--token: must be printable ASCII characters: it is sent as a header")
 	}
 	return o, nil
 }
 
-// seconds reads a time that is above zero and no longer than a time.Duration holds.
+// seconds parses a time above zero that fits a time.Duration.
 func seconds(into *time.Duration) func(string) error {
 	return func(text string) error {
 		value, err := strconv.ParseFloat(text, 64)
 		if err != nil || !(value > 0 && value < 1e9) {
-			return errors.New("it must be a number of seconds above 0 and below 1e9")
+			return errors.New("must be a number of seconds above 0 and below 1e9")
 		}
 		*into = time.Duration(value * float64(time.Second))
 		return nil
 	}
 }
 
-// prepare reads what the calls need, so that a file that is not there is found before the first of them.
-func prepare(o *options) (*tour, error) {
+// readInputs reads the files that the calls need, so that a missing one is an error before the first call.
+func readInputs(o *options) (*tour, error) {
 	image, err := os.ReadFile(o.image)
 	if err != nil {
 		return nil, fmt.Errorf("--image: %w", err)
@@ -107,7 +107,7 @@ func prepare(o *options) (*tour, error) {
 	return &tour{options: o, image: image, badImage: badImage, files: files}, nil
 }
 
-// filesIn names what is directly in a folder, hidden files and folders left out.
+// filesIn lists the names of the files directly in a folder, without hidden files and folders.
 func filesIn(folder string) ([]string, error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
@@ -118,7 +118,7 @@ func filesIn(folder string) ([]string, error) {
 		if strings.HasPrefix(entry.Name(), ".") {
 			continue
 		}
-		// Stat and not entry.IsDir, which knows nothing of what a link leads to
+		// Stat follows links; entry.IsDir does not
 		if info, err := os.Stat(filepath.Join(folder, entry.Name())); err == nil && info.IsDir() {
 			continue
 		}

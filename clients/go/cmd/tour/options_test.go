@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// What cannot be asked for is found before any call: one line on standard error, and exit status 2.
-func TestRefusedOptions(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "photo.jpg")
+// Invalid options are rejected before any call: one line on standard error, and exit status 2.
+func TestInvalidOptions(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "image.jpg")
 	touch(t, file)
 	good := []string{
 		"--image", file, "--category=Men", "--product-id", "S0001", "--folder", filepath.Dir(file), "--bad-image", file,
@@ -22,29 +22,30 @@ func TestRefusedOptions(t *testing.T) {
 	with := func(more ...string) []string { return slices.Concat(good, more) }
 	for name, arguments := range map[string][]string{
 		"nothing":              nil,
-		"an unknown option":    with("--colour", "red"),
+		"an unknown option":    with("--color", "red"),
 		"an argument":          with("red"),
-		"k that is no number":  with("--k", "five"),
+		"k is not a number":    with("--k", "five"),
 		"k below 0":            with("--k=-1"),
 		"no time":              with("--deadline", "0"),
 		"a time below 0":       with("--stream-deadline=-1"),
-		"a time without end":   with("--deadline", "inf"),
-		"a time of no number":  with("--deadline", "nan"),
+		"an infinite time":     with("--deadline", "inf"),
+		"a time of NaN":        with("--deadline", "nan"),
 		"a token of two lines": with("--token", "a\nb"),
-		"no such photo":        with("--image", file+".gone"),
+		"no such image":        with("--image", file+".gone"),
 		"no such bad image":    with("--bad-image", file+".gone"),
-		"a folder of no kind":  with("--folder", file),
+		"a file as the folder": with("--folder", file),
 	} {
-		var out, complaint bytes.Buffer
-		status := run(arguments, &out, &complaint)
-		line, rest, _ := strings.Cut(complaint.String(), "\n")
-		if status != exitUsage || out.Len() > 0 || !strings.HasPrefix(line, "tour: ") || rest != "" {
-			t.Errorf("%s: exit %d, standard output %q, standard error %q", name, status, &out, &complaint)
+		var stdout, stderr bytes.Buffer
+		status := run(arguments, &stdout, &stderr)
+		line, rest, _ := strings.Cut(stderr.String(), "\n")
+		if status != exitUsage || stdout.Len() > 0 || !strings.HasPrefix(line, "tour: ") || rest != "" {
+			t.Errorf("%s: exit %d, standard output %q, standard error %q", name, status, &stdout, &stderr)
 		}
 	}
 }
 
-// The folder's own files are taken in the order of their bytes; hidden ones and folders, links to them included, are not.
+// The files directly in the folder are listed by the bytes of their names; hidden files, folders and links to folders are
+// not.
 func TestFilesIn(t *testing.T) {
 	folder := t.TempDir()
 	for _, name := range []string{"b.jpg", "\U0001D11E.jpg", "\uFF5A.jpg", ".hidden", "A.jpg"} {

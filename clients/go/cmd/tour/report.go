@@ -7,21 +7,21 @@ import (
 	lookalikev1 "lookalike.example/client/gen/lookalike/v1"
 )
 
-// report is what the tour prints. A step that was not reached is left out.
+// report is what the tour prints. Steps that were not reached are omitted.
 type report struct {
-	Health        string  `json:"health,omitzero"`
-	Model         *model  `json:"model,omitzero"`
-	SearchByImage *answer `json:"search_by_image,omitzero"`
-	SearchByID    *answer `json:"search_by_id,omitzero"`
-	EmbedStream   []item  `json:"embed_stream,omitzero"`
-	// BadImage leads to nil, which is printed as null, where the server took the file after all.
-	BadImage **client.Refusal `json:"bad_image,omitzero"`
-	Failed   *failure         `json:"failed,omitzero"`
+	Health        string        `json:"health,omitzero"`
+	Model         *model        `json:"model,omitzero"`
+	SearchByImage *searchResult `json:"search_by_image,omitzero"`
+	SearchByID    *searchResult `json:"search_by_id,omitzero"`
+	EmbedStream   []item        `json:"embed_stream,omitzero"`
+	// BadImage points to nil, which is printed as null, where the server accepted the file.
+	BadImage **client.CallError `json:"bad_image,omitzero"`
+	Failed   *failure           `json:"failed,omitzero"`
 }
 
 type failure struct {
-	Step  string          `json:"step"`
-	Error *client.Refusal `json:"error"`
+	Step  string            `json:"step"`
+	Error *client.CallError `json:"error"`
 }
 
 type model struct {
@@ -36,7 +36,7 @@ type model struct {
 	Digest      string `json:"digest"`
 }
 
-type answer struct {
+type searchResult struct {
 	Neighbors   []neighbor `json:"neighbors"`
 	ModelDigest string     `json:"model_digest"`
 }
@@ -50,11 +50,11 @@ type neighbor struct {
 	ImageIndex uint32  `json:"image_index"`
 }
 
-// item is the answer to one photo of the stream: an embedding or an error.
+// item is the result for one image of the stream: an embedding or an error.
 type item struct {
 	ID string `json:"id"`
 	*embedding
-	Error *client.Refusal `json:"error,omitzero"`
+	Error *client.CallError `json:"error,omitzero"`
 }
 
 type embedding struct {
@@ -63,23 +63,23 @@ type embedding struct {
 	First []float64 `json:"first"`
 }
 
-func describeModel(reply *lookalikev1.GetModelResponse) *model {
+func describeModel(response *lookalikev1.GetModelResponse) *model {
 	return &model{
-		Name:        reply.GetName(),
-		Backbone:    reply.GetBackbone(),
-		Weights:     reply.GetWeights(),
-		Dim:         reply.GetDim(),
-		Metric:      reply.GetMetric().String(),
-		InputWidth:  reply.GetInputWidth(),
-		InputHeight: reply.GetInputHeight(),
-		Precision:   reply.GetPrecision(),
-		Digest:      reply.GetDigest(),
+		Name:        response.GetName(),
+		Backbone:    response.GetBackbone(),
+		Weights:     response.GetWeights(),
+		Dim:         response.GetDim(),
+		Metric:      response.GetMetric().String(),
+		InputWidth:  response.GetInputWidth(),
+		InputHeight: response.GetInputHeight(),
+		Precision:   response.GetPrecision(),
+		Digest:      response.GetDigest(),
 	}
 }
 
-func describeAnswer(reply *lookalikev1.SearchResponse) *answer {
-	neighbors := make([]neighbor, 0, len(reply.GetNeighbors()))
-	for _, each := range reply.GetNeighbors() {
+func describeSearch(response *lookalikev1.SearchResponse) *searchResult {
+	neighbors := make([]neighbor, 0, len(response.GetNeighbors()))
+	for _, each := range response.GetNeighbors() {
 		neighbors = append(neighbors, neighbor{
 			ID:         each.GetProduct().GetId(),
 			Category:   each.GetProduct().GetCategory(),
@@ -89,14 +89,14 @@ func describeAnswer(reply *lookalikev1.SearchResponse) *answer {
 			ImageIndex: each.GetImageIndex(),
 		})
 	}
-	return &answer{Neighbors: neighbors, ModelDigest: reply.GetReceipt().GetModelDigest()}
+	return &searchResult{Neighbors: neighbors, ModelDigest: response.GetStats().GetModelDigest()}
 }
 
-func describeItem(reply *lookalikev1.EmbedStreamResponse) item {
-	if told := reply.GetStatus(); told != nil {
-		return item{ID: reply.GetId(), Error: client.FromStatus(told)}
+func describeItem(response *lookalikev1.EmbedStreamResponse) item {
+	if status := response.GetStatus(); status != nil {
+		return item{ID: response.GetId(), Error: client.FromStatus(status)}
 	}
-	return item{ID: reply.GetId(), embedding: describeEmbedding(reply.GetEmbedding().GetValues())}
+	return item{ID: response.GetId(), embedding: describeEmbedding(response.GetEmbedding().GetValues())}
 }
 
 func describeEmbedding(values []float32) *embedding {

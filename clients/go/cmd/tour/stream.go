@@ -18,16 +18,16 @@ import (
 	lookalikev1 "lookalike.example/client/gen/lookalike/v1"
 )
 
-// How many photos may be sent and not yet answered.
+// At most this many images are in flight: sent, without a response yet.
 const window = 32
 
-// A message also holds the photo's name and a few bytes of its own.
-const maxPhotoBytes = client.MaxMessageBytes - 1024
+// A message also contains the image's id and a few bytes of its own.
+const maxImageBytes = client.MaxMessageBytes - 1024
 
-type photoStream = grpc.BidiStreamingClient[lookalikev1.EmbedStreamRequest, lookalikev1.EmbedStreamResponse]
+type imageStream = grpc.BidiStreamingClient[lookalikev1.EmbedStreamRequest, lookalikev1.EmbedStreamResponse]
 
-// embedStream embeds every file of the folder. One goroutine sends while this one takes the answers: a server that
-// answers early, or stops reading for a while, must not find both waiting for it.
+// embedStream embeds every file of the folder. One goroutine sends while this one receives: a server that responds early,
+// or stops reading for a while, must not block both.
 func (t *tour) embedStream(ctx context.Context, conn *grpc.ClientConn) ([]item, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.streamDeadline)
 	defer cancel()
@@ -36,13 +36,13 @@ func (t *tour) embedStream(ctx context.Context, conn *grpc.ClientConn) ([]item, 
 		return nil, client.FromError(err, nil)
 	}
 
-	unanswered := make(chan struct{}, window)
-	unsent := make(chan []item, 1)
-	go func() { unsent <- t.sendPhotos(ctx, stream, unanswered) }()
+	inFlight := make(chan struct{}, window)
+	unreadable := make(chan []item, 1)
+	go func() { unreadable <- t.sendImages(ctx, stream, inFlight) }()
 
 	items := []item{}
 	for {
-		reply, err := stream.Recv()
+		response, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -50,69 +50,70 @@ func (t *tour) embedStream(ctx context.Context, conn *grpc.ClientConn) ([]item, 
 			return nil, client.FromError(err, stream.Trailer())
 		}
 		select {
-		case <-unanswered:
+		case <-inFlight:
 		default:
-			return nil, refuse(codes.Internal, "the server answered more photos than were sent")
+			return nil, newError(codes.Internal, "the server sent more responses than it received images")
 		}
-		items = append(items, describeItem(reply))
+		items = append(items, describeItem(response))
 	}
-	cancel() // frees the sender where the server ended the stream before its time
-	items = append(items, <-unsent...)
+	cancel() // unblocks the sender where the server ended the stream early
+	items = append(items, <-unreadable...)
 	if len(items) != len(t.files) {
-		return nil, refuse(codes.Internal,
-			fmt.Sprintf("the server ended the stream after %d of %d photos", len(items), len(t.files)))
+		return nil, newError(codes.Internal,
+			fmt.Sprintf("the server ended the stream after %d of %d images", len(items), len(t.files)))
 	}
 	slices.SortFunc(items, func(a, b item) int { return strings.Compare(a.ID, b.ID) })
 	return items, nil
 }
 
-// sendPhotos reads and sends one file after the other, and waits while the window is full; Send itself waits while the
-// server does not read. It gives back the files that were not sent. Of a stream that broke, Recv has the reason.
-func (t *tour) sendPhotos(ctx context.Context, stream photoStream, unanswered chan struct{}) []item {
-	var unsent []item
+// sendImages reads and sends one file after the other and blocks while the window is full; Send itself blocks while the
+// server does not read. It returns an item for each file that could not be read. If the stream breaks, Recv returns the
+// error.
+func (t *tour) sendImages(ctx context.Context, stream imageStream, inFlight chan struct{}) []item {
+	var unreadable []item
 	for _, name := range t.files {
 		select {
-		case unanswered <- struct{}{}:
+		case inFlight <- struct{}{}:
 		case <-ctx.Done():
-			return unsent
+			return unreadable
 		}
 		id := strings.ToValidUTF8(name, "\uFFFD")
-		photo, refusal := readPhoto(filepath.Join(t.folder, name))
-		if refusal != nil {
-			unsent = append(unsent, item{ID: id, Error: refusal})
-			<-unanswered
+		image, callError := readImage(filepath.Join(t.folder, name))
+		if callError != nil {
+			unreadable = append(unreadable, item{ID: id, Error: callError})
+			<-inFlight
 			continue
 		}
-		if err := stream.Send(&lookalikev1.EmbedStreamRequest{Id: id, Image: encoded(photo)}); err != nil {
-			return unsent
+		if err := stream.Send(&lookalikev1.EmbedStreamRequest{Id: id, Image: encoded(image)}); err != nil {
+			return unreadable
 		}
 	}
-	// without this the server waits for more; an error of it is Recv's to tell as well
+	// ends the stream for the server; Recv returns its error as well
 	_ = stream.CloseSend()
-	return unsent
+	return unreadable
 }
 
-// readPhoto reads a file when its turn comes; by then it may be gone.
-func readPhoto(path string) ([]byte, *client.Refusal) {
+// readImage reads a file just before it is sent; by then it may be gone.
+func readImage(path string) ([]byte, *client.CallError) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, refuse(codes.NotFound, err.Error())
+		return nil, newError(codes.NotFound, err.Error())
 	}
 	if !info.Mode().IsRegular() {
-		return nil, refuse(codes.NotFound, path+" is not a regular file")
+		return nil, newError(codes.NotFound, path+" is not a regular file")
 	}
-	if info.Size() > maxPhotoBytes {
-		return nil, refuse(codes.InvalidArgument,
-			fmt.Sprintf("%s has %d bytes and a message holds at most %d", path, info.Size(), maxPhotoBytes))
+	if info.Size() > maxImageBytes {
+		return nil, newError(codes.InvalidArgument,
+			fmt.Sprintf("%s has %d bytes; the maximum for a message is %d", path, info.Size(), maxImageBytes))
 	}
-	photo, err := os.ReadFile(path)
+	image, err := os.ReadFile(path)
 	if err != nil {
-		return nil, refuse(codes.NotFound, err.Error())
+		return nil, newError(codes.NotFound, err.Error())
 	}
-	return photo, nil
+	return image, nil
 }
 
-// refuse makes a refusal that no server sent.
-func refuse(code codes.Code, message string) *client.Refusal {
+// newError returns an error that did not come from a server.
+func newError(code codes.Code, message string) *client.CallError {
 	return client.FromError(status.Error(code, message), nil)
 }

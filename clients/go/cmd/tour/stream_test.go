@@ -16,43 +16,43 @@ import (
 	"lookalike.example/client/internal/clienttest"
 )
 
-// No photo is sent while 32 wait for their answers, and none is read before its turn.
+// No image is sent while 32 are in flight, and each is read just before it is sent.
 func TestWindow(t *testing.T) {
-	tour := tourOf(t, 40)
+	tour := newTour(t, 40)
 	last := filepath.Join(tour.folder, tour.files[39])
 	synctest.Test(t, func(t *testing.T) {
 		stream := &countingStream{}
-		unanswered := make(chan struct{}, window)
-		unsent := make(chan []item, 1)
-		go func() { unsent <- tour.sendPhotos(t.Context(), stream, unanswered) }()
+		inFlight := make(chan struct{}, window)
+		unreadable := make(chan []item, 1)
+		go func() { unreadable <- tour.sendImages(t.Context(), stream, inFlight) }()
 		synctest.Wait()
 		if stream.sent != 32 {
-			t.Errorf("%d were sent before an answer", stream.sent)
+			t.Errorf("%d were sent before a response", stream.sent)
 		}
-		<-unanswered
+		<-inFlight
 		synctest.Wait()
 		if stream.sent != 33 {
-			t.Errorf("%d were sent after one answer", stream.sent)
+			t.Errorf("%d were sent after one response", stream.sent)
 		}
 		if err := os.Remove(last); err != nil {
 			t.Fatal(err)
 		}
 		for range 7 {
-			<-unanswered
+			<-inFlight
 		}
-		if left := <-unsent; len(left) != 1 || left[0].ID != tour.files[39] || left[0].Error.Code != "NOT_FOUND" {
-			t.Errorf("not sent: %v", left)
+		if left := <-unreadable; len(left) != 1 || left[0].ID != tour.files[39] || left[0].Error.Code != "NOT_FOUND" {
+			t.Errorf("unreadable: %v", left)
 		}
 		if stream.sent != 39 || !stream.closed {
-			t.Errorf("%d were sent in all, and the end told: %t", stream.sent, stream.closed)
+			t.Errorf("%d were sent in all; closed: %t", stream.sent, stream.closed)
 		}
 	})
 }
 
-// Photos that are gone fail alone, more of them than the window holds, and the answers are in the order of their ids
-// however they came.
+// Missing files fail alone, even more of them than the window, and the items are sorted by id in whatever order the
+// responses came.
 func TestEmbedStream(t *testing.T) {
-	tour := tourOf(t, 100)
+	tour := newTour(t, 100)
 	gone := func(i int) bool { return i >= 10 && i < 50 }
 	for i, name := range tour.files {
 		if gone(i) {
@@ -61,7 +61,7 @@ func TestEmbedStream(t *testing.T) {
 			}
 		}
 	}
-	items, err := tour.embedStream(t.Context(), clienttest.Connect(t, &streamServer{answers: 100}))
+	items, err := tour.embedStream(t.Context(), clienttest.Connect(t, &streamServer{responses: 100}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,18 +75,18 @@ func TestEmbedStream(t *testing.T) {
 	}
 }
 
-// A server that ends the stream before it has answered everything is a failure, at once and not at the deadline.
+// A server that ends the stream before the last response is an error, at once and not at the deadline.
 func TestStreamEndsEarly(t *testing.T) {
-	tour := tourOf(t, 100)
-	_, err := tour.embedStream(t.Context(), clienttest.Connect(t, &streamServer{answers: 4}))
-	if err == nil || !strings.Contains(err.Error(), "after 4 of 100 photos") {
-		t.Errorf("told %v", err)
+	tour := newTour(t, 100)
+	_, err := tour.embedStream(t.Context(), clienttest.Connect(t, &streamServer{responses: 4}))
+	if err == nil || !strings.Contains(err.Error(), "after 4 of 100 images") {
+		t.Errorf("error %v", err)
 	}
 }
 
-// countingStream takes photos and answers none.
+// countingStream accepts images and sends no response.
 type countingStream struct {
-	photoStream
+	imageStream
 	sent   int
 	closed bool
 }
@@ -94,28 +94,28 @@ type countingStream struct {
 func (s *countingStream) Send(*lookalikev1.EmbedStreamRequest) error { s.sent++; return nil }
 func (s *countingStream) CloseSend() error                           { s.closed = true; return nil }
 
-// streamServer answers some photos, two at a time and the later one first, and ends the stream when it has read a window
-// more than that.
+// streamServer responds to some images, two at a time and the later one first, and ends the stream when it has read a
+// window more than that.
 type streamServer struct {
 	lookalikev1.UnimplementedEmbeddingServiceServer
-	answers int
+	responses int
 }
 
 func (s *streamServer) EmbedStream(
 	stream grpc.BidiStreamingServer[lookalikev1.EmbedStreamRequest, lookalikev1.EmbedStreamResponse],
 ) error {
-	var unanswered []string
-	answered := 0
-	for read := 0; read < s.answers+window; read++ {
+	var pending []string
+	sent := 0
+	for read := 0; read < s.responses+window; read++ {
 		request, err := stream.Recv()
-		if err != nil { // the client has sent everything
+		if err != nil { // end of the client's stream
 			return nil
 		}
-		unanswered = append(unanswered, request.GetId())
-		if len(unanswered) < 2 || answered == s.answers {
+		pending = append(pending, request.GetId())
+		if len(pending) < 2 || sent == s.responses {
 			continue
 		}
-		for _, id := range slices.Backward(unanswered) {
+		for _, id := range slices.Backward(pending) {
 			embedding := &lookalikev1.Vector{Values: []float32{3, 4}}
 			if err := stream.Send(&lookalikev1.EmbedStreamResponse{
 				Id: id, Result: &lookalikev1.EmbedStreamResponse_Embedding{Embedding: embedding},
@@ -123,17 +123,17 @@ func (s *streamServer) EmbedStream(
 				return err
 			}
 		}
-		answered += len(unanswered)
-		unanswered = nil
+		sent += len(pending)
+		pending = nil
 	}
 	return nil
 }
 
-// tourOf has a folder of so many photos.
-func tourOf(t *testing.T, photos int) *tour {
+// newTour returns a tour with a folder of that many images.
+func newTour(t *testing.T, images int) *tour {
 	t.Helper()
 	folder := t.TempDir()
-	for i := range photos {
+	for i := range images {
 		touch(t, filepath.Join(folder, fmt.Sprintf("%03d.jpg", i)))
 	}
 	files, err := filesIn(folder)

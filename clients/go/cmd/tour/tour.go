@@ -14,77 +14,77 @@ import (
 	lookalikev1 "lookalike.example/client/gen/lookalike/v1"
 )
 
-// tour is what the calls need; all of it was read before the first of them, but for the folder's files.
+// tour holds the inputs of the calls. All but the folder's files are read before the first call.
 type tour struct {
 	*options
 	image, badImage []byte
 	files           []string
 }
 
-// take goes through the steps until one fails, and tells what it saw. The error names the step; inside it, as in the
-// error of every step, is a *client.Refusal.
-func (t *tour) take(ctx context.Context, conn *grpc.ClientConn) (*report, error) {
-	seen := &report{}
+// run runs the steps until one fails and returns their results. The error names the step and, like the error of every
+// step, wraps a *client.CallError.
+func (t *tour) run(ctx context.Context, conn *grpc.ClientConn) (*report, error) {
+	results := &report{}
 	steps := []struct {
 		name string
-		do   func() error
+		run  func() error
 	}{
-		{"health", func() (err error) { seen.Health, err = t.health(ctx, conn); return }},
-		{"model", func() (err error) { seen.Model, err = t.model(ctx, conn); return }},
-		{"search_by_image", func() (err error) { seen.SearchByImage, err = t.searchByImage(ctx, conn); return }},
-		{"search_by_id", func() (err error) { seen.SearchByID, err = t.searchByID(ctx, conn); return }},
-		{"embed_stream", func() (err error) { seen.EmbedStream, err = t.embedStream(ctx, conn); return }},
-		{"bad_image", func() (err error) { seen.BadImage, err = t.embedBadImage(ctx, conn); return }},
+		{"health", func() (err error) { results.Health, err = t.health(ctx, conn); return }},
+		{"model", func() (err error) { results.Model, err = t.model(ctx, conn); return }},
+		{"search_by_image", func() (err error) { results.SearchByImage, err = t.searchByImage(ctx, conn); return }},
+		{"search_by_id", func() (err error) { results.SearchByID, err = t.searchByID(ctx, conn); return }},
+		{"embed_stream", func() (err error) { results.EmbedStream, err = t.embedStream(ctx, conn); return }},
+		{"bad_image", func() (err error) { results.BadImage, err = t.embedBadImage(ctx, conn); return }},
 	}
 	for _, step := range steps {
-		if err := step.do(); err != nil {
-			refusal, _ := errors.AsType[*client.Refusal](err)
-			seen.Failed = &failure{Step: step.name, Error: refusal}
-			return seen, fmt.Errorf("%s: %w", step.name, err)
+		if err := step.run(); err != nil {
+			callError, _ := errors.AsType[*client.CallError](err)
+			results.Failed = &failure{Step: step.name, Error: callError}
+			return results, fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
-	return seen, nil
+	return results, nil
 }
 
-// call makes one call within the deadline, repeats included.
-func call[Request, Reply any](
+// call makes one call within the deadline, retries included.
+func call[Request, Response any](
 	ctx context.Context, t *tour, request *Request,
-	method func(context.Context, *Request, ...grpc.CallOption) (*Reply, error),
-) (*Reply, error) {
+	method func(context.Context, *Request, ...grpc.CallOption) (*Response, error),
+) (*Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.deadline)
 	defer cancel()
 	var trailer metadata.MD
-	reply, err := method(ctx, request, grpc.Trailer(&trailer))
+	response, err := method(ctx, request, grpc.Trailer(&trailer))
 	if err != nil {
 		return nil, client.FromError(err, trailer)
 	}
-	return reply, nil
+	return response, nil
 }
 
 func (t *tour) health(ctx context.Context, conn *grpc.ClientConn) (string, error) {
-	reply, err := call(ctx, t, &healthv1.HealthCheckRequest{}, healthv1.NewHealthClient(conn).Check)
+	response, err := call(ctx, t, &healthv1.HealthCheckRequest{}, healthv1.NewHealthClient(conn).Check)
 	if err != nil {
-		if refusal, _ := errors.AsType[*client.Refusal](err); refusal.Code == "UNAVAILABLE" {
-			err = fmt.Errorf("no server answers at %s (%w)", t.server, err)
+		if callError, _ := errors.AsType[*client.CallError](err); callError.Code == "UNAVAILABLE" {
+			err = fmt.Errorf("no server responds at %s (%w)", t.server, err)
 		}
 		return "", err
 	}
-	if status := reply.GetStatus(); status != healthv1.HealthCheckResponse_SERVING {
-		return "", refuse(codes.Unavailable, "the server's health is "+status.String())
+	if status := response.GetStatus(); status != healthv1.HealthCheckResponse_SERVING {
+		return "", newError(codes.Unavailable, "the server's health is "+status.String())
 	}
-	return reply.GetStatus().String(), nil
+	return response.GetStatus().String(), nil
 }
 
 func (t *tour) model(ctx context.Context, conn *grpc.ClientConn) (*model, error) {
 	embedding := lookalikev1.NewEmbeddingServiceClient(conn)
-	reply, err := call(ctx, t, &lookalikev1.GetModelRequest{}, embedding.GetModel)
+	response, err := call(ctx, t, &lookalikev1.GetModelRequest{}, embedding.GetModel)
 	if err != nil {
 		return nil, err
 	}
-	return describeModel(reply), nil
+	return describeModel(response), nil
 }
 
-func (t *tour) searchByImage(ctx context.Context, conn *grpc.ClientConn) (*answer, error) {
+func (t *tour) searchByImage(ctx context.Context, conn *grpc.ClientConn) (*searchResult, error) {
 	return t.search(ctx, conn, &lookalikev1.SearchRequest{
 		Query:    &lookalikev1.SearchRequest_Image{Image: encoded(t.image)},
 		Category: t.category,
@@ -92,7 +92,7 @@ func (t *tour) searchByImage(ctx context.Context, conn *grpc.ClientConn) (*answe
 	})
 }
 
-func (t *tour) searchByID(ctx context.Context, conn *grpc.ClientConn) (*answer, error) {
+func (t *tour) searchByID(ctx context.Context, conn *grpc.ClientConn) (*searchResult, error) {
 	return t.search(ctx, conn, &lookalikev1.SearchRequest{
 		Query: &lookalikev1.SearchRequest_ProductId{ProductId: t.productID},
 		K:     &t.k,
@@ -101,24 +101,24 @@ func (t *tour) searchByID(ctx context.Context, conn *grpc.ClientConn) (*answer, 
 
 func (t *tour) search(
 	ctx context.Context, conn *grpc.ClientConn, request *lookalikev1.SearchRequest,
-) (*answer, error) {
-	reply, err := call(ctx, t, request, lookalikev1.NewSearchServiceClient(conn).Search)
+) (*searchResult, error) {
+	response, err := call(ctx, t, request, lookalikev1.NewSearchServiceClient(conn).Search)
 	if err != nil {
 		return nil, err
 	}
-	return describeAnswer(reply), nil
+	return describeSearch(response), nil
 }
 
-// embedBadImage tells how the server refuses a file that is no picture; it leads to nil where the server takes it. Any
-// other refusal says nothing of the file.
-func (t *tour) embedBadImage(ctx context.Context, conn *grpc.ClientConn) (**client.Refusal, error) {
+// embedBadImage returns the error for a file that is not an image, a pointer to nil where the server accepts it. Errors
+// other than INVALID_ARGUMENT are not about the file.
+func (t *tour) embedBadImage(ctx context.Context, conn *grpc.ClientConn) (**client.CallError, error) {
 	embedding := lookalikev1.NewEmbeddingServiceClient(conn)
 	_, err := call(ctx, t, &lookalikev1.EmbedRequest{Image: encoded(t.badImage)}, embedding.Embed)
-	refusal, refused := errors.AsType[*client.Refusal](err)
-	if refused && refusal.Code != "INVALID_ARGUMENT" {
-		return nil, refusal
+	callError, failed := errors.AsType[*client.CallError](err)
+	if failed && callError.Code != "INVALID_ARGUMENT" {
+		return nil, callError
 	}
-	return &refusal, nil
+	return &callError, nil
 }
 
 func encoded(file []byte) *lookalikev1.Image {

@@ -11,7 +11,7 @@ import (
 	lookalikev1 "lookalike.example/client/gen/lookalike/v1"
 )
 
-// Connect serves on a free port, and connects to it, until the test ends.
+// Connect starts a server on a free port and returns a connection to it; both are closed when the test ends.
 func Connect(t *testing.T, embedding lookalikev1.EmbeddingServiceServer) *grpc.ClientConn {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

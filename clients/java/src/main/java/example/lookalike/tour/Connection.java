@@ -17,12 +17,15 @@ import java.net.UnknownHostException;
 import java.nio.charset.StandardCharsets;
 import java.util.Map;
 
-/** How a channel is set up: message sizes, repeats and proxies. */
+/** Opens channels: message sizes, retries and proxies. */
 final class Connection {
-  /** The largest message sent or taken. */
+  /** The size limit of a message, in both directions. */
   static final int MAX_MESSAGE_BYTES = 64 << 20;
 
-  /** gRPC never repeats a call that is larger than this, five bytes a message included; its own 1 MiB is no photo. */
+  /**
+   * gRPC does not retry a call that is larger than this, with a header of five bytes per message. Its default is 1 MiB:
+   * less than an image.
+   */
   private static final long RETRY_BUFFER_BYTES = MAX_MESSAGE_BYTES + 5;
 
   private static final Metadata.Key<String> AUTHORIZATION =
@@ -31,26 +34,26 @@ final class Connection {
   private Connection() {}
 
   /**
-   * A channel to a target, HOST:PORT or any gRPC target; it connects at the first call and is not encrypted.
+   * Opens a channel to a target, HOST:PORT or any gRPC target; it connects at the first call and is not encrypted.
    *
    * @param token sent with every call unless it is empty
-   * @throws IllegalArgumentException where the target is none
+   * @throws IllegalArgumentException where the target is invalid
    */
   static ManagedChannel open(String target, String token) throws IOException {
     String port = target.substring(target.lastIndexOf(':') + 1);
     if (port.matches("\\d+") && new BigInteger(port).bitLength() > 16) {
-      throw new IllegalArgumentException("a port is at most 65535"); // gRPC tries until the deadline
+      throw new IllegalArgumentException("the port must be at most 65535"); // gRPC would retry until the deadline
     }
     ManagedChannelBuilder<?> builder =
         Grpc.newChannelBuilder(target, InsecureChannelCredentials.create())
             .defaultServiceConfig(serviceConfig())
-            .disableServiceConfigLookUp() // what a name server says must not take the place of the file
+            .disableServiceConfigLookUp() // a DNS TXT record must not replace the file
             .enableRetry()
             .perRpcBufferLimit(RETRY_BUFFER_BYTES)
             .retryBufferSize(RETRY_BUFFER_BYTES)
             .maxInboundMessageSize(MAX_MESSAGE_BYTES);
     if (isLoopback(target)) {
-      builder.proxyDetector(address -> null); // a proxy is for the world outside this machine
+      builder.proxyDetector(address -> null); // a proxy does not reach this machine's loopback
     }
     if (!token.isEmpty()) {
       Metadata headers = new Metadata();
@@ -66,7 +69,7 @@ final class Connection {
     }
   }
 
-  /** Whether a gRPC target names this machine itself: localhost, 127.0.0.0/8, ::1 or a unix socket. */
+  /** Whether a gRPC target is on this machine: localhost, 127.0.0.0/8, ::1 or a unix socket. */
   static boolean isLoopback(String target) {
     if (target.startsWith("unix:") || target.startsWith("unix-abstract:")) {
       return true;
@@ -82,8 +85,8 @@ final class Connection {
     }
     if (host.contains(":")) {
       try {
-        return InetAddress.getByName(host).isLoopbackAddress(); // with a colon it asks no name server
-      } catch (UnknownHostException none) {
+        return InetAddress.getByName(host).isLoopbackAddress(); // with a colon there is no DNS lookup
+      } catch (UnknownHostException invalid) {
         return false;
       }
     }

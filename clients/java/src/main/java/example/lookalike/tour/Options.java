@@ -14,8 +14,8 @@ import picocli.CommandLine.TypeConversionException;
 /** The tour's command line. */
 @Command(
     name = "java -jar tour.jar",
-    description = "Asks a Lookalike server what a backend asks, and prints the answers as JSON.",
-    footer = "Exit status: 0, or 1 where a step failed, or 2 where an option or a file is wrong.",
+    description = "Makes the calls of a typical backend to a Lookalike server and prints the results as JSON.",
+    footer = "Exit status: 0, or 1 if a step failed, or 2 if an option or a file is invalid.",
     sortOptions = false)
 final class Options {
   @Option(
@@ -31,7 +31,7 @@ final class Options {
       description = "sent as a bearer token; or LOOKALIKE_CLIENT_TOKEN in the environment")
   String token;
 
-  @Option(names = "--image", required = true, paramLabel = "FILE", description = "the photo of search_by_image")
+  @Option(names = "--image", required = true, paramLabel = "FILE", description = "the image of search_by_image")
   Path image;
 
   @Option(
@@ -48,7 +48,7 @@ final class Options {
       names = "--folder",
       required = true,
       paramLabel = "DIR",
-      description = "the photos of embed_stream: the files directly in it, hidden ones left out")
+      description = "the images of embed_stream: the files directly in it, without hidden files")
   Path folder;
 
   @Option(names = "--bad-image", required = true, paramLabel = "FILE", description = "the file of bad_image")
@@ -59,7 +59,7 @@ final class Options {
       paramLabel = "N",
       defaultValue = "5",
       converter = Uint32.class,
-      description = "how many neighbours (${DEFAULT-VALUE})")
+      description = "how many neighbors (${DEFAULT-VALUE})")
   int k;
 
   @Option(
@@ -67,7 +67,7 @@ final class Options {
       paramLabel = "SECONDS",
       defaultValue = "10",
       converter = Seconds.class,
-      description = "how long one call may take, its repeats included (${DEFAULT-VALUE})")
+      description = "the deadline of each call, retries included (${DEFAULT-VALUE})")
   Duration deadline;
 
   @Option(
@@ -75,36 +75,36 @@ final class Options {
       paramLabel = "SECONDS",
       defaultValue = "300",
       converter = Seconds.class,
-      description = "how long the stream may take (${DEFAULT-VALUE})")
+      description = "the deadline of the stream (${DEFAULT-VALUE})")
   Duration streamDeadline;
 
-  @Option(names = {"-h", "--help"}, usageHelp = true, description = "print this")
+  @Option(names = {"-h", "--help"}, usageHelp = true, description = "print this help")
   boolean help;
 
   private Options() {}
 
   /**
-   * Reads the words after the program's name.
+   * Parses the command line.
    *
-   * @param token the token where no option gives one; may be null
+   * @param token the token if there is no --token; may be null
    */
-  static Options parse(String[] words, String token) throws UsageException {
-    // what Java could not read in the locale's encoding, which is ASCII where there is no locale
-    if (Arrays.stream(words).anyMatch(word -> word.indexOf('\uFFFD') >= 0)) {
+  static Options parse(String[] args, String token) throws UsageException {
+    // Java decodes arguments in the locale's encoding, which is ASCII without a locale
+    if (Arrays.stream(args).anyMatch(arg -> arg.indexOf('\uFFFD') >= 0)) {
       String encoding = System.getProperty("sun.jnu.encoding", Charset.defaultCharset().name());
-      throw new UsageException("an argument is no text in the locale's encoding, " + encoding + "; set LC_ALL=C.UTF-8");
+      throw new UsageException("an argument is not valid " + encoding + ", the locale's encoding; set LC_ALL=C.UTF-8");
     }
     Options options = new Options();
     try {
-      new CommandLine(options).setExpandAtFiles(false).setOverwrittenOptionsAllowed(true).parseArgs(words);
-    } catch (ParameterException wrong) {
-      throw new UsageException(wrong.getMessage() + "; --help lists the options");
+      new CommandLine(options).setExpandAtFiles(false).setOverwrittenOptionsAllowed(true).parseArgs(args);
+    } catch (ParameterException invalid) {
+      throw new UsageException(invalid.getMessage() + "; --help lists the options");
     }
     if (options.token == null) {
       options.token = token == null ? "" : token;
     }
     if (!options.token.chars().allMatch(character -> character >= ' ' && character <= '~')) {
-      throw new UsageException("the token may hold printable ASCII characters only: it is sent as a header");
+      throw new UsageException("--token: must be printable ASCII characters: it is sent as a header");
     }
     return options;
   }
@@ -118,7 +118,7 @@ final class Options {
     public Integer convert(String text) {
       try {
         return Integer.parseUnsignedInt(text);
-      } catch (NumberFormatException none) {
+      } catch (NumberFormatException invalid) {
         throw new TypeConversionException("must be a whole number from 0 to 4294967295, not '" + text + "'");
       }
     }
@@ -131,7 +131,7 @@ final class Options {
       if (!(seconds > 0)) {
         throw new TypeConversionException("must be a number of seconds above 0, not '" + text + "'");
       }
-      return Duration.ofNanos((long) (seconds * 1e9)); // the greatest long, 292 years, for what is longer
+      return Duration.ofNanos((long) (seconds * 1e9)); // the cast saturates at 292 years
     }
   }
 }

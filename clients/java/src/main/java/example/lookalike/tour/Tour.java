@@ -34,8 +34,8 @@ import java.util.function.Supplier;
 import java.util.logging.LogManager;
 
 /**
- * Asks a Lookalike server what a backend asks, and prints the answers as one JSON object: the program to start a client
- * of your own from. clients/README.md tells what it does.
+ * Makes the calls of a typical backend to a Lookalike server and prints the results as one JSON object: a starting
+ * point for your own client. clients/README.md documents it.
  */
 public final class Tour {
   private static final Gson JSON =
@@ -49,40 +49,40 @@ public final class Tour {
   private final Options options;
   private final ByteString image;
   private final ByteString badImage;
-  private final List<Path> photos;
+  private final List<Path> images;
   private final ManagedChannel channel;
 
-  /** Reads what the calls need, but for the folder's files, so that what is wrong is found before the first call. */
+  /** Reads the inputs of the calls, so that a missing file is an error before the first call. */
   private Tour(Options options) throws UsageException {
     this.options = options;
-    image = UsageException.naming("--image", () -> Photos.read(options.image));
-    badImage = UsageException.naming("--bad-image", () -> Photos.read(options.badImage));
-    photos = UsageException.naming("--folder", () -> Photos.in(options.folder));
-    channel = UsageException.naming("--server", () -> Connection.open(options.server, options.token));
+    image = UsageException.forOption("--image", () -> Images.read(options.image));
+    badImage = UsageException.forOption("--bad-image", () -> Images.read(options.badImage));
+    images = UsageException.forOption("--folder", () -> Images.in(options.folder));
+    channel = UsageException.forOption("--server", () -> Connection.open(options.server, options.token));
   }
 
-  public static void main(String[] words) {
-    LogManager.getLogManager().reset(); // what gRPC has to say is in the errors
+  public static void main(String[] args) {
+    LogManager.getLogManager().reset(); // the errors contain what gRPC would log
     PrintStream out = utf8(FileDescriptor.out);
     PrintStream err = utf8(FileDescriptor.err);
     int status;
     try {
-      Options options = Options.parse(words, System.getenv("LOOKALIKE_CLIENT_TOKEN"));
+      Options options = Options.parse(args, System.getenv("LOOKALIKE_CLIENT_TOKEN"));
       if (options.help) {
         out.print(Options.usage());
         status = 0;
       } else {
-        status = new Tour(options).take(out, err);
+        status = new Tour(options).run(out, err);
       }
-    } catch (UsageException wrong) {
-      complain(err, wrong.getMessage());
+    } catch (UsageException invalid) {
+      printError(err, invalid.getMessage());
       status = 2;
     }
     System.exit(status);
   }
 
-  /** Takes every step until one fails, prints what was seen, and gives the exit status. */
-  private int take(PrintStream out, PrintStream err) {
+  /** Runs the steps until one fails, prints the results, and returns the exit status. */
+  private int run(PrintStream out, PrintStream err) {
     Map<String, Supplier<Object>> steps = new LinkedHashMap<>();
     steps.put("health", this::health);
     steps.put("model", this::model);
@@ -91,21 +91,21 @@ public final class Tour {
     steps.put("embed_stream", this::embedStream);
     steps.put("bad_image", this::badImage);
 
-    Map<String, Object> seen = new LinkedHashMap<>();
+    Map<String, Object> results = new LinkedHashMap<>();
     int status = 0;
     for (String step : steps.keySet()) {
       try {
-        seen.put(step, steps.get(step).get());
+        results.put(step, steps.get(step).get());
       } catch (StatusRuntimeException failure) {
-        seen.put("failed", new Answers.Failed(step, Refusal.of(failure)));
-        complain(err, step + ": " + explain(failure));
+        results.put("failed", new Results.FailedStep(step, CallError.of(failure)));
+        printError(err, step + ": " + explain(failure));
         status = 1;
         break;
       }
     }
-    out.println(JSON.toJson(seen));
+    out.println(JSON.toJson(results));
     if (out.checkError()) {
-      complain(err, "the answers could not be written");
+      printError(err, "the results could not be written to standard output");
       status = 1;
     }
     channel.shutdownNow();
@@ -122,7 +122,7 @@ public final class Tour {
   }
 
   private Object model() {
-    return Answers.model(embedding().getModel(GetModelRequest.getDefaultInstance()));
+    return Results.model(embedding().getModel(GetModelRequest.getDefaultInstance()));
   }
 
   private Object searchByImage() {
@@ -133,25 +133,25 @@ public final class Tour {
     return search(SearchRequest.newBuilder().setProductId(options.productId));
   }
 
-  private Object search(SearchRequest.Builder question) {
+  private Object search(SearchRequest.Builder query) {
     SearchServiceBlockingStub stub = limited(SearchServiceGrpc.newBlockingStub(channel), options.deadline);
-    return Answers.search(stub.search(question.setK(options.k).build()));
+    return Results.search(stub.search(query.setK(options.k).build()));
   }
 
   private Object embedStream() {
-    return PhotoStream.embed(limited(EmbeddingServiceGrpc.newStub(channel), options.streamDeadline), photos);
+    return ImageStream.embed(limited(EmbeddingServiceGrpc.newStub(channel), options.streamDeadline), images);
   }
 
-  /** How the server refuses a file that is no picture; null where it takes it. Other refusals say nothing of the file. */
+  /** The error for a file that is not an image; null where the server accepts it. */
   private Object badImage() {
     try {
       embedding().embed(EmbedRequest.newBuilder().setImage(encoded(badImage)).build());
       return null;
-    } catch (StatusRuntimeException refused) {
-      if (refused.getStatus().getCode() != Status.Code.INVALID_ARGUMENT) {
-        throw refused;
+    } catch (StatusRuntimeException error) {
+      if (error.getStatus().getCode() != Status.Code.INVALID_ARGUMENT) {
+        throw error;
       }
-      return Refusal.of(refused);
+      return CallError.of(error);
     }
   }
 
@@ -159,7 +159,7 @@ public final class Tour {
     return limited(EmbeddingServiceGrpc.newBlockingStub(channel), options.deadline);
   }
 
-  /** A stub whose calls may take so long, their repeats included. */
+  /** A stub whose calls have this deadline, retries included. */
   private static <S extends AbstractStub<S>> S limited(S stub, Duration deadline) {
     return stub.withDeadlineAfter(deadline).withMaxOutboundMessageSize(Connection.MAX_MESSAGE_BYTES);
   }
@@ -169,19 +169,19 @@ public final class Tour {
   }
 
   private String explain(StatusRuntimeException failure) {
-    Throwable cause = failure.getStatus().getCause(); // what a server refuses has none
+    Throwable cause = failure.getStatus().getCause(); // an error of the server has none
     if (failure.getStatus().getCode() != Status.Code.UNAVAILABLE || cause == null) {
-      return Refusal.of(failure).toString();
+      return CallError.of(failure).toString();
     }
     String reason = Objects.requireNonNullElse(cause.getMessage(), cause.toString());
-    return "no server answers at " + options.server + " (" + reason + ")";
+    return "no server responds at " + options.server + " (" + reason + ")";
   }
 
-  private static void complain(PrintStream err, String sentence) {
-    err.println("tour: " + sentence.strip().replaceAll("\\s+", " "));
+  private static void printError(PrintStream err, String message) {
+    err.println("tour: " + message.strip().replaceAll("\\s+", " "));
   }
 
-  /** System.out and System.err are in the locale's encoding, and JSON is UTF-8. */
+  /** JSON is UTF-8; System.out and System.err use the locale's encoding. */
   private static PrintStream utf8(FileDescriptor stream) {
     return new PrintStream(new FileOutputStream(stream), true, StandardCharsets.UTF_8);
   }

@@ -5,7 +5,7 @@ import java.nio.file.AccessDeniedException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.NotDirectoryException;
 
-/** What the caller has to change before there is a tour; the message says it in one line. */
+/** An invalid command line or an unreadable file; the message is one line. */
 final class UsageException extends Exception {
   private static final long serialVersionUID = 1;
 
@@ -13,31 +13,31 @@ final class UsageException extends Exception {
     super(message);
   }
 
-  interface Opening<T> {
-    T open() throws IOException;
+  interface IoSupplier<T> {
+    T get() throws IOException;
   }
 
-  /** Opens what an option names; a failure names the option. */
-  static <T> T naming(String option, Opening<T> opening) throws UsageException {
+  /** Gets the value of an option; an error becomes a UsageException that names the option. */
+  static <T> T forOption(String option, IoSupplier<T> value) throws UsageException {
     try {
-      return opening.open();
-    } catch (IOException unreadable) {
-      throw new UsageException(option + ": " + reason(unreadable));
-    } catch (IllegalArgumentException unusable) {
-      throw new UsageException(option + ": " + unusable.getMessage());
+      return value.get();
+    } catch (IOException error) {
+      throw new UsageException(option + ": " + reason(error));
+    } catch (IllegalArgumentException error) {
+      throw new UsageException(option + ": " + error.getMessage());
     }
   }
 
   /** Java's own messages are often no more than the file's name. */
   static String reason(IOException error) {
     if (error instanceof NoSuchFileException) {
-      return "there is no " + error.getMessage();
+      return error.getMessage() + " does not exist";
     }
     if (error instanceof AccessDeniedException) {
-      return error.getMessage() + " may not be read";
+      return error.getMessage() + ": permission denied";
     }
     if (error instanceof NotDirectoryException) {
-      return error.getMessage() + " is no folder";
+      return error.getMessage() + " is not a folder";
     }
     return error.getMessage();
   }

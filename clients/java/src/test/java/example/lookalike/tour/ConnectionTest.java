@@ -10,7 +10,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 final class ConnectionTest {
-  /** Every way to name this machine is called without a proxy. */
+  /** Every spelling of a target on this machine is recognized. */
   @ParameterizedTest
   @ValueSource(
       strings = {
@@ -18,11 +18,11 @@ final class ConnectionTest {
         "[::ffff:127.0.0.1]:50051", "dns:///localhost:50051", "dns:127.0.0.1:50051", "dns://8.8.8.8/127.0.0.1:50051",
         "unix:/run/lookalike.sock", "unix:///run/lookalike.sock", "unix-abstract:lookalike"
       })
-  void namesThisMachine(String target) {
+  void recognizesThisMachine(String target) {
     assertTrue(Connection.isLoopback(target));
   }
 
-  /** Whatever only looks like this machine is another one. */
+  /** A target that only looks like this machine is not. */
   @ParameterizedTest
   @ValueSource(
       strings = {
@@ -30,17 +30,17 @@ final class ConnectionTest {
         "128.0.0.1:50051", "10.0.0.1:127", "[::2]:50051", "2001:db8::1", "[::1%nothing]x", "dns:///example.com:443",
         "dns://127.0.0.1/example.com:50051", "notlocalhost", ""
       })
-  void namesAnotherMachine(String target) {
+  void recognizesOtherMachines(String target) {
     assertFalse(Connection.isLoopback(target));
   }
 
-  /** A port that no server can have is refused at once, not tried until the deadline. */
+  /** A port that is out of range is rejected at once, not retried until the deadline. */
   @Test
-  void refusesPortsThatAreNone() {
+  void rejectsPortsOutOfRange() {
     for (String port : new String[] {"65536", "99999999999999999999999"}) {
-      Exception refused =
+      Exception error =
           assertThrows(IllegalArgumentException.class, () -> Connection.open("127.0.0.1:" + port, ""));
-      assertEquals("a port is at most 65535", refused.getMessage());
+      assertEquals("the port must be at most 65535", error.getMessage());
     }
   }
 }

@@ -17,7 +17,7 @@ final class OptionsTest {
     return Options.parse(Stream.of(needed, more).flatMap(Stream::of).toArray(String[]::new), token);
   }
 
-  /** Both forms of an option are understood, what is left out has its default, and the last of two counts. */
+  /** Both forms of an option are read, the others have their defaults, and the last of two counts. */
   @Test
   void readsOptions() throws UsageException {
     Options options = parse(null, "--deadline", "9", "--deadline=.25", "--k", "4294967295");
@@ -26,11 +26,11 @@ final class OptionsTest {
     assertEquals("127.0.0.1:50051", options.server);
     assertEquals(Duration.ofMillis(250), options.deadline);
     assertEquals(Duration.ofSeconds(300), options.streamDeadline);
-    assertEquals(-1, options.k); // as uint32 has it
+    assertEquals(-1, options.k); // uint32
     assertEquals("", options.token);
   }
 
-  /** The environment's token counts unless an option gives another. */
+  /** The token comes from the environment unless the option is set. */
   @Test
   void readsTokens() throws UsageException {
     assertEquals("environment", parse("environment").token);
@@ -38,22 +38,22 @@ final class OptionsTest {
     assertThrows(UsageException.class, () -> parse("two\nlines"));
   }
 
-  /** What is no number, or out of range, is refused by the option's name. */
+  /** A value that is not a number or out of range is rejected; the error names the option. */
   @ParameterizedTest
   @ValueSource(
       strings = {
         "--k=-1", "--k=4294967296", "--k=1.5", "--k=", "--deadline=0", "--deadline=-1", "--deadline=nan",
         "--deadline=1d", "--stream-deadline=Infinity", "--stream-deadline=1e-400"
       })
-  void refusesNumbers(String option) {
+  void rejectsInvalidNumbers(String option) {
     String message = assertThrows(UsageException.class, () -> parse(null, option)).getMessage();
     assertTrue(message.contains(option.split("=")[0]), message);
   }
 
-  /** An unknown option, a stray word and a missing option are refused by name. */
+  /** An unknown option, an unexpected argument and a missing option are rejected; the error names them. */
   @Test
-  void refusesCommandLines() {
-    for (String word : new String[] {"--colour", "stray"}) {
+  void rejectsInvalidCommandLines() {
+    for (String word : new String[] {"--color", "stray"}) {
       String message = assertThrows(UsageException.class, () -> parse(null, word)).getMessage();
       assertTrue(message.contains(word), message);
     }

@@ -9,7 +9,7 @@ import com.google.protobuf.Duration;
 import com.google.rpc.BadRequest;
 import com.google.rpc.RetryInfo;
 import com.google.rpc.Status;
-import example.lookalike.tour.Refusal.Violation;
+import example.lookalike.tour.CallError.Violation;
 import io.grpc.Metadata;
 import io.grpc.StatusRuntimeException;
 import java.util.List;
@@ -17,13 +17,13 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-final class RefusalTest {
-  private static final Any BLAME =
+final class CallErrorTest {
+  private static final Any BAD_REQUEST =
       Any.pack(
           BadRequest.newBuilder()
               .addFieldViolations(BadRequest.FieldViolation.newBuilder().setField("k").setDescription("is 0"))
               .build());
-  private static final Any WAIT =
+  private static final Any RETRY_INFO =
       Any.pack(RetryInfo.newBuilder().setRetryDelay(Duration.newBuilder().setSeconds(1).setNanos(500_000_000)).build());
 
   private static Any malformed(String type) {
@@ -33,25 +33,25 @@ final class RefusalTest {
         .build();
   }
 
-  private static StatusRuntimeException refused(byte[] details, String pushback) {
+  private static StatusRuntimeException error(byte[] details, String pushback) {
     Metadata trailers = new Metadata();
     trailers.put(Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER), details);
     trailers.put(Metadata.Key.of("grpc-retry-pushback-ms", Metadata.ASCII_STRING_MARSHALLER), pushback);
     return io.grpc.Status.RESOURCE_EXHAUSTED.withDescription("full").asRuntimeException(trailers);
   }
 
-  /** The fields to blame and the wait are read from the details, and RetryInfo is preferred to the trailer. */
+  /** The violations and the delay are read from the details, and RetryInfo is preferred to the trailer. */
   @Test
   void readsDetails() {
-    Status status = Status.newBuilder().addDetails(BLAME).addDetails(WAIT).build();
+    Status status = Status.newBuilder().addDetails(BAD_REQUEST).addDetails(RETRY_INFO).build();
     assertEquals(
-        new Refusal(io.grpc.Status.Code.RESOURCE_EXHAUSTED, "full", List.of(new Violation("k", "is 0")), 1500L),
-        Refusal.of(refused(status.toByteArray(), "7")));
+        new CallError(io.grpc.Status.Code.RESOURCE_EXHAUSTED, "full", List.of(new Violation("k", "is 0")), 1500L),
+        CallError.of(error(status.toByteArray(), "7")));
   }
 
-  /** Details that are malformed count as none, and those beside them still count. */
+  /** Malformed details are ignored, and the others are read. */
   @Test
-  void countsMalformedDetailsAsNone() {
+  void ignoresMalformedDetails() {
     Status status =
         Status.newBuilder()
             .setCode(3)
@@ -59,32 +59,32 @@ final class RefusalTest {
             .addDetails(malformed("RetryInfo"))
             .addDetails(malformed("Nothing"))
             .addDetails(Any.newBuilder().setTypeUrl("no type"))
-            .addDetails(BLAME)
+            .addDetails(BAD_REQUEST)
             .build();
-    Refusal refusal = Refusal.of(status);
+    CallError error = CallError.of(status);
     assertEquals(
-        new Refusal(io.grpc.Status.Code.INVALID_ARGUMENT, "", List.of(new Violation("k", "is 0")), null), refusal);
-    assertEquals(List.of(), Refusal.of(refused("no status".getBytes(UTF_8), "7")).violations());
+        new CallError(io.grpc.Status.Code.INVALID_ARGUMENT, "", List.of(new Violation("k", "is 0")), null), error);
+    assertEquals(List.of(), CallError.of(error("no status".getBytes(UTF_8), "7")).violations());
   }
 
-  /** A wait of more milliseconds than there are numbers for counts as none. */
+  /** A delay that overflows a long is ignored. */
   @Test
-  void countsEndlessWaitsAsNone() {
-    Any endless =
+  void ignoresOverflowingDelays() {
+    Any overflowing =
         Any.pack(RetryInfo.newBuilder().setRetryDelay(Duration.newBuilder().setSeconds(Long.MAX_VALUE)).build());
-    assertEquals(null, Refusal.of(Status.newBuilder().addDetails(endless).build()).retryAfterMs());
+    assertEquals(null, CallError.of(Status.newBuilder().addDetails(overflowing).build()).retryAfterMs());
   }
 
-  /** Without RetryInfo the trailer that gRPC's own repeats obey tells the wait, unless it forbids a repeat. */
+  /** Without RetryInfo the delay is that of the trailer that gRPC's retries obey, if it is valid. */
   @ParameterizedTest
   @CsvSource({"300,300", "0,0", "-1,", "soon,", "99999999999999999999,"})
   void readsPushback(String trailer, Long milliseconds) {
-    assertEquals(milliseconds, Refusal.of(refused(new byte[0], trailer)).retryAfterMs());
+    assertEquals(milliseconds, CallError.of(error(new byte[0], trailer)).retryAfterMs());
   }
 
-  /** A code that gRPC does not have is UNKNOWN. */
+  /** A number that is not a gRPC code is UNKNOWN. */
   @Test
   void namesUnknownCodes() {
-    assertEquals(io.grpc.Status.Code.UNKNOWN, Refusal.of(Status.newBuilder().setCode(77).build()).code());
+    assertEquals(io.grpc.Status.Code.UNKNOWN, CallError.of(Status.newBuilder().setCode(77).build()).code());
   }
 }

@@ -15,18 +15,18 @@ import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
 
-/** The files of photos. */
-final class Photos {
-  /** By the bytes of UTF-8; String.compareTo goes by UTF-16 and puts emoji before some of what is below them. */
+/** Image files. */
+final class Images {
+  /** By the bytes of UTF-8; String.compareTo compares UTF-16, where emoji come before some smaller code points. */
   static final Comparator<String> BY_UTF8 =
       Comparator.comparing(name -> name.getBytes(StandardCharsets.UTF_8), Arrays::compareUnsigned);
 
-  /** The largest photo of a stream: a message also holds its name and a few bytes of its own. */
+  /** The largest image of a stream: a message also contains its id and a few bytes of its own. */
   static final int MAX_BYTES = Connection.MAX_MESSAGE_BYTES - 1024;
 
-  private Photos() {}
+  private Images() {}
 
-  /** What is directly in a folder, by name, hidden files and folders left out; links that lead nowhere are in it. */
+  /** Lists the files directly in a folder by name, without hidden files; broken links are included. */
   static List<Path> in(Path folder) throws IOException {
     List<Path> files = new ArrayList<>();
     try (DirectoryStream<Path> entries = Files.newDirectoryStream(folder)) {
@@ -38,17 +38,17 @@ final class Photos {
     } catch (DirectoryIteratorException unreadable) {
       throw unreadable.getCause();
     }
-    files.sort(Comparator.comparing(Photos::name, BY_UTF8));
+    files.sort(Comparator.comparing(Images::name, BY_UTF8));
     return files;
   }
 
-  /** A file's name. Path.toString would make question marks of what the locale's encoding does not have. */
+  /** A file's name. Path.toString would replace what the locale's encoding lacks with question marks. */
   static String name(Path file) {
     String path = file.toUri().getRawPath();
     return URLDecoder.decode(path.substring(path.lastIndexOf('/') + 1).replace("+", "%2B"), StandardCharsets.UTF_8);
   }
 
-  /** A file's bytes; of one that is larger than {@link #MAX_BYTES}, one byte more than these. */
+  /** Reads a file, but at most one byte more than {@link #MAX_BYTES}. */
   static ByteString read(Path file) throws IOException {
     try (InputStream bytes = Files.newInputStream(file)) {
       return UnsafeByteOperations.unsafeWrap(bytes.readNBytes(MAX_BYTES + 1));

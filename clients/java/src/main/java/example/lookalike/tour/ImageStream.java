@@ -1,7 +1,7 @@
 package example.lookalike.tour;
 
 import com.google.protobuf.ByteString;
-import example.lookalike.tour.Answers.Item;
+import example.lookalike.tour.Results.Item;
 import example.lookalike.v1.EmbedStreamRequest;
 import example.lookalike.v1.EmbedStreamResponse;
 import example.lookalike.v1.EmbeddingServiceGrpc.EmbeddingServiceStub;
@@ -20,13 +20,13 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 
 /**
- * EmbedStream with many files: bulk work that goes out as the server takes it, while answers come in. A file that
- * cannot be read, or is refused, fails alone.
+ * EmbedStream with many files: images are sent as fast as the server reads them, while responses arrive. A file that
+ * cannot be read or is rejected fails alone.
  *
- * <p>gRPC calls all methods of one call's observer one after the other, so there are no locks here.
+ * <p>gRPC never runs two methods of one call's observer at the same time, so there are no locks here.
  */
-final class PhotoStream implements ClientResponseObserver<EmbedStreamRequest, EmbedStreamResponse> {
-  /** Photos that are sent and not yet answered, at most. */
+final class ImageStream implements ClientResponseObserver<EmbedStreamRequest, EmbedStreamResponse> {
+  /** At most this many images are in flight: sent, without a response yet. */
   private static final int WINDOW = 32;
 
   private final int count;
@@ -34,29 +34,29 @@ final class PhotoStream implements ClientResponseObserver<EmbedStreamRequest, Em
   private final List<Item> items = new ArrayList<>();
   private final CompletableFuture<Void> end = new CompletableFuture<>();
   private ClientCallStreamObserver<EmbedStreamRequest> call;
-  private int unanswered;
+  private int inFlight;
   private boolean closed;
 
-  private PhotoStream(List<Path> files) {
+  private ImageStream(List<Path> files) {
     count = files.size();
     unsent = files.iterator();
   }
 
   /**
-   * Embeds files, each read when its turn comes, and gives what became of each, by name.
+   * Embeds files, each read just before it is sent, and returns the items by id.
    *
    * @throws StatusRuntimeException where the stream breaks
    */
   static List<Item> embed(EmbeddingServiceStub stub, List<Path> files) {
-    PhotoStream stream = new PhotoStream(files);
+    ImageStream stream = new ImageStream(files);
     stub.embedStream(stream);
     try {
       stream.end.join();
-    } catch (CompletionException broken) {
-      Throwable cause = broken.getCause();
+    } catch (CompletionException error) {
+      Throwable cause = error.getCause();
       throw new StatusRuntimeException(Status.fromThrowable(cause), Status.trailersFromThrowable(cause));
     }
-    stream.items.sort(Comparator.comparing(Item::id, Photos.BY_UTF8));
+    stream.items.sort(Comparator.comparing(Item::id, Images.BY_UTF8));
     return stream.items;
   }
 
@@ -66,22 +66,22 @@ final class PhotoStream implements ClientResponseObserver<EmbedStreamRequest, Em
     call.setOnReadyHandler(this::send);
   }
 
-  /** Sends until the window is full, the connection takes no more for now, or there is nothing left. */
+  /** Sends until the window is full, the connection is not ready, or every file is sent. */
   private void send() {
-    while (unsent.hasNext() && unanswered < WINDOW && call.isReady()) {
+    while (unsent.hasNext() && inFlight < WINDOW && call.isReady()) {
       Path file = unsent.next();
-      String id = Photos.name(file);
+      String id = Images.name(file);
       try {
-        ByteString encoded = Photos.read(file);
-        if (encoded.size() > Photos.MAX_BYTES) {
-          items.add(new Answers.Refused(id, Refusal.tooLarge()));
+        ByteString encoded = Images.read(file);
+        if (encoded.size() > Images.MAX_BYTES) {
+          items.add(new Results.FailedItem(id, CallError.tooLarge()));
           continue;
         }
         call.onNext(
             EmbedStreamRequest.newBuilder().setId(id).setImage(Image.newBuilder().setEncoded(encoded)).build());
-        unanswered++;
-      } catch (IOException unreadable) {
-        items.add(new Answers.Refused(id, Refusal.unreadable(unreadable)));
+        inFlight++;
+      } catch (IOException error) {
+        items.add(new Results.FailedItem(id, CallError.unreadable(error)));
       }
     }
     if (!unsent.hasNext() && !closed) {
@@ -91,31 +91,31 @@ final class PhotoStream implements ClientResponseObserver<EmbedStreamRequest, Em
   }
 
   @Override
-  public void onNext(EmbedStreamResponse answer) {
-    if (unanswered == 0) {
-      breakOff("the server answered more photos than were sent");
+  public void onNext(EmbedStreamResponse response) {
+    if (inFlight == 0) {
+      fail("the server sent more responses than it received images");
       return;
     }
-    unanswered--;
-    items.add(Answers.item(answer));
+    inFlight--;
+    items.add(Results.item(response));
     send();
   }
 
   @Override
-  public void onError(Throwable broken) {
-    end.completeExceptionally(broken);
+  public void onError(Throwable error) {
+    end.completeExceptionally(error);
   }
 
   @Override
   public void onCompleted() {
     if (items.size() < count) {
-      breakOff("the server ended the stream after " + items.size() + " of " + count + " photos");
+      fail("the server ended the stream after " + items.size() + " of " + count + " images");
     }
     end.complete(null);
   }
 
-  private void breakOff(String why) {
-    end.completeExceptionally(Status.INTERNAL.withDescription(why).asRuntimeException());
-    call.cancel(why, null);
+  private void fail(String message) {
+    end.completeExceptionally(Status.INTERNAL.withDescription(message).asRuntimeException());
+    call.cancel(message, null);
   }
 }

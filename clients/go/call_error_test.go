@@ -17,12 +17,12 @@ import (
 	"lookalike.example/client"
 )
 
-// The fields to blame and the pause are told, and details that cannot be read take nothing else with them.
+// The invalid fields and the delay are read, and malformed details do not hide the others.
 func TestFromStatus(t *testing.T) {
 	request := &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
 		{Field: "image.encoded", Description: "is empty"},
 	}}
-	refusal := client.FromStatus(&rpcstatus.Status{
+	callError := client.FromStatus(&rpcstatus.Status{
 		Code:    int32(codes.InvalidArgument),
 		Message: "image.encoded: is empty",
 		Details: []*anypb.Any{
@@ -33,32 +33,32 @@ func TestFromStatus(t *testing.T) {
 			packed(t, &errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)}),
 		},
 	})
-	if refusal.Code != "INVALID_ARGUMENT" || refusal.Message != "image.encoded: is empty" {
-		t.Errorf("told %q", refusal)
+	if callError.Code != "INVALID_ARGUMENT" || callError.Message != "image.encoded: is empty" {
+		t.Errorf("error %q", callError)
 	}
-	if !slices.Equal(refusal.Violations, []client.Violation{{Field: "image.encoded", Description: "is empty"}}) {
-		t.Errorf("blamed %v", refusal.Violations)
+	if !slices.Equal(callError.Violations, []client.Violation{{Field: "image.encoded", Description: "is empty"}}) {
+		t.Errorf("violations %v", callError.Violations)
 	}
-	if refusal.RetryAfterMs == nil || *refusal.RetryAfterMs != 1500 {
-		t.Errorf("told to wait %v", refusal.RetryAfterMs)
+	if callError.RetryAfterMs == nil || *callError.RetryAfterMs != 1500 {
+		t.Errorf("RetryAfterMs %v", callError.RetryAfterMs)
 	}
 }
 
-// A number that is no gRPC code is UNKNOWN, and where nothing is to blame there is an empty list, not null.
+// A number that is not a gRPC code is UNKNOWN, and without violations there is an empty list, not null.
 func TestFromStatusWithoutDetails(t *testing.T) {
-	refusal := client.FromStatus(&rpcstatus.Status{Code: 1234})
-	if refusal.Code != "UNKNOWN" || refusal.Violations == nil || refusal.RetryAfterMs != nil {
-		t.Errorf("told %+v", refusal)
+	callError := client.FromStatus(&rpcstatus.Status{Code: 1234})
+	if callError.Code != "UNKNOWN" || callError.Violations == nil || callError.RetryAfterMs != nil {
+		t.Errorf("error %+v", callError)
 	}
 }
 
-// Where there is no RetryInfo, the trailer that gRPC's repeats obey says how long to wait, if it says anything sensible.
+// Without RetryInfo the delay is that of the trailer that gRPC's retries obey, if it is valid.
 func TestPushback(t *testing.T) {
 	for trailer, want := range map[string]int64{"300": 300, "0": 0, "-1": -1, "soon": -1, "": -1} {
 		err := status.Error(codes.ResourceExhausted, "full")
 		got := client.FromError(err, metadata.Pairs("grpc-retry-pushback-ms", trailer)).RetryAfterMs
 		if (got == nil) != (want < 0) || got != nil && *got != want {
-			t.Errorf("%q: told to wait %v", trailer, got)
+			t.Errorf("%q: RetryAfterMs %v", trailer, got)
 		}
 	}
 }

@@ -13,47 +13,47 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * Why a call, or an item of a stream, failed.
+ * The error of a call or of one item of a stream.
  *
- * @param message the server's sentence, or gRPC's own when no server answered
- * @param violations the fields of the request that are to blame
- * @param retryAfterMs how many milliseconds to wait before a repeat; null where the server does not say
+ * @param message the server's message, or gRPC's own when no server responded
+ * @param violations the invalid fields of the request
+ * @param retryAfterMs how many milliseconds to wait before a retry; null where the server does not say
  */
-record Refusal(Status.Code code, String message, List<Violation> violations, Long retryAfterMs) {
+record CallError(Status.Code code, String message, List<Violation> violations, Long retryAfterMs) {
   private static final Metadata.Key<byte[]> DETAILS =
       Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);
   private static final Metadata.Key<String> PUSHBACK =
       Metadata.Key.of("grpc-retry-pushback-ms", Metadata.ASCII_STRING_MARSHALLER);
 
-  /** A field of the request, as in {@code products[2].images[0].encoded}, and what is wrong with it. */
+  /** An invalid field, for instance {@code products[2].images[0].encoded}, and what is wrong with it. */
   record Violation(String field, String description) {}
 
-  /** What the failure of a call tells. */
-  static Refusal of(StatusRuntimeException failure) {
+  /** Reads the error of a call. */
+  static CallError of(StatusRuntimeException failure) {
     Metadata trailers = failure.getTrailers() == null ? new Metadata() : failure.getTrailers();
     Status status = failure.getStatus();
     if (status.getCause() instanceof StatusRuntimeException own) {
-      status = own.getStatus(); // gRPC's own refusal, of a message that is too large, say, is inside a CANCELLED
+      status = own.getStatus(); // an error of gRPC itself, such as a message that is too large, is inside a CANCELLED
     }
     String message = status.getDescription() == null ? "" : status.getDescription();
     return read(status.getCode(), message, details(trailers), pushback(trailers));
   }
 
-  /** What the status of an item of a stream tells. */
-  static Refusal of(com.google.rpc.Status status) {
+  /** Reads the status of an item of a stream. */
+  static CallError of(com.google.rpc.Status status) {
     return read(Status.fromCodeValue(status.getCode()).getCode(), status.getMessage(), status.getDetailsList(), null);
   }
 
-  /** The refusal of a photo that never reached the server. */
-  static Refusal unreadable(IOException error) {
+  /** The error of an image that cannot be read. */
+  static CallError unreadable(IOException error) {
     String message = "the file cannot be read: " + UsageException.reason(error);
-    return new Refusal(Status.Code.NOT_FOUND, message, List.of(), null);
+    return new CallError(Status.Code.NOT_FOUND, message, List.of(), null);
   }
 
-  /** The refusal of a photo that no message holds. */
-  static Refusal tooLarge() {
-    String message = "the file has more than " + Photos.MAX_BYTES + " bytes, too many for a message";
-    return new Refusal(Status.Code.INVALID_ARGUMENT, message, List.of(), null);
+  /** The error of an image that does not fit a message. */
+  static CallError tooLarge() {
+    String message = "the file has more than " + Images.MAX_BYTES + " bytes, the maximum for a message";
+    return new CallError(Status.Code.INVALID_ARGUMENT, message, List.of(), null);
   }
 
   @Override
@@ -61,8 +61,8 @@ record Refusal(Status.Code code, String message, List<Violation> violations, Lon
     return code + ": " + message;
   }
 
-  // io.grpc.protobuf.StatusProto raises where the details are malformed or of another code; here those count as none
-  private static Refusal read(Status.Code code, String message, List<Any> details, Long retryAfterMs) {
+  // io.grpc.protobuf.StatusProto throws where the details are malformed or have another code; here they are ignored
+  private static CallError read(Status.Code code, String message, List<Any> details, Long retryAfterMs) {
     List<Violation> violations = new ArrayList<>();
     for (Any detail : details) {
       try {
@@ -75,10 +75,10 @@ record Refusal(Status.Code code, String message, List<Violation> violations, Lon
           retryAfterMs = Math.addExact(Math.multiplyExact(delay.getSeconds(), 1000L), delay.getNanos() / 1_000_000);
         }
       } catch (InvalidProtocolBufferException | ArithmeticException malformed) {
-        // the others may still tell something
+        // the other details still count
       }
     }
-    return new Refusal(code, message, violations, retryAfterMs);
+    return new CallError(code, message, violations, retryAfterMs);
   }
 
   private static List<Any> details(Metadata trailers) {
@@ -90,7 +90,7 @@ record Refusal(Status.Code code, String message, List<Violation> violations, Lon
     }
   }
 
-  /** What gRPC's own repeats obey; a server may send it without RetryInfo. Negative: do not repeat. */
+  /** The delay that gRPC's own retries obey; a server may send it without RetryInfo. Negative: do not retry. */
   private static Long pushback(Metadata trailers) {
     String milliseconds = trailers.get(PUSHBACK);
     return milliseconds != null && milliseconds.matches("\\d{1,18}") ? Long.valueOf(milliseconds) : null;
