@@ -1,4 +1,4 @@
-"""`python -m benchmarks --model models/NAME`: measures, prints the table, writes JSON and pictures."""
+"""`python -m benchmarks --model models/NAME`: measures, prints the table, writes JSON and images."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 import click
 
-from benchmarks.catalogue.measure import INDEXES, PARTS, SMALL_NETWORK, measure_catalogue
-from benchmarks.catalogue.sizes import Sizes
-from benchmarks.contest import Contest
+from benchmarks.catalog.measure import INDEXES, PARTS, SMALL_NETWORK, measure_catalog
+from benchmarks.catalog.sizes import Sizes
+from benchmarks.charts import draw
 from benchmarks.environment import Model, describe, read_model
 from benchmarks.figures.bench import Bench, Say
 from benchmarks.generator import bare_session, load_generator
 from benchmarks.null_model import write_null_model
-from benchmarks.pictures import draw
 from benchmarks.report import table, write_json
+from benchmarks.suite import Contest
 
 FIGURES = ("throughput", "jpeg", "latency", "null", "workers", "overload", "idle", "cancel", "curves")
-OF_CATALOGUE = ("catalogue", "crossover")  # the second chooses defaults and is measured only when it is named
+OF_CATALOG = ("catalog", "crossover")  # the second chooses defaults and is measured only when it is named
 DEVICE_DIM = 2048  # numbers in an embedding of the device that only takes time: as many as ResNet50's
 SYSTEMS = ("plain", "mosec", "pytriton", "ray")
 
@@ -42,28 +42,30 @@ def _chosen(known: tuple[str, ...]) -> Any:
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--model", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option(
-    "--figures",
-    default=",".join((*FIGURES, "catalogue")),
-    callback=_chosen((*FIGURES, *OF_CATALOGUE)),
+    "--scenarios",
+    default=",".join((*FIGURES, "catalog")),
+    callback=_chosen((*FIGURES, *OF_CATALOG)),
     help="What to measure; also: crossover.",
 )
-@click.option("--systems", default=",".join(SYSTEMS), callback=_chosen(SYSTEMS), help="The peers; empty for none.")
+@click.option("--peers", default=",".join(SYSTEMS), callback=_chosen(SYSTEMS), help="The peers; empty for none.")
 @click.option("--rounds", default=7, type=click.IntRange(1, 100), help="Paired rounds of each figure.")
 @click.option("--seconds", default=2.0, type=click.FloatRange(0.2, 60), help="Length of a turn.")
 @click.option("--callers", default=16, type=click.IntRange(2, 1024), help="Callers of a closed loop.")
-@click.option("--flag", "flags", multiple=True, help="A further flag of our server, for instance --flag=--threads=2.")
+@click.option(
+    "--flag", "flags", multiple=True, help="A further flag of our server, for instance --flag=--intra-op-threads=2."
+)
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path), help="Folder of the results.")
-@click.option("--parts", default=",".join(PARTS), callback=_chosen(PARTS), help="Which of the catalogue's figures.")
+@click.option("--parts", default=",".join(PARTS), callback=_chosen(PARTS), help="Which of the catalog's figures.")
 @click.option(
     "--indexes", default=",".join(INDEXES), callback=_chosen(INDEXES), help="Other indexes beside it; empty for none."
 )
 @click.option("--rows", default=20_000, type=click.IntRange(300, 1_000_000), help="Rows of each large category.")
-@click.option("--quick", is_flag=True, help="A small catalogue: tries the harness, proves nothing.")
+@click.option("--quick", is_flag=True, help="A small catalog: tries the harness, proves nothing.")
 @click.option(
     "--scratch",
     default="data/bench",
     type=click.Path(path_type=Path),
-    help="Folder of the measured catalogues, on the disk that is meant.",
+    help="Folder of the measured catalogs, on the disk that is meant.",
 )
 def main(
     model: Path,
@@ -99,9 +101,9 @@ def main(
     sizes = Sizes(rounds, seconds, callers, flags, rows=rows)
     sizes = sizes.quick() if quick else sizes
     scratch.mkdir(parents=True, exist_ok=True)
-    for name in OF_CATALOGUE:
+    for name in OF_CATALOG:
         if name in figures:
-            measure_catalogue(name, sizes, parts, indexes, [model, SMALL_NETWORK], scratch.resolve(), out, say)
+            measure_catalog(name, sizes, parts, indexes, [model, SMALL_NETWORK], scratch.resolve(), out, say)
 
 
 def _measure_model(

@@ -68,7 +68,7 @@ def describe(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "model": {"name": model.name, "precision": model.precision, "digest": model.digest},
         "settings": settings,
-        "note": "servers and load generators share all cores; only ratios of neighbouring rounds mean anything",
+        "note": "servers and load generators share all cores; only ratios of neighboring rounds mean anything",
     }
 
 

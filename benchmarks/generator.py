@@ -25,7 +25,7 @@ _ENVIRONMENT = {
 
 
 class LoadGenerator:
-    """Does jobs, one at a time, in its own process; numbers every picture of the run anew."""
+    """Does jobs, one at a time, in its own process; numbers every image of the run again."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         """Take a started `benchmarks.load`."""
@@ -48,7 +48,7 @@ class LoadGenerator:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the bare session is run: photos a run, sessions side by side, threads of each."""
+    """How the bare session is run: images a run, sessions side by side, threads of each."""
 
     batch: int
     sessions: int
@@ -60,7 +60,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class BareOutcome:
-    """Photos a second, and the median seconds of one run."""
+    """Images a second, and the median seconds of one run."""
 
     throughput: float
     p50: float
@@ -70,7 +70,7 @@ class BareSession:
     """`session.run` in a loop, in its own process: the limit of what any server can do."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        """Take a started `benchmarks.limit`."""
+        """Take a started `benchmarks.bare_ort`."""
         self._process = process
 
     def run(self, shape: Shape, seconds: float) -> BareOutcome:
@@ -94,7 +94,7 @@ def load_generator() -> Iterator[LoadGenerator]:
 @contextmanager
 def bare_session(model: Model) -> Iterator[BareSession]:
     """The bare session for as long as the block runs."""
-    with _piped(["-m", "benchmarks.limit", str(model.folder)], _ENVIRONMENT) as process:
+    with _piped(["-m", "benchmarks.bare_ort", str(model.folder)], _ENVIRONMENT) as process:
         yield BareSession(process)
 
 

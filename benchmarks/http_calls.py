@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client over kept-open connections: less work a call than any library, which favours the peer."""
+"""A small HTTP/1.1 client over kept-open connections: less work a call than any library, which favors the peer."""
 
 from __future__ import annotations
 

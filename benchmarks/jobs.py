@@ -31,20 +31,20 @@ class Job:
 
     Attributes:
         target: The system.
-        height: Rows of a raw picture.
-        width: Columns of a raw picture.
+        height: Rows of a raw image.
+        width: Columns of a raw image.
         dim: Numbers that an answer must have.
         seconds: How long calls are begun; those under way are then waited for.
         loop: "closed": each caller calls again when it is answered. "open": calls begin by a schedule, whatever
             becomes of them.
         callers: Callers of a closed loop.
-        cancelling: How many of them, the last ones, cancel each call after a random time of up to `patience` seconds.
+        canceling: How many of them, the last ones, cancel each call after a random time of up to `patience` seconds.
         rate: Calls a second of an open loop.
         deadline: Seconds that a call may take.
         pause: Seconds that a caller of a closed loop rests between calls.
-        picture: What is sent.
+        image: What is sent.
         limit: The most calls; also how many JPEG files are made in advance.
-        first: The first picture's number; `limit` of them must be unused.
+        first: The first image's number; `limit` of them must be unused.
         seed: Of the schedule and the cancellations.
         connections: gRPC connections that the calls take in turn; workers of one server share out connections.
     """
@@ -56,12 +56,12 @@ class Job:
     seconds: float
     loop: Literal["closed", "open"] = "closed"
     callers: int = 1
-    cancelling: int = 0
+    canceling: int = 0
     patience: float = 1.0
     rate: float = 0.0
     deadline: float = 60.0
     pause: float = 0.0
-    picture: Literal["raw", "jpeg"] = "raw"
+    image: Literal["raw", "jpeg"] = "raw"
     limit: int = 1_000_000
     first: int = 0
     seed: int = 0

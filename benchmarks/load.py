@@ -23,7 +23,7 @@ import uvloop
 from benchmarks.http_calls import HttpCalls
 from benchmarks.images import Next, stamped, stocked
 from benchmarks.jobs import OK, WRONG_ANSWER, Job, Outcome
-from benchmarks.wire import WIRES, Shape
+from benchmarks.protocols import WIRES, Shape
 
 Ask = Callable[[bytes, float], Awaitable[bytes]]
 """Sends a request with a deadline in seconds; raises grpc.RpcError-like errors with `code()`."""
@@ -43,7 +43,7 @@ class Run:
         self._job = job
         self._ask = ask
         self._wire = WIRES[job.target.wire]
-        self._next = _pictures(job)
+        self._next = _images(job)
         self._left = job.limit
         self._random = random.Random(job.seed)  # noqa: S311 - a load, not a secret
         self._calls: list[tuple[float, float, float, float, float]] = []
@@ -61,9 +61,9 @@ class Run:
 
     async def _closed(self) -> None:
         job = self._job
-        # The well-behaved callers end the run: what a cancelling one does after them is of no account.
-        patient = [asyncio.create_task(self._caller(at)) for at in range(job.callers - job.cancelling)]
-        hasty = [asyncio.create_task(self._hasty_caller(at)) for at in range(job.callers - job.cancelling, job.callers)]
+        # The well-behaved callers end the run: what a canceling one does after them is of no account.
+        patient = [asyncio.create_task(self._caller(at)) for at in range(job.callers - job.canceling)]
+        hasty = [asyncio.create_task(self._hasty_caller(at)) for at in range(job.callers - job.canceling, job.callers)]
         await asyncio.gather(*patient)
         for task in hasty:
             task.cancel()
@@ -124,12 +124,12 @@ class Run:
         self._calls.append((caller, sent, ended, code, queue_us))
 
 
-def _pictures(job: Job) -> Next:
+def _images(job: Job) -> Next:
     wire = WIRES[job.target.wire]
-    if job.picture == "jpeg":
+    if job.image == "jpeg":
         return stocked(wire.encoded, job.first, job.limit)
     shape = Shape(job.height, job.width, job.dim)
-    return stamped(lambda picture: wire.raw(picture, shape), job.height, job.width, job.first)
+    return stamped(lambda image: wire.raw(image, shape), job.height, job.width, job.first)
 
 
 async def _asker(job: Job) -> tuple[Ask, Callable[[], Awaitable[None]]]:

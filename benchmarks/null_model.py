@@ -1,7 +1,7 @@
 """Makes a model that costs next to nothing, so that what remains is the server: `python -m benchmarks.null_model DIR`.
 
-It takes a photo like every other model and returns its first pixels, shifted so that they are never all zero. A
-catalogue of given vectors needs one with as many numbers as they have, and of their metric.
+It takes an image like every other model and returns its first pixels, shifted so that they are never all zero. A
+catalog of given vectors needs one with as many numbers as they have, and of their metric.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def write_null_model(folder: Path, dim: int = 4, metric: Metric = "euclidean") -
 
     Args:
         folder: Where; made when missing.
-        dim: Numbers in an embedding; a box of the photo's upper left corner has as many pixels.
+        dim: Numbers in an embedding; a box of the image's upper left corner has as many pixels.
         metric: How embeddings are compared; "cosine" ones have length 1.
     """
     width = math.gcd(dim, 128)
     height = dim // width
     if height > SIDE:
-        raise ValueError(f"no box of {dim} pixels fits into the photo")
+        raise ValueError(f"no box of {dim} pixels fits into the image")
     constants = {"begin": [0, 0, 0, 0], "end": [2**31, height, width, 1], "shape": [-1, dim]}
     last = "features" if metric == "cosine" else "embeddings"
     nodes = [
@@ -81,11 +81,11 @@ def _manifest(serialized: bytes, dim: int, metric: Metric) -> str:
             "width": SIDE,
             "layout": "NHWC",
             "dtype": "uint8",
-            "colour": "RGB",
+            "color": "RGB",
             "resize": "bilinear",
         },
         "preprocess": "none",
-        "output": {"dim": dim, "pooling": "avg", "metric": metric, "normalised": metric == "cosine"},
+        "output": {"dim": dim, "pooling": "avg", "metric": metric, "normalized": metric == "cosine"},
         "precision": "fp32",
     }
     return json.dumps(manifest, indent=2) + "\n"

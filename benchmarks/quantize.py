@@ -1,6 +1,6 @@
 """Makes an int8 model folder of an fp32 one: `python -m benchmarks.quantize models/NAME models/NAME-int8`.
 
-For speed only. It calibrates on a few generated pictures and checks no accuracy: what an int8 model for real use needs
+For speed only. It calibrates on a few generated images and checks no accuracy: what an int8 model for real use needs
 is the exporter's work.
 """
 
@@ -19,16 +19,16 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks.environment import Model, read_model
-from benchmarks.images import raw_picture
+from benchmarks.images import raw_image
 
-_PICTURES = 8
+_IMAGES = 8
 
 
-class _Pictures(CalibrationDataReader):  # type: ignore[misc]  # the library is untyped
-    """A few pictures of the model's size."""
+class _Images(CalibrationDataReader):  # type: ignore[misc]  # the library is untyped
+    """A few images of the model's size."""
 
     def __init__(self, model: Model) -> None:
-        self._feeds: Iterator[dict[str, Any]] = iter([{model.input_name: photo} for photo in _photos(model)])
+        self._feeds: Iterator[dict[str, Any]] = iter([{model.input_name: image} for image in _images(model)])
 
     def get_next(self) -> dict[str, Any] | None:
         """The next one, or None after the last."""
@@ -46,7 +46,7 @@ def quantize(source: Path, target: Path) -> None:
         quantize_static(
             str(prepared),
             str(graph),
-            _Pictures(model),
+            _Images(model),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -71,12 +71,12 @@ def quantize(source: Path, target: Path) -> None:
     (target / "model.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def _photos(model: Model) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
-    base = np.frombuffer(raw_picture(model.height, model.width), dtype=np.uint8)
-    photo = base.reshape(1, model.height, model.width, 3)
-    for at in range(_PICTURES):
-        # Shifted, mirrored and with its colours swapped: enough to see each layer's range.
-        yield np.ascontiguousarray(np.roll(photo, 17 * at, axis=2)[..., :: -1 if at % 2 else 1])
+def _images(model: Model) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+    base = np.frombuffer(raw_image(model.height, model.width), dtype=np.uint8)
+    image = base.reshape(1, model.height, model.width, 3)
+    for at in range(_IMAGES):
+        # Shifted, mirrored and with its colors swapped: enough to see each layer's range.
+        yield np.ascontiguousarray(np.roll(image, 17 * at, axis=2)[..., :: -1 if at % 2 else 1])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Paired rounds: A B A B ... in short turns, each compared with its neighbour in time.
+"""Paired rounds: A B A B ... in short turns, each compared with its neighbor in time.
 
 A shared machine's speed drifts severalfold within a minute. Two figures from one minute may both be wrong and still
-have the right ratio, if they are neighbours; the median over the rounds then forgives a turn that was disturbed.
+have the right ratio, if they are neighbors; the median over the rounds then forgives a turn that was disturbed.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Pairs(Generic[A, B]):
-    """What two contenders reached in neighbouring turns."""
+    """What two contenders reached in neighboring turns."""
 
     first: Sequence[A]
     second: Sequence[B]
 
     def spread(self, figure: Callable[[A, B], float]) -> Spread:
-        """Of a figure made of each pair of neighbours."""
+        """Of a figure made of each pair of neighbors."""
         return Spread.of([figure(a, b) for a, b in zip(self.first, self.second, strict=True)])
 
 

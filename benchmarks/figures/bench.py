@@ -15,12 +15,12 @@ from benchmarks.jobs import OK, WRONG_ANSWER, Job, Outcome, Target
 from benchmarks.rounds import Spread, paired
 
 Say = Callable[[str], None]
-Picture = Literal["raw", "jpeg"]
+Image = Literal["raw", "jpeg"]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure and its judgement.
+    """One figure and its judgment.
 
     Attributes:
         name: Which figure.
@@ -65,10 +65,10 @@ class Bench:
             raise RuntimeError(f"a wrong answer from {target}: {outcome.fault}")
         return outcome
 
-    def closed(self, target: Target, picture: Picture = "raw", stock: int = 0) -> Outcome:
+    def closed(self, target: Target, image: Image = "raw", stock: int = 0) -> Outcome:
         """A closed loop of all callers that must all be answered."""
-        limits = {"limit": stock} if picture == "jpeg" else {}
-        outcome = self.run(target, picture=picture, **limits)
+        limits = {"limit": stock} if image == "jpeg" else {}
+        outcome = self.run(target, image=image, **limits)
         if not (outcome.code == OK).all():
             raise RuntimeError(f"{target} did not answer every call: {outcome.fault}")
         return outcome
@@ -97,7 +97,7 @@ class Bench:
             first = ratios(_shapes(threads()), 2)
             best = ratios([shape for _, shape in first[:3]], max(3, self.rounds // 2))
             self.limit = best[0][1]
-            self.say(f"limit: {self.limit}, {best[0][0]:.2f} x one photo at a time on every core")
+            self.say(f"limit: {self.limit}, {best[0][0]:.2f} x one image at a time on every core")
         return self.limit
 
 

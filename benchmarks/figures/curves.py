@@ -1,4 +1,4 @@
-"""The pictures' figures: latency over offered load, and throughput over callers, of all systems in turns."""
+"""The images' figures: latency over offered load, and throughput over callers, of all systems in turns."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def over_callers(bench: Bench, targets: Mapping[str, Target], rounds: int) -> li
 def over_load(bench: Bench, targets: Mapping[str, Target], ours: Target, rounds: int) -> dict[str, list[Curve]]:
     """The 50th and 99th percentile of the latency in ms, and the share answered, in open loops of ever more calls.
 
-    The load is a share of our own capacity, asked anew for every round: a fixed number of calls a second is half of
+    The load is a share of our own capacity, asked again for every round: a fixed number of calls a second is half of
     what this machine can do in one minute and twice as much in the next. "rate" tells what it came to.
     """
     found: dict[str, dict[str, list[Spread]]] = {

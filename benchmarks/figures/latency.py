@@ -46,17 +46,17 @@ def added(bench: Bench, ours: Target, echo: Target, bound: float) -> list[Figure
 
 
 def idle(bench: Bench, ours: Target) -> Figure:
-    """Calls to an idle server with rests between: how long the receipt says they waited for a batch."""
+    """Calls to an idle server with rests between: how long the stats says they waited for a batch."""
     outcome = bench.run(ours, callers=1, seconds=max(2.0, bench.seconds), pause=0.05)
     queued = outcome.queue_us / 1e3
     value = Spread.of([float(ms) for ms in queued])
     details = {"calls": len(queued), "queue_ms_max": float(queued.max()), "queue_ms_p50": value.median}
     # No timer of any length is hidden in less than a thread's waking.
-    return Figure("idle wait, ms", "receipt's queue_us", value, "0 (< 0.2)", value.median < 0.2, details)
+    return Figure("idle wait, ms", "stats's queue_us", value, "0 (< 0.2)", value.median < 0.2, details)
 
 
 def _fastest(bench: Bench, turn: float) -> Shape:
-    """One photo on every core, or on one core where sharing it costs more than it gains."""
+    """One image on every core, or on one core where sharing it costs more than it gains."""
     wide, narrow = Shape(1, 1, threads()), Shape(1, 1, 1)
     pairs = paired(lambda: bench.bare.run(wide, turn), lambda: bench.bare.run(narrow, turn), 3)
     return wide if pairs.spread(lambda a, b: a.p50 / b.p50).median <= 1 else narrow

@@ -12,8 +12,8 @@ DEADLINE = 0.5
 OVERLOAD = 3.0
 
 
-def overload(bench: Bench, ours: Target, goodput_bound: float, refusal_bound_ms: float) -> list[Figure]:
-    """Three times as many calls as it can answer, each with a deadline: what comes in time, and how it refuses."""
+def overload(bench: Bench, ours: Target, goodput_bound: float, rejection_bound_ms: float) -> list[Figure]:
+    """Three times as many calls as it can answer, each with a deadline: what comes in time, and how it rejects."""
     capacity = bench.warm(ours).throughput
     seconds = max(bench.seconds, 4 * DEADLINE)
 
@@ -23,7 +23,7 @@ def overload(bench: Bench, ours: Target, goodput_bound: float, refusal_bound_ms:
     flood()
     pairs = paired(lambda: bench.closed(ours), flood, bench.rounds)
     in_time = pairs.spread(lambda calm, flooded: _goodput(flooded, seconds) / calm.throughput)
-    refused = Spread.of([_refusal_ms(outcome) for outcome in pairs.second])
+    rejected = Spread.of([_rejection_ms(outcome) for outcome in pairs.second])
     details = {
         "capacity_per_s": [outcome.throughput for outcome in pairs.first],
         "offered_per_s": [len(outcome.code) / seconds for outcome in pairs.second],
@@ -41,17 +41,17 @@ def overload(bench: Bench, ours: Target, goodput_bound: float, refusal_bound_ms:
             details,
         ),
         Figure(
-            "overload: refusal, ms",
+            "overload: rejection, ms",
             "call's start",
-            refused,
-            f"<= {refusal_bound_ms}",
-            refused.median <= refusal_bound_ms,
+            rejected,
+            f"<= {rejection_bound_ms}",
+            rejected.median <= rejection_bound_ms,
             {"codes": details["codes"]},
         ),
     ]
 
 
-def cancelling(bench: Bench, ours: Target, bound: float) -> Figure:
+def canceling(bench: Bench, ours: Target, bound: float) -> Figure:
     """Half of the callers cancel every call at a random moment: what the others still get of their share."""
     calm = bench.warm(ours)
     patience = float(np.median(calm.latency))
@@ -60,7 +60,7 @@ def cancelling(bench: Bench, ours: Target, bound: float) -> Figure:
     share = patient / bench.callers
     pairs = paired(
         lambda: bench.closed(ours),
-        lambda: bench.run(ours, cancelling=hasty, patience=patience),
+        lambda: bench.run(ours, canceling=hasty, patience=patience),
         bench.rounds,
     )
 
@@ -73,10 +73,10 @@ def cancelling(bench: Bench, ours: Target, bound: float) -> Figure:
         "capacity_per_s": [outcome.throughput for outcome in pairs.first],
         "rest_per_s": [rest(outcome) for outcome in pairs.second],
         "cancel_after_at_most_ms": patience * 1e3,
-        "cancelling_callers": hasty,
+        "canceling_callers": hasty,
         "patient_callers": patient,
     }
-    return Figure("cancelling: the rest", "its share of capacity", value, f">= {bound}", value.median >= bound, details)
+    return Figure("canceling: the rest", "its share of capacity", value, f">= {bound}", value.median >= bound, details)
 
 
 def _goodput(outcome: Outcome, seconds: float) -> float:
@@ -86,9 +86,9 @@ def _goodput(outcome: Outcome, seconds: float) -> float:
     return float((in_time & steady).sum()) / (seconds - DEADLINE)
 
 
-def _refusal_ms(outcome: Outcome) -> float:
-    refused = outcome.code == RESOURCE_EXHAUSTED
-    return float(np.median(outcome.ended[refused] - outcome.sent[refused])) * 1e3 if refused.any() else float("inf")
+def _rejection_ms(outcome: Outcome) -> float:
+    rejected = outcome.code == RESOURCE_EXHAUSTED
+    return float(np.median(outcome.ended[rejected] - outcome.sent[rejected])) * 1e3 if rejected.any() else float("inf")
 
 
 def _counts(outcome: Outcome) -> dict[str, int]:

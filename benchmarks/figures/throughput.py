@@ -6,31 +6,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.figures.bench import Bench, Figure, Picture
+from benchmarks.figures.bench import Bench, Figure, Image
 from benchmarks.jobs import Outcome, Target
 from benchmarks.processes import StartError
 from benchmarks.rounds import Pairs, Spread, paired
 from benchmarks.systems.base import System
 
 
-def over_limit(bench: Bench, ours: Target, picture: Picture, bound: float) -> Figure:
-    """All callers, one picture a call, over the bare session at its best."""
+def over_limit(bench: Bench, ours: Target, image: Image, bound: float) -> Figure:
+    """All callers, one image a call, over the bare session at its best."""
     shape = bench.best_shape()
-    stock = bench.stock(ours) if picture == "jpeg" else 0
+    stock = bench.stock(ours) if image == "jpeg" else 0
     bench.warm(ours)
     pairs = paired(
-        lambda: bench.closed(ours, picture, stock).throughput,
+        lambda: bench.closed(ours, image, stock).throughput,
         lambda: bench.bare.run(shape, bench.seconds).throughput,
         bench.rounds,
     )
     value = pairs.spread(lambda a, b: a / b)
     details = {"ours_per_s": pairs.first, "limit_per_s": pairs.second, "limit": str(shape), "callers": bench.callers}
-    name = "throughput" if picture == "raw" else "throughput, JPEG"
+    name = "throughput" if image == "raw" else "throughput, JPEG"
     return Figure(name, f"limit ({shape})", value, f">= {bound}", value.median >= bound, details)
 
 
 def over_system(bench: Bench, ours: Target, system: System, name: str, bound: float) -> Figure:
-    """All callers, one raw picture a call, over another system."""
+    """All callers, one raw image a call, over another system."""
     with system.start() as other:
         pairs = _against(bench, ours, other, bench.rounds)
     value = pairs.spread(lambda a, b: a.throughput / b.throughput)

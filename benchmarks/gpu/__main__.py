@@ -28,10 +28,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each figure")
     parser.add_argument("--budget", type=float, default=450.0, help="seconds in all; what does not fit is named")
     parser.add_argument(
-        "--workers", default="", help="values of the server's --workers, as 0,8; by default 0 and half the cores"
+        "--frontend-processes",
+        default="",
+        help="values of the server's --frontend-processes, as 0,8; by default 0 and half the cores",
     )
     parser.add_argument("--batches", default="", help="batch sizes to try, as 1,8,32")
-    parser.add_argument("--rows", type=int, default=4_000, help="products in each of the catalogue's five categories")
+    parser.add_argument("--rows", type=int, default=4_000, help="products in each of the catalog's five categories")
     parser.add_argument("--generators", type=int, default=0, help="load generators; 0 means one for every four cores")
     parser.add_argument("--commit", default="", help="what is measured, where there is no git to ask")
     options = parser.parse_args()

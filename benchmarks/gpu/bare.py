@@ -16,8 +16,8 @@ from typing import Any
 
 from lookalike_server.inference.device import HostDevice, Slot
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
+from lookalike_server.inference.onnx_session import OnnxSession
 from lookalike_server.inference.providers import Card
-from lookalike_server.inference.session import OnnxSession
 
 Act = Callable[[], None]
 _GRAPHS = iter(range(1, 1_000_000))
@@ -32,13 +32,13 @@ class Bare:
         self._act = cache(self._bind)
 
     def measure(self, variant: Mapping[str, Any], batch: int, seconds: float, copies: bool) -> dict[str, Any]:
-        """Photos a second of one run after the other, and the median seconds of one.
+        """Images a second of one run after the other, and the median seconds of one.
 
         Args:
             variant: Fields of `Card`.
-            batch: Photos in a run.
+            batch: Images in a run.
             seconds: How long.
-            copies: Whether each run begins with the photos here and ends with the embeddings here.
+            copies: Whether each run begins with the images here and ends with the embeddings here.
         """
         key = json.dumps(variant, sort_keys=True)
         _, slot = self._session(key)
@@ -59,7 +59,7 @@ class Bare:
         session = OnnxSession(self._folder, self._provider, 0, card=card)
         model = self._folder.model
         slot = (session.card() or HostDevice()).slot(self._rows, (model.height, model.width, 3), model.dim)
-        slot.photos[:] = 127
+        slot.images[:] = 127
         return session, slot
 
     def _bind(self, key: str, batch: int) -> Act:

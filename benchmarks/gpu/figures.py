@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.catalogue.served import Served
+from benchmarks.catalog.our_server import Served
 from benchmarks.figures.bench import Figure
 from benchmarks.gpu.clients import Clients
 from benchmarks.gpu.ways import Bare, Way
@@ -20,7 +20,7 @@ _STOCK = 3_000  # JPEG files a generator for a turn
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A server with its catalogue, beside the same model bare."""
+    """A server with its catalog, beside the same model bare."""
 
     clients: Clients
     way: Way
@@ -32,7 +32,7 @@ class Measured:
     rounds: int
 
     def saturated(self) -> list[Figure]:
-        """Raw pictures from as many callers as fill its batches, over bare runs of its largest."""
+        """Raw images from as many callers as fill its batches, over bare runs of its largest."""
         target, callers = self._target("lookalike"), min(_CALLERS, 4 * self.way.batch)
         self.clients.run(target, callers, self.seconds / 2)
         pairs: Pairs[Outcome, dict[str, Any]] = paired(
@@ -49,7 +49,7 @@ class Measured:
         return [self._figure("images/s, raw", "bare run, no copies", value, ">= 0.90", value.median >= 0.9, details)]
 
     def searching(self, callers: int, rate: float, p99_ms: float) -> list[Figure]:
-        """Searches by photo, one a call, so many in flight."""
+        """Searches by image, one a call, so many in flight."""
         target = self._target("search")
         self.clients.run(target, callers, self.seconds / 2)
         outcomes = [self.clients.run(target, callers, self.seconds) for _ in range(self.rounds)]
@@ -64,12 +64,12 @@ class Measured:
         ]
 
     def jpeg(self) -> list[Figure]:
-        """JPEG files over raw pictures, from the same callers."""
+        """JPEG files over raw images, from the same callers."""
         target, callers = self._target("lookalike"), min(_CALLERS, 4 * self.way.batch)
         rate = self.clients.run(target, callers, self.seconds / 2).throughput
         stock = min(_STOCK, int(rate * self.seconds) + callers)
         pairs: Pairs[Outcome, Outcome] = paired(
-            lambda: self.clients.run(target, callers, self.seconds, picture="jpeg", limit=stock),
+            lambda: self.clients.run(target, callers, self.seconds, image="jpeg", limit=stock),
             lambda: self.clients.run(target, callers, self.seconds),
             max(1, self.rounds - 1),
         )

@@ -71,13 +71,13 @@ class Steps:
         options = self._options
         found: dict[tuple[str, int], list[float]] = {}
         variants = VARIANTS if options.provider == "cuda" else VARIANTS[:1]
-        refused: set[str] = set()
+        rejected: set[str] = set()
         turn = options.seconds / 8
         for _ in range(options.rounds):
             for variant in variants:
                 key = json.dumps(variant, sort_keys=True)
                 for batch in batches:
-                    if key in refused or (variant.get("tf32") is False and model.precision != "fp32"):
+                    if key in rejected or (variant.get("tf32") is False and model.precision != "fp32"):
                         continue
                     name = f"bare {model.name} {key} batch {batch}"
                     if self.left() < until:
@@ -87,7 +87,7 @@ class Steps:
                         rate = bare.run(variant, batch, turn, copies=False)["throughput"]
                     except StartError as error:
                         self.skipped[f"bare {model.name} {key}"] = str(error)
-                        refused.add(key)
+                        rejected.add(key)
                         continue
                     found.setdefault((key, batch), []).append(rate)
         ways = [Way(model, json.loads(key), batch, Spread.of(rates)) for (key, batch), rates in found.items()]
@@ -95,9 +95,9 @@ class Steps:
             {"model": model.name, "precision": model.precision, "variant": way.variant, "batch": way.batch}
             | {"images_per_s": asdict(way.rate)}
             for way in ways
-            if json.dumps(way.variant, sort_keys=True) not in refused
+            if json.dumps(way.variant, sort_keys=True) not in rejected
         ]
-        return [way for way in ways if json.dumps(way.variant, sort_keys=True) not in refused]
+        return [way for way in ways if json.dumps(way.variant, sort_keys=True) not in rejected]
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -154,9 +154,9 @@ def _all(steps: Steps, options: argparse.Namespace, models: Sequence[Model], wor
 
 def _serve(steps: Steps, options: argparse.Namespace, way: Way, bare: Bare, clients: Clients, workers: int) -> None:
     """All figures of one server."""
-    name = f"{way.model.name}, --workers {workers}"
+    name = f"{way.model.name}, --frontend-processes {workers}"
     turn = options.seconds * options.rounds
-    flags = [*way.flags(options.provider), *(("--workers", str(workers)) if workers else ())]
+    flags = [*way.flags(options.provider), *(("--frontend-processes", str(workers)) if workers else ())]
     if steps.left() < 2 * _SHORTEST + 3 * turn:
         steps.skipped[name] = f"{max(0.0, steps.left()):.0f} s of the budget were left"
         return
@@ -178,8 +178,8 @@ def _serve(steps: Steps, options: argparse.Namespace, way: Way, bare: Bare, clie
 
 def _workers(asked: str, steps: Steps) -> list[int]:
     """The numbers of worker processes to measure with; only 0 where the server has no such setting."""
-    if "--workers" not in known_settings():
-        steps.skipped["workers"] = "the server has no --workers"
+    if "--frontend-processes" not in known_settings():
+        steps.skipped["workers"] = "the server has no --frontend-processes"
         return [0]
     return [int(each) for each in asked.split(",") if each] or [0, max(1, threads() // 2)]
 

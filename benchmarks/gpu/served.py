@@ -1,4 +1,4 @@
-"""The server as a process, over a catalogue of drawn vectors that as many products have as are asked for."""
+"""The server as a process, over a catalog of drawn vectors that as many products have as are asked for."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 import grpc
 
-from benchmarks.catalogue import messages
-from benchmarks.catalogue.served import Rest, Served, rest
-from benchmarks.catalogue.vectors import Stock, draw_clustered
+from benchmarks.catalog import messages
+from benchmarks.catalog.our_server import Rest, Served, rest
+from benchmarks.catalog.vectors import Stock, draw_clustered
 from benchmarks.environment import ROOT, Model
 from benchmarks.processes import serving
 
@@ -47,7 +47,7 @@ def server(model: Model, flags: Sequence[str], seconds: float) -> Iterator[Serve
         return str(event["port"]) if event.get("event") == "serving" else None
 
     with tempfile.TemporaryDirectory(prefix="lookalike-gpu-") as data:
-        command = [sys.executable, "-m", "lookalike_server", "serve", "--model", str(model.folder), "--data", data]
+        command = [sys.executable, "-m", "lookalike_server", "serve", "--model", str(model.folder), "--data-dir", data]
         command += ["--listen", "127.0.0.1:0", "--log-format", "json", *flags]
         with serving(command, environment()) as process:
             found = process.wait_for(port, seconds)

@@ -41,7 +41,7 @@ class Way:
 
     def flags(self, provider: str) -> list[str]:
         """What the server is told to run it so."""
-        flags = ["--provider", provider, "--max-batch", str(self.batch), "--lane-batch", "0"]
+        flags = ["--provider", provider, "--max-batch-size", str(self.batch), "--preferred-batch-size", "0"]
         for name, value in self.variant.items():
             flags += [f"--cuda-{name}", str(value).lower()]
         return flags

@@ -38,17 +38,17 @@ class Embedder:
             self._free.put(session)
 
     def pixels(self, data: bytes) -> Any:
-        """Of raw pixels or of a picture file: uint8 [height, width, 3]."""
+        """Of raw pixels or of an image file: uint8 [height, width, 3]."""
         if len(data) == self.height * self.width * 3:
             return np.frombuffer(data, dtype=np.uint8).reshape(self.height, self.width, 3)
         image = Image.open(io.BytesIO(data)).convert("RGB")
         return np.asarray(image.resize((self.width, self.height), Image.Resampling.BILINEAR))
 
-    def run(self, photos: Any) -> Any:
+    def run(self, images: Any) -> Any:
         """Of uint8 [n, height, width, 3]: float32 [n, dim]."""
         session = self._free.get()
         try:
-            (embeddings,) = session.run(None, {self._input: photos})
+            (embeddings,) = session.run(None, {self._input: images})
         finally:
             self._free.put(session)
         return embeddings

@@ -19,7 +19,7 @@ class System:
         variant: With which settings.
         start: Starts it, and ends it when the block ends; raises `StartError` with a reason when it cannot.
         settings: What the variant means.
-        jpeg: Whether it takes picture files too.
+        jpeg: Whether it takes image files too.
     """
 
     name: str

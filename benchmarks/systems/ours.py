@@ -1,4 +1,4 @@
-"""Our server, as `make run` starts it, on an empty catalogue."""
+"""Our server, as `make run` starts it, on an empty catalog."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ours(model: Model, flags: tuple[str, ...] = (), command: str = ".venv/bin/lo
     @contextmanager
     def start() -> Iterator[Target]:
         with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as data:
-            arguments = [str(ROOT / command), "serve", "--model", str(model.folder), "--data", data]
+            arguments = [str(ROOT / command), "serve", "--model", str(model.folder), "--data-dir", data]
             arguments += ["--listen", "127.0.0.1:0", "--log-format", "json", *flags]
             with serving(arguments) as server:
                 port = server.wait_for(port_of, 180)

@@ -46,7 +46,7 @@ def peer(name: str, model: Model) -> Peer:
             plain(model, sessions=1, session_threads=0, variant="defaults"),
             [plain(model, sessions=cores, session_threads=1, variant="candidate")],
         )
-    # Narrow workers side by side, one photo each or a few; and one wide worker with less or no waiting.
+    # Narrow workers side by side, one image each or a few; and one wide worker with less or no waiting.
     narrow = {"workers": cores, "threads": 1}
     wide = {"workers": 1, "threads": 0}
     settings: list[dict[str, Any]] = [

@@ -21,8 +21,8 @@ import uvloop
 from benchmarks.environment import ROOT, Model, threads
 from benchmarks.jobs import Target
 from benchmarks.processes import serving
+from benchmarks.protocols import WIRES
 from benchmarks.systems.base import System
-from benchmarks.wire import WIRES
 
 _ANSWER = bytes(64)
 _ENVIRONMENT = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "proto" / "python")))}

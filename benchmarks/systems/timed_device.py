@@ -1,6 +1,6 @@
 """Our server over a device that only takes time, so that what is measured is how calls get to a card and back.
 
-`python -m benchmarks.systems.timed_device MICROSECONDS FLAGS ...` serves like `lookalike-server serve`; each photo of a
+`python -m benchmarks.systems.timed_device MICROSECONDS FLAGS ...` serves like `lookalike-server serve`; each image of a
 batch takes the device so long, one batch after the other, and no processor at all.
 """
 
@@ -32,8 +32,26 @@ def timed_device(model: Model, workers: int, device_us: float) -> Iterator[tuple
     """Our server over such a device, with so many workers; one batch is put together while another is computed."""
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as data:
         arguments = [str(ROOT / ".venv" / "bin" / "python"), "-m", __name__, str(device_us)]
-        arguments += ["--model", str(model.folder), "--data", data, "--listen", "127.0.0.1:0", "--log-format", "json"]
-        arguments += ["--workers", str(workers), "--max-batch", "64", "--lanes", "2", "--lane-batch", "64"]
+        arguments += [
+            "--model",
+            str(model.folder),
+            "--data-dir",
+            data,
+            "--listen",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+        ]
+        arguments += [
+            "--frontend-processes",
+            str(workers),
+            "--max-batch-size",
+            "64",
+            "--max-concurrent-batches",
+            "2",
+            "--preferred-batch-size",
+            "64",
+        ]
         paths = os.pathsep.join((str(ROOT), str(ROOT / "proto" / "python")))
         with serving(arguments, {"PYTHONPATH": paths}) as server:
             yield Target("lookalike", f"127.0.0.1:{server.wait_for(port_of, 180)}"), server
@@ -47,14 +65,14 @@ def main() -> None:
     from lookalike_server.__main__ import settings_options
     from lookalike_server.app import serve
     from lookalike_server.config import Settings, load_settings
-    from lookalike_server.domain import Floats, Pixels
+    from lookalike_server.domain.inference import Floats, Pixels
+    from lookalike_server.domain.protocols import Session
+    from lookalike_server.frontend.supervisor import supervise
     from lookalike_server.inference.manifest import ModelFolder
-    from lookalike_server.protocols import Session
     from lookalike_server.telemetry import configure_log
-    from lookalike_server.workers.supervisor import supervise
 
     class TimedDevice(Session):
-        """Sleeps for each photo, and answers with what is the same for all."""
+        """Sleeps for each image, and answers with what is the same for all."""
 
         provider = "TimedDevice"
         fixed_shapes = False
@@ -65,11 +83,11 @@ def main() -> None:
             self._busy = threading.Lock()
             self._answer = np.ones((1, dim), dtype=np.float32)
 
-        def run(self, photos: Pixels) -> Floats:
-            """Take the time of these photos."""
+        def run(self, images: Pixels) -> Floats:
+            """Take the time of these images."""
             with self._busy:
-                time.sleep(self._seconds * len(photos))
-            return np.repeat(self._answer, len(photos), axis=0)
+                time.sleep(self._seconds * len(images))
+            return np.repeat(self._answer, len(images), axis=0)
 
     def load(seconds: float, folder: ModelFolder, settings: Settings) -> TimedDevice:
         del settings
@@ -83,7 +101,7 @@ def main() -> None:
         configure_log(settings.log_format, settings.log_level)
         threadpool_limits(limits=1, user_api="blas")
         loader = partial(load, microseconds / 1e6)
-        if settings.workers:
+        if settings.frontend_processes:
             supervise(settings, loader)
             return
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,4 +1,4 @@
-"""The mosec server: `python -m benchmarks.peers.mosec.serve JSON`. A picture in, float32 bytes out, over HTTP."""
+"""The mosec server: `python -m benchmarks.peers.mosec.serve JSON`. An image in, float32 bytes out, over HTTP."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Embed(Worker):  # type: ignore[misc]  # the library is untyped where the b
         return self._embedder.pixels(data)
 
     def forward(self, data: Any) -> Any:
-        """A batch, or a single picture where mosec does not batch."""
+        """A batch, or a single image where mosec does not batch."""
         return self._embedder.run(np.stack(data)) if self._batched else self._embedder.run(data[np.newaxis])[0]
 
     def serialize(self, data: Any) -> bytes:

@@ -36,8 +36,8 @@ def _deployment(settings: dict[str, Any]) -> Any:
             self._embedder = Embedder(Path(settings["model"]), settings["threads"])
 
         @serve.batch(max_batch_size=settings["batch"], **waits)  # type: ignore[untyped-decorator, unused-ignore]
-        async def _embed(self, photos: list[Any]) -> list[Any]:
-            return list(self._embedder.run(np.stack(photos)))
+        async def _embed(self, images: list[Any]) -> list[Any]:
+            return list(self._embedder.run(np.stack(images)))
 
         async def Embed(self, request: Any) -> Any:  # noqa: N802 - the proto gives the name
             image = request.image

@@ -1,4 +1,4 @@
-"""Lookalike's client: `Client` and `AsyncClient` ask a server which products look like a photo.
+"""Lookalike's client: `Client` and `AsyncClient` ask a server which products look like an image.
 
 with Client("127.0.0.1:50051") as client:
     answer = client.search(image="shoe.jpg", category="Men", k=7)
@@ -12,18 +12,18 @@ from lookalike_client.errors import LookalikeError, Violation
 from lookalike_client.filters import AnyOf, Between, Equals, Filter, NoneOf
 from lookalike_client.inputs import Cropped, ImageSource, ProductInput, Region, VectorSource
 from lookalike_client.types import (
-    AttributeSeen,
+    AttributeFacet,
+    BatchProfile,
     Category,
-    EmbeddedPhoto,
+    EmbeddedImage,
     Embedding,
     Exported,
     ItemStatus,
     Model,
     Neighbor,
     Product,
-    Receipt,
-    Rung,
-    SearchAnswer,
+    ResponseStats,
+    SearchResult,
     StoredImage,
     StoredProduct,
     ValueCount,
@@ -32,12 +32,13 @@ from lookalike_client.types import (
 __all__ = [
     "AnyOf",
     "AsyncClient",
-    "AttributeSeen",
+    "AttributeFacet",
+    "BatchProfile",
     "Between",
     "Category",
     "Client",
     "Cropped",
-    "EmbeddedPhoto",
+    "EmbeddedImage",
     "Embedding",
     "Equals",
     "Exported",
@@ -50,10 +51,9 @@ __all__ = [
     "NoneOf",
     "Product",
     "ProductInput",
-    "Receipt",
     "Region",
-    "Rung",
-    "SearchAnswer",
+    "ResponseStats",
+    "SearchResult",
     "StoredImage",
     "StoredProduct",
     "ValueCount",

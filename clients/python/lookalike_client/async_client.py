@@ -21,22 +21,22 @@ from lookalike.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from lookalike.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from lookalike.v1.search_service_pb2_grpc import SearchServiceStub
 from lookalike_client import requests, responses
-from lookalike_client.channel import call_metadata, channel_options, refuse_too_large
+from lookalike_client.channel import call_metadata, channel_options, reject_too_large
 from lookalike_client.errors import from_rpc_error
+from lookalike_client.export_resume import goes_on
 from lookalike_client.filters import Filter
-from lookalike_client.handing_over import AsyncHandover, Handover, at_least_one, told
 from lookalike_client.inputs import ImageSource, ProductInput, VectorSource
 from lookalike_client.readiness import CHECK, PAUSE_S, WATCH, Readiness
-from lookalike_client.resuming import goes_on
+from lookalike_client.request_stream import AsyncHandover, Handover, at_least_one, told
 from lookalike_client.types import (
     Category,
-    EmbeddedPhoto,
+    EmbeddedImage,
     Embedding,
     Exported,
     ItemStatus,
     Model,
     Product,
-    SearchAnswer,
+    SearchResult,
     StoredImage,
     StoredProduct,
 )
@@ -81,23 +81,23 @@ class AsyncClient:
         await self._channel.close()
 
     async def embed(self, image: ImageSource, *, timeout: float | None = None) -> Embedding:
-        """Embed one photo, as `Client.embed`: float32 of shape [dim], with its receipt."""
+        """Embed one image, as `Client.embed`: float32 of shape [dim], with its stats."""
         request = await asyncio.to_thread(requests.embed, image)
         return responses.embedding(await self._call(self._embedding.Embed, request, timeout))
 
     async def embed_many(
-        self, photos: Iterable[tuple[str, ImageSource]], *, window: int = 32, timeout: float | None = None
-    ) -> AsyncIterator[EmbeddedPhoto]:
-        """Embed any number of photos over one stream, as `Client.embed_many`: what became of each, in any order.
+        self, images: Iterable[tuple[str, ImageSource]], *, window: int = 32, timeout: float | None = None
+    ) -> AsyncIterator[EmbeddedImage]:
+        """Embed any number of images over one stream, as `Client.embed_many`: what became of each, in any order.
 
-        The iterable is read in the event loop, between two awaits, and the photos' files in a thread.
+        The iterable is read in the event loop, between two awaits, and the images' files in a thread.
         """
-        handover = AsyncHandover(photos, requests.embed_item, at_least_one(window))
+        handover = AsyncHandover(images, requests.embed_item, at_least_one(window))
         call = self._embedding.EmbedStream(handover.messages(), timeout=timeout, metadata=self._metadata)
         try:
             with told(handover):
                 async for message in call:
-                    yield responses.embedded_photo(message)
+                    yield responses.embedded_image(message)
                     handover.answered()
         finally:
             call.cancel()
@@ -123,11 +123,11 @@ class AsyncClient:
         collapse_duplicates: bool = False,
         exact: bool = False,
         timeout: float | None = None,
-    ) -> SearchAnswer:
-        """Find the products that look most like a photo, a vector or a product, as `Client.search`."""
+    ) -> SearchResult:
+        """Find the products that look most like an image, a vector or a product, as `Client.search`."""
         request = await asyncio.to_thread(
             requests.search,
-            photo=image,
+            image=image,
             query_vector=vector,
             product_id=product_id,
             category=category,
@@ -143,10 +143,10 @@ class AsyncClient:
         return responses.answer(await self._call(self._search.Search, request, timeout))
 
     async def upsert(
-        self, products: Sequence[ProductInput], *, request_id: str = "", timeout: float | None = None
+        self, products: Sequence[ProductInput], *, idempotency_key: str = "", timeout: float | None = None
     ) -> list[ItemStatus]:
         """Store or replace 1 to 1000 products, as `Client.upsert`: one status a product, in their order."""
-        request = await asyncio.to_thread(requests.upsert, products, request_id)
+        request = await asyncio.to_thread(requests.upsert, products, idempotency_key)
         reply = await self._call(self._catalog.UpsertProducts, request, timeout)
         return list(map(responses.item_status, reply.results))
 
@@ -172,18 +172,18 @@ class AsyncClient:
         attributes: Mapping[str, str],
         *,
         clear: Iterable[str] = (),
-        request_id: str = "",
+        idempotency_key: str = "",
         timeout: float | None = None,
     ) -> Product:
         """Change and remove attributes of a product, as `Client.update_attributes`: the product afterwards."""
-        request = requests.update_attributes(product_id, attributes, clear, request_id)
+        request = requests.update_attributes(product_id, attributes, clear, idempotency_key)
         return responses.product((await self._call(self._catalog.UpdateAttributes, request, timeout)).product)
 
     async def delete(
-        self, ids: Iterable[str], *, request_id: str = "", timeout: float | None = None
+        self, ids: Iterable[str], *, idempotency_key: str = "", timeout: float | None = None
     ) -> list[ItemStatus]:
         """Remove 1 to 1000 products, as `Client.delete`: one status an id, in their order."""
-        reply = await self._call(self._catalog.DeleteProducts, requests.delete(ids, request_id), timeout)
+        reply = await self._call(self._catalog.DeleteProducts, requests.delete(ids, idempotency_key), timeout)
         return list(map(responses.item_status, reply.results))
 
     async def get(self, product_id: str, *, timeout: float | None = None) -> StoredProduct:
@@ -192,8 +192,8 @@ class AsyncClient:
         return responses.stored(await self._call(self._catalog.GetProduct, request, timeout))
 
     async def image(self, product_id: str, image_index: int = 0, *, timeout: float | None = None) -> StoredImage:
-        """Read a photo of a product as it was sent, as `Client.image`."""
-        request = catalog_service_pb2.GetImageRequest(product_id=product_id, image_index=image_index)
+        """Read an image of a product as it was sent, as `Client.image`."""
+        request = catalog_service_pb2.GetImageRequest(id=product_id, image_index=image_index)
         return responses.stored_image(await self._call(self._catalog.GetImage, request, timeout))
 
     async def products(
@@ -263,7 +263,7 @@ class AsyncClient:
         request: Request,
         timeout: float | None,
     ) -> Response:
-        refuse_too_large(request)
+        reject_too_large(request)
         try:
             return await method(request, timeout=self.timeout if timeout is None else timeout, metadata=self._metadata)
         except grpc.RpcError as error:

@@ -34,7 +34,7 @@ _SERVICE_CONFIG = {
 }
 
 
-def refuse_too_large(request: Message) -> None:
+def reject_too_large(request: Message) -> None:
     """Make sure that a request can be sent; gRPC would repeat in vain what it cannot, and not say what to do.
 
     Raises:
@@ -55,7 +55,7 @@ def channel_options(target: str) -> list[tuple[str, str | int]]:
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-        # gRPC never repeats a call whose request is larger than this, and its default is 256 KiB: a photo
+        # gRPC never repeats a call whose request is larger than this, and its default is 256 KiB: an image
         ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
         # a server that starts is found soon, not after gRPC's own two minutes
         ("grpc.initial_reconnect_backoff_ms", 200),

@@ -16,22 +16,22 @@ from lookalike.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from lookalike.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from lookalike.v1.search_service_pb2_grpc import SearchServiceStub
 from lookalike_client import requests, responses
-from lookalike_client.channel import call_metadata, channel_options, refuse_too_large
+from lookalike_client.channel import call_metadata, channel_options, reject_too_large
 from lookalike_client.errors import from_rpc_error
+from lookalike_client.export_resume import goes_on
 from lookalike_client.filters import Filter
-from lookalike_client.handing_over import Handover, at_least_one, told
 from lookalike_client.inputs import ImageSource, ProductInput, VectorSource
 from lookalike_client.readiness import CHECK, PAUSE_S, WATCH, Readiness
-from lookalike_client.resuming import goes_on
+from lookalike_client.request_stream import Handover, at_least_one, told
 from lookalike_client.types import (
     Category,
-    EmbeddedPhoto,
+    EmbeddedImage,
     Embedding,
     Exported,
     ItemStatus,
     Model,
     Product,
-    SearchAnswer,
+    SearchResult,
     StoredImage,
     StoredProduct,
 )
@@ -43,10 +43,10 @@ Response = TypeVar("Response")
 class Client:
     """Asks a Lookalike server; may be shared between threads.
 
-    Every call has a deadline: `timeout` of the call, else of the client, in seconds; repeats of a refused call are
-    part of it. Every method raises `LookalikeError` when the server refuses or does not answer.
+    Every call has a deadline: `timeout` of the call, else of the client, in seconds; repeats of a rejected call are
+    part of it. Every method raises `LookalikeError` when the server rejects or does not answer.
 
-    Methods that write take a `request_id`, the caller's name for the request, 1 to 256 bytes: what was done under it is
+    Methods that write take a `idempotency_key`, the caller's name for the request, 1 to 256 bytes: what was done under it is
     not done again for 24 hours, so that a late repeat cannot undo what others wrote since. Empty: no name.
 
     Args:
@@ -80,46 +80,46 @@ class Client:
         self._channel.close()
 
     def embed(self, image: ImageSource, *, timeout: float | None = None) -> Embedding:
-        """Embed one photo.
+        """Embed one image.
 
         Returns:
-            The embedding, float32 of shape [dim], with its receipt.
+            The embedding, float32 of shape [dim], with its stats.
 
         Raises:
-            LookalikeError: The server refuses or does not answer.
+            LookalikeError: The server rejects or does not answer.
             OSError: The file cannot be read.
-            TypeError: The photo is not of a type that can be one.
+            TypeError: The image is not of a type that can be one.
             ValueError: Pixels that are not uint8 of shape [height, width, 3].
         """
         return responses.embedding(self._call(self._embedding.Embed, requests.embed(image), timeout))
 
     def embed_many(
-        self, photos: Iterable[tuple[str, ImageSource]], *, window: int = 32, timeout: float | None = None
-    ) -> Iterator[EmbeddedPhoto]:
-        """Embed any number of photos over one stream, which the server works at when nobody waits for a single answer.
+        self, images: Iterable[tuple[str, ImageSource]], *, window: int = 32, timeout: float | None = None
+    ) -> Iterator[EmbeddedImage]:
+        """Embed any number of images over one stream, which the server works at when nobody waits for a single answer.
 
-        Photos are taken from the iterable, and their files read, in another thread, only as fast as the server embeds
+        Images are taken from the iterable, and their files read, in another thread, only as fast as the server embeds
         them and the answers are read.
 
         Args:
-            photos: Names and photos; an answer comes with its photo's name.
-            window: Photos sent and not yet answered, at most; 1 or more.
+            images: Names and images; an answer comes with its image's name.
+            window: Images sent and not yet answered, at most; 1 or more.
             timeout: Seconds the whole stream may take; as long as it needs when None.
 
         Yields:
-            What became of each photo, in any order; a bad one never fails the others.
+            What became of each image, in any order; a bad one never fails the others.
 
         Raises:
-            LookalikeError: The stream is refused or breaks.
-            Exception: Whatever reading a photo's file or the iterable raises.
+            LookalikeError: The stream is rejected or breaks.
+            Exception: Whatever reading an image's file or the iterable raises.
             ValueError: A window below 1.
         """
-        handover = Handover(photos, requests.embed_item, at_least_one(window))
+        handover = Handover(images, requests.embed_item, at_least_one(window))
         call = self._embedding.EmbedStream(handover.messages(), timeout=timeout, metadata=self._metadata)
         try:
             with told(handover):
                 for message in call:
-                    yield responses.embedded_photo(message)
+                    yield responses.embedded_image(message)
                     handover.answered()
         finally:
             call.cancel()
@@ -146,13 +146,13 @@ class Client:
         collapse_duplicates: bool = False,
         exact: bool = False,
         timeout: float | None = None,
-    ) -> SearchAnswer:
-        """Find the products that look most like a photo, a vector or a product.
+    ) -> SearchResult:
+        """Find the products that look most like an image, a vector or a product.
 
         Args:
-            image: A photo; exactly one of `image`, `vector` and `product_id` must be given.
+            image: An image; exactly one of `image`, `vector` and `product_id` must be given.
             vector: An embedding of shape [dim] made with the same model.
-            product_id: A product of the catalogue, which is never among its own answers.
+            product_id: A product of the catalog, which is never among its own answers.
             category: The category to search; empty with `product_id` means the product's own.
             all_categories: Search every category and merge by distance.
             k: How many products, 1 to 1000; the server's 10 when None.
@@ -166,13 +166,13 @@ class Client:
             timeout: Seconds this call may take.
 
         Raises:
-            LookalikeError: The server refuses or does not answer.
-            OSError: The photo's file cannot be read.
-            TypeError: The photo is not of a type that can be one, or a filter is none.
-            ValueError: Not exactly one question, or an array of the wrong shape.
+            LookalikeError: The server rejects or does not answer.
+            OSError: The image's file cannot be read.
+            TypeError: The image is not of a type that can be one, or a filter is none.
+            ValueError: Not exactly one query, or an array of the wrong shape.
         """
         request = requests.search(
-            photo=image,
+            image=image,
             query_vector=vector,
             product_id=product_id,
             category=category,
@@ -188,7 +188,7 @@ class Client:
         return responses.answer(self._call(self._search.Search, request, timeout))
 
     def upsert(
-        self, products: Sequence[ProductInput], *, request_id: str = "", timeout: float | None = None
+        self, products: Sequence[ProductInput], *, idempotency_key: str = "", timeout: float | None = None
     ) -> list[ItemStatus]:
         """Store or replace 1 to 1000 products, each id once; a bad one never fails the others.
 
@@ -198,12 +198,12 @@ class Client:
             One status a product, in their order; what is OK is on the server's disk.
 
         Raises:
-            LookalikeError: They are too large for one message; the server refuses the whole request or does not answer.
-            OSError: A photo's file cannot be read; nothing is sent.
-            TypeError: A photo is not of a type that can be one; nothing is sent.
+            LookalikeError: They are too large for one message; the server rejects the whole request or does not answer.
+            OSError: An image's file cannot be read; nothing is sent.
+            TypeError: An image is not of a type that can be one; nothing is sent.
             ValueError: An array of the wrong shape; nothing is sent.
         """
-        reply = self._call(self._catalog.UpsertProducts, requests.upsert(products, request_id), timeout)
+        reply = self._call(self._catalog.UpsertProducts, requests.upsert(products, idempotency_key), timeout)
         return list(map(responses.item_status, reply.results))
 
     def import_products(
@@ -222,8 +222,8 @@ class Client:
             One status a product, as it becomes durable, in any order; a bad product never fails the others.
 
         Raises:
-            LookalikeError: The stream is refused or breaks; what had a status until then stays as the status says.
-            Exception: Whatever reading a photo's file or the iterable raises; what was sent until then may be stored.
+            LookalikeError: The stream is rejected or breaks; what had a status until then stays as the status says.
+            Exception: Whatever reading an image's file or the iterable raises; what was sent until then may be stored.
         """
         handover = Handover(products, requests.import_product)
         call = self._catalog.ImportProducts(handover.messages(), timeout=timeout, metadata=self._metadata)
@@ -240,25 +240,25 @@ class Client:
         attributes: Mapping[str, str],
         *,
         clear: Iterable[str] = (),
-        request_id: str = "",
+        idempotency_key: str = "",
         timeout: float | None = None,
     ) -> Product:
-        """Give attributes of a product new values and remove those named in `clear`; the others and its photos stay.
+        """Give attributes of a product new values and remove those named in `clear`; the others and its images stay.
 
         Returns:
             The product afterwards.
 
         Raises:
-            LookalikeError: NOT_FOUND where there is no such product; the server refuses or does not answer.
+            LookalikeError: NOT_FOUND where there is no such product; the server rejects or does not answer.
             TypeError: `clear` is one string.
             ValueError: An attribute is in both `attributes` and `clear`.
         """
-        request = requests.update_attributes(product_id, attributes, clear, request_id)
+        request = requests.update_attributes(product_id, attributes, clear, idempotency_key)
         return responses.product(self._call(self._catalog.UpdateAttributes, request, timeout).product)
 
-    def delete(self, ids: Iterable[str], *, request_id: str = "", timeout: float | None = None) -> list[ItemStatus]:
+    def delete(self, ids: Iterable[str], *, idempotency_key: str = "", timeout: float | None = None) -> list[ItemStatus]:
         """Remove 1 to 1000 products; an unknown id has status NOT_FOUND and does not fail the others."""
-        reply = self._call(self._catalog.DeleteProducts, requests.delete(ids, request_id), timeout)
+        reply = self._call(self._catalog.DeleteProducts, requests.delete(ids, idempotency_key), timeout)
         return list(map(responses.item_status, reply.results))
 
     def get(self, product_id: str, *, timeout: float | None = None) -> StoredProduct:
@@ -267,14 +267,14 @@ class Client:
         return responses.stored(self._call(self._catalog.GetProduct, request, timeout))
 
     def image(self, product_id: str, image_index: int = 0, *, timeout: float | None = None) -> StoredImage:
-        """Read a photo of a product as it was sent, the first one unless told otherwise, counted from 0.
+        """Read an image of a product as it was sent, the first one unless told otherwise, counted from 0.
 
         Raises:
             LookalikeError: NOT_FOUND where there is no such product, where it came with vectors, and where the file was
-                larger than the server keeps; the server refuses or does not answer.
+                larger than the server keeps; the server rejects or does not answer.
             ValueError: A negative index.
         """
-        request = catalog_service_pb2.GetImageRequest(product_id=product_id, image_index=image_index)
+        request = catalog_service_pb2.GetImageRequest(id=product_id, image_index=image_index)
         return responses.stored_image(self._call(self._catalog.GetImage, request, timeout))
 
     def products(
@@ -297,7 +297,7 @@ class Client:
         after the last product that came, so `timeout` is how long the server may be silent, not how long it all takes.
 
         Raises:
-            LookalikeError: NOT_FOUND where the category holds no product; the server refuses or does not answer.
+            LookalikeError: NOT_FOUND where the category holds no product; the server rejects or does not answer.
         """
         seconds = self.timeout if timeout is None else timeout
         last, more = "", True
@@ -352,7 +352,7 @@ class Client:
         request: Request,
         timeout: float | None,
     ) -> Response:
-        refuse_too_large(request)
+        reject_too_large(request)
         try:
             return method(request, timeout=self.timeout if timeout is None else timeout, metadata=self._metadata)
         except grpc.RpcError as error:

@@ -32,7 +32,7 @@ class Violation:
 
 
 class LookalikeError(Exception):
-    """A call that was refused, failed, or got no answer; `str()` of it is written for the caller.
+    """A call that was rejected, failed, or got no answer; `str()` of it is written for the caller.
 
     Attributes:
         code: The canonical gRPC code.
@@ -99,7 +99,7 @@ def from_rpc_error(error: grpc.RpcError) -> LookalikeError:
     request_id = trailers.get("x-request-id")
     message = error.details() or ""
     if _TOO_LARGE in message:
-        message += "; send fewer products at once or smaller photos, or have the server's --max-message-bytes raised"
+        message += "; send fewer products at once or smaller images, or have the server's --max-message-bytes raised"
     return LookalikeError(
         error.code(),
         message,

@@ -1,4 +1,4 @@
-"""What callers hand in: photos, parts of photos, vectors, and products to store."""
+"""What callers hand in: images, parts of images, vectors, and products to store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A box in a photo after it is turned upright, in fractions of its width and height.
+    """A box in an image after it is turned upright, in fractions of its width and height.
 
     Attributes:
         left: Left edge, 0 to 1.
@@ -30,22 +30,22 @@ class Region:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cropped:
-    """A photo of which only a part is looked at; goes wherever a photo goes.
+    """An image of which only a part is looked at; goes wherever an image goes.
 
     Attributes:
-        photo: The whole photo, as in `ImageSource`.
+        image: The whole image, as in `ImageSource`.
         region: The part to look at.
     """
 
-    photo: bytes | str | os.PathLike[str] | NDArray[np.uint8]
+    image: bytes | str | os.PathLike[str] | NDArray[np.uint8]
     region: Region
 
     def __repr__(self) -> str:
-        return f"Cropped(<{type(self.photo).__name__}>, {self.region})"
+        return f"Cropped(<{type(self.image).__name__}>, {self.region})"
 
 
 ImageSource = bytes | str | os.PathLike[str] | NDArray[np.uint8] | Cropped
-"""A photo: the bytes of a JPEG, PNG, WebP, GIF or BMP file, the path of one (`str` or `os.PathLike`), or decoded
+"""An image: the bytes of a JPEG, PNG, WebP, GIF or BMP file, the path of one (`str` or `os.PathLike`), or decoded
 pixels as a uint8 array of shape [height, width, 3] in the order red, green, blue; or a part of one of these."""
 
 VectorSource = NDArray[np.floating[Any]] | Sequence[float]
@@ -60,9 +60,9 @@ class ProductInput:
         id: 1 to 256 bytes of UTF-8 without control characters.
         category: The partition to search it in, as long as an id.
         title: A name to show, at most 4096 bytes.
-        image_uri: Where the shop keeps the picture, at most 4096 bytes.
+        image_uri: Where the shop keeps the image, at most 4096 bytes.
         attributes: At most 64 facts; keys of 1 to 256 bytes, values up to 4096 bytes.
-        images: One to eight photos. Exactly one of `images` and `vectors` must be given.
+        images: One to eight images. Exactly one of `images` and `vectors` must be given.
         vectors: One to eight embeddings of shape [dim], made elsewhere with the same model.
     """
 

@@ -7,24 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.field_mask_pb2 import FieldMask
 
+from lookalike import wire
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
 from lookalike_client.filters import AnyOf, Between, Equals, Filter, NoneOf
 from lookalike_client.inputs import Cropped, ImageSource, ProductInput, VectorSource
-from lookalike_client.packed import vector_of
 
 
-def image(source: ImageSource) -> image_pb2.Image:
-    """A photo as the server takes it.
+def to_image(source: ImageSource) -> image_pb2.Image:
+    """An image as the server takes it.
 
     Raises:
         OSError: The file cannot be read.
-        TypeError: It is not of a type that can be a photo.
+        TypeError: It is not of a type that can be an image.
         ValueError: An array that is not uint8 of shape [height, width, 3].
     """
     if isinstance(source, Cropped):
-        part = image(source.photo)
+        part = to_image(source.image)
         box = source.region
         part.region.CopyFrom(image_pb2.Region(left=box.left, top=box.top, right=box.right, bottom=box.bottom))
         return part
@@ -35,7 +34,7 @@ def image(source: ImageSource) -> image_pb2.Image:
     if isinstance(source, np.ndarray):
         return image_pb2.Image(rgb=_pixels(source))
     raise TypeError(
-        "a photo is the bytes of a picture file, its path, or a uint8 array [height, width, 3], "
+        "an image is the bytes of an image file, its path, or a uint8 array [height, width, 3], "
         f"not {type(source).__name__}"
     )
 
@@ -55,23 +54,23 @@ def vector(source: VectorSource) -> image_pb2.Vector:
     values = np.asarray(source, dtype=np.float32)
     if values.ndim != 1:
         raise ValueError(f"a vector must be of shape [dim], not {list(values.shape)}")
-    return vector_of(values)
+    return wire.to_vector(values)
 
 
-def embed(photo: ImageSource) -> embedding_service_pb2.EmbedRequest:
-    """Asks for the embedding of a photo; raises as `image` does."""
-    return embedding_service_pb2.EmbedRequest(image=image(photo))
+def embed(source: ImageSource) -> embedding_service_pb2.EmbedRequest:
+    """Asks for the embedding of an image; raises as `to_image` does."""
+    return embedding_service_pb2.EmbedRequest(image=to_image(source))
 
 
 def embed_item(item: tuple[str, ImageSource]) -> embedding_service_pb2.EmbedStreamRequest:
-    """One of many photos to embed, with the caller's name for it; raises as `image` does."""
-    name, photo = item
-    return embedding_service_pb2.EmbedStreamRequest(id=name, image=image(photo))
+    """One of many images to embed, with the caller's name for it; raises as `to_image` does."""
+    item_id, source = item
+    return embedding_service_pb2.EmbedStreamRequest(id=item_id, image=to_image(source))
 
 
 def search(
     *,
-    photo: ImageSource | None,
+    image: ImageSource | None,
     query_vector: VectorSource | None,
     product_id: str | None,
     category: str,
@@ -84,13 +83,13 @@ def search(
     collapse_duplicates: bool,
     exact: bool,
 ) -> search_service_pb2.SearchRequest:
-    """A question; raises as `image` and `vector` do.
+    """A query; raises as `to_image` and `vector` do.
 
     Raises:
         TypeError: A filter is none, or has one string for its values.
-        ValueError: Not exactly one of photo, vector and product id is given.
+        ValueError: Not exactly one of image, vector and product id is given.
     """
-    if sum(each is not None for each in (photo, query_vector, product_id)) != 1:
+    if sum(each is not None for each in (image, query_vector, product_id)) != 1:
         raise ValueError("give exactly one of image, vector and product_id")
     request = search_service_pb2.SearchRequest(
         category=category,
@@ -103,8 +102,8 @@ def search(
         collapse_duplicates=collapse_duplicates,
         exact=exact,
     )
-    if photo is not None:
-        request.image.CopyFrom(image(photo))
+    if image is not None:
+        request.image.CopyFrom(to_image(image))
     elif query_vector is not None:
         request.vector.CopyFrom(vector(query_vector))
     elif product_id is not None:
@@ -126,17 +125,17 @@ def _filter(condition: Filter) -> search_service_pb2.Filter:
 
 
 def _values(condition: AnyOf | NoneOf) -> search_service_pb2.Values:
-    _refuse_string(condition.values, f"the values of {condition.attribute!r}", "values")
+    _reject_string(condition.values, f"the values of {condition.attribute!r}", "values")
     return search_service_pb2.Values(values=condition.values)
 
 
-def upsert(products: Iterable[ProductInput], request_id: str) -> catalog_service_pb2.UpsertProductsRequest:
-    """Products to store; raises as `image` and `vector` do."""
-    return catalog_service_pb2.UpsertProductsRequest(products=map(_product, products), client_request_id=request_id)
+def upsert(products: Iterable[ProductInput], idempotency_key: str) -> catalog_service_pb2.UpsertProductsRequest:
+    """Products to store; raises as `to_image` and `vector` do."""
+    return catalog_service_pb2.UpsertProductsRequest(products=map(_product, products), idempotency_key=idempotency_key)
 
 
 def import_product(product: ProductInput) -> catalog_service_pb2.ImportProductsRequest:
-    """One of many products to store; raises as `image` and `vector` do."""
+    """One of many products to store; raises as `to_image` and `vector` do."""
     return catalog_service_pb2.ImportProductsRequest(product=_product(product))
 
 
@@ -147,13 +146,13 @@ def _product(product: ProductInput) -> product_pb2.ProductInput:
         title=product.title,
         image_uri=product.image_uri,
         attributes=product.attributes,
-        images=map(image, product.images),
+        images=map(to_image, product.images),
         vectors=map(vector, product.vectors),
     )
 
 
 def update_attributes(
-    product_id: str, attributes: Mapping[str, str], clear: Iterable[str], request_id: str
+    product_id: str, attributes: Mapping[str, str], clear: Iterable[str], idempotency_key: str
 ) -> catalog_service_pb2.UpdateAttributesRequest:
     """Attributes to change and to remove.
 
@@ -161,7 +160,7 @@ def update_attributes(
         TypeError: One string for the names to clear.
         ValueError: An attribute is to have a value and to be cleared.
     """
-    _refuse_string(clear, "clear", "names")
+    _reject_string(clear, "clear", "names")
     names = list(clear)
     both = sorted(set(names) & set(attributes))
     if both:
@@ -169,22 +168,22 @@ def update_attributes(
     return catalog_service_pb2.UpdateAttributesRequest(
         id=product_id,
         attributes=attributes,
-        update_mask=FieldMask(paths=[*attributes, *names]),
-        client_request_id=request_id,
+        clear=names,
+        idempotency_key=idempotency_key,
     )
 
 
-def delete(ids: Iterable[str], request_id: str) -> catalog_service_pb2.DeleteProductsRequest:
+def delete(ids: Iterable[str], idempotency_key: str) -> catalog_service_pb2.DeleteProductsRequest:
     """Products to remove.
 
     Raises:
         TypeError: One string for the ids.
     """
-    _refuse_string(ids, "ids", "ids")
-    return catalog_service_pb2.DeleteProductsRequest(ids=ids, client_request_id=request_id)
+    _reject_string(ids, "ids", "ids")
+    return catalog_service_pb2.DeleteProductsRequest(ids=ids, idempotency_key=idempotency_key)
 
 
-def _refuse_string(given: Iterable[str], name: str, what: str) -> None:
+def _reject_string(given: Iterable[str], name: str, what: str) -> None:
     # a string is a sequence of strings too: its letters, which would delete products or match values of such names
     if isinstance(given, str):
         raise TypeError(f"{name} must be a sequence of {what}, not one string")

@@ -7,28 +7,28 @@ from typing import Any
 
 import numpy as np
 
+from lookalike import wire
 from lookalike.v1 import (
     catalog_service_pb2,
     embedding_service_pb2,
     product_pb2,
-    receipt_pb2,
+    response_stats_pb2,
     search_service_pb2,
 )
 from lookalike_client.errors import LookalikeError, code_of, read_details
-from lookalike_client.packed import numbers_of
 from lookalike_client.types import (
-    AttributeSeen,
+    AttributeFacet,
+    BatchProfile,
     Category,
-    EmbeddedPhoto,
+    EmbeddedImage,
     Embedding,
     Exported,
     ItemStatus,
     Model,
     Neighbor,
     Product,
-    Receipt,
-    Rung,
-    SearchAnswer,
+    ResponseStats,
+    SearchResult,
     StoredImage,
     StoredProduct,
     ValueCount,
@@ -39,18 +39,18 @@ def embedding(message: embedding_service_pb2.EmbedResponse) -> Embedding:
     """One embedding and what it cost."""
     values = np.array(message.embedding, dtype=np.float32)
     values.flags.writeable = False
-    return Embedding(values=values, receipt=_receipt(message.receipt))
+    return Embedding(values=values, stats=_receipt(message.stats))
 
 
-def embedded_photo(message: embedding_service_pb2.EmbedStreamResponse) -> EmbeddedPhoto:
-    """What became of one of many photos."""
+def embedded_image(message: embedding_service_pb2.EmbedStreamResponse) -> EmbeddedImage:
+    """What became of one of many images."""
     if message.WhichOneof("result") == "embedding":
-        values = numbers_of(message.embedding)
+        values = wire.from_vector(message.embedding)
         values.flags.writeable = False
-        return EmbeddedPhoto(message.id, embedding=Embedding(values, _receipt(message.receipt)))
+        return EmbeddedImage(message.id, embedding=Embedding(values, _receipt(message.stats)))
     violations, retry_after = read_details(message.status)
     error = LookalikeError(code_of(message.status.code), message.status.message, violations, retry_after)
-    return EmbeddedPhoto(message.id, error=error)
+    return EmbeddedImage(message.id, error=error)
 
 
 def model(message: embedding_service_pb2.GetModelResponse) -> Model:
@@ -68,13 +68,16 @@ def model(message: embedding_service_pb2.GetModelResponse) -> Model:
         precision=message.precision,
         digest=message.digest,
         provider=message.provider,
-        ladder=tuple(Rung(rung.batch_size, rung.milliseconds, rung.lanes) for rung in message.ladder),
+        batch_profiles=tuple(
+            BatchProfile(profile.batch_size, profile.concurrency, profile.latency_ms)
+            for profile in message.batch_profiles
+        ),
     )
 
 
-def answer(message: search_service_pb2.SearchResponse) -> SearchAnswer:
-    """The products that look most like the question, and what it cost."""
-    return SearchAnswer(
+def answer(message: search_service_pb2.SearchResponse) -> SearchResult:
+    """The products that look most like the query, and what it cost."""
+    return SearchResult(
         neighbors=[
             Neighbor(
                 product=product(each.product),
@@ -85,7 +88,7 @@ def answer(message: search_service_pb2.SearchResponse) -> SearchAnswer:
             )
             for each in message.neighbors
         ],
-        receipt=_receipt(message.receipt),
+        stats=_receipt(message.stats),
     )
 
 
@@ -107,13 +110,13 @@ def stored(message: catalog_service_pb2.GetProductResponse) -> StoredProduct:
 
 def exported(message: catalog_service_pb2.ExportProductsResponse) -> Exported:
     """A product with its embeddings."""
-    vectors = np.stack([numbers_of(each) for each in message.vectors])
+    vectors = np.stack([wire.from_vector(each) for each in message.vectors])
     vectors.flags.writeable = False
     return Exported(product=product(message.product), vectors=vectors)
 
 
 def stored_image(message: catalog_service_pb2.GetImageResponse) -> StoredImage:
-    """A photo as the server holds it."""
+    """An image as the server holds it."""
     return StoredImage(data=message.encoded, media_type=message.media_type, sha256=message.sha256)
 
 
@@ -140,16 +143,16 @@ def category(message: catalog_service_pb2.Category) -> Category:
     )
 
 
-def _attribute(message: catalog_service_pb2.AttributeSeen) -> AttributeSeen:
-    return AttributeSeen(
+def _attribute(message: catalog_service_pb2.AttributeFacet) -> AttributeFacet:
+    return AttributeFacet(
         name=message.name,
         distinct_values=message.distinct_values,
         top_values=tuple(ValueCount(each.value, each.count) for each in message.top_values),
     )
 
 
-def _receipt(message: receipt_pb2.Receipt) -> Receipt:
-    return Receipt(
+def _receipt(message: response_stats_pb2.ResponseStats) -> ResponseStats:
+    return ResponseStats(
         decode_us=message.decode_us,
         queue_us=message.queue_us,
         inference_us=message.inference_us,

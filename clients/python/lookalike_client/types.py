@@ -13,16 +13,16 @@ from lookalike_client.errors import LookalikeError, Violation
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class ResponseStats:
     """What one answer cost; stages that did not take place are 0.
 
     Attributes:
-        decode_us: Turning the photo into model input, in microseconds.
+        decode_us: Turning the image into model input, in microseconds.
         queue_us: Waiting for the model, in microseconds.
         inference_us: The model's run of the whole batch, in microseconds.
         search_us: Searching the index and reading the products, in microseconds.
         total_us: From the request's arrival in the server to its answer, in microseconds.
-        batch_size: Photos that shared the batch; 0 when the model did not run.
+        batch_size: Images that shared the batch; 0 when the model did not run.
         padded_size: Rows that the batch was padded to.
         cache_hit: Whether the embedding came from the server's cache.
         model_digest: The digest of the model that answered.
@@ -43,27 +43,27 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """What the model sees in a photo.
+    """What the model sees in an image.
 
     Attributes:
         values: float32 of shape [dim]; of length 1 where the model's metric is cosine. Read-only.
-        receipt: What it cost.
+        stats: What it cost.
     """
 
     values: NDArray[np.float32]
-    receipt: Receipt
+    stats: ResponseStats
 
     def __repr__(self) -> str:
         first = ", ".join(f"{value:.4g}" for value in self.values[:4])
-        return f"<Embedding [{first}, ...] of {self.values.size} in {self.receipt.total_us / 1000:.1f} ms>"
+        return f"<Embedding [{first}, ...] of {self.values.size} in {self.stats.total_us / 1000:.1f} ms>"
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedPhoto:
-    """What became of one of many photos: exactly one of `embedding` and `error` is there.
+class EmbeddedImage:
+    """What became of one of many images: exactly one of `embedding` and `error` is there.
 
     Attributes:
-        id: The caller's name for the photo.
+        id: The caller's name for the image.
         embedding: What the model sees in it.
         error: What an Embed of its own would have raised.
     """
@@ -74,18 +74,18 @@ class EmbeddedPhoto:
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class BatchProfile:
     """One way to run the model, measured when the server started.
 
     Attributes:
-        batch_size: Photos in a batch.
-        milliseconds: The model's time for such a batch.
-        lanes: Batches that run side by side, which the time allows for.
+        batch_size: Images in a batch.
+        concurrency: Batches of this size that run at the same time.
+        latency_ms: The time the model takes for such a batch at that concurrency, in milliseconds.
     """
 
     batch_size: int
-    milliseconds: float
-    lanes: int
+    concurrency: int
+    latency_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,12 @@ class Model:
         metric: "cosine" (distance = 1 - cosine) or "euclidean" (distance = L2).
         input_width: The model's input width in pixels.
         input_height: The model's input height in pixels.
-        resize: How a photo comes to that size: "bilinear" or "nearest".
+        resize: How an image comes to that size: "bilinear" or "nearest".
         pooling: "avg", "max", "flatten" or "model".
         precision: "fp32", "fp16" or "int8".
         digest: The sha256 of the graph; embeddings of different digests cannot be compared.
         provider: The ONNX Runtime provider that runs it.
-        ladder: A single photo on an idle server, then what a busy one runs, smallest first.
+        batch_profiles: A single image on an idle server, then what a busy one runs, smallest first.
     """
 
     name: str
@@ -120,7 +120,7 @@ class Model:
     precision: str
     digest: str
     provider: str
-    ladder: tuple[Rung, ...] = ()
+    batch_profiles: tuple[BatchProfile, ...] = ()
 
     @property
     def is_random(self) -> bool:
@@ -136,7 +136,7 @@ class Product:
         id: The shop's own id, unique over all categories.
         category: The partition it is searched in.
         title: A name to show; may be empty.
-        image_uri: Where the shop keeps the picture; the server never opens it. May be empty.
+        image_uri: Where the shop keeps the image; the server never opens it. May be empty.
         attributes: Facts by name.
     """
 
@@ -149,7 +149,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class StoredProduct:
-    """A product as the server holds it, found by `image_count` photos (or vectors), 1 to 8."""
+    """A product as the server holds it, found by `image_count` images (or vectors), 1 to 8."""
 
     product: Product
     image_count: int
@@ -161,7 +161,7 @@ class Exported:
 
     Attributes:
         product: What the shop knows of it.
-        vectors: float32 of shape [images, dim], a row for each of its photos in their order, 1 to 8; of length 1 where
+        vectors: float32 of shape [images, dim], a row for each of its images in their order, 1 to 8; of length 1 where
             the model's metric is cosine. Read-only.
     """
 
@@ -175,7 +175,7 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """A photo of a product, byte for byte as it was sent; one that was sent as pixels is a PNG.
+    """An image of a product, byte for byte as it was sent; one that was sent as pixels is a PNG.
 
     Attributes:
         data: The file.
@@ -193,13 +193,13 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class Neighbor:
-    """A product that looks like the question.
+    """A product that looks like the query.
 
     Attributes:
         product: The product.
         distance: How far away it is in the model's metric: cosine 0 (identical) to 2, euclidean 0 or more.
         similarity: Greater is closer: the cosine itself, or 1 / (1 + distance).
-        image_index: Which of the product's photos is nearest, counted from 0.
+        image_index: Which of the product's images is nearest, counted from 0.
         duplicates: The products that `collapse_duplicates` made one with this one, nearest first.
     """
 
@@ -215,11 +215,11 @@ class Neighbor:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchAnswer:
-    """The products that look most like the question: nearest first, equally near ones by id, none twice."""
+class SearchResult:
+    """The products that look most like the query: nearest first, equally near ones by id, none twice."""
 
     neighbors: list[Neighbor]
-    receipt: Receipt
+    stats: ResponseStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ class ValueCount:
 
 
 @dataclass(frozen=True, slots=True)
-class AttributeSeen:
+class AttributeFacet:
     """An attribute in a category: its different values, and up to 100 of the most frequent ones."""
 
     name: str
@@ -286,5 +286,5 @@ class Category:
     name: str
     count: int
     index_kind: str
-    attributes: tuple[AttributeSeen, ...] = ()
+    attributes: tuple[AttributeFacet, ...] = ()
     recall: float | None = None

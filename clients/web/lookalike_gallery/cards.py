@@ -1,4 +1,4 @@
-"""Products as cards: a picture, what the shop calls it, how alike it is, and a button that asks from it."""
+"""Products as cards: an image, what the shop calls it, how alike it is, and a button that asks from it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from PIL import Image, ImageDraw
 
 from lookalike_client import Neighbor, Product
 from lookalike_gallery.connection import connection
-from lookalike_gallery.plain import plain
+from lookalike_gallery.escape_markdown import plain
 
 
 def show_products(products: Sequence[Product], choose: Callable[[str], None]) -> None:
     """A page of products; `choose` is called with the id of the one that is clicked."""
-    pictures = connection().pictures.thumbnails([(product.id, 0) for product in products])
+    images = connection().images.thumbnails([(product.id, 0) for product in products])
     with _grid():
-        for place, (product, picture) in enumerate(zip(products, pictures, strict=True)):
+        for place, (product, image) in enumerate(zip(products, images, strict=True)):
             with _card(place):
-                show_picture(picture, product.title or product.id, f"browse-{place}")
+                show_image(image, product.title or product.id, f"browse-{place}")
                 st.text(product.title or product.id)
                 _button(product, place, choose)
 
@@ -27,31 +27,31 @@ def show_products(products: Sequence[Product], choose: Callable[[str], None]) ->
 def show_neighbors(neighbors: Sequence[Neighbor], choose: Callable[[str], None]) -> None:
     """The answer, nearest first, always with its scores; `choose` as in `show_products`."""
     wanted = [(neighbor.product.id, neighbor.image_index) for neighbor in neighbors]
-    pictures = connection().pictures.thumbnails(wanted)
+    images = connection().images.thumbnails(wanted)
     with _grid():
-        for place, (neighbor, picture) in enumerate(zip(neighbors, pictures, strict=True)):
+        for place, (neighbor, image) in enumerate(zip(neighbors, images, strict=True)):
             product = neighbor.product
             with _card(place):
-                show_picture(picture, product.title or product.id, f"neighbor-{place}")
+                show_image(image, product.title or product.id, f"neighbor-{place}")
                 st.text(product.title or product.id)
                 st.caption(f"similarity **{neighbor.similarity:.4f}**  \ndistance {neighbor.distance:.4f}")
                 _button(product, place, choose)
                 if neighbor.duplicates:
                     with (
                         st.container(key=f"twins-{place}"),
-                        st.popover(f"+{len(neighbor.duplicates)} with this picture", type="tertiary"),
+                        st.popover(f"+{len(neighbor.duplicates)} with this image", type="tertiary"),
                     ):
                         for twin in neighbor.duplicates:
                             st.text(f"{twin.id}  {twin.title}")
 
 
-def show_picture(picture: bytes | None, alt: str, key: str) -> None:
-    """A picture as wide as what it stands in, or a plain sheet in its place."""
-    with st.container(key=f"picture-{key}"):
-        if picture is None:
-            st.image(_sheet(), alt=f"{alt} (no picture)", width="stretch")
+def show_image(image: bytes | None, alt: str, key: str) -> None:
+    """An image as wide as what it stands in, or a plain sheet in its place."""
+    with st.container(key=f"image-{key}"):
+        if image is None:
+            st.image(_sheet(), alt=f"{alt} (no image)", width="stretch")
         else:
-            st.image(picture, alt=alt, width="stretch")
+            st.image(image, alt=alt, width="stretch")
 
 
 def _grid() -> st.delta_generator.DeltaGenerator:

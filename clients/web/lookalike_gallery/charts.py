@@ -1,4 +1,4 @@
-"""The charts, in the page's own colours. Their fields have fixed names: what others wrote is a label and no more."""
+"""The charts, in the page's own colors. Their fields have fixed names: what others wrote is a label and no more."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from lookalike_client import Receipt, Rung
-from lookalike_gallery.receipts import Answered, stages
+from lookalike_client import BatchProfile, ResponseStats
+from lookalike_gallery.response_stats import Answered, stages
 
 _BAR_HEIGHT = 22
 _COLUMN_WIDTH = 44
@@ -18,7 +18,7 @@ STAGES = ["decode", "queue", "inference", "search", "rest"]
 
 
 def show_counts(rows: Sequence[tuple[str, str, int]], alt_text: str) -> None:
-    """Bars of (name, part, count): a bar a name in the given order, its parts in colours of their own."""
+    """Bars of (name, part, count): a bar a name in the given order, its parts in colors of their own."""
     names = list(dict.fromkeys(name for name, _, _ in rows))
     parts = list(dict.fromkeys(part for _, part, _ in rows))
     bars = [{"name": name, "part": part, "count": count} for name, part, count in rows]
@@ -55,17 +55,19 @@ def show_numbers(rows: Sequence[tuple[float, str, int]], title: str, alt_text: s
     st.altair_chart(chart, alt=alt_text)
 
 
-def show_ladder(ladder: Sequence[Rung]) -> None:
-    """What a batch costs at each size, and how many photos a second that makes."""
+def show_ladder(batch_profiles: Sequence[BatchProfile]) -> None:
+    """What a batch costs at each size, and how many images a second that makes."""
     rows = [
         {
-            "batch": f"{rung.batch_size} x {rung.lanes}",
-            "ms": rung.milliseconds,
-            "rate": rung.batch_size * rung.lanes / rung.milliseconds * 1000 if rung.milliseconds else 0,
+            "batch": f"{profile.batch_size} x {profile.concurrency}",
+            "ms": profile.milliseconds,
+            "rate": profile.batch_size * profile.concurrency / profile.milliseconds * 1000
+            if profile.milliseconds
+            else 0,
         }
-        for rung in ladder
+        for profile in batch_profiles
     ]
-    batches = alt.X("batch:N", sort=None, title="photos in a batch x batches side by side", axis=alt.Axis(labelAngle=0))
+    batches = alt.X("batch:N", sort=None, title="images in a batch x batches side by side", axis=alt.Axis(labelAngle=0))
     bars = _chart(rows, height=200).mark_bar(size=_COLUMN_WIDTH)
     tooltip = ["batch:N", alt.Tooltip("ms:Q", format=".1f"), alt.Tooltip("rate:Q", format=".0f")]
     cost, rate = st.columns(2)
@@ -74,14 +76,14 @@ def show_ladder(ladder: Sequence[Rung]) -> None:
         alt="Milliseconds a batch takes, by its size",
     )
     rate.altair_chart(
-        bars.encode(x=batches, y=alt.Y("rate:Q", title="photos a second"), tooltip=tooltip),
-        alt="Photos a second, by the size of the batch",
+        bars.encode(x=batches, y=alt.Y("rate:Q", title="images a second"), tooltip=tooltip),
+        alt="Images a second, by the size of the batch",
     )
 
 
-def show_stages(receipt: Receipt) -> None:
+def show_stages(stats: ResponseStats) -> None:
     """One answer's time in the server as a bar of its stages."""
-    spent = stages(receipt)
+    spent = stages(stats)
     rows = [{"answer": "", "stage": name, "ms": ms, "place": place} for place, (name, ms) in enumerate(spent)]
     chart = (
         _chart(rows, height=alt.Step(2 * _BAR_HEIGHT))
@@ -103,7 +105,7 @@ def show_latencies(answers: Sequence[Answered]) -> None:
     rows = [
         {"number": each.number, "ms": spent, "where": where}
         for each in answers
-        for where, spent in (("in the server", each.receipt.total_us / 1000), ("round trip", each.round_trip_ms))
+        for where, spent in (("in the server", each.stats.total_us / 1000), ("round trip", each.round_trip_ms))
     ]
     chart = (
         _chart(rows, height=280)
@@ -122,13 +124,13 @@ def show_batches(answers: Sequence[Answered]) -> None:
     """How many answers shared a batch with how many others."""
     counts: dict[int, int] = {}
     for each in answers:
-        counts[each.receipt.batch_size] = counts.get(each.receipt.batch_size, 0) + 1
+        counts[each.stats.batch_size] = counts.get(each.stats.batch_size, 0) + 1
     rows = [{"batch": str(size) if size else "no batch", "count": counts[size]} for size in sorted(counts)]
     chart = (
         _chart(rows, height=280)
         .mark_bar(size=_COLUMN_WIDTH)
         .encode(
-            x=alt.X("batch:N", sort=None, title="photos in the batch", axis=alt.Axis(labelAngle=0)),
+            x=alt.X("batch:N", sort=None, title="images in the batch", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("count:Q", title="answers", axis=alt.Axis(tickMinStep=1, format="d")),
             tooltip=["batch:N", "count:Q"],
         )

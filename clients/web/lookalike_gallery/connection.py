@@ -9,39 +9,39 @@ from typing import Any
 
 import streamlit as st
 
-from lookalike_client import Category, Client, ItemStatus, Product, ProductInput, SearchAnswer
-from lookalike_gallery.pictures import Pictures
-from lookalike_gallery.receipts import Receipts
+from lookalike_client import Category, Client, ItemStatus, Product, ProductInput, SearchResult
+from lookalike_gallery.response_stats import ResponseStatsLog
+from lookalike_gallery.thumbnails import Images
 
 TIMEOUT_S = 10.0
 
 
 class Connection:
-    """The client, the pictures it fetched and the receipts it got; safe to use from several threads."""
+    """The client, the images it fetched and the stats it got; safe to use from several threads."""
 
     def __init__(self, target: str, token: str | None) -> None:
         self.target = target
         self.client = Client(target, timeout=TIMEOUT_S, token=token)
-        self.pictures = Pictures(self.client)
-        self.receipts = Receipts()
+        self.images = Images(self.client)
+        self.stats = ResponseStatsLog()
         self.change = 0
 
-    def search(self, **question: Any) -> SearchAnswer:
-        """Ask as `Client.search`, and keep the receipt."""
+    def search(self, **question: Any) -> SearchResult:
+        """Ask as `Client.search`, and keep the stats."""
         asked = time.perf_counter()
         answer = self.client.search(**question)
-        self.receipts.add(answer.receipt, (time.perf_counter() - asked) * 1000)
+        self.stats.add(answer.stats, (time.perf_counter() - asked) * 1000)
         return answer
 
     def store(self, product: ProductInput, request_id: str) -> ItemStatus:
         """Store or replace one product, and forget what is known of the one it replaces."""
-        (status,) = self.client.upsert([product], request_id=request_id)
+        (status,) = self.client.upsert([product], idempotency_key=request_id)
         self._changed(product.id)
         return status
 
     def delete(self, product_id: str, request_id: str) -> ItemStatus:
         """Remove one product, and forget what is known of it."""
-        (status,) = self.client.delete([product_id], request_id=request_id)
+        (status,) = self.client.delete([product_id], idempotency_key=request_id)
         self._changed(product_id)
         return status
 
@@ -60,7 +60,7 @@ class Connection:
         return list(itertools.islice(self.client.products(category, page_size=page), first, first + count))
 
     def _changed(self, product_id: str) -> None:
-        self.pictures.forget(product_id)
+        self.images.forget(product_id)
         self.change += 1
 
 

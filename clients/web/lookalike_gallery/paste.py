@@ -1,4 +1,4 @@
-"""Lets a photo be pasted into a page's uploader, which Streamlit's own takes only dropped or chosen."""
+"""Lets an image be pasted into a page's uploader, which Streamlit's own takes only dropped or chosen."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import streamlit as st
 _SCRIPT = """
 export default function () {
   const paste = (event) => {
-    const photos = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+    const images = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
     const input = document.querySelector('[data-testid="stFileUploaderDropzoneInput"]');
-    if (!photos.length || !input) return;
+    if (!images.length || !input) return;
     event.preventDefault();
     const chosen = new DataTransfer();
-    for (const photo of input.multiple ? photos : photos.slice(0, 1)) chosen.items.add(photo);
+    for (const image of input.multiple ? images : images.slice(0, 1)) chosen.items.add(image);
     input.files = chosen.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   };
@@ -24,6 +24,6 @@ export default function () {
 """
 
 
-def accept_pasted_photos() -> None:
-    """Hand pictures that are pasted anywhere on this page to its uploader."""
-    st.components.v2.component("paste_photos", js=_SCRIPT)(key="paste-photos")
+def accept_pasted_images() -> None:
+    """Hand images that are pasted anywhere on this page to its uploader."""
+    st.components.v2.component("paste_images", js=_SCRIPT)(key="paste-images")

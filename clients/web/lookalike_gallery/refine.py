@@ -8,9 +8,9 @@ from dataclasses import replace
 import streamlit as st
 
 from lookalike_client import Category
-from lookalike_gallery.address import bound, field
-from lookalike_gallery.offers import Offer, offers
-from lookalike_gallery.plain import plain
+from lookalike_gallery.escape_markdown import plain
+from lookalike_gallery.facets import Offer, offers
+from lookalike_gallery.url_state import bound, field
 from lookalike_gallery.view_state import MAX_K, View
 
 # A choice of where to look: a kind, and the category of the kind "one".
@@ -25,7 +25,7 @@ def show_refinements(view: View, categories: Sequence[Category], own: str | None
     Args:
         view: What they show.
         categories: With their attributes.
-        own: The category of the product that asks; empty where there is none yet, None for a photo.
+        own: The category of the product that asks; empty where there is none yet, None for an image.
     """
     st.selectbox(
         "Search in",
@@ -33,10 +33,10 @@ def show_refinements(view: View, categories: Sequence[Category], own: str | None
         format_func=lambda where: _place_name(where, own),
         **bound("where", _where(view, own), _look_in),
     )
-    st.number_input("Neighbours", 1, MAX_K, **bound("k", view.k, field("k")))
+    st.number_input("Neighbors", 1, MAX_K, **bound("k", view.k, field("k")))
     st.toggle(
         "Collapse duplicates",
-        help="Products with the same picture are one card.",
+        help="Products with the same image are one card.",
         **bound("collapse", view.collapse, field("collapse")),
     )
     searched = _where(view, own)[1] or (own if _where(view, own) == _OWN else "")

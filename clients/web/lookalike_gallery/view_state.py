@@ -12,8 +12,8 @@ from typing import Literal, TypeVar
 
 from lookalike_client import AnyOf, Between, Filter
 
-Start = Literal["browse", "id", "photo"]
-_STARTS: dict[str, Start] = {"browse": "browse", "id": "id", "photo": "photo"}
+Start = Literal["browse", "id", "image"]
+_STARTS: dict[str, Start] = {"browse": "browse", "id": "id", "image": "image"}
 
 MAX_K = 100
 MAX_PAGE = 200
@@ -30,17 +30,17 @@ class View:
     """One view of the search page.
 
     Attributes:
-        start: Where the question comes from: a page of thumbnails, an id, or a photo (which no address holds).
-        product: The product's id, where the question is one; else empty.
+        start: Where the query comes from: a page of thumbnails, an id, or an image (which no address holds).
+        product: The product's id, where the query is one; else empty.
         browse: The category whose thumbnails are shown; empty for all.
         page: The page of thumbnails, counted from 1.
-        category: The category to search; empty for the product's own, and for a photo for all of them.
+        category: The category to search; empty for the product's own, and for an image for all of them.
         everywhere: Whether every category is searched.
-        k: Neighbours to ask for, 1 to MAX_K.
-        chosen: By attribute, the values a neighbour may have.
-        ranges: By attribute, the smallest and the largest number a neighbour may have; None for no bound.
+        k: Neighbors to ask for, 1 to MAX_K.
+        chosen: By attribute, the values a neighbor may have.
+        ranges: By attribute, the smallest and the largest number a neighbor may have; None for no bound.
         group_by: The attribute of which each value is shown once; empty for none.
-        collapse: Whether products with the same picture are one.
+        collapse: Whether products with the same image are one.
     """
 
     start: Start = "browse"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import signal
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
 
-from lookalike_client.cli.ask import embed, search
-from lookalike_client.cli.catalogue import categories, delete, get, update
+from lookalike_client.cli.catalog import categories, delete, get, update
 from lookalike_client.cli.export_command import export
+from lookalike_client.cli.image import image
 from lookalike_client.cli.import_command import import_command
-from lookalike_client.cli.load_command import load
-from lookalike_client.cli.picture import image
+from lookalike_client.cli.query import embed, search
 from lookalike_client.cli.quickstart import quickstart
-from lookalike_client.cli.sample import sample
 from lookalike_client.cli.server import model, wait
 from lookalike_client.cli.session import CommandFailed, Session, open_console
 from lookalike_client.errors import LookalikeError
@@ -67,7 +66,7 @@ class _Group(click.Group):
 @click.version_option(package_name="lookalike-client", prog_name="lookalike")
 @click.pass_context
 def main(ctx: click.Context, server: str, token: str | None, timeout: float, as_json: bool) -> None:
-    """Ask a Lookalike server which products look like a photo."""
+    """Ask a Lookalike server which products look like an image."""
     ctx.obj = Session(
         server=server,
         token=token,
@@ -90,8 +89,9 @@ for _command in (
     categories,
     model,
     wait,
-    load,
-    sample,
     quickstart,
 ):
     main.add_command(_command)
+
+for _entry_point in entry_points(group="lookalike.commands"):  # of other distributions, such as lookalike-loadtest
+    main.add_command(_entry_point.load())

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 
-from lookalike_client.cli.interrupting import interruptible
+from lookalike_client.cli.interrupt import interruptible
 from lookalike_client.cli.progress import ProgressBar, ProgressLines, progress_on
 from lookalike_client.cli.session import INTERRUPTED, CommandFailed, Session, pass_session, printable
-from lookalike_client.export_npy import IDS, PRODUCTS, VECTORS, NpyWriter
-from lookalike_client.export_parquet import ParquetWriter
-from lookalike_client.exporting import ExportError, ExportWriter
+from lookalike_client.transfer.export_npy import IDS, PRODUCTS, VECTORS, NpyWriter
+from lookalike_client.transfer.export_parquet import ParquetWriter
+from lookalike_client.transfer.export_writer import ExportError, ExportWriter
 
 _NPY, _PARQUET = "npy", "parquet"
 
@@ -49,10 +49,10 @@ class ExportProgress:
 def export(session: Session, out: Path, category: str, form: str | None, force: bool) -> None:
     """Write products and their embeddings to files.
 
-    npy: FOLDER gets vectors.npy (float32 [n, dim]) and ids.npy ([n]), a row for each photo, and products.csv with
+    npy: FOLDER gets vectors.npy (float32 [n, dim]) and ids.npy ([n]), a row for each image, and products.csv with
     titles, categories and attributes; `lookalike import` takes them back. parquet: one FILE with all of it.
 
-    The files appear when all is written. A product is in them as it was when it was read; for a whole catalogue as it
+    The files appear when all is written. A product is in them as it was when it was read; for a whole catalog as it
     was at one moment, see `lookalike-server backup`.
     """
     begun = time.monotonic()

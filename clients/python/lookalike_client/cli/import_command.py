@@ -1,4 +1,4 @@
-"""`import`: put a catalogue's products into the server, from photos or from features that were made elsewhere."""
+"""`import`: put a catalog's products into the server, from images or from features that were made elsewhere."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from pathlib import Path
 
 import click
 
-from lookalike_client.catalog_csv import CatalogError, CatalogFile
-from lookalike_client.cli.importing import ImportOptions, finish, print_report, run_import
+from lookalike_client.cli.import_run import ImportOptions, finish, print_report, run_import
 from lookalike_client.cli.session import CommandFailed, Session, pass_session
-from lookalike_client.feature_facts import CatalogFacts, CategoryOfEachRow, Facts, OneCategory
-from lookalike_client.features import Features
-from lookalike_client.import_batches import PhotoRows, Source
+from lookalike_client.transfer.catalog_csv import CatalogError, CatalogFile
+from lookalike_client.transfer.feature_metadata import CatalogFacts, CategoryOfEachRow, Facts, OneCategory
+from lookalike_client.transfer.features import Features
+from lookalike_client.transfer.import_batches import ImageRows, Source
 
 FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 _COLUMN = "gender"
-_PHOTOS_A_REQUEST = 16
+_IMAGES_A_REQUEST = 16
 _VECTORS_A_STREAM = 256
 
 
 @click.command("import")
 @click.argument("catalog", metavar="[CATALOG.csv]", type=FILE, required=False)
-@click.option("--vectors", metavar="FILE.npy", type=FILE, help="Features [n, dim] of the server's model, not photos.")
+@click.option("--vectors", metavar="FILE.npy", type=FILE, help="Features [n, dim] of the server's model, not images.")
 @click.option("--ids", metavar="FILE.npy", type=FILE, help="The product's id of each row of --vectors.")
 @click.option("--category", metavar="NAME", help="With --vectors: the category of all products.")
 @click.option("--categories", metavar="FILE.npy", type=FILE, help="With --vectors: the category of each row.")
@@ -38,9 +38,9 @@ _VECTORS_A_STREAM = 256
 @click.option(
     "--batch",
     type=click.IntRange(1, 1000),
-    help=f"Products a request.  [default: {_PHOTOS_A_REQUEST}; {_VECTORS_A_STREAM} with --vectors]",
+    help=f"Products a request.  [default: {_IMAGES_A_REQUEST}; {_VECTORS_A_STREAM} with --vectors]",
 )
-@click.option("--in-flight", type=click.IntRange(1, 64), default=4, show_default=True, help="Requests at once.")
+@click.option("--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Requests at once.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows, or products.")
 @pass_session
 def import_command(
@@ -57,13 +57,13 @@ def import_command(
     in_flight: int,
     limit: int | None,
 ) -> None:
-    """Put a catalogue's products into the server.
+    """Put a catalog's products into the server.
 
     CATALOG.csv has the columns product_id, gender (or --category-column), title and image, a path relative to
     the file; every further column becomes an attribute. Bad rows are listed, and the others are imported.
 
     With --vectors and --ids instead, features that were made elsewhere with the server's model are imported from
-    NumPy arrays. Rows of the same id are photos of one product, up to eight. Say with --category, --categories or
+    NumPy arrays. Rows of the same id are images of one product, up to eight. Say with --category, --categories or
     --catalog what the products' categories are.
     """
     _check_usage(catalog, vectors, ids, (category, categories, facts), category_column)
@@ -77,12 +77,12 @@ def import_command(
             _check_model(session, source)
         else:
             assert catalog is not None  # noqa: S101 - see _check_usage
-            source = PhotoRows(CatalogFile(catalog, category_column or _COLUMN))
+            source = ImageRows(CatalogFile(catalog, category_column or _COLUMN))
     except CatalogError as error:
         raise CommandFailed(str(error)) from error
     options = ImportOptions(
         skip_existing=skip_existing,
-        batch=batch or (_VECTORS_A_STREAM if vectors else _PHOTOS_A_REQUEST),
+        batch=batch or (_VECTORS_A_STREAM if vectors else _IMAGES_A_REQUEST),
         in_flight=in_flight,
         limit=limit,
         streamed=vectors is not None,
@@ -96,7 +96,7 @@ def import_command(
 
 
 def open_catalog(path: Path, category_column: str) -> CatalogFile:
-    """The catalogue, or the command's failure."""
+    """The catalog, or the command's failure."""
     try:
         return CatalogFile(path, category_column)
     except CatalogError as error:
@@ -120,7 +120,7 @@ def _check_usage(
             raise click.UsageError("Give CATALOG.csv, or --vectors and --ids.")
         return
     if catalog is not None:
-        raise click.UsageError(f"With --vectors the catalogue is an option: --catalog {catalog}.")
+        raise click.UsageError(f"With --vectors the catalog is an option: --catalog {catalog}.")
     if given != 1 or facts[0] == "":
         raise click.UsageError("With --vectors give exactly one of --category, --categories and --catalog.")
     if category_column is not None and facts[2] is None:
@@ -133,7 +133,7 @@ def _facts(category: str | None, categories: Path | None, catalog: Path | None, 
     if categories is not None:
         return CategoryOfEachRow(categories)
     assert catalog is not None  # noqa: S101 - see _check_usage
-    return CatalogFacts(CatalogFile(catalog, column, needs_photos=False))
+    return CatalogFacts(CatalogFile(catalog, column, needs_images=False))
 
 
 def _note_missing(session: Session, count: int, catalog: Path | None, vectors: Path) -> None:

@@ -60,9 +60,9 @@ class ProgressBar:
         """Move the bar."""
         self._bar.update(self._task, completed=progress.done)
 
-    def refused(self, error: LookalikeError, wait: float) -> None:
+    def rejected(self, error: LookalikeError, wait: float) -> None:
         """Say above the bar why it stands still."""
-        self._bar.console.print(refusal_line(error, wait), style="yellow")
+        self._bar.console.print(rejection_line(error, wait), style="yellow")
 
 
 class ProgressLines:
@@ -88,7 +88,7 @@ class ProgressLines:
         self._clock = clock
         self._begun = clock()
         self._last_progress = self._begun
-        self._last_refusal = float("-inf")
+        self._last_rejection = float("-inf")
 
     def __enter__(self) -> Self:
         return self
@@ -109,12 +109,12 @@ class ProgressLines:
         far = f"{progress.done:,} of {self._total:,} {self._unit}"
         self._console.print(f"{far}, {rate:.1f}/s, about {duration(left)} left", soft_wrap=True)
 
-    def refused(self, error: LookalikeError, wait: float) -> None:
+    def rejected(self, error: LookalikeError, wait: float) -> None:
         """Print why nothing moves, unless that was said some seconds ago."""
         now = self._clock()
-        if now - self._last_refusal >= EVERY_S:
-            self._last_refusal = now
-            self._console.print(refusal_line(error, wait), soft_wrap=True)
+        if now - self._last_rejection >= EVERY_S:
+            self._last_rejection = now
+            self._console.print(rejection_line(error, wait), soft_wrap=True)
 
 
 def progress_on(console: Console, total: int, unit: str, act: str) -> ProgressBar | ProgressLines:
@@ -122,7 +122,7 @@ def progress_on(console: Console, total: int, unit: str, act: str) -> ProgressBa
     return ProgressBar(console, total, unit, act) if console.is_terminal else ProgressLines(console, total, unit)
 
 
-def refusal_line(error: LookalikeError, wait: float) -> str:
+def rejection_line(error: LookalikeError, wait: float) -> str:
     """Why nothing moves, in one line."""
     states = {StatusCode.RESOURCE_EXHAUSTED: "busy", StatusCode.UNAVAILABLE: "away"}
     return f"the server is {states.get(error.code, 'slow')} ({' '.join(error.reason.split())}); again in {wait:.1f} s"

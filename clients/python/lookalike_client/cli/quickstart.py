@@ -1,4 +1,4 @@
-"""`quickstart`: what `make run` shows: the server gets a catalogue and answers one question about it."""
+"""`quickstart`: what `make run` shows: the server gets a catalog and answers one query about it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 import click
 from grpc import StatusCode
 
-from lookalike_client.cli.ask import print_answer
 from lookalike_client.cli.import_command import FILE, open_catalog
-from lookalike_client.cli.importing import ImportOptions, ImportReport, finish, print_report, run_import
+from lookalike_client.cli.import_run import ImportOptions, ImportReport, finish, print_report, run_import
+from lookalike_client.cli.query import print_answer
 from lookalike_client.cli.server import warn_of_random_weights
 from lookalike_client.cli.session import CommandFailed, Session, pass_session, printable
 from lookalike_client.client import Client
 from lookalike_client.errors import LookalikeError
-from lookalike_client.import_batches import PhotoRows
+from lookalike_client.transfer.import_batches import ImageRows
 from lookalike_client.types import Model, Product
 
 K = 5
@@ -43,7 +43,7 @@ _LOOKED_THROUGH = 10_000
 )
 @pass_session
 def quickstart(session: Session, catalog: Path, category_column: str, wait_s: float) -> None:
-    """Wait for the server, import a catalogue, and ask one example question."""
+    """Wait for the server, import a catalog, and ask one example query."""
     file = open_catalog(catalog, category_column)
     with session.client() as client:
         _wait(session, client, wait_s)
@@ -52,7 +52,7 @@ def quickstart(session: Session, catalog: Path, category_column: str, wait_s: fl
             _print_model(session, model)
         if model.is_random:
             warn_of_random_weights(session, model.weights)
-        report = run_import(session, PhotoRows(file), ImportOptions(skip_existing=True))
+        report = run_import(session, ImageRows(file), ImportOptions(skip_existing=True))
         if not session.as_json:
             _print_import(session, report)
         if report.stopped:
@@ -104,13 +104,13 @@ def _print_import(session: Session, report: ImportReport) -> None:
     if report.imported or report.failed or report.stopped:
         print_report(session, report)
     else:
-        session.out.print(f"nothing to import: all {report.skipped:,} products of the catalogue are there")
+        session.out.print(f"nothing to import: all {report.skipped:,} products of the catalog are there")
 
 
 def example(client: Client) -> Product | None:
     """A product to ask with: a red striped one if there is one, because its answers are easy to judge."""
     first = None
-    # the first pages are enough to find one, and a catalogue may have millions
+    # the first pages are enough to find one, and a catalog may have millions
     for product in islice(client.products(), _LOOKED_THROUGH):
         first = first or product
         if "Red" in product.title and "striped" in product.title:
@@ -119,7 +119,7 @@ def example(client: Client) -> Product | None:
 
 
 def commands(server: str, product_id: str) -> list[str]:
-    """The example question as command lines for a shell."""
+    """The example query as command lines for a shell."""
     message = json.dumps({"product_id": product_id, "k": K})
     return [
         shlex.join([_command(), "--server", server, "search", "--id", product_id, "-k", str(K)]),

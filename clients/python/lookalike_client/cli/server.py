@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lookalike_client.cli.session import Session, pass_session, printable, table
-from lookalike_client.types import Rung
+from lookalike_client.types import BatchProfile
 
 
 @click.command()
@@ -27,7 +27,7 @@ def model(session: Session) -> None:
         "precision": found.precision,
         "provider": found.provider,
         "digest": found.digest,
-        "batches": ", ".join(map(_rung, found.ladder)),
+        "batches": ", ".join(map(_profile_line, found.batch_profiles)),
     }
     rows = table("", "")
     rows.show_header = False
@@ -38,9 +38,9 @@ def model(session: Session) -> None:
         warn_of_random_weights(session, found.weights)
 
 
-def _rung(rung: Rung) -> str:
-    side_by_side = f" ({rung.lanes} at once)" if rung.lanes > 1 else ""
-    return f"{rung.batch_size} in {rung.milliseconds:.1f} ms{side_by_side}"
+def _profile_line(profile: BatchProfile) -> str:
+    side_by_side = f" ({profile.concurrency} at once)" if profile.concurrency > 1 else ""
+    return f"{profile.batch_size} in {profile.latency_ms:.1f} ms{side_by_side}"
 
 
 def warn_of_random_weights(session: Session, weights: str) -> None:

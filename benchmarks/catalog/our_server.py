@@ -1,0 +1,135 @@
+"""Our server over a catalog of given vectors: started, watched through its log, and waited for until it rests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from benchmarks.catalog import messages
+from benchmarks.catalog.footprint import processor_seconds
+from benchmarks.environment import ROOT
+from benchmarks.processes import StartError, serving
+from lookalike.v1 import catalog_service_pb2
+
+COMMAND = ".venv/bin/lookalike-server"
+FILE = "catalog.sqlite"
+
+# The model does nothing here; measuring how to run it would only lengthen the start.
+_MODEL_FLAGS = ("--max-concurrent-batches", "1", "--preferred-batch-size", "1")
+_START_SECONDS = 600.0
+_REST = 0.03  # of a core, over `_WINDOW` seconds: less than this is rest
+_WINDOW = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running server.
+
+    Attributes:
+        pid: Its process.
+        address: Where it listens.
+        data: The catalog's folder.
+        full_scan_threshold: Rows up to which a category needs no graph.
+        launched: When its process was started (`time.time()`).
+        events: Seconds from there to the first of each event of its log, until it served.
+    """
+
+    pid: int
+    address: str
+    data: Path
+    full_scan_threshold: int
+    launched: float
+    events: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How a wait for the background work ended.
+
+    Attributes:
+        rested: Whether all graphs were there and the processor idle before the time was up.
+        seconds: How long it took.
+        kinds: Categories by how they are searched, at the end.
+    """
+
+    rested: bool
+    seconds: float
+    kinds: Mapping[str, int] = field(default_factory=dict)
+
+
+@contextmanager
+def served(model: Path, data: Path, flags: Sequence[str], port: int = 0) -> Iterator[Served]:
+    """The server for as long as the block runs; it begins when the server says that it serves."""
+    limit = int(settings_in_force(model, flags)["full_scan_threshold"])
+    arguments = [str(ROOT / COMMAND), "serve", "--model", str(model), "--data-dir", str(data)]
+    arguments += ["--listen", f"127.0.0.1:{port}", "--log-format", "json", *_MODEL_FLAGS, *flags]
+    launched = time.time()
+    events: dict[str, float] = {}
+
+    def port_of(line: str) -> str | None:
+        if not line.startswith("{"):
+            return None
+        event = json.loads(line)
+        at = datetime.fromisoformat(event["timestamp"]).timestamp() - launched
+        events.setdefault(event["event"], round(at, 4))
+        return str(event["port"]) if event["event"] == "serving" else None
+
+    with serving(arguments) as process:
+        found = process.wait_for(port_of, _START_SECONDS)
+        yield Served(process.process.pid, f"127.0.0.1:{found}", data, limit, launched, events)
+
+
+def settings_in_force(model: Path, flags: Sequence[str]) -> dict[str, str]:
+    """The server's settings with these flags, as it prints them."""
+    command = [str(ROOT / COMMAND), "show-config", "--model", str(model), *_MODEL_FLAGS, *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise StartError(f"show-config: {done.stderr.strip()[-300:]}")
+    pairs = (line.partition(" = ") for line in done.stdout.splitlines() if not line.startswith("#"))
+    return {name: value for name, _, value in pairs}
+
+
+def backup(data: Path, target: Path) -> None:
+    """A copy of a catalog that may be being served."""
+    command = [str(ROOT / COMMAND), "backup", "--data-dir", str(data), str(target)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise StartError(f"backup: {done.stderr.strip()[-300:]}")
+
+
+def rest(server: Served, seconds: float) -> Rest:
+    """Wait until every category that wants a graph has one and the process has stood still, twice in a row."""
+    begun = time.perf_counter()
+    quiet = 0
+    while True:
+        before = processor_seconds(server.pid)
+        time.sleep(_WINDOW)
+        busy = (processor_seconds(server.pid) - before) / _WINDOW
+        kinds, wanting = _kinds(server)
+        quiet = quiet + 1 if busy < _REST and not wanting else 0
+        spent = time.perf_counter() - begun
+        if quiet == 2 or spent > seconds:
+            return Rest(quiet == 2, round(spent, 1), kinds)
+
+
+def _kinds(server: Served) -> tuple[dict[str, int], int]:
+    """Categories by kind, and how many of them have more rows than go without a graph, and none."""
+    with grpc.insecure_channel(server.address) as channel:
+        ask: Any = channel.unary_unary(messages.CATEGORIES)
+        answer: bytes = ask(b"", timeout=30)
+    kinds: dict[str, int] = {}
+    wanting = 0
+    for category in catalog_service_pb2.ListCategoriesResponse.FromString(answer).categories:
+        name = catalog_service_pb2.IndexKind.Name(category.index_kind).removeprefix("INDEX_KIND_").lower()
+        kinds[name] = kinds.get(name, 0) + 1
+        wanting += name != "hnsw" and category.count > server.full_scan_threshold
+    return kinds, wanting

@@ -1,1 +1,0 @@
-"""Measures the catalogue: searching, writing, starting and memory, beside raw HNSW, SQLite alone and other indexes."""

@@ -1,0 +1,72 @@
+"""Shows a load test under way: one line that changes on a terminal, one every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from lookalike_client.cli.progress import EVERY_S
+from lookalike_loadtest.plan import Phase
+from lookalike_loadtest.stats import Tally
+from lookalike_loadtest.summary import milliseconds
+
+_REDRAW_EVERY_S = 0.5
+
+
+class LoadProgress:
+    """Takes looks at the tally, as many as come, and shows some; a context manager.
+
+    Args:
+        console: Where to.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        # not refreshed by a thread: a line is redrawn when there is something new
+        self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+        self._last = float("-inf")
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def look(self, tally: Tally, phase: Phase, elapsed: float, outstanding: int) -> None:
+        """Show how it goes, unless that was shown just before."""
+        now = self._clock()
+        if now - self._last < (_REDRAW_EVERY_S if self._live else EVERY_S):
+            return
+        self._last = now
+        said = line(tally, phase, elapsed, outstanding)
+        if self._live:
+            self._live.update(Text(said), refresh=True)
+        else:
+            self._console.print(said, soft_wrap=True)
+
+
+def line(tally: Tally, phase: Phase, elapsed: float, outstanding: int) -> str:
+    """How it goes, in one line."""
+    load = f"{phase.rate:,.1f}/s" if phase.rate is not None else f"{phase.callers} callers"
+    if elapsed < 0:
+        return f"{load}: warming up for {-elapsed:.0f} s more, {outstanding:,} under way"
+    parts = [f"{load}: {min(elapsed, phase.seconds):.0f} of {phase.seconds:.0f} s"]
+    if elapsed >= 2:
+        parts.append(f"{tally.answered_in(int(elapsed) - 1):,}/s answered")
+    if tally.answered:
+        parts.append(f"p50 {milliseconds(tally.latency.at(50))}, p99 {milliseconds(tally.latency.at(99))}")
+    parts.append(f"{tally.failed:,} failed, {outstanding:,} under way")
+    return ", ".join(parts)

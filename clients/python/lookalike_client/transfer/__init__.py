@@ -1,0 +1,1 @@
+"""Files in and out: catalogs, features and exports."""

@@ -1,0 +1,82 @@
+"""Outlines in the catalog's drawing units (a 240 x 320 sheet, y downwards) and where they land on it."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeAlias
+
+WIDTH, HEIGHT = 240, 320
+
+Point: TypeAlias = tuple[float, float]
+Box: TypeAlias = tuple[int, int, int, int]
+Step: TypeAlias = Point | tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a drawing is laid on the sheet: stretched, turned about the center, then moved.
+
+    Attributes:
+        stretch: horizontal and vertical scale.
+        degrees: clockwise turn.
+        shift: movement in drawing units.
+    """
+
+    stretch: Point = (1.0, 1.0)
+    degrees: float = 0.0
+    shift: Point = (0.0, 0.0)
+
+    @cached_property
+    def _matrix(self) -> tuple[float, float, float, float, float, float]:
+        cos, sin = math.cos(math.radians(self.degrees)), math.sin(math.radians(self.degrees))
+        (wide, tall), (x0, y0) = self.stretch, (WIDTH / 2, HEIGHT / 2)
+        a, b, c, d = wide * cos, -tall * sin, wide * sin, tall * cos
+        return a, b, x0 + self.shift[0] - a * x0 - b * y0, c, d, y0 + self.shift[1] - c * x0 - d * y0
+
+    def at(self, point: Point) -> Point:
+        """Where a point of the drawing lies on the sheet."""
+        a, b, left, c, d, top = self._matrix
+        x, y = point
+        return a * x + b * y + left, c * x + d * y + top
+
+    def moved(self, x: float, y: float) -> "Placement":
+        """The same placement, `x` and `y` units further."""
+        return replace(self, shift=(self.shift[0] + x, self.shift[1] + y))
+
+
+def path(*steps: Step) -> list[Point]:
+    """A polyline through the steps.
+
+    Args:
+        steps: (x, y) goes straight there; (cx, cy, x, y) bends there, pulled towards (cx, cy).
+    """
+    points: list[Point] = []
+    for step in steps:
+        if len(step) == 2:
+            points.append(step)
+            continue
+        cx, cy, x, y = step
+        x0, y0 = points[-1]
+        for i in range(1, 13):
+            t = i / 12
+            u = 1 - t
+            points.append((u * u * x0 + 2 * u * t * cx + t * t * x, u * u * y0 + 2 * u * t * cy + t * t * y))
+    return points
+
+
+def mirror(points: Iterable[Point]) -> list[Point]:
+    """The points seen in the sheet's vertical center line."""
+    return [(WIDTH - x, y) for x, y in points]
+
+
+def symmetric(*steps: Step) -> list[Point]:
+    """A closed outline whose right half the steps give, from the top center to the bottom center."""
+    half = path(*steps)
+    return half + mirror(reversed(half))
+
+
+def ellipse(x: float, y: float, rx: float, ry: float) -> list[Point]:
+    """A closed outline of an ellipse around (x, y)."""
+    turns = (math.tau * i / 28 for i in range(28))
+    return [(x + rx * math.cos(t), y + ry * math.sin(t)) for t in turns]
