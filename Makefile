@@ -20,7 +20,7 @@ TRITON_BIN := .venv-triton/bin
 BENCH_BIN := .venv-bench/bin
 GALLERY_BIN := .venv-gallery/bin
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
-OURS := proto/python server clients/python
+OURS := proto/python server clients/python clients/loadtest
 PROTOS := $(wildcard proto/lookalike/v1/*.proto proto/inference/*.proto)
 
 ##@ Use it
@@ -68,7 +68,7 @@ setup: .venv/ready ## make the environment of the server, the client and their t
 	else echo "setup: no Go 1.25 or newer, so no grpcurl and no ghz: the tests that call with them will be skipped"; fi
 
 .venv-bench/ready: benchmarks/requirements.lock
-	@echo "setup: .venv-bench (load generators, bare session, pictures)"
+	@echo "setup: .venv-bench (load generators, bare session, images)"
 	@$(PYTHON) -m venv .venv-bench
 	@$(BENCH_BIN)/$(PIP_INSTALL) --require-hashes -r benchmarks/requirements.lock
 	@touch $@
@@ -101,12 +101,12 @@ $(SAMPLE): .venv/ready
 	@touch $@
 
 .PHONY: run
-run: .venv/ready $(MODEL)/model.json $(filter $(SAMPLE),$(CATALOG)) ## serve a catalogue on LISTEN and ask one example (CATALOG=path/catalog.csv)
+run: .venv/ready $(MODEL)/model.json $(filter $(SAMPLE),$(CATALOG)) ## serve a catalog on LISTEN and ask one example (CATALOG=path/catalog.csv)
 	@test -f "$(CATALOG)" || { echo "run: there is no $(CATALOG)" >&2; exit 1; }
 	@if $(BIN)/lookalike-server health --target $(LISTEN) > /dev/null; then \
 		echo "run: a server is already running on $(LISTEN); stop it or set LISTEN=HOST:PORT" >&2; exit 1; fi
 	@store=data/stores/$$(basename "$$(dirname "$$(realpath "$(CATALOG)")")")-$$(basename "$$(realpath $(MODEL))"); \
-	$(BIN)/lookalike-server serve --model $(MODEL) --data "$$store" --listen $(LISTEN) & server=$$!; \
+	$(BIN)/lookalike-server serve --model $(MODEL) --data-dir "$$store" --listen $(LISTEN) & server=$$!; \
 	question=; trap 'kill -TERM $$server $$question 2> /dev/null || true; wait $$server || true' EXIT; trap 'exit 0' INT TERM; \
 	$(BIN)/lookalike --server $(LISTEN) quickstart --catalog "$(CATALOG)" & question=$$!; \
 	wait -n; question=; kill -0 $$server; \
@@ -133,9 +133,9 @@ test-gallery: .venv/ready .venv-gallery/ready models/default/model.json ## the g
 	$(TEST_GALLERY)
 TEST_GALLERY = $(GALLERY_BIN)/python -m pytest -q -c tests/gallery/pytest.ini --confcutdir=tests/gallery tests/gallery
 
-.PHONY: gallery-pictures
-gallery-pictures: .venv/ready .venv-gallery/ready models/default/model.json ## draw the gallery's pictures in docs/ again, from the sample catalogue
-	GALLERY_KEEP_PICTURES=1 $(TEST_GALLERY) -k pictures_of_the_readme
+.PHONY: gallery-screenshots
+gallery-screenshots: .venv/ready .venv-gallery/ready models/default/model.json ## draw the gallery's images in docs/ again, from the sample catalog
+	GALLERY_UPDATE_SCREENSHOTS=1 $(TEST_GALLERY) -k screenshots_of_the_readme
 
 .PHONY: tools
 tools: .tools/bin/ready ## build grpcurl and ghz, with which some tests call, from the Go module proxy
@@ -149,7 +149,7 @@ test-crash: .venv/ready ## kills, power cuts, failing calls and full disks by th
 	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q tests/crash
 
 .PHONY: bench
-bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the limit and the peers, in one run (MODEL=models/NAME BENCH="--figures catalogue")
+bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the limit and the peers, in one run (MODEL=models/NAME BENCH="--scenarios catalog")
 	PYTHONPATH=.:proto/python $(BENCH_BIN)/python -m benchmarks --model $(MODEL) $(BENCH)
 
 # Needs no environment and no network: with WHEELS it installs those for itself, else PYTHON has what the server needs.
@@ -200,7 +200,7 @@ lock: .venv/ready ## choose the newest versions again and write every lock file
 	$(UV_COMPILE) --upgrade server/build.in -c tests/requirements.lock -o server/build.lock
 	$(UV_COMPILE) --upgrade proto/requirements.in -o proto/requirements.lock
 	$(UV_COMPILE) --upgrade tests/triton/requirements.in -o tests/triton/requirements.lock
-	for at in benchmarks benchmarks/catalogue benchmarks/peers/mosec benchmarks/peers/pytriton benchmarks/peers/ray clients/web; do \
+	for at in benchmarks benchmarks/catalog benchmarks/peers/mosec benchmarks/peers/pytriton benchmarks/peers/ray clients/web; do \
 		$(UV_COMPILE) --upgrade $$at/requirements.in -o $$at/requirements.lock; done
 	$(UV_COMPILE) --upgrade exporter/pyproject.toml --extra test -o exporter/requirements.lock
 

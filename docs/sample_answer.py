@@ -1,4 +1,4 @@
-"""Draws docs/sample-answer.png: a product of the sample catalogue and its nearest, as `make run` answers."""
+"""Draws docs/sample-answer.png: a product of the sample catalog and its nearest, as `make run` answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH, HEIGHT, MARGIN, CAPTION = 120, 160, 12, 34
 
 
 def main() -> None:
-    """Ask, and paste the photos side by side with their similarities."""
+    """Ask, and paste the images side by side with their similarities."""
     with Client() as client:
         question = client.get(ASKED).product
         neighbors = client.search(product_id=ASKED, k=5).neighbors
@@ -25,8 +25,8 @@ def main() -> None:
     font = ImageFont.load_default(14)
     for column, (product, caption) in enumerate(cells):
         left = MARGIN + column * step + (MARGIN if column else 0)
-        with Image.open(SAMPLE / product.image_uri) as photo:
-            sheet.paste(photo.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS), (left, MARGIN))
+        with Image.open(SAMPLE / product.image_uri) as image:
+            sheet.paste(image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS), (left, MARGIN))
         frame = (left, MARGIN, left + WIDTH, MARGIN + HEIGHT)
         draw.rectangle(frame, outline="#c0392b" if column == 0 else "#dddddd", width=2 if column == 0 else 1)
         draw.text((left + WIDTH / 2, MARGIN + HEIGHT + 10), caption, fill="#333333", font=font, anchor="mt")

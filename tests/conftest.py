@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from fakes import RecordingObserver
 from lookalike.v1 import catalog_service_pb2_grpc, embedding_service_pb2_grpc, search_service_pb2_grpc
 from lookalike_server.app import running
 from lookalike_server.config import Settings
-from lookalike_server.model import LoadSession
-from serving import MODELS, Serve, Served, connect
+from lookalike_server.engine.model_loading import LoadSession
+from support.fakes import RecordingObserver
+from support.paths import MODELS
+from support.serving import Serve, Served, connect
 
 
 @pytest.fixture
@@ -25,15 +26,15 @@ def serve(tmp_path: Path) -> Serve:
     async def start(load_session: LoadSession | None = None, **settings: Any) -> AsyncIterator[Served]:
         chosen: dict[str, Any] = {
             "model": MODELS / "tiny",
-            "data": tmp_path / "data",
+            "data_dir": tmp_path / "data",
             "listen": "127.0.0.1:0",
             # Measured plans differ from run to run; tests that are about measuring ask for it.
-            "threads": 1,
-            "lanes": 1,
-            "lane_batch": 16,
-            # Most tests send the same photos again and again, and mean it.
-            "cache_bytes": 0,
-            "drain_seconds": 30,
+            "intra_op_threads": 1,
+            "max_concurrent_batches": 1,
+            "preferred_batch_size": 16,
+            # Most tests send the same images again and again, and mean it.
+            "embedding_cache_bytes": 0,
+            "shutdown_grace_seconds": 30,
         } | settings
         observer = RecordingObserver()
         async with (
@@ -54,6 +55,6 @@ def serve(tmp_path: Path) -> Serve:
 
 @pytest.fixture
 async def served(serve: Serve) -> AsyncIterator[Served]:
-    """One server over the tiny model and an empty catalogue."""
+    """One server over the tiny model and an empty catalog."""
     async with serve() as one:
         yield one

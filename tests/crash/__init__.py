@@ -1,1 +1,1 @@
-"""What the catalogue holds after the server died at any moment."""
+"""What the catalog holds after the server died at any moment."""

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from lookalike_server.__main__ import main
-from lookalike_server.domain import SegmentFile
-from lookalike_server.index import files
+from lookalike_server.domain.catalog import SegmentFile
+from lookalike_server.index import graph_files
 
 
 def graph_variant(*names: str) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def _numbered() -> None:
 
 def _early_manifest() -> None:
     """A bug: the manifest names files before they are written."""
-    write, keep = files.IndexFiles._write, files.IndexFiles.keep
+    write, keep = graph_files.GraphFiles._write, graph_files.GraphFiles.keep
     late: list[Callable[[], object]] = []
 
     def only_promise(self: Any, labels: Any, graph: Any) -> SegmentFile:
@@ -39,10 +39,10 @@ def _early_manifest() -> None:
         name = promised.name.removesuffix(".npz")
 
         def write_it() -> None:
-            usual = vars(files)["uuid"]
+            usual = vars(graph_files)["uuid"]
             _name_by(lambda: name)
             write(self, labels, graph)
-            vars(files)["uuid"] = usual
+            vars(graph_files)["uuid"] = usual
 
         late.append(write_it)
         return promised
@@ -52,13 +52,13 @@ def _early_manifest() -> None:
         while late:
             late.pop()()
 
-    files.IndexFiles._write = only_promise  # type: ignore[method-assign]
-    files.IndexFiles.keep = keep_and_write  # type: ignore[method-assign]
+    graph_files.GraphFiles._write = only_promise  # type: ignore[method-assign]
+    graph_files.GraphFiles.keep = keep_and_write  # type: ignore[method-assign]
 
 
 def _vouching() -> None:
     """A bug: a file whose writing failed is vouched for all the same, by what it should have been."""
-    write = files.IndexFiles._write
+    write = graph_files.GraphFiles._write
 
     def write_or_pretend(self: Any, labels: Any, graph: Any) -> SegmentFile:
         try:
@@ -66,23 +66,23 @@ def _vouching() -> None:
         except OSError:
             return _promised(labels, graph)
 
-    files.IndexFiles._write = write_or_pretend  # type: ignore[method-assign]
+    graph_files.GraphFiles._write = write_or_pretend  # type: ignore[method-assign]
 
 
 def _unflushed_graphs() -> None:
     """A bug: files of graphs and their folder are not flushed before the manifest names them."""
-    vars(files)["os"] = SimpleNamespace(**{**vars(os), "fsync": lambda _: None})
+    vars(graph_files)["os"] = SimpleNamespace(**{**vars(os), "fsync": lambda _: None})
 
 
 def _name_by(name: Callable[[], str]) -> None:
-    vars(files)["uuid"] = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=name()))
+    vars(graph_files)["uuid"] = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=name()))
 
 
 def _promised(labels: Any, graph: Any) -> SegmentFile:
     """What a file of this graph should be."""
     whole = io.BytesIO()
-    files._encode(whole, labels, graph)
-    name = f"{vars(files)['uuid'].uuid4().hex}.npz"
+    graph_files._encode(whole, labels, graph)
+    name = f"{vars(graph_files)['uuid'].uuid4().hex}.npz"
     return SegmentFile(name, len(whole.getvalue()), hashlib.sha256(whole.getvalue()).hexdigest())
 
 

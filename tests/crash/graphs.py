@@ -1,4 +1,4 @@
-"""A catalogue whose graphs on disk are looked at too: what the manifest names, what lies there, what the log says."""
+"""A catalog whose graphs on disk are looked at too: what the manifest names, what lies there, what the log says."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
-from crash.catalogue import Catalogue
-from processes import SERVE, ServerProcess
-from serving import until
+from crash.catalog import Catalog
+from support.processes import SERVE, ServerProcess
+from support.serving import until
 
-UNUSABLE = "an index file cannot be used; built anew"
-UNKEPT = "an index file could not be kept"
+UNUSABLE = "graph_file_unusable"
+UNKEPT = "graph_file_failed"
 
 # The server stays the process that was started; its log goes to a file, and on to whoever reads it.
 _LOGGED = ("bash", "-c", 'exec "$@" 2> >(exec tee -a "$0" >&2)')
 
 
-class GraphCatalogue(Catalogue):
+class GraphCatalog(Catalog):
     """The folder, what its writers know of it, and the log of all its servers."""
 
     def __init__(
@@ -32,7 +32,7 @@ class GraphCatalogue(Catalogue):
         self._log = log or folder.with_name(f"{folder.name}.log")
         self._log.touch()
 
-    def copied(self, folder: Path) -> GraphCatalogue:
+    def copied(self, folder: Path) -> GraphCatalog:
         """The same in another folder; no server is running."""
         other = copy.copy(self)
         other.folder, other.writers = folder, copy.deepcopy(self.writers)
@@ -47,7 +47,7 @@ class GraphCatalogue(Catalogue):
         return self.folder / "index"
 
     def served(self, command: tuple[str, ...] | None = None, *more: str) -> AbstractContextManager[ServerProcess]:
-        """As the catalogue's, with a log that can be looked at."""
+        """As the catalog's, with a log that can be looked at."""
         return super().served((*_LOGGED, str(self._log), *(command or self._command)), *more)
 
     def log(self, since: int = 0) -> list[dict[str, Any]]:
@@ -78,13 +78,13 @@ class GraphCatalogue(Catalogue):
         return {path.name for path in self.index.iterdir()} - named
 
     async def faults(self) -> list[str]:
-        """As the catalogue's; and no file was vouched for that is not whole, and none is left that nobody names."""
+        """As the catalog's; and no file was vouched for that is not whole, and none is left that nobody names."""
         before = self.lines()
         wrong = await super().faults()
         return wrong + [f"{line}" for line in self.log(before) if line["event"] in (UNUSABLE, UNKEPT)]
 
     async def faults_of(self, server: ServerProcess, *, crashed: bool) -> list[str]:
-        """As the catalogue's; and after a crash nothing is left that nobody names."""
+        """As the catalog's; and after a crash nothing is left that nobody names."""
         wrong = await super().faults_of(server, crashed=crashed)
         if crashed:
             try:

@@ -14,9 +14,9 @@ import numpy as np
 
 from lookalike.v1 import catalog_service_pb2 as pb
 from lookalike.v1 import catalog_service_pb2_grpc, image_pb2, product_pb2
-from lookalike_server.domain import Floats
+from lookalike_server.domain.inference import Floats
 from lookalike_server.rpc.status import CODES
-from serving import connect, until
+from support.serving import connect, until
 
 DIM = 48
 CATEGORIES = ("Shoes", "Shirts", "Hats")
@@ -36,8 +36,8 @@ class State:
 Change = Callable[[Any], Awaitable[None]]
 
 
-class Refused(Exception):  # noqa: N818 - an answer, and in these tests often the right one
-    """The server answered, and refused the change."""
+class Rejected(Exception):  # noqa: N818 - an answer, and in these tests often the right one
+    """The server answered, and rejected the change."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(f"{code.name}: {message}")
@@ -58,7 +58,7 @@ class Writer:
 
     async def run(self, catalog: Any) -> None:
         """Change until the server is gone, or its disk."""
-        with contextlib.suppress(grpc.aio.AioRpcError, Refused):
+        with contextlib.suppress(grpc.aio.AioRpcError, Rejected):
             while True:
                 await self.change(catalog)
 
@@ -66,7 +66,7 @@ class Writer:
         """Make one change.
 
         Raises:
-            Refused: It was not made; after a crash it may have been, unless a later one was acknowledged.
+            Rejected: It was not made; after a crash it may have been, unless a later one was acknowledged.
             AioRpcError: The server is gone, and the change may have been made.
         """
         product_id = f"{self.name}-{self.random.randrange(6)}"
@@ -99,7 +99,7 @@ class Writer:
             return None, lambda catalog: _delete(catalog, product_id)
         if before is not None and act < 0.4:
             after = State(before.category, version, before.vectors)
-            return after, lambda catalog: describe(catalog, product_id, version)
+            return after, lambda catalog: update_attributes(catalog, product_id, version)
         after = State(self.random.choice(CATEGORIES), version, self._vectors())
         return after, lambda catalog: _upsert(catalog, product_id, after)
 
@@ -135,18 +135,18 @@ async def _delete(catalog: Any, product_id: str) -> None:
     _accepted(await catalog.DeleteProducts(pb.DeleteProductsRequest(ids=[product_id]), timeout=PATIENCE))
 
 
-async def describe(catalog: Any, product_id: str, version: str) -> None:
-    """Give a product this version, and raise `Refused` where the server answers that it cannot."""
+async def update_attributes(catalog: Any, product_id: str, version: str) -> None:
+    """Give a product this version, and raise `Rejected` where the server answers that it cannot."""
     request = pb.UpdateAttributesRequest(id=product_id, attributes={"version": version})
     try:
         await catalog.UpdateAttributes(request, timeout=PATIENCE)
     except grpc.aio.AioRpcError as error:
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             raise
-        raise Refused(error.code(), error.details() or "") from None
+        raise Rejected(error.code(), error.details() or "") from None
 
 
 def _accepted(response: Any) -> None:
     (result,) = response.results
     if result.status.code:
-        raise Refused(CODES[result.status.code], result.status.message)
+        raise Rejected(CODES[result.status.code], result.status.message)

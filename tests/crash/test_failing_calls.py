@@ -16,11 +16,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from crash.catalogue import Catalogue
-from crash.shop import Refused
+from crash.catalog import Catalog
+from crash.shop import Rejected
 from crash.tracing import Fault, Injection, failing, need_strace
 from crash.variants import variant
-from processes import SERVE
+from support.processes import SERVE
 
 STRIDE = int(os.environ.get("CRASH_STRIDE", "29"))
 MOST = 2000
@@ -41,56 +41,56 @@ def paths(folder: Path, fault: Fault) -> list[Path]:
     """The files whose calls fail; none stands for all, the index's too, whose names are new every time."""
     if fault in (SYNC, OTHERS):
         return []
-    # A server writes to much that is no file of a catalogue: to its callers, to begin with.
+    # A server writes to much that is no file of a catalog: to its callers, to begin with.
     names = ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "catalog.sqlite-journal", "lock")
     return [folder / name for name in names]
 
 
 class Trial:
-    """One catalogue under one kind of fault; each step returns the calls that failed, and notes what was wrong."""
+    """One catalog under one kind of fault; each step returns the calls that failed, and notes what was wrong."""
 
     def __init__(self, folder: Path, fault: Fault) -> None:
         self._folder = folder
         self._fault = fault
         self._log = folder / "strace.log"
-        self._catalogue = Catalogue(folder / "data", seed=1, writers=1)
-        self.refused = 0
+        self._catalog = Catalog(folder / "data", seed=1, writers=1)
+        self.rejected = 0
         self.wrong: list[str] = []
 
     def _injection(self, nth: int) -> Injection:
-        return Injection(self._fault, nth, paths(self._catalogue.folder, self._fault), self._log)
+        return Injection(self._fault, nth, paths(self._catalog.folder, self._fault), self._log)
 
     async def create(self, nth: int) -> list[str]:
-        """Calls fail while a catalogue is made, and first written."""
-        self._catalogue = Catalogue(self._folder / f"data-{nth}", seed=nth, writers=1)
+        """Calls fail while a catalog is made, and first written."""
+        self._catalog = Catalog(self._folder / f"data-{nth}", seed=nth, writers=1)
         return await self.start(nth)
 
     async def start(self, nth: int) -> list[str]:
-        """Calls fail while a catalogue is opened that a crash has left, and written again."""
+        """Calls fail while a catalog is opened that a crash has left, and written again."""
         injection = self._injection(nth)
         try:
-            with self._catalogue.served(injection.from_the_start()) as server:
-                self._note(await self._catalogue.change(server, 3))
-                self.wrong += await self._catalogue.faults_of(server, crashed=False)
+            with self._catalog.served(injection.from_the_start()) as server:
+                self._note(await self._catalog.change(server, 3))
+                self.wrong += await self._catalog.faults_of(server, crashed=False)
         except AssertionError as error:
             self._check_end(str(error))
-        self.wrong += await self._catalogue.faults()
+        self.wrong += await self._catalog.faults()
         return injection.struck()
 
     async def write(self, nth: int, command: tuple[str, ...] = SERVE) -> list[str]:
         """Calls fail while products are written; afterwards the server goes on as if nothing had been."""
         injection = self._injection(nth)
         # Without graphs nobody but the callers writes, so that each call that fails is one of theirs.
-        with self._catalogue.served(command, "--flat-limit", "1000") as server:
-            self.wrong += await self._catalogue.faults_of(server, crashed=True)
+        with self._catalog.served(command, "--full-scan-threshold", "1000") as server:
+            self.wrong += await self._catalog.faults_of(server, crashed=True)
             with failing(server.process.pid, injection):
-                refused = self._note(await self._catalogue.change(server, 6))
-            self.wrong += await self._catalogue.faults_of(server, crashed=False)
-            if await self._catalogue.change(server, 2):
-                self.wrong.append("writes are refused although no call fails any more")
+                rejected = self._note(await self._catalog.change(server, 6))
+            self.wrong += await self._catalog.faults_of(server, crashed=False)
+            if await self._catalog.change(server, 2):
+                self.wrong.append("writes are rejected although no call fails any more")
         struck = injection.struck()
         committing = [line for line in struck if "catalog.sqlite-wal>" in line]
-        if command != SMALL_WAL and refused < len(committing):  # too short a run for a checkpoint: these were commits
+        if command != SMALL_WAL and rejected < len(committing):  # too short a run for a checkpoint: these were commits
             self.wrong.append(f"acknowledged although {committing}")
         return struck
 
@@ -99,11 +99,11 @@ class Trial:
         return await self.write(nth, SMALL_WAL)
 
     async def stop(self, nth: int) -> list[str]:
-        """Calls fail while the server ends and closes the catalogue."""
+        """Calls fail while the server ends and closes the catalog."""
         injection = self._injection(nth)
-        with self._catalogue.served() as server:
-            self.wrong += await self._catalogue.faults_of(server, crashed=True)
-            self._note(await self._catalogue.change(server, 3))
+        with self._catalog.served() as server:
+            self.wrong += await self._catalog.faults_of(server, crashed=True)
+            self._note(await self._catalog.change(server, 3))
             with failing(server.process.pid, injection):
                 if status := server.stop(signal.SIGTERM):
                     self.wrong.append(f"the server ended with status {status}")
@@ -111,19 +111,19 @@ class Trial:
 
     async def finish(self) -> list[str]:
         """What was wrong at any time, and what is wrong now."""
-        return self.wrong + await self._catalogue.faults()
+        return self.wrong + await self._catalog.faults()
 
-    def _note(self, refusals: Sequence[Refused]) -> int:
+    def _note(self, rejections: Sequence[Rejected]) -> int:
         expected = CODES[self._fault.error]
-        for refused in refusals:
-            if refused.code is not expected:
-                self.wrong.append(f"{refused}, should be {expected.name}")
-        self.refused += len(refusals)
-        return len(refusals)
+        for rejected in rejections:
+            if rejected.code is not expected:
+                self.wrong.append(f"{rejected}, should be {expected.name}")
+        self.rejected += len(rejections)
+        return len(rejections)
 
     def _check_end(self, log: str) -> None:
         last = log.strip().splitlines()[-1]
-        if "Traceback" in log or not last.startswith("lookalike-server: ") or str(self._catalogue.folder) not in last:
+        if "Traceback" in log or not last.startswith("lookalike-server: ") or str(self._catalog.folder) not in last:
             self.wrong.append(f"the server does not say why it did not start: {log}")
 
 

@@ -11,46 +11,46 @@ from pathlib import Path
 import grpc
 import pytest
 
-from crash.catalogue import Catalogue
+from crash.catalog import Catalog
 from crash.disks import Ext4, ext4
 from crash.variants import variant
-from processes import SERVE, ServerProcess
+from support.processes import SERVE, ServerProcess
 
 
-async def _fail_and_work(disk: Ext4, catalogue: Catalogue, command: tuple[str, ...], *, restart: bool) -> list[str]:
+async def _fail_and_work(disk: Ext4, catalog: Catalog, command: tuple[str, ...], *, restart: bool) -> list[str]:
     """Let the disk fail under writes, work again, and lose its power; say what is wrong at any time."""
-    with catalogue.served(command) as server:
-        assert await catalogue.change(server, 8) == []
+    with catalog.served(command) as server:
+        assert await catalog.change(server, 8) == []
         disk.fail()
-        refusals = await catalogue.change(server, 3)
-        assert [refused.code for refused in refusals] == [grpc.StatusCode.INTERNAL] * 3
-        wrong = await catalogue.faults_of(server, crashed=False)
+        rejections = await catalog.change(server, 3)
+        assert [rejected.code for rejected in rejections] == [grpc.StatusCode.INTERNAL] * 3
+        wrong = await catalog.faults_of(server, crashed=False)
         disk.work()
         if not restart:
-            return wrong + await _go_on(disk, catalogue, server)
-    with catalogue.served(command) as server:
-        wrong += await catalogue.faults_of(server, crashed=True)
-        return wrong + await _go_on(disk, catalogue, server)
+            return wrong + await _go_on(disk, catalog, server)
+    with catalog.served(command) as server:
+        wrong += await catalog.faults_of(server, crashed=True)
+        return wrong + await _go_on(disk, catalog, server)
 
 
-async def _go_on(disk: Ext4, catalogue: Catalogue, server: ServerProcess) -> list[str]:
-    await catalogue.change(server, 1)  # may be refused: Linux tells of a failure once for every open file
-    assert await catalogue.change(server, 8) == []
-    wrong = await catalogue.faults_of(server, crashed=False)
+async def _go_on(disk: Ext4, catalog: Catalog, server: ServerProcess) -> list[str]:
+    await catalog.change(server, 1)  # may be rejected: Linux tells of a failure once for every open file
+    assert await catalog.change(server, 8) == []
+    wrong = await catalog.faults_of(server, crashed=False)
     disk.cut_power()
     server.process.kill()
     server.process.wait()
     disk.unmount()
     disk.mount()
-    return wrong + await catalogue.faults()
+    return wrong + await catalog.faults()
 
 
 @pytest.mark.parametrize("restart", [False, True])
 def test_writes_after_a_failed_disk_survive_a_power_cut(tmp_path: Path, *, restart: bool) -> None:
-    """While the disk fails writes are refused and reads answered; what is acknowledged once it works again is on it."""
+    """While the disk fails writes are rejected and reads answered; what is acknowledged once it works again is on it."""
     with ext4(tmp_path) as disk:
-        catalogue = Catalogue(disk.folder / "data", seed=1, writers=1)
-        assert asyncio.run(_fail_and_work(disk, catalogue, SERVE, restart=restart)) == []
+        catalog = Catalog(disk.folder / "data", seed=1, writers=1)
+        assert asyncio.run(_fail_and_work(disk, catalog, SERVE, restart=restart)) == []
 
 
 @pytest.mark.parametrize(
@@ -67,5 +67,5 @@ def test_the_suite_notices_a_server_that_trusts_a_later_sync(tmp_path: Path, bug
 def _loses(at: Path, command: tuple[str, ...], *, restart: bool) -> bool:
     at.mkdir()
     with ext4(at) as disk:
-        catalogue = Catalogue(disk.folder / "data", seed=1, writers=1)
-        return bool(asyncio.run(_fail_and_work(disk, catalogue, command, restart=restart)))
+        catalog = Catalog(disk.folder / "data", seed=1, writers=1)
+        return bool(asyncio.run(_fail_and_work(disk, catalog, command, restart=restart)))

@@ -1,4 +1,4 @@
-"""The disk of the graphs is full for a while, the catalogue's is not: all is served and written, no graph is kept."""
+"""The disk of the graphs is full for a while, the catalog's is not: all is served and written, no graph is kept."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 
 from crash.disks import ext4, fill, memory
 from crash.graph_variants import graph_variant
-from crash.graphs import GraphCatalogue
+from crash.graphs import GraphCatalog
 from crash.shop import CATEGORIES
 from lookalike.v1 import catalog_service_pb2 as pb
 from lookalike.v1 import catalog_service_pb2_grpc, image_pb2, search_service_pb2, search_service_pb2_grpc
-from processes import SERVE, ServerProcess
-from serving import connect, until
+from support.processes import SERVE, ServerProcess
+from support.serving import connect, until
 
 ROOM = 2  # MiB
 
@@ -35,34 +35,34 @@ def _memory(at: Path) -> AbstractContextManager[Path]:
     return memory(at, ROOM << 10)
 
 
-async def _fill_and_free(index: Path, catalogue: GraphCatalogue, leave: int) -> list[str]:
+async def _fill_and_free(index: Path, catalog: GraphCatalog, leave: int) -> list[str]:
     """Fill the graphs' disk, write and search until graphs are built, free it, write; say what is wrong at any time."""
-    catalogue.folder.mkdir()
-    catalogue.index.symlink_to(index)
-    with catalogue.served() as server:
+    catalog.folder.mkdir()
+    catalog.index.symlink_to(index)
+    with catalog.served() as server:
         ballast = fill(index, leave)
-        assert await catalogue.change(server, 48) == []
-        # Refused, or as the control does, vouched for.
-        await until(lambda: {*catalogue.warned_of(), *catalogue.manifest()} >= set(CATEGORIES))
-        wrong = [f"no warning of {category}" for category in set(CATEGORIES) - catalogue.warned_of()]
-        wrong += await catalogue.faults_of(server, crashed=False) + await _not_by_graph(catalogue, server)
+        assert await catalog.change(server, 48) == []
+        # Rejected, or as the control does, vouched for.
+        await until(lambda: {*catalog.warned_of(), *catalog.manifest()} >= set(CATEGORIES))
+        wrong = [f"no warning of {category}" for category in set(CATEGORIES) - catalog.warned_of()]
+        wrong += await catalog.faults_of(server, crashed=False) + await _not_by_graph(catalog, server)
         # One that is being written is given up in a moment.
         await until(lambda: {path.name for path in index.iterdir()} == {ballast.name})
         ballast.unlink()
-        assert await catalogue.change(server, 48) == []
-        await until(lambda: catalogue.manifest().keys() == set(CATEGORIES))
-        wrong += await catalogue.faults_of(server, crashed=False)
-    return wrong + await catalogue.faults()
+        assert await catalog.change(server, 48) == []
+        await until(lambda: catalog.manifest().keys() == set(CATEGORIES))
+        wrong += await catalog.faults_of(server, crashed=False)
+    return wrong + await catalog.faults()
 
 
-async def _not_by_graph(catalogue: GraphCatalogue, server: ServerProcess) -> list[str]:
+async def _not_by_graph(catalog: GraphCatalog, server: ServerProcess) -> list[str]:
     """Which categories are searched without a graph, and which products are not found by what they look like."""
     async with connect(server.address) as channel:
-        catalog = catalog_service_pb2_grpc.CatalogServiceStub(channel)
+        stub = catalog_service_pb2_grpc.CatalogServiceStub(channel)
         search = search_service_pb2_grpc.SearchServiceStub(channel)
-        categories = (await catalog.ListCategories(pb.ListCategoriesRequest())).categories
+        categories = (await stub.ListCategories(pb.ListCategoriesRequest())).categories
         wrong = [f"{each.name} has no graph" for each in categories if each.index_kind != pb.INDEX_KIND_HNSW]
-        for product_id, state in ((key, each) for writer in catalogue.writers for key, each in writer.known.items()):
+        for product_id, state in ((key, each) for writer in catalog.writers for key, each in writer.known.items()):
             if state is None:
                 continue
             vector = image_pb2.Vector(values=state.vectors[0])
@@ -77,16 +77,16 @@ async def _not_by_graph(catalogue: GraphCatalogue, server: ServerProcess) -> lis
 def test_a_full_disk_of_graphs_is_in_nobodys_way(tmp_path: Path, disk: Any, leave: int) -> None:
     """Writes are acknowledged, searches right and by graph, nothing half is left; with room graphs are kept again."""
     with disk(tmp_path) as index:
-        catalogue = GraphCatalogue(tmp_path / "data", seed=1, command=SERVE, writers=24)
-        assert asyncio.run(_fill_and_free(index, catalogue, leave)) == []
+        catalog = GraphCatalog(tmp_path / "data", seed=1, command=SERVE, writers=24)
+        assert asyncio.run(_fill_and_free(index, catalog, leave)) == []
 
 
 def test_the_suite_notices_a_server_that_vouches_for_what_had_no_room(tmp_path: Path) -> None:
     """The control: where a failed write is not looked at, graphs are vouched for, and nothing warns."""
 
     async def run(index: Path) -> list[str]:
-        catalogue = GraphCatalogue(tmp_path / "data", seed=1, command=graph_variant("vouching"), writers=24)
-        return await _fill_and_free(index, catalogue, 0)
+        catalog = GraphCatalog(tmp_path / "data", seed=1, command=graph_variant("vouching"), writers=24)
+        return await _fill_and_free(index, catalog, 0)
 
     with _memory(tmp_path) as index:
         faults = asyncio.run(run(index))

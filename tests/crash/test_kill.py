@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from crash.catalogue import Catalogue
-from processes import ServerProcess
+from crash.catalog import Catalog
+from support.processes import ServerProcess
 
 KILLS = int(os.environ.get("CRASH_KILLS", "10"))
-PLANTED = (sys.executable, str(Path(__file__).with_name("early_acknowledgement.py")), "serve")
+PLANTED = (sys.executable, str(Path(__file__).with_name("early_acknowledgment.py")), "serve")
 
 
 def _kill(server: ServerProcess) -> None:
@@ -28,11 +28,11 @@ def test_acknowledged_writes_survive(tmp_path: Path, first: int) -> None:
     """After each kill what was acknowledged is there, nothing is half there, and every search equals brute force."""
 
     async def run() -> None:
-        catalogue = Catalogue(tmp_path, seed=first)
+        catalog = Catalog(tmp_path, seed=first)
         for _ in range(min(10, KILLS - first)):
-            await catalogue.live_and_die(_kill)
-            assert await catalogue.faults() == []
-        assert sum(writer.acknowledged for writer in catalogue.writers) > 10
+            await catalog.live_and_die(_kill)
+            assert await catalog.faults() == []
+        assert sum(writer.acknowledged for writer in catalog.writers) > 10
 
     asyncio.run(run())
 
@@ -41,10 +41,10 @@ def test_the_suite_notices_a_server_that_acknowledges_early(tmp_path: Path) -> N
     """The control: with writes acknowledged before their commit, a few kills show that some are lost."""
 
     async def run() -> list[str]:
-        catalogue = Catalogue(tmp_path, seed=1, command=PLANTED)
+        catalog = Catalog(tmp_path, seed=1, command=PLANTED)
         for _ in range(10):
-            await catalogue.live_and_die(_kill)
-            if faults := await catalogue.faults():
+            await catalog.live_and_die(_kill)
+            if faults := await catalog.faults():
                 return faults
         return []
 

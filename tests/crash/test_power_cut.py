@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from crash.catalogue import Catalogue
+from crash.catalog import Catalog
 from crash.disks import Ext4, ext4
 from crash.variants import variant
-from processes import SERVE, ServerProcess
+from support.processes import SERVE, ServerProcess
 
 CUTS = int(os.environ.get("CRASH_POWER_CUTS", "3"))
 AT_ONCE = 10
 
 
-async def _faults_after_cuts(disk: Ext4, catalogue: Catalogue, cuts: int) -> list[str]:
+async def _faults_after_cuts(disk: Ext4, catalog: Catalog, cuts: int) -> list[str]:
     """Cut the power so many times under load, and say what was wrong after the first cut that did harm."""
 
     def cut(server: ServerProcess) -> None:
@@ -28,10 +28,10 @@ async def _faults_after_cuts(disk: Ext4, catalogue: Catalogue, cuts: int) -> lis
         server.process.kill()
 
     for _ in range(cuts):
-        await catalogue.live_and_die(cut)
+        await catalog.live_and_die(cut)
         disk.unmount()
         disk.mount()
-        if faults := await catalogue.faults():
+        if faults := await catalog.faults():
             return faults
     return []
 
@@ -40,13 +40,13 @@ async def _faults_after_cuts(disk: Ext4, catalogue: Catalogue, cuts: int) -> lis
 def test_acknowledged_writes_survive_power_cuts(tmp_path: Path, first: int) -> None:
     """After each cut what was acknowledged is there, nothing is half there, and every search equals brute force."""
     with ext4(tmp_path) as disk:
-        catalogue = Catalogue(disk.folder / "data", seed=first, command=SERVE)
-        assert asyncio.run(_faults_after_cuts(disk, catalogue, min(AT_ONCE, CUTS - first))) == []
-        assert sum(writer.acknowledged for writer in catalogue.writers) > 0
+        catalog = Catalog(disk.folder / "data", seed=first, command=SERVE)
+        assert asyncio.run(_faults_after_cuts(disk, catalog, min(AT_ONCE, CUTS - first))) == []
+        assert sum(writer.acknowledged for writer in catalog.writers) > 0
 
 
 def test_the_suite_notices_a_server_that_does_not_sync(tmp_path: Path) -> None:
     """The control: with synchronous=OFF, acknowledged writes are lost."""
     with ext4(tmp_path) as disk:
-        catalogue = Catalogue(disk.folder / "data", seed=1, command=variant("unsynced"))
-        assert asyncio.run(_faults_after_cuts(disk, catalogue, 5))
+        catalog = Catalog(disk.folder / "data", seed=1, command=variant("unsynced"))
+        assert asyncio.run(_faults_after_cuts(disk, catalog, 5))

@@ -1,4 +1,4 @@
-"""A --data folder that cannot be used: the server says so in one line, and ends with status 1."""
+"""A --data-dir folder that cannot be used: the server says so in one line, and ends with status 1."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from crash.catalogue import SETTINGS, Catalogue
+from crash.catalog import SETTINGS, Catalog
 from crash.disks import fill, make_read_only, memory
 from crash.variants import variant
-from processes import SERVE
-from serving import MODELS
+from support.paths import MODELS
+from support.processes import SERVE
 
 
 def _faults(folder: Path, reason: str, command: tuple[str, ...] = SERVE) -> list[str]:
     """Start a server that cannot, and say what is wrong with how it ends."""
     done = subprocess.run(
-        (*command, "--model", str(MODELS / "tiny"), "--data", str(folder), "--listen", "127.0.0.1:0", *SETTINGS),
+        (*command, "--model", str(MODELS / "tiny"), "--data-dir", str(folder), "--listen", "127.0.0.1:0", *SETTINGS),
         capture_output=True,
         text=True,
         check=False,
@@ -34,11 +34,11 @@ def _faults(folder: Path, reason: str, command: tuple[str, ...] = SERVE) -> list
     return wrong
 
 
-async def _leave_a_catalogue(folder: Path) -> None:
-    """Make a catalogue, and crash."""
-    catalogue = Catalogue(folder, seed=1)
-    with catalogue.served() as server:
-        assert await catalogue.change(server, 4) == []
+async def _leave_a_catalog(folder: Path) -> None:
+    """Make a catalog, and crash."""
+    catalog = Catalog(folder, seed=1)
+    with catalog.served() as server:
+        assert await catalog.change(server, 4) == []
 
 
 @pytest.mark.parametrize(("inside", "reason"), [("", "File exists"), ("data", "Not a directory")])
@@ -50,24 +50,24 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path, inside: str, reason: str)
 
 @pytest.mark.parametrize("new", [True, False])
 def test_a_read_only_disk(tmp_path: Path, *, new: bool) -> None:
-    """A disk that cannot be written is named, whether or not there is a catalogue on it."""
+    """A disk that cannot be written is named, whether or not there is a catalog on it."""
     with memory(tmp_path, 8 << 10) as disk:
         if not new:
-            asyncio.run(_leave_a_catalogue(disk / "data"))
+            asyncio.run(_leave_a_catalog(disk / "data"))
         make_read_only(disk)
         assert _faults(disk / "data", "Read-only file system") == []
 
 
 @pytest.mark.parametrize("new", [True, False])
 def test_a_full_disk(tmp_path: Path, *, new: bool) -> None:
-    """A disk without room for a catalogue, or for opening the one a crash left on it, is named; with room it starts."""
+    """A disk without room for a catalog, or for opening the one a crash left on it, is named; with room it starts."""
     with memory(tmp_path, 8 << 10) as disk:
         if not new:
-            asyncio.run(_leave_a_catalogue(disk / "data"))
+            asyncio.run(_leave_a_catalog(disk / "data"))
         ballast = fill(disk)
         assert _faults(disk / "data", "full") == []
         ballast.unlink()
-        asyncio.run(_leave_a_catalogue(disk / "data"))
+        asyncio.run(_leave_a_catalog(disk / "data"))
 
 
 def test_the_suite_notices_a_server_without_words(tmp_path: Path) -> None:

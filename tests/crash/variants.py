@@ -1,6 +1,6 @@
 """The real server with one thing changed: `variants.py NAME serve ...`. Most are bugs that the suites must notice.
 
-The bug of acknowledging before the commit has a file of its own, `early_acknowledgement.py`, and so have those in how
+The bug of acknowledging before the commit has a file of its own, `early_acknowledgment.py`, and so have those in how
 graphs are kept, `graph_variants.py`.
 """
 
@@ -49,16 +49,16 @@ def _swallowed() -> None:
 
 def _trusting() -> None:
     """A bug: after a failed flush, or a crash, the log is relied on as it is."""
-    wal.Log.renew = lambda _: True  # type: ignore[method-assign, assignment]
+    wal.Wal.reset = lambda _: True  # type: ignore[method-assign, assignment]
 
 
 def _ungrown() -> None:
-    """A bug: the log is put into new blocks of the catalogue's file that may be marked as never written."""
-    wal.Log._grow = lambda _: None  # type: ignore[method-assign, assignment]
+    """A bug: the log is put into new blocks of the catalog's file that may be marked as never written."""
+    wal.Wal._grow = lambda _: None  # type: ignore[method-assign, assignment]
 
 
 def _raw() -> None:
-    """A bug: what goes wrong while the catalogue is opened is not put into words."""
+    """A bug: what goes wrong while the catalog is opened is not put into words."""
 
     def broken(*_: Any) -> None:
         raise OSError("no words for it")

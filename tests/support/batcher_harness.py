@@ -1,0 +1,81 @@
+"""A batcher whose model can be held, so that a test decides who waits with whom."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import numpy as np
+
+from lookalike_server.domain.inference import BatchProfile, Pixels
+from lookalike_server.domain.protocols import Session
+from lookalike_server.inference.autotune import Plan
+from lookalike_server.inference.batcher import MicroBatcher
+from support.fakes import HeldSession, MeanColorSession, RecordingObserver
+from support.serving import until
+
+
+def color(value: int) -> Pixels:
+    """An image of one color: uint8 [2, 2, 3]."""
+    return np.full((2, 2, 3), value, dtype=np.uint8)
+
+
+class BatcherHarness:
+    """A started batcher over a session that can be held."""
+
+    def __init__(
+        self,
+        session: Session | None = None,
+        *,
+        max_batch_size: int = 4,
+        max_queue_size: int = 100,
+        max_concurrent_batches: int = 1,
+        bulk_wait: float = math.inf,
+        wide: HeldSession | None = None,
+    ) -> None:
+        self.session = HeldSession(session or MeanColorSession())
+        self.observer = RecordingObserver()
+        self.now = 1000.0
+        profiles = tuple(
+            BatchProfile(size, 0.01 * size, max_concurrent_batches) for size in (1, 2, 4, 8) if size <= max_batch_size
+        )
+        self.batcher = MicroBatcher(
+            Plan(
+                wide or self.session,
+                self.session,
+                max_concurrent_batches,
+                max_batch_size,
+                profiles,
+                BatchProfile(1, 0.01),
+            ),
+            max_queue_size=max_queue_size,
+            bulk_wait=bulk_wait,
+            observer=self.observer,
+            clock=lambda: self.now,
+        )
+
+    async def __aenter__(self) -> BatcherHarness:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.session.let_go()
+        await self.batcher.close()
+
+    async def occupy(self) -> asyncio.Task[float]:
+        """Have the session held by one image, so that whatever comes next waits."""
+        self.session.hold()
+        task = self.embed(200)
+        await asyncio.to_thread(self.session.waiting.wait, 30)
+        return task
+
+    def embed(self, value: int, deadline: float = math.inf, *, bulk: bool = False) -> asyncio.Task[float]:
+        """Ask for an image of one color; the answer must be that color."""
+
+        async def ask() -> float:
+            return float((await self.batcher.embed(color(value), deadline, bulk=bulk)).vector[0])
+
+        return asyncio.create_task(ask())
+
+    async def queued(self, count: int) -> None:
+        """Return once so many are waiting."""
+        await until(lambda: f"Queued: {count} " in repr(self.batcher))

@@ -1,0 +1,207 @@
+"""Working stand-ins: a session that waits until it is let go, one that fails on cue, an observer that remembers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from lookalike_server.domain import events
+from lookalike_server.domain.inference import Floats, Pixels
+from lookalike_server.domain.protocols import Session
+
+E = TypeVar("E", bound=events.Event)
+
+
+class RecordingObserver:
+    """Keeps every event, and shows those of each kind."""
+
+    def __init__(self) -> None:
+        self.events: list[events.Event] = []
+
+    def __call__(self, event: events.Event) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    def of(self, kind: type[E]) -> list[E]:
+        """Return the events of one kind, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def batches(self) -> list[int]:
+        """The size of every batch that ran."""
+        return [event.size for event in self.of(events.BatchCompleted)]
+
+    @property
+    def failed_batches(self) -> list[tuple[int, Exception]]:
+        """Size and error of every batch that failed."""
+        return [(event.size, event.error) for event in self.of(events.BatchFailed)]
+
+    @property
+    def cancelled(self) -> int:
+        """How many images left the queue because their callers had gone."""
+        return sum(event.cancelled for event in self.of(events.ImagesDropped))
+
+    @property
+    def expired(self) -> int:
+        """How many images left the queue because their deadlines had passed."""
+        return sum(event.expired for event in self.of(events.ImagesDropped))
+
+    @property
+    def reused(self) -> list[bool]:
+        """For each embedding that was reused, whether it came from the cache."""
+        return [event.cached for event in self.of(events.EmbeddingReused)]
+
+    @property
+    def recalls(self) -> list[tuple[str, float]]:
+        """Category and recall of every search that was repeated exactly."""
+        return [(event.category, event.recall) for event in self.of(events.RecallMeasured)]
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """The category of every search that fell back."""
+        return [event.category for event in self.of(events.SearchFellBack)]
+
+    @property
+    def loaded(self) -> list[str]:
+        """The categories in the order in which they were loaded."""
+        return [event.category for event in self.of(events.CategoryLoaded)]
+
+    @property
+    def graphs_built(self) -> list[str]:
+        """The category of every graph that was built."""
+        return [event.category for event in self.of(events.GraphBuilt)]
+
+    @property
+    def unusable_files(self) -> list[tuple[str, str, str]]:
+        """Category, file and reason of every graph file that could not be used."""
+        return [(event.category, event.file, event.reason) for event in self.of(events.GraphFileUnusable)]
+
+    @property
+    def failed_files(self) -> list[tuple[str, Exception]]:
+        """Category and error of every graph file that could not be written or removed."""
+        return [(event.category, event.error) for event in self.of(events.GraphFileFailed)]
+
+    @property
+    def maintenance_faults(self) -> list[tuple[str, Exception]]:
+        """Category and error of every failed maintenance."""
+        return [(event.category, event.error) for event in self.of(events.IndexMaintenanceFailed)]
+
+    @property
+    def item_faults(self) -> list[Exception]:
+        """The error of every item that failed by the server's fault."""
+        return [event.error for event in self.of(events.ItemFailed)]
+
+    @property
+    def calls(self) -> list[tuple[str, str, str, Exception | None]]:
+        """Method, code, request id and fault of every call that ended."""
+        return [(event.method, event.code, event.request_id, event.fault) for event in self.of(events.CallCompleted)]
+
+
+class MeanColorSession(Session):
+    """A real, if small, embedding: the mean color, so that every answer can be told from every other."""
+
+    provider = "MeanColor"
+    fixed_shapes = False
+    gains_from_lanes = False
+
+    def run(self, images: Pixels) -> Floats:
+        """Embed uint8 [n, height, width, 3]: float32 [n, 3]."""
+        means: Floats = images.astype(np.float32).mean(axis=(1, 2))
+        return means
+
+
+class Wrapped(Session):
+    """Another session's properties."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @property
+    def provider(self) -> str:
+        """The other session's."""
+        return self._session.provider
+
+    @property
+    def fixed_shapes(self) -> bool:
+        """The other session's."""
+        return self._session.fixed_shapes
+
+    @property
+    def gains_from_lanes(self) -> bool:
+        """The other session's."""
+        return self._session.gains_from_lanes
+
+    def close(self) -> None:
+        """Close the other session."""
+        self._session.close()
+
+
+class HeldSession(Wrapped):
+    """Passes on to another session, but while held each run waits to be let go: how tests make a queue."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._free = threading.Event()
+        self._free.set()
+        self.waiting = threading.Event()
+        """Set once a run is being held."""
+        self.sizes: list[int] = []
+
+    def hold(self) -> None:
+        """From now on runs wait."""
+        self.waiting.clear()
+        self._free.clear()
+
+    def let_go(self) -> None:
+        """Let the waiting run, and all later ones, go on."""
+        self._free.set()
+
+    def run(self, images: Pixels) -> Floats:
+        """Wait if held, then run."""
+        if not self._free.is_set():
+            self.waiting.set()
+        if not self._free.wait(timeout=60):
+            raise TimeoutError("the test never let the session go")
+        self.sizes.append(len(images))
+        return self._session.run(images)
+
+
+class SlowSession(Wrapped):
+    """Passes on to another session, over and over until each run has taken this many seconds."""
+
+    def __init__(self, session: Session, seconds: float) -> None:
+        super().__init__(session)
+        self._seconds = seconds
+
+    def run(self, images: Pixels) -> Floats:
+        """Run, for so long."""
+        end = time.perf_counter() + self._seconds
+        embeddings = self._session.run(images)
+        while time.perf_counter() < end:
+            embeddings = self._session.run(images)
+        return embeddings
+
+
+class FailingSession(Wrapped):
+    """Passes on to another session, and from `begin` on raises on the runs that `fails` picks by number, from 0."""
+
+    def __init__(self, session: Session, fails: Callable[[int], bool]) -> None:
+        super().__init__(session)
+        self._fails = fails
+        self._runs: int | None = None
+
+    def begin(self) -> None:
+        """Count from here: warming up is over."""
+        self._runs = 0
+
+    def run(self, images: Pixels) -> Floats:
+        """Raise or run."""
+        if self._runs is not None:
+            number, self._runs = self._runs, self._runs + 1
+            if self._fails(number):
+                raise RuntimeError(f"run {number} fails by request; secret detail")
+        return self._session.run(images)

@@ -1,0 +1,92 @@
+"""`lookalike-server serve` with a model that a test can hold or break: run with `--hold FILE` and the usual flags.
+
+While somebody has FILE locked, each run of the model waits; the log then says "held". Where FILE.broken exists, the
+process ends as it loads the model. `--seconds` is how long each run takes at least. `--card` runs the model on a fake
+card instead; the log then says "copied_out" for each batch, and what the card found wrong until then.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from lookalike_server.__main__ import settings_options
+from lookalike_server.config import Settings, load_settings
+from lookalike_server.domain.errors import LookalikeError
+from lookalike_server.domain.inference import Floats, Pixels
+from lookalike_server.domain.protocols import Session
+from lookalike_server.engine.model_loading import load_onnx
+from lookalike_server.frontend.supervisor import supervise
+from lookalike_server.inference.manifest import ModelFolder
+from support.fake_device import FakeDevice
+from support.fake_device import load as load_on_fake_device
+from support.fakes import SlowSession, Wrapped
+
+
+class LockedSession(Wrapped):
+    """Passes on to another session while nobody has the file locked."""
+
+    def __init__(self, session: Session, file: Path) -> None:
+        super().__init__(session)
+        self._file = file
+
+    def run(self, images: Pixels) -> Floats:
+        """Wait, then run."""
+        with self._file.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                structlog.get_logger().info("held", images=len(images))
+                fcntl.flock(file, fcntl.LOCK_SH)
+        return self._session.run(images)
+
+
+def load(file: Path, seconds: float, folder: ModelFolder, settings: Settings) -> LockedSession:
+    """Load the real model behind the lock."""
+    if file.with_suffix(".broken").exists():
+        os._exit(7)
+    return LockedSession(SlowSession(load_onnx(folder, settings), seconds), file)
+
+
+class LoggedDevice(FakeDevice):
+    """A fake card that reports every batch."""
+
+    @contextmanager
+    def doing(self, what: str, slot: int, rows: int) -> Iterator[None]:
+        """Log what is copied out."""
+        with super().doing(what, slot, rows):
+            yield
+        if what == "copy out":
+            structlog.get_logger().info("copied_out", rows=rows, faults=self.faults)
+
+
+def load_card(folder: ModelFolder, settings: Settings) -> Session:
+    """Load the real model onto a fake card."""
+    return load_on_fake_device(folder, settings, LoggedDevice())
+
+
+@click.command()
+@settings_options
+@click.option("--hold", type=click.Path(path_type=Path), required=True)
+@click.option("--seconds", default=0.0)
+@click.option("--card", is_flag=True)
+def main(config: Path | None, hold: Path, seconds: float, card: bool, **flags: Any) -> None:
+    """Serve."""
+    try:
+        supervise(load_settings(flags, config), load_card if card else partial(load, hold, seconds))
+    except LookalikeError as error:
+        click.echo(f"lookalike-server: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

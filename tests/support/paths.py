@@ -1,0 +1,12 @@
+"""Where things are in a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MODELS = Path(__file__).parent / "models"
+GOLDEN = ROOT / "tests" / "golden"
+
+SHARED = ROOT.parent / "shared"
+"""Real images and products beside the checkout; tests that use them are skipped where it is missing."""

@@ -1,0 +1,62 @@
+"""The real commands as processes: what a user starts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVE = (sys.executable, "-m", "lookalike_server", "serve")
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A serving process, and where it listens."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+
+    def stop(self, number: int) -> int:
+        """Send a signal and return the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@contextmanager
+def server_process(
+    model: Path, data: Path, *arguments: str, command: tuple[str, ...] = SERVE
+) -> Iterator[ServerProcess]:
+    """`lookalike-server serve` on a free port, from when it serves until the block ends."""
+    process = subprocess.Popen(
+        (
+            *command,
+            *("--model", str(model), "--data-dir", str(data), "--listen", "127.0.0.1:0", "--log-format", "json"),
+            *arguments,
+        ),
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    reader = threading.Thread(target=process.stderr.read)
+    try:
+        log = []
+        for line in process.stderr:
+            log.append(line)
+            if found := re.search(rb'"port": (\d+)', line):
+                break
+        else:
+            raise AssertionError(f"the server ended before it served: {b''.join(log).decode()}")
+        # Somebody must go on reading, or a full pipe would stop the server.
+        reader.start()
+        yield ServerProcess(process, f"127.0.0.1:{int(found.group(1))}")
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        if reader.is_alive():
+            reader.join()
+        process.stderr.close()

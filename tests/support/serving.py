@@ -1,0 +1,128 @@
+"""A running server to test: a tiny real model, stubs to call it with, and images and products to send."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from PIL import Image as Pillow
+
+from lookalike.v1 import (
+    image_pb2,
+    product_pb2,
+)
+from lookalike_server.app import App
+from lookalike_server.config import Settings
+from lookalike_server.engine.model_loading import load_onnx
+from lookalike_server.inference.manifest import ModelFolder
+from support.fakes import HeldSession, RecordingObserver, SlowSession
+
+SIDE = 32  # of the tiny models' input
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server and stubs on one channel to it."""
+
+    app: App
+    observer: RecordingObserver
+    channel: grpc.aio.Channel
+    embedding: Any
+    search: Any
+    catalog: Any
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Served]]
+
+
+class HeldModel:
+    """Loads the real model behind a `HeldSession`: `serve(load_session=HeldModel())`."""
+
+    session: HeldSession
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        """Have each run take at least so many seconds."""
+        self._seconds = seconds
+
+    def __call__(self, folder: ModelFolder, settings: Settings) -> HeldSession:
+        """Load it."""
+        self.session = HeldSession(SlowSession(load_onnx(folder, settings), self._seconds))
+        return self.session
+
+    async def caught(self) -> None:
+        """Return once a run is being held."""
+        await asyncio.to_thread(self.session.waiting.wait, 30)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let others run until the condition holds; a test that waits for ever fails after ten seconds."""
+    async with asyncio.timeout(10):
+        # No event to wait for: the condition is about the server's state, which has no hook for tests.
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+def connect(target: str) -> grpc.aio.Channel:
+    """A channel that no proxy of the environment and no message limit stands in the way of."""
+    return grpc.aio.insecure_channel(
+        target,
+        options=(
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+        ),
+    )
+
+
+def noise(seed: int, side: int = SIDE) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """An image of its own for every seed: uint8 [side, side, 3], in tiles so that the tiny model tells them apart."""
+    tiles = np.random.default_rng(seed).integers(0, 256, size=(4, 4, 3), dtype=np.uint8)
+    return np.repeat(np.repeat(tiles, side // 4, axis=0), side // 4, axis=1)
+
+
+def raw(pixels: np.ndarray[Any, Any]) -> image_pb2.Image:
+    """These pixels as a request's image."""
+    height, width, _ = pixels.shape
+    return image_pb2.Image(rgb=image_pb2.RawImage(width=width, height=height, data=pixels.tobytes()))
+
+
+def encoded(pixels: np.ndarray[Any, Any], file_format: str = "PNG") -> image_pb2.Image:
+    """These pixels as a request's image, in a file."""
+    buffer = io.BytesIO()
+    Pillow.fromarray(pixels).save(buffer, file_format)
+    return image_pb2.Image(encoded=buffer.getvalue())
+
+
+def product(product_id: str, seed: int, category: str = "Shoes", **facts: Any) -> product_pb2.ProductInput:
+    """A product to store, with one image of its own."""
+    return product_pb2.ProductInput(
+        id=product_id, category=category, title=f"Title {product_id}", images=[raw(noise(seed))], **facts
+    )
+
+
+async def rejected(call: Awaitable[object]) -> tuple[grpc.StatusCode, str, status_pb2.Status]:
+    """The code, message and rich status of a call that must fail; it must carry a request id too."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    trailers = dict(caught.value.trailing_metadata() or ())
+    assert trailers["x-request-id"]
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    assert status.code == caught.value.code().value[0]
+    return caught.value.code(), caught.value.details() or "", status
+
+
+def violation(status: status_pb2.Status) -> str:
+    """The field that the rich status blames."""
+    bad_request = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(bad_request) for detail in status.details)
+    (only,) = bad_request.field_violations
+    assert only.description
+    return str(only.field)

@@ -1,0 +1,69 @@
+"""Opens real catalogs for tests, and writes and reads them shortly."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from lookalike_server.domain.catalog import EmbeddedProduct, IndexChange, Product
+from lookalike_server.domain.inference import Floats, Metric, Model, Resize
+from lookalike_server.store.sqlite import Store
+
+DIM = 4
+MODEL = Model(
+    name="small",
+    backbone="none",
+    weights="none",
+    digest="a" * 64,
+    height=8,
+    width=8,
+    resize=Resize.BILINEAR,
+    pooling="avg",
+    dim=DIM,
+    metric=Metric.EUCLIDEAN,
+    precision="fp32",
+)
+
+
+def ignore(_: IndexChange) -> None:
+    """Stand in for an index that nobody asks."""
+
+
+@contextmanager
+def opened(folder: Path, model: Model = MODEL, on_commit: Callable[[IndexChange], None] = ignore) -> Iterator[Store]:
+    """The catalog in this folder, until the end of the block."""
+    store = Store(folder, model, on_commit)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def product(product_id: str, category: str = "Shoes", **attributes: str) -> Product:
+    """A product with something in every field."""
+    return Product(product_id, category, f"Title of {product_id}", f"file:///{product_id}.jpg", attributes)
+
+
+def vectors(*firsts: float) -> Floats:
+    """One embedding for each number, told apart by it."""
+    return np.array([[first, 0.25, -1.0, 1e-30] for first in firsts], dtype=np.float32)
+
+
+def put(store: Store, product_id: str, *firsts: float, category: str = "Shoes", **attributes: str) -> None:
+    """Store one product and wait until it is durable."""
+    embedded = EmbeddedProduct(product(product_id, category, **attributes), vectors(*(firsts or (1.0,))))
+    store.upsert(embedded).result(timeout=60)
+
+
+def rows(store: Store) -> list[tuple[str, int, str, int, list[float]]]:
+    """Everything an index is made from, oldest first."""
+    found = [
+        (category, row.label, row.product_id, row.image_index, row.vector.tolist())
+        for category in store.row_counts()
+        for row in store.rows(category)
+    ]
+    return sorted(found, key=operator.itemgetter(1))

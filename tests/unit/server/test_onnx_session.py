@@ -1,0 +1,218 @@
+"""The session over ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from lookalike_server.config import load_settings
+from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.inference.manifest import read_model_folder
+from lookalike_server.inference.onnx_session import OnnxSession
+from lookalike_server.inference.providers import PROVIDERS, Card
+from support.paths import MODELS
+from support.serving import noise
+
+LOAD = """
+import sys
+from pathlib import Path
+from lookalike_server.inference.manifest import read_model_folder
+from lookalike_server.inference.onnx_session import OnnxSession
+
+OnnxSession(read_model_folder(Path(sys.argv[1])), "cpu", 1)
+"""
+
+
+def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry is off: it leaves nothing in the home of the user, where it would keep its records."""
+    without = {
+        key: value for key, value in os.environ.items() if key not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    }
+    subprocess.run(
+        (sys.executable, "-c", LOAD, str(MODELS / "tiny")),
+        env={**without, "HOME": str(tmp_path)},
+        check=True,
+        timeout=60,
+    )
+    assert list(tmp_path.rglob("*")) == []
+
+
+class FakeOrt:
+    """Stands for the module `onnxruntime` in a build with these providers, of which only some start."""
+
+    def __init__(
+        self, providers: Sequence[str], starting: Sequence[str] | None = None, raising: str | None = None
+    ) -> None:
+        """Have these by our names; all of them start unless it says which, or which of them raises."""
+        self.raising = PROVIDERS[raising] if raising else None
+        self._providers = [PROVIDERS[name] for name in providers]
+        self._starting = [PROVIDERS[name] for name in (providers if starting is None else starting)]
+        self.asked: list[tuple[list[str], list[dict[str, str]]]] = []
+        """Providers and their options of each session that was made."""
+
+    def get_available_providers(self) -> list[str]:
+        """What the build has."""
+        return self._providers
+
+    class SessionOptions:
+        """Takes any option."""
+
+        def add_session_config_entry(self, key: str, value: str) -> None:
+            """Take it."""
+
+    def InferenceSession(  # noqa: N802 - ONNX Runtime gives the name
+        self,
+        path: str,
+        options: object,
+        *,
+        providers: list[str],
+        provider_options: list[dict[str, str]],
+        enable_fallback: int,
+    ) -> Any:
+        """A session over the tiny model, or over the CPU where its provider does not start, as ONNX Runtime does."""
+        assert enable_fallback == 0  # else it runs on the processor what a card rejects
+        self.asked.append((providers, provider_options))
+        if self.raising == providers[0]:
+            raise RuntimeError("no engine can be built")
+        running = providers if providers[0] in self._starting else [PROVIDERS["cpu"]]
+        return SimpleNamespace(
+            get_providers=lambda: running,
+            get_inputs=lambda: [SimpleNamespace(name="images", type="tensor(uint8)", shape=["n", 32, 32, 3])],
+            get_outputs=lambda: [SimpleNamespace(name="embeddings", type="tensor(float)", shape=["n", 48])],
+        )
+
+
+@pytest.mark.parametrize(
+    ("precision", "threads", "told"),
+    [
+        ("bf16", 0, {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": "1"}),
+        ("fp32", 0, {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}),
+        ("bf16", 3, {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "3"}),
+    ],
+)
+def test_openvino_is_told_its_precision(precision: str, threads: int, told: dict[str, str]) -> None:
+    """On the processor, with a hint of the precision and so many threads; its runs are not put into lanes."""
+    ort = FakeOrt(["openvino", "cpu"])
+    session = OnnxSession(read_model_folder(MODELS / "tiny"), "openvino", threads, precision, ort=ort)
+    ((providers, (options,)),) = ort.asked
+    assert providers == ["OpenVINOExecutionProvider"]
+    assert options["device_type"] == "CPU"
+    assert json.loads(options["load_config"]) == {"CPU": told}
+    assert (session.provider, session.fixed_shapes, session.gains_from_lanes) == (providers[0], False, False)
+
+
+def test_other_providers_are_told_nothing() -> None:
+    """What is OpenVINO's goes to no other provider; `auto` takes the first that starts, and says why not the others."""
+    ort = FakeOrt(["openvino", "cpu"], starting=["cpu"])
+    session = OnnxSession(read_model_folder(MODELS / "tiny"), "auto", 0, ort=ort)
+    assert ort.asked[-1] == (["CPUExecutionProvider"], [{}])
+    assert session.gains_from_lanes
+    assert [reason.partition(":")[0] for reason in session.skipped] == ["tensorrt", "cuda", "openvino"]
+    assert "did not start" in session.skipped[2]
+
+
+@pytest.mark.parametrize("starting", [["cpu"], []])
+def test_a_provider_that_was_named_and_cannot_be_had(starting: list[str]) -> None:
+    """It is an error that says what to install, or that no device was found; nothing runs in its place."""
+    built = ["cpu"] if starting else ["openvino", "cpu"]
+    with pytest.raises(LookalikeError) as caught:
+        OnnxSession(read_model_folder(MODELS / "tiny"), "openvino", 0, ort=FakeOrt(built, starting))
+    assert caught.value.code is Code.FAILED_PRECONDITION
+    reason = "pip install 'lookalike-server[openvino]'" if starting else "did not start (no usable device)"
+    assert reason in caught.value.message
+
+
+def nothing_missing(ort: Any, name: str) -> str | None:
+    """Stands for the look at libraries and cards: what the build has can be had."""
+    return None if PROVIDERS[name] in ort.get_available_providers() else f"{name}: not in this build"
+
+
+@pytest.mark.parametrize(
+    ("build", "starting", "raising", "runs", "skipped"),
+    [
+        (["tensorrt", "cuda", "cpu"], ["tensorrt", "cuda"], None, "tensorrt", []),
+        (["tensorrt", "cuda", "cpu"], ["cuda"], None, "cuda", ["tensorrt"]),
+        (["tensorrt", "cuda", "cpu"], ["cuda"], "tensorrt", "cuda", ["tensorrt"]),
+        (["cuda", "openvino", "cpu"], ["openvino", "cpu"], None, "openvino", ["tensorrt", "cuda"]),
+        (["cuda", "cpu"], ["cpu"], None, "cpu", ["tensorrt", "cuda", "openvino"]),
+    ],
+)
+def test_auto_takes_the_first_that_starts(
+    build: list[str], starting: list[str], raising: str | None, runs: str, skipped: list[str]
+) -> None:
+    """TensorRT, CUDA, OpenVINO, CPU, in this order, and a reason for each that was passed over."""
+    ort = FakeOrt(build, starting, raising)
+    session = OnnxSession(read_model_folder(MODELS / "tiny"), "auto", 0, ort=ort, missing=nothing_missing)
+    assert session.provider == PROVIDERS[runs]
+    assert [reason.partition(":")[0] for reason in session.skipped] == skipped
+    assert session.fixed_shapes == (runs in ("tensorrt", "cuda"))
+    assert session.gains_from_lanes == (runs == "cpu")
+
+
+def test_a_card_that_is_missing_is_never_the_processor() -> None:
+    """`cuda` by name, in a build that has it, is an error where ONNX Runtime would silently take the CPU."""
+    ort = FakeOrt(["cuda", "cpu"], ["cpu"])
+    with pytest.raises(LookalikeError, match=r"cuda: CUDAExecutionProvider did not start \(no usable device\)"):
+        OnnxSession(read_model_folder(MODELS / "tiny"), "cuda", 0, ort=ort, missing=nothing_missing)
+
+
+def test_a_card_is_told_its_settings(tmp_path: Path) -> None:
+    """CUDA is told all four; TensorRT its batch sizes and where its engines are, with CUDA behind it and no graphs."""
+    card = Card(graphs=True, search="exhaustive", nhwc=True, tf32=False, rows=8, engines=tmp_path / "engines")
+    told = {
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "enable_cuda_graph": "1",
+        "prefer_nhwc": "1",
+        "use_tf32": "0",
+    }
+    folder = read_model_folder(MODELS / "tiny")
+    ort = FakeOrt(["tensorrt", "cuda", "cpu"])
+    session = OnnxSession(folder, "cuda", 0, card=card, ort=ort, missing=nothing_missing)
+    assert session.records_graphs
+    assert ort.asked[-1] == (["CUDAExecutionProvider"], [told])
+    session = OnnxSession(folder, "tensorrt", 0, card=card, ort=ort, missing=nothing_missing)
+    assert not session.records_graphs
+    providers, (tensorrt, cuda) = ort.asked[-1]
+    assert providers == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    assert cuda == told | {"enable_cuda_graph": "0"}
+    assert tensorrt == {
+        "trt_profile_min_shapes": "images:1x32x32x3",
+        "trt_profile_opt_shapes": "images:8x32x32x3",
+        "trt_profile_max_shapes": "images:8x32x32x3",
+        "trt_fp16_enable": "0",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(tmp_path / "engines"),
+    }
+    assert (tmp_path / "engines").is_dir()
+
+
+def test_bf16_unless_told_otherwise() -> None:
+    """Who chooses OpenVINO has its speed; the setting takes it back."""
+    model = {"model": MODELS / "tiny"}
+    assert load_settings(model).inference_precision == "bf16"
+    assert load_settings(model | {"inference_precision": "fp32"}).inference_precision == "fp32"
+    with pytest.raises(LookalikeError, match="inference_precision: Input should be 'bf16' or 'fp32'"):
+        load_settings(model | {"inference_precision": "f16"})
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_openvino_answers_as_the_processor_does(precision: str) -> None:
+    """The real provider gives the embeddings of the CPU's, but for rounding."""
+    if PROVIDERS["openvino"] not in onnxruntime.get_available_providers():
+        pytest.skip("this build of ONNX Runtime has no OpenVINO; it is an environment of its own that has")
+    folder = read_model_folder(MODELS / "tiny")
+    images = np.stack([noise(seed) for seed in range(5)])
+    found = OnnxSession(folder, "openvino", 0, precision).run(images)
+    right = OnnxSession(folder, "cpu", 0).run(images)
+    assert found.dtype == np.float32
+    assert float((found * right).sum(axis=1).min()) > 0.9999

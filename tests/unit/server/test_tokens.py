@@ -1,0 +1,111 @@
+"""The token file, and what a token allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.rpc.auth import WRITES, Authenticator, Role, read_tokens
+
+READ = "/lookalike.v1.SearchService/Search"
+WRITE = "/lookalike.v1.CatalogService/UpsertProducts"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the file lies."""
+    return tmp_path / "tokens"
+
+
+def rejection(path: Path) -> str:
+    """Why this file cannot be used."""
+    with pytest.raises(LookalikeError) as caught:
+        read_tokens(path)
+    assert caught.value.code is Code.FAILED_PRECONDITION
+    return caught.value.message
+
+
+def test_tokens_and_roles(path: Path) -> None:
+    """Each line gives a token its role; comments, empty lines and spaces around mean nothing."""
+    path.write_text("# shop\nreader abc\n\n  writer\tx-y_z.1~+/= \r\n   # reader old\nreader q#1\n", encoding="utf-8")
+    assert read_tokens(path) == {"abc": Role.READER, "x-y_z.1~+/=": Role.WRITER, "q#1": Role.READER}
+
+
+@pytest.mark.parametrize(
+    "line", ["abc", "reader", "admin abc", "Reader abc", "reader a b", "reader: abc", "abc reader"]
+)
+def test_a_line_that_means_nothing(path: Path, line: str) -> None:
+    """A line that is not a role and a token is named by its number, and its token is not repeated to the log."""
+    path.write_text(f"reader good\n\n{line}\n", encoding="utf-8")
+    assert rejection(path) == f"{path}:3: expected `reader TOKEN` or `writer TOKEN`"
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# reader abc\n"])
+def test_no_token(path: Path, text: str) -> None:
+    """A file that lets nobody in is a mistake."""
+    path.write_text(text, encoding="utf-8")
+    assert rejection(path) == f"{path} has no token, so nobody could call"
+
+
+def test_unreadable(path: Path) -> None:
+    """A file that is missing, a folder or not text is rejected, naming it or what is wrong with it."""
+    assert str(path) in rejection(path)
+    path.write_bytes(b"reader \xff\xfe\n")
+    assert "cannot read the tokens" in rejection(path)
+    assert str(path.parent) in rejection(path.parent)
+
+
+def code(tokens: dict[str, Role] | None, method: str, *metadata: tuple[str, str | bytes]) -> Code | None:
+    """What a call with this metadata meets, or None when it passes."""
+    try:
+        Authenticator(tokens).check(method, metadata)
+    except LookalikeError as error:
+        return error.code
+    return None
+
+
+TOKENS = {"r1": Role.READER, "w1": Role.WRITER}
+
+
+@pytest.mark.parametrize(
+    ("header", "read", "write"),
+    [
+        ("Bearer r1", None, Code.PERMISSION_DENIED),
+        ("Bearer w1", None, None),
+        ("bearer r1", None, Code.PERMISSION_DENIED),
+        ("Bearer  w1 ", None, None),
+        ("Bearer R1", Code.UNAUTHENTICATED, Code.UNAUTHENTICATED),
+        ("Bearer w", Code.UNAUTHENTICATED, Code.UNAUTHENTICATED),
+        ("Bearer w1 r1", Code.UNAUTHENTICATED, Code.UNAUTHENTICATED),
+        ("Bearer", Code.UNAUTHENTICATED, Code.UNAUTHENTICATED),
+        ("Bearer ", Code.UNAUTHENTICATED, Code.UNAUTHENTICATED),
+        ("Basic w1", Code.UNAUTHENTICATED, Code.UNAUTHENTICATED),
+        ("w1", Code.UNAUTHENTICATED, Code.UNAUTHENTICATED),
+        ("", Code.UNAUTHENTICATED, Code.UNAUTHENTICATED),
+    ],
+)
+def test_what_a_token_allows(header: str, read: Code | None, write: Code | None) -> None:
+    """A reader reads, a writer writes too, and any other header is of nobody."""
+    assert code(TOKENS, READ, ("authorization", header)) is read
+    assert code(TOKENS, WRITE, ("authorization", header)) is write
+
+
+def test_only_the_authorization_header_counts() -> None:
+    """A token elsewhere in the metadata, or none at all, is of nobody."""
+    assert code(TOKENS, READ) is Code.UNAUTHENTICATED
+    assert code(TOKENS, READ, ("x-token", "Bearer r1"), ("user-agent", "Bearer w1")) is Code.UNAUTHENTICATED
+
+
+def test_every_change_needs_a_writer() -> None:
+    """Each method that changes the catalog is closed to readers."""
+    for method in WRITES:
+        assert code(TOKENS, method, ("authorization", "Bearer r1")) is Code.PERMISSION_DENIED
+        assert code(TOKENS, method, ("authorization", "Bearer w1")) is None
+
+
+def test_without_a_file_everybody_may_call() -> None:
+    """No token file means no check, which is not the same as a file without tokens."""
+    assert code(None, WRITE) is None
+    assert code({}, READ, ("authorization", "Bearer ")) is Code.UNAUTHENTICATED
