@@ -1,4 +1,4 @@
-# The server's image. Build it with `make image`; the model folder and the catalogue are mounted, not baked in:
+# The server's image. Build it with `make image`; the model folder and the catalog are mounted, not baked in:
 #   docker run -p 50051:50051 -v $PWD/models/default:/model:ro -v lookalike-data:/data lookalike-server:local
 # For a CUDA card add `--build-arg RUNTIME=gpu` to the build and `--gpus all` to the run: CUDA comes from the registry.
 
@@ -19,7 +19,7 @@ RUN --mount=type=bind,from=builder,source=/src/dist/wheels,target=/wheels \
     python -m pip install --no-cache-dir --no-index --find-links /wheels "lookalike-server[$RUNTIME]"
 RUN useradd --create-home --uid 10001 lookalike && install --directory --owner=lookalike /data
 USER lookalike
-ENV LOOKALIKE_MODEL=/model LOOKALIKE_DATA=/data LOOKALIKE_LISTEN=0.0.0.0:50051 LOOKALIKE_LOG_FORMAT=json
+ENV LOOKALIKE_MODEL=/model LOOKALIKE_DATA_DIR=/data LOOKALIKE_LISTEN=0.0.0.0:50051 LOOKALIKE_LOG_FORMAT=json
 # What a container runtime with cards looks for; without one they mean nothing.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 VOLUME /data

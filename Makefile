@@ -1,4 +1,4 @@
-# Lookalike. `make help` lists what can be asked for; CI, the pre-commit hook and the Dockerfile ask for the same.
+# `make help` lists the targets; CI, the pre-commit hook and the Dockerfile call the same ones.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
@@ -17,22 +17,23 @@ BIN := .venv/bin
 EXPORTER_BIN := .venv-exporter/bin
 PROTO_BIN := .venv-proto/bin
 TRITON_BIN := .venv-triton/bin
+RELEASE_BIN := .venv-release/bin
 BENCH_BIN := .venv-bench/bin
 GALLERY_BIN := .venv-gallery/bin
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 OURS := proto/python server clients/python clients/loadtest
 PROTOS := $(wildcard proto/lookalike/v1/*.proto proto/inference/*.proto)
 
-##@ Use it
+##@ Use
 
 .PHONY: help
-help: ## show this list
+help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: .venv/ready ## make the environment of the server, the client and their tools
+setup: .venv/ready ## create the environment of the server, the clients and their tools
 
-# Only what changes an environment is named here, so that a second run starts at once.
+# Only what changes an environment is a prerequisite, so that a second run starts at once.
 .venv/ready: server/build.lock tests/requirements.lock $(OURS:%=%/pyproject.toml)
 	@echo "setup: .venv (server, client, tools)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
@@ -55,26 +56,27 @@ setup: .venv/ready ## make the environment of the server, the client and their t
 	@$(PROTO_BIN)/$(PIP_INSTALL) --require-hashes -r proto/requirements.lock
 	@touch $@
 
-.venv-triton/ready: tests/triton/requirements.lock
-	@echo "setup: .venv-triton (Triton's client, which wants an older protobuf)"
+.venv-triton/ready: tests/e2e/triton/requirements.lock
+	@echo "setup: .venv-triton (Triton's client, which needs an older protobuf)"
 	@$(PYTHON) -m venv .venv-triton
-	@$(TRITON_BIN)/$(PIP_INSTALL) --require-hashes -r tests/triton/requirements.lock
+	@$(TRITON_BIN)/$(PIP_INSTALL) --require-hashes -r tests/e2e/triton/requirements.lock
 	@touch $@
 
-# Other people's tools, for the tests; a Go that is too old for them counts as none.
-.tools/bin/ready: tests/tools/go.mod tests/tools/go.sum
-	@if go -C tests/tools list -m > /dev/null 2>&1; then \
-		echo "setup: .tools (grpcurl, ghz)"; GOBIN=$(CURDIR)/.tools/bin go -C tests/tools install tool && touch $@; \
+# A Go that is too old counts as none.
+.tools/bin/ready: tests/e2e/tools/go.mod tests/e2e/tools/go.sum
+	@if go -C tests/e2e/tools list -m > /dev/null 2>&1; then \
+		echo "setup: .tools (grpcurl, ghz)"; \
+		log=$$(GOBIN=$(CURDIR)/.tools/bin go -C tests/e2e/tools install tool 2>&1) || { echo "$$log" >&2; exit 1; }; touch $@; \
 	else echo "setup: no Go 1.25 or newer, so no grpcurl and no ghz: the tests that call with them will be skipped"; fi
 
 .venv-bench/ready: benchmarks/requirements.lock
-	@echo "setup: .venv-bench (load generators, bare session, images)"
+	@echo "setup: .venv-bench (peers, bare session, charts)"
 	@$(PYTHON) -m venv .venv-bench
 	@$(BENCH_BIN)/$(PIP_INSTALL) --require-hashes -r benchmarks/requirements.lock
 	@touch $@
 
 .venv-gallery/ready: clients/web/requirements.lock proto/python/pyproject.toml clients/python/pyproject.toml
-	@echo "setup: .venv-gallery (Streamlit, the client, a browser's driver)"
+	@echo "setup: .venv-gallery (Streamlit, the client, a browser driver)"
 	@$(PYTHON) -m venv .venv-gallery
 	@$(GALLERY_BIN)/$(PIP_INSTALL) --require-hashes -r clients/web/requirements.lock
 	@$(GALLERY_BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation -e proto/python -e clients/python
@@ -97,7 +99,7 @@ models/default/model.json:
 	ln -s $$name models/default
 
 $(SAMPLE): .venv/ready
-	@test -f $@ || $(BIN)/lookalike sample $(@D)
+	@test -f $@ || $(BIN)/python -m tools.sample_catalog $(@D)
 	@touch $@
 
 .PHONY: run
@@ -119,34 +121,44 @@ gallery: .venv-gallery/ready ## show what the server on LISTEN answers, at http:
 	@cd clients/web && exec env LOOKALIKE_CLIENT_SERVER=$(LISTEN) ../../$(GALLERY_BIN)/streamlit run run.py \
 		--server.address $(word 1,$(subst :, ,$(GALLERY))) --server.port $(word 2,$(subst :, ,$(GALLERY)))
 
-##@ Work on it
+##@ Develop
+
+# What `make test` leaves out is marked slow or nightly in the tests. PYTEST= adds options.
+PYTEST_ALL := $(BIN)/python -m pytest -q --numprocesses 2 --dist loadgroup
+EXPORTER_TESTS := $(EXPORTER_BIN)/python -m pytest -q exporter/tests
+GALLERY_TESTS := $(GALLERY_BIN)/python -m pytest -q -c tests/e2e/gallery/pytest.ini --confcutdir=tests/e2e/gallery tests/e2e/gallery
+TEST_ENVIRONMENTS := .venv/ready .venv-exporter/ready .venv-proto/ready .venv-triton/ready .tools/bin/ready
+FLOOR := 90
 
 .PHONY: test
-test: .venv/ready .venv-exporter/ready .venv-proto/ready .venv-triton/ready .tools/bin/ready ## run every test that needs nothing beyond the package registries
-	$(EXPORTER_BIN)/python -m pytest -q exporter/tests
-	$(BIN)/python -m pytest -q tests
-	@if command -v chromium > /dev/null; then $(MAKE) --no-print-directory test-gallery; \
-	else echo "test: skipped test-gallery, for want of a browser: apt-get install chromium"; fi
+test: $(TEST_ENVIRONMENTS) $(if $(shell command -v chromium),.venv-gallery/ready models/default/model.json) ## run a test of every capability, in minutes
+	$(EXPORTER_TESTS) -m "not slow" --durations 5 $(PYTEST)
+	$(PYTEST_ALL) tests -m "not slow and not nightly" --durations 15 --cov --cov-report term:skip-covered --cov-fail-under $(FLOOR) $(PYTEST)
+	@if command -v chromium > /dev/null; then set -x; $(GALLERY_TESTS) -m "not slow" --durations 5 $(PYTEST); \
+	else echo "test: skipped the gallery's tests, for want of a browser: apt-get install chromium"; fi
+
+.PHONY: test-all
+test-all: test ## run every test, also the exporter's matrix, all languages, the browser and crashes
+	$(EXPORTER_TESTS) -m slow --durations 5 $(PYTEST)
+	$(PYTEST_ALL) tests -m slow --durations 15 $(PYTEST)
+	@if command -v chromium > /dev/null; then set -x; $(GALLERY_TESTS) -m slow --durations 5 $(PYTEST); fi
+
+.PHONY: test-nightly
+test-nightly: $(TEST_ENVIRONMENTS) ## run what takes long by nature: kills, power cuts, failing calls and full disks by the hundred
+	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q --timeout 3600 tests -m nightly $(PYTEST)
+	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q --timeout 3600 tests/crash $(PYTEST)
 
 .PHONY: test-gallery
-test-gallery: .venv/ready .venv-gallery/ready models/default/model.json ## the gallery in Debian's chromium, over a real server
-	$(TEST_GALLERY)
-TEST_GALLERY = $(GALLERY_BIN)/python -m pytest -q -c tests/gallery/pytest.ini --confcutdir=tests/gallery tests/gallery
-
-.PHONY: gallery-screenshots
-gallery-screenshots: .venv/ready .venv-gallery/ready models/default/model.json ## draw the gallery's images in docs/ again, from the sample catalog
-	GALLERY_UPDATE_SCREENSHOTS=1 $(TEST_GALLERY) -k screenshots_of_the_readme
-
-.PHONY: tools
-tools: .tools/bin/ready ## build grpcurl and ghz, with which some tests call, from the Go module proxy
+test-gallery: .venv/ready .venv-gallery/ready models/default/model.json ## run the gallery's tests in Debian's chromium, over a real server
+	$(GALLERY_TESTS) $(PYTEST)
 
 .PHONY: test-clients
-test-clients: .venv/ready .venv-proto/ready ## build every language's tour and compare what they print (`make test` does so too)
-	$(BIN)/python -m pytest -q tests/languages
+test-clients: .venv/ready .venv-proto/ready ## build every language's tour and compare what they print
+	$(BIN)/python -m pytest -q tests/e2e/languages $(PYTEST)
 
-.PHONY: test-crash
-test-crash: .venv/ready ## kills, power cuts, failing calls and full disks by the hundred (`make test` takes some of each)
-	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q tests/crash
+.PHONY: gallery-screenshots
+gallery-screenshots: .venv/ready .venv-gallery/ready models/default/model.json ## take the screenshots in docs/ again, of the sample catalog
+	GALLERY_UPDATE_SCREENSHOTS=1 $(GALLERY_TESTS) -k screenshots_of_the_readme
 
 .PHONY: bench
 bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the limit and the peers, in one run (MODEL=models/NAME BENCH="--scenarios catalog")
@@ -159,10 +171,12 @@ bench-gpu: ## measure on a card, unattended (MODELS=folder WHEELS=folder BENCH="
 		--out benchmarks/results $(BENCH)
 
 .PHONY: lint
-lint: .venv/ready types ## what CI and the pre-commit hook check: style, types, import layers, protos, fresh stubs
+lint: .venv/ready types ## check style, types, import layers, spelling, versions, protos and fresh stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=exporter:clients/web $(BIN)/lint-imports --no-logo
+	$(BIN)/codespell -D - -D tools/codespell.txt $$(git ls-files)
+	$(BIN)/python tools/version.py --check
 	cd proto && ../$(PROTO_BIN)/buf lint && ../$(PROTO_BIN)/buf format --diff --exit-code --exclude-path google
 	@$(PROTO_BIN)/python proto/generate.py --check
 	@page=$$(mktemp); trap 'rm -f $$page' EXIT; $(call generate_page,$$page); \
@@ -171,8 +185,9 @@ lint: .venv/ready types ## what CI and the pre-commit hook check: style, types, 
 
 .PHONY: types
 types: .venv/ready .venv-proto/ready .venv-gallery/ready ## check the types alone
-	$(BIN)/mypy server/lookalike_server clients/python/lookalike_client tests benchmarks docs --exclude '^tests/gallery/'
-	$(BIN)/mypy --python-executable $(GALLERY_BIN)/python --follow-imports silent clients/web tests/gallery
+	$(BIN)/mypy server/lookalike_server clients/python/lookalike_client clients/loadtest/lookalike_loadtest proto/python/lookalike/wire.py \
+		tools tests benchmarks docs --exclude '^tests/e2e/gallery/'
+	$(BIN)/mypy --python-executable $(GALLERY_BIN)/python --follow-imports silent clients/web tests/e2e/gallery
 	$(BIN)/mypy exporter/lookalike_exporter
 	MYPYPATH=exporter/tests $(BIN)/mypy exporter/tests
 
@@ -192,15 +207,15 @@ format: .venv/ready ## put the code into the common format
 
 .PHONY: lock
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --no-header $(addprefix --no-emit-package lookalike-,proto server client)
-lock: .venv/ready ## choose the newest versions again and write every lock file
+	--no-emit-index-url --no-annotate --no-header $(addprefix --no-emit-package lookalike-,proto server client loadtest)
+lock: .venv/ready ## upgrade every lock file to the newest versions
 	$(UV_COMPILE) --upgrade tests/requirements.in -o tests/requirements.lock
 	$(UV_COMPILE) --upgrade server/pyproject.toml --extra cpu -c tests/requirements.lock -o server/requirements.lock
 	$(UV_COMPILE) --upgrade server/pyproject.toml --extra gpu -c server/requirements.lock -o server/requirements-gpu.lock
 	$(UV_COMPILE) --upgrade server/build.in -c tests/requirements.lock -o server/build.lock
 	$(UV_COMPILE) --upgrade proto/requirements.in -o proto/requirements.lock
-	$(UV_COMPILE) --upgrade tests/triton/requirements.in -o tests/triton/requirements.lock
-	for at in benchmarks benchmarks/catalog benchmarks/peers/mosec benchmarks/peers/pytriton benchmarks/peers/ray clients/web; do \
+	$(UV_COMPILE) --upgrade tests/e2e/triton/requirements.in -o tests/e2e/triton/requirements.lock
+	for at in benchmarks benchmarks/catalog benchmarks/peers/mosec benchmarks/peers/pytriton benchmarks/peers/ray clients/web tools; do \
 		$(UV_COMPILE) --upgrade $$at/requirements.in -o $$at/requirements.lock; done
 	$(UV_COMPILE) --upgrade exporter/pyproject.toml --extra test -o exporter/requirements.lock
 
@@ -214,7 +229,7 @@ client-go: ## build the Go tour from generated stubs
 	@unformatted=$$("$$(go -C $(GO) env GOROOT)/bin/gofmt" -l $(GO)); test -z "$$unformatted" || { \
 		echo "client-go: gofmt would change" $$unformatted >&2; exit 1; }
 	@go -C $(GO) vet ./...
-	@told=$$(go -C $(GO) test -timeout 2m ./... 2>&1) || { echo "$$told" >&2; exit 1; }
+	@log=$$(go -C $(GO) test -timeout 2m ./... 2>&1) || { echo "$$log" >&2; exit 1; }
 	@go -C $(GO) build -trimpath -o bin/ ./cmd/tour
 	@echo "client-go: built; $(GO)/bin/tour --help"
 
@@ -234,7 +249,7 @@ $(TYPESCRIPT)/node_modules/ready: $(TYPESCRIPT)/package-lock.json
 $(TYPESCRIPT)/dist/ready: $(TYPESCRIPT)/node_modules/ready $(TYPESCRIPT)/tsconfig.json \
 		$(wildcard $(addprefix $(TYPESCRIPT)/src/,*.ts gen/*/*/*.ts))
 	@cd $(TYPESCRIPT) && rm -rf dist && node_modules/.bin/tsc && node_modules/.bin/prettier --check --log-level warn src
-	@cd $(TYPESCRIPT) && told=$$(node --test dist/*.test.js 2>&1) || { echo "$$told" >&2; exit 1; }
+	@cd $(TYPESCRIPT) && log=$$(node --test dist/*.test.js 2>&1) || { echo "$$log" >&2; exit 1; }
 	@touch $@
 
 JAVA := clients/java
@@ -247,10 +262,10 @@ $(JAVA)/target/ready: $(JAVA)/pom.xml $(JAVA)/service_config.json $(PROTOS) \
 		$(wildcard $(addprefix $(JAVA)/src/,$(addsuffix /java/example/lookalike/tour/*.java,main test)))
 	@command -v mvn javac > /dev/null && [ "$$(javac --version | grep -oE '[0-9]+' | head -1)" -ge 17 ] || { \
 		echo "client-java: a JDK of Java 17 or newer and Maven 3.8 or newer are needed" >&2; exit 1; }
-	@told=$$(mvn -B -ntp -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -f $(JAVA)/pom.xml package 2>&1) || { echo "$$told" >&2; exit 1; }
+	@log=$$(mvn -B -ntp -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -f $(JAVA)/pom.xml package 2>&1) || { echo "$$log" >&2; exit 1; }
 	@touch $@
 
-##@ Ship it
+##@ Release
 
 # Without HNSWLIB_NO_NATIVE hnswlib is compiled for this very processor and dies on another; without --no-cache-dir pip
 # may take one that was compiled so.
@@ -266,15 +281,24 @@ wheels: ## build the server's wheels and all it needs into dist/wheels, for this
 image: ## build the container image
 	docker build --tag lookalike-server:local .
 
+.PHONY: release
+release: .venv-release/ready ## build wheels and sdists of every distribution into dist/release, check them, and use each once
+	$(RELEASE_BIN)/python tools/release.py
+
+.venv-release/ready: tools/requirements.lock
+	@echo "setup: .venv-release (build, twine)"
+	@$(PYTHON) -m venv .venv-release
+	@$(RELEASE_BIN)/$(PIP_INSTALL) --require-hashes -r tools/requirements.lock
+	@touch $@
+
 .PHONY: ci
-ci: lint test ## what CI runs
+ci: lint test test-all ## run what CI runs
 
 .PHONY: hooks
-hooks: ## check every commit with make lint
-	printf '#!/bin/sh\nexec make lint\n' > .git/hooks/pre-commit
-	chmod +x .git/hooks/pre-commit
+hooks: .venv/ready ## check every commit with make lint
+	$(BIN)/pre-commit install
 
 .PHONY: clean
 clean: ## remove the environments and caches (models and data stay)
-	rm -rf .venv .venv-* .tools dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-* .tools dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 	rm -rf $(GO)/bin $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(JAVA)/target

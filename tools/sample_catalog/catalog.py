@@ -20,6 +20,9 @@ from tools.sample_catalog.tops import hoodie, long_sleeve_top, shirt, t_shirt
 
 VARIANTS = 4
 
+SEED_WORDS = {"image": "picture", "gray": "grey", "color-block": "colour-block"}  # codespell:ignore grey,colour
+"""Words that seed a drawing as they were first spelled: renaming them would redraw every product."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -87,8 +90,8 @@ class Product:
 
     def _rng(self, seed: int, purpose: str) -> Random:
         # the id is left out: a look added to the range renumbers the products after it, but redraws none
-        look = (self.gender, self.product_type, self.color, self.pattern, str(self.variant))
-        return Random("/".join((str(seed), purpose, *look)))  # noqa: S311  (images, not secrets)
+        look = (purpose, self.gender, self.product_type, self.color, self.pattern, str(self.variant))
+        return Random("/".join((str(seed), *(SEED_WORDS.get(word, word) for word in look))))  # noqa: S311  (no secrets)
 
 
 KINDS: dict[str, Kind] = {
