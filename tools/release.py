@@ -23,15 +23,22 @@ DISTRIBUTIONS = ("proto/python", "server", "clients/python", "clients/loadtest",
 def main() -> int:
     """Build, check and use them; exit status 1 where anything fails."""
     shutil.rmtree(OUT, ignore_errors=True)
-    for folder in DISTRIBUTIONS:
-        print(f"release: {folder}", flush=True)
-        run(sys.executable, "-m", "build", "--no-isolation", "--outdir", OUT, ROOT / folder, quiet=True)
-    run(sys.executable, "-m", "twine", "check", "--strict", *sorted(OUT.iterdir()))
     with tempfile.TemporaryDirectory() as scratch:
+        for folder in DISTRIBUTIONS:
+            print(f"release: {folder}", flush=True)
+            build(ROOT / folder, Path(scratch) / "source" / folder)
+        run(sys.executable, "-m", "twine", "check", "--strict", *sorted(OUT.iterdir()))
         use(Path(scratch))
     for path in sorted(OUT.iterdir()):
         print(f"release: {path.relative_to(ROOT)}")
     return 0
+
+
+def build(folder: Path, copy: Path) -> None:
+    """Build a wheel and an sdist from a copy, which has the license beside it and none of what earlier builds left."""
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__", "tests", ".*"))
+    shutil.copy(ROOT / "LICENSE", copy)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", OUT, copy, quiet=True)
 
 
 def use(scratch: Path) -> None:
