@@ -1,12 +1,19 @@
-"""What an export is asked for. Without TensorFlow, so that wrong usage is told at once."""
+"""The values an export starts from. Without TensorFlow, so that wrong usage is reported at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+Size = tuple[int, int]
+"""Height and width, in pixels."""
+
+Report = Callable[[str], None]
+"""Takes one line of progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownNetwork:
-    """A network of ours, by name, and `imagenet`, `random` (by `seed`) or a weights file.
+    """One of `networks.backbone_names.BACKBONES`, with `imagenet`, `random` (by `seed`) or a weights file.
 
     `preprocess` None means the mode that its published weights were trained with.
     """
@@ -15,61 +22,61 @@ class KnownNetwork:
     weights: str
     seed: int
     preprocess: str | None = None
-    input_size: tuple[int, int] | None = None
+    input_size: Size | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class OwnNetwork:
+class CustomNetwork:
     """A caller's Keras file, the preprocessing mode it was trained with, and the layer to end at (None: the last)."""
 
     model: Path
     preprocess: str
-    input_size: tuple[int, int] | None = None
+    input_size: Size | None = None
     layer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Projected:
-    """Onto how many numbers, fitted to the pictures of which folder."""
+class PcaOptions:
+    """The dimensions to project to, the image folder to fit to, and whether to center and whiten."""
 
-    components: int
-    fit_on: Path
-    centre: bool
+    dim: int
+    images: Path
+    center: bool
     whiten: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ExportRequest:
     """What to export and where to.
 
     Attributes:
-        source: The network.
-        out: The folder to make; its last part is the model's name.
+        network: What to start from.
+        out: The folder to create; its last part is the model's name.
         pooling: `avg`, `max` or `flatten`.
         metric: `cosine` or `euclidean`.
-        resize: `bilinear` or `nearest`: how the server resizes photos.
+        resize: `bilinear` or `nearest`: how the server resizes images.
         precision: `fp32`, `fp16` or `int8`.
-        projection: None for none.
-        calibrate_on: For `int8`: a folder of photos of the kind that will be searched.
-        judge_on: Photos to judge a precision or a projection on; None for others of the folder that it was made with.
-        min_overlap: The least share of the ten nearest that a variant must give; None for its usual gate.
-        accept_worse: Whether a variant under its gate is written all the same.
-        parity_images: A folder of photos for the parity check; None for generated ones.
+        pca: None for no projection.
+        calibration_images: For `int8`: a folder of images of the kind that will be searched.
+        eval_images: Images to evaluate a precision or a projection on; None for others of the folder it is made with.
+        min_recall: The least recall@10 that a variant must have; None for the default of its gate.
+        allow_quality_drop: Whether a variant below its gate is written nevertheless.
+        parity_images: A folder of images for the parity check; None for generated ones.
         force: Whether a model folder at `out` is replaced.
-        arguments: Of the command, but `out` and `force`.
+        arguments: Of the command, without `out` and `force`.
     """
 
-    source: KnownNetwork | OwnNetwork
+    network: KnownNetwork | CustomNetwork
     out: Path
     pooling: str
     metric: str
     resize: str
     precision: str
-    projection: Projected | None
-    calibrate_on: Path | None
-    judge_on: Path | None
-    min_overlap: float | None
-    accept_worse: bool
+    pca: PcaOptions | None
+    calibration_images: Path | None
+    eval_images: Path | None
+    min_recall: float | None
+    allow_quality_drop: bool
     parity_images: Path | None
     force: bool
     arguments: tuple[str, ...] = ()

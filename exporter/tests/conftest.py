@@ -1,17 +1,27 @@
-"""The command line run in this process, and what is exported once for all tests."""
+"""The command line in this process, and what is exported once for all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from networks import Run, feature_map
 
-from lookalike_exporter.__main__ import main
+from lookalike_exporter.cli.main import main
+from lookalike_exporter.evaluation import speed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_timing() -> Iterator[None]:
+    """Time variants for a moment only: no test depends on how fast they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "ROUND_SECONDS", 0.01)
+        yield
 
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """`lookalike-exporter export` with the given arguments."""
+    """`lookalike-exporter export` with these arguments."""
 
     def run(*arguments: str | Path) -> Result:
         return CliRunner().invoke(main, ["export", *map(str, arguments)])
@@ -29,7 +39,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def squeezenet(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SqueezeNet with its ImageNet weights, exported once, the weights fetched into a fresh cache."""
+    """SqueezeNet with its ImageNet weights, exported once, the weights downloaded into a fresh cache."""
     folder = tmp_path_factory.mktemp("squeezenet")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("XDG_CACHE_HOME", str(folder / "cache"))

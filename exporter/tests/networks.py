@@ -13,7 +13,7 @@ Run = Callable[..., Result]
 
 
 def feature_map(seed: int = 3) -> Any:
-    """A network [N, 32, 40, 3] -> [N, 8, 10, 6]: its height and width differ, so that a swap shows."""
+    """A network [N, 32, 40, 3] -> [N, 8, 10, 6]: its height and width differ, so that a swap is noticed."""
     keras.utils.set_random_seed(seed)
     image = keras.Input((32, 40, 3))
     x = keras.layers.Conv2D(5, 3, strides=2, padding="same", activation="relu", name="first")(image)

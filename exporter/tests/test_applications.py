@@ -1,4 +1,4 @@
-"""The networks of keras.applications: what is said of each holds, and small ones of all kinds become graphs."""
+"""The networks of keras.applications: the table about them holds, and small ones of all kinds become graphs."""
 
 import hashlib
 import importlib
@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 from networks import feature_map  # noqa: F401 - first: it sets what Keras reads when it is imported
 
-from lookalike_exporter import backbone as backbones
-from lookalike_exporter.applications import APPLICATIONS, Published, build_application
-from lookalike_exporter.backbone import known_backbone
-from lookalike_exporter.convert import to_onnx, wrap
 from lookalike_exporter.errors import EX_UNAVAILABLE, ExportError
-from lookalike_exporter.names import BACKBONES
-from lookalike_exporter.parity import check_parity
-from lookalike_exporter.photos import generated_photos
-from lookalike_exporter.preprocess import MODES
+from lookalike_exporter.evaluation.parity import check_parity
+from lookalike_exporter.graph.convert import to_onnx, wrap
+from lookalike_exporter.graph.preprocess import MODES
+from lookalike_exporter.images import generate_images
+from lookalike_exporter.networks import backbone as backbones
+from lookalike_exporter.networks.applications import APPLICATIONS, PublishedWeights, build_application
+from lookalike_exporter.networks.backbone import build_known
+from lookalike_exporter.networks.backbone_names import BACKBONES
 
 
 def module_of(name: str) -> ModuleType:
-    """The module of Keras that defines a network, `preprocess_input` beside it."""
+    """Return the module of Keras that defines a network, `preprocess_input` beside it."""
     return importlib.import_module(getattr(keras.applications, APPLICATIONS[name].builder).__module__)
 
 
 def test_names_are_the_networks() -> None:
-    """What the command line offers is what there is: keras.applications but for its largest network, and squeezenet."""
+    """The command line offers all of keras.applications but its largest network, and squeezenet."""
     assert set(BACKBONES) == {*APPLICATIONS, "squeezenet"}
     assert BACKBONES[:2] == ("resnet50", "squeezenet")
     assert len(set(BACKBONES)) == len(BACKBONES)
@@ -42,24 +42,24 @@ def test_mode_is_what_keras_does(name: str) -> None:
     pixels = np.random.default_rng(5).integers(0, 256, (2, 3, 4, 3)).astype(np.float32)
     expected = module_of(name).preprocess_input(pixels.copy())
     mode = MODES[APPLICATIONS[name].preprocess]
-    found = (pixels[..., ::-1] if mode.bgr else pixels) * np.array(mode.scale) + np.array(mode.offset)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    actual = (pixels[..., ::-1] if mode.bgr else pixels) * np.array(mode.scale) + np.array(mode.offset)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in APPLICATIONS if not name.startswith("mobilenetv3")])
 def test_size_is_the_published_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network's default input is the one that Keras gives it with its classifier."""
 
-    class Asked(Exception):  # noqa: N818 - it stops the building, and is no error
+    class DefaultSize(Exception):  # noqa: N818 - it ends the building, and is not an error
         pass
 
     def obtain_input_shape(_shape: object, default_size: int, **_: object) -> None:
-        raise Asked(default_size)
+        raise DefaultSize(default_size)
 
     monkeypatch.setattr("keras.src.applications.imagenet_utils.obtain_input_shape", obtain_input_shape)
-    with pytest.raises(Asked) as asked:
+    with pytest.raises(DefaultSize) as size:
         getattr(keras.applications, APPLICATIONS[name].builder)(weights=None)
-    assert asked.value.args == (APPLICATIONS[name].size,)
+    assert size.value.args == (APPLICATIONS[name].size,)
 
 
 def test_published_file_is_that_of_the_size() -> None:
@@ -72,6 +72,7 @@ def test_published_file_is_that_of_the_size() -> None:
     assert at_96.url.endswith(at_96.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "dim"),
     [
@@ -84,20 +85,20 @@ def test_published_file_is_that_of_the_size() -> None:
 )
 def test_network_becomes_a_graph(name: str, size: tuple[int, int], dim: int) -> None:
     """A network of another size than its own converts, and its graph agrees with Keras."""
-    backbone = known_backbone(name, "random", 7, size)
+    backbone = build_known(name, "random", 7, size)
     assert (backbone.height, backbone.width) == size
     assert (backbone.name, backbone.preprocess) == (name, APPLICATIONS[name].preprocess)
     embedder = wrap(backbone, pooling="avg", metric="cosine")
-    assert embedder.dim == dim
-    parity = check_parity(to_onnx(embedder, {}), backbone, embedder, generated_photos(*size)[:4])
+    assert embedder.output.dim == dim
+    parity = check_parity(to_onnx(embedder, {}), backbone, embedder, generate_images(*size)[:4])
     assert parity.cosine_min > 0.99999
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2", "inceptionv3", "mobilenetv3large", "squeezenet"])
 def test_too_small_a_size(name: str) -> None:
-    """A size the network cannot take is refused by the option's name."""
+    """A size the network cannot take is rejected by the option's name."""
     with pytest.raises(ExportError, match=f"--input-size 16x224: {name} .*at least"):
-        known_backbone(name, "random", 0, (16, 224))
+        build_known(name, "random", 0, (16, 224))
 
 
 def test_efficientnet_is_the_network_of_its_imagenet_weights() -> None:
@@ -108,18 +109,19 @@ def test_efficientnet_is_the_network_of_its_imagenet_weights() -> None:
 
 
 def set_mean(network: Any, mean: tuple[float, float, float]) -> None:
-    """Gives the normalisation at the network's beginning a mean, as ImageNet's weights do."""
+    """Give the normalization at the network's beginning a mean, as ImageNet's weights do."""
     layer = next(layer for layer in network.layers if isinstance(layer, keras.layers.Normalization))
     layer.set_weights([np.array(mean), np.array([0.229, 0.224, 0.225]), np.array(0)])
     layer.finalize_state()
 
 
-def test_efficientnet_file_brings_its_normalisation(tmp_path: Path) -> None:
-    """A file saved at one size embeds at another as the network it was saved from, what it normalises by included."""
+@pytest.mark.slow
+def test_efficientnet_file_brings_its_normalization(tmp_path: Path) -> None:
+    """A file saved at one size embeds at another as the network it was saved from, what it normalizes by included."""
     stored, _ = build_application("efficientnetb0", (32, 32))
     set_mean(stored, (0.485, 0.456, 0.406))
     stored.save_weights(tmp_path / "mine.weights.h5")
-    loaded = known_backbone("efficientnetb0", str(tmp_path / "mine.weights.h5"), 0, (64, 48)).network
+    loaded = build_known("efficientnetb0", str(tmp_path / "mine.weights.h5"), 0, (64, 48)).network
     pixels = np.random.default_rng(1).uniform(0, 255, (1, 64, 48, 3)).astype(np.float32)
     same, _ = build_application("efficientnetb0", (64, 48))
     for ours, theirs in zip(same.layers, stored.layers, strict=True):
@@ -128,18 +130,19 @@ def test_efficientnet_file_brings_its_normalisation(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded(pixels), same(pixels), rtol=1e-4, atol=1e-6)
 
 
-def test_efficientnet_of_the_other_arrangement_is_refused(tmp_path: Path) -> None:
-    """Weights that did not begin as ImageNet's belong to a network with one layer less, and are refused."""
+@pytest.mark.slow
+def test_efficientnet_of_the_other_arrangement_is_rejected(tmp_path: Path) -> None:
+    """Weights that did not start as ImageNet's belong to a network with one layer less, and are rejected."""
     other = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
     other.save_weights(tmp_path / "other.weights.h5")
     with pytest.raises(ExportError, match=r"layer 'normalization.*--model with --preprocess none"):
-        known_backbone("efficientnetb0", str(tmp_path / "other.weights.h5"), 0, (32, 32))
+        build_known("efficientnetb0", str(tmp_path / "other.weights.h5"), 0, (32, 32))
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder for Keras to keep weights in."""
-    monkeypatch.setattr("lookalike_exporter.applications.keras_home", lambda: str(tmp_path))
+    monkeypatch.setattr("lookalike_exporter.compat.keras_patches.keras_home", lambda: str(tmp_path))
     (tmp_path / "models").mkdir()
     return tmp_path / "models"
 
@@ -148,42 +151,46 @@ def test_cached_imagenet_weights_need_no_network(home: Path, monkeypatch: pytest
     """A file where Keras keeps them is used as it is; the network has exactly its weights."""
     stored, published = build_application("mobilenetv2", (96, 96))
     stored.save(home / published.name)
-    monkeypatch.delattr(backbones, "fetch_url")
-    backbone = known_backbone("mobilenetv2", "imagenet", 0, (96, 96))
+    monkeypatch.delattr(backbones, "download_url")
+    backbone = build_known("mobilenetv2", "imagenet", 0, (96, 96))
     assert backbone.weights == "imagenet"
-    for found, expected in zip(backbone.network.get_weights(), stored.get_weights(), strict=True):
-        assert np.array_equal(found, expected)
+    for actual, expected in zip(backbone.network.get_weights(), stored.get_weights(), strict=True):
+        assert np.array_equal(actual, expected)
 
 
 def test_damaged_cached_weights_are_named(home: Path) -> None:
-    """A file where Keras keeps them, without a published digest and cut short, is refused with what to do."""
+    """A file where Keras keeps them, without a published digest and cut short, is rejected with what to do."""
     _, published = build_application("mobilenetv2", (96, 96))
     (home / published.name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    with pytest.raises(ExportError, match=r"no_top\.h5: cannot load .* remove it"):
-        known_backbone("mobilenetv2", "imagenet", 0, (96, 96))
+    with pytest.raises(ExportError, match=r"no_top\.h5: cannot load .* delete it"):
+        build_known("mobilenetv2", "imagenet", 0, (96, 96))
 
 
 @pytest.mark.usefixtures("home")
-@pytest.mark.parametrize("name", ["mobilenetv2", "convnexttiny"])
+@pytest.mark.parametrize("name", ["mobilenetv2", pytest.param("convnexttiny", marks=pytest.mark.slow)])
 def test_unreachable_host_says_what_to_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Keras' host any network's ImageNet weights end with status 69 and the three ways on."""
-    asked: list[str] = []
+    """Without Keras' host any network's ImageNet weights end with status 69 and the three alternatives."""
+    urls: list[str] = []
 
-    def fetch_url(url: str, _target: Path, **_: str | None) -> None:
-        asked.append(url)
+    def download_url(url: str, _target: Path, **_: str | None) -> None:
+        urls.append(url)
         raise ExportError("no answer in 12 s", exit_code=EX_UNAVAILABLE)
 
-    monkeypatch.setattr(backbones, "fetch_url", fetch_url)
-    with pytest.raises(ExportError, match=f"weights of {name} did not come .*--weights FILE.*squeezenet.*random") as no:
-        known_backbone(name, "imagenet", 0, (96, 96))
+    monkeypatch.setattr(backbones, "download_url", download_url)
+    with pytest.raises(
+        ExportError, match=f"weights of {name} could not be downloaded .*--weights FILE.*squeezenet.*random"
+    ) as no:
+        build_known(name, "imagenet", 0, (96, 96))
     assert no.value.exit_code == EX_UNAVAILABLE
-    assert asked == [build_application(name, (96, 96))[1].url]
+    assert urls == [build_application(name, (96, 96))[1].url]
 
 
 def test_published_file_is_known_by_its_digest(tmp_path: Path) -> None:
     """Keras gives digests of both kinds; a file with another content, or without a digest, is not certain."""
     (tmp_path / "file").write_bytes(b"weights")
-    assert not Published("file", "", None).is_at(tmp_path / "file")
-    assert not Published("file", "", "0" * 64).is_at(tmp_path / "file")
-    assert Published("file", "", hashlib.md5(b"weights", usedforsecurity=False).hexdigest()).is_at(tmp_path / "file")
-    assert Published("file", "", hashlib.sha256(b"weights").hexdigest()).is_at(tmp_path / "file")
+    assert not PublishedWeights("file", "", None).is_at(tmp_path / "file")
+    assert not PublishedWeights("file", "", "0" * 64).is_at(tmp_path / "file")
+    assert PublishedWeights("file", "", hashlib.md5(b"weights", usedforsecurity=False).hexdigest()).is_at(
+        tmp_path / "file"
+    )
+    assert PublishedWeights("file", "", hashlib.sha256(b"weights").hexdigest()).is_at(tmp_path / "file")

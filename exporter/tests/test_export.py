@@ -1,7 +1,6 @@
 """What an export writes, and that it depends on its inputs alone."""
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -13,35 +12,31 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from folders import manifest_of
 from networks import Run, feature_map
 from PIL import Image
 
-from lookalike_exporter.manifest import Input
-from lookalike_exporter.photos import COUNT, generated_photos, readable_pictures
+from lookalike_exporter.images import PARITY_IMAGES, find_images, generate_images
+from lookalike_exporter.specs import InputSpec
 
 
-def manifest_of(folder: Path) -> dict[str, Any]:
-    """A model folder's model.json."""
-    manifest: dict[str, Any] = json.loads((folder / "model.json").read_text())
-    return manifest
-
-
-def embed(folder: Path, photos: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Embeddings by ONNX Runtime from a model folder."""
+def embed(folder: Path, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Embed by ONNX Runtime from a model folder."""
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["embeddings"], {"images": photos})[0])
+    return np.asarray(session.run(["embeddings"], {"images": images})[0])
 
 
-def test_manifest_says_all_of_the_contract(run: Run, tiny: Path, tmp_path: Path) -> None:
-    """model.json holds exactly the fields of schema version 1, in order, and the digest of the graph's file."""
+def test_manifest_is_the_whole_contract(run: Run, tiny: Path, tmp_path: Path) -> None:
+    """model.json holds exactly the fields of schema version 2, in order, and the digest of the graph's file."""
     out = tmp_path / "models" / "mine"
     result = run("--model", tiny, "--preprocess", "torch", "--out", out)
     assert result.exit_code == 0, result.output
+    assert "MEANINGLESS" not in result.output
     assert sorted(path.name for path in out.iterdir()) == ["model.json", "model.onnx"]
     manifest = manifest_of(out)
     parity, tools = manifest.pop("parity"), manifest.pop("tools")
     assert list(manifest.items()) == [
-        ("schema_version", 1),
+        ("schema_version", 2),
         ("name", "mine"),
         ("backbone", "tiny"),
         ("weights", f"file:tiny.keras@sha256:{hashlib.sha256(tiny.read_bytes()).hexdigest()[:12]}"),
@@ -53,17 +48,17 @@ def test_manifest_says_all_of_the_contract(run: Run, tiny: Path, tmp_path: Path)
             "output": "embeddings",
         }),
         ("input", {
-            "height": 32, "width": 40, "layout": "NHWC", "dtype": "uint8", "colour": "RGB", "resize": "bilinear",
+            "height": 32, "width": 40, "layout": "NHWC", "dtype": "uint8", "color": "RGB", "resize": "bilinear",
         }),
         ("preprocess", "torch"),
-        ("output", {"dim": 6, "pooling": "avg", "metric": "cosine", "normalised": True}),
+        ("output", {"dim": 6, "pooling": "avg", "metric": "cosine", "normalized": True}),
         ("precision", "fp32"),
         ("projection", None),
-        ("reduced", None),
+        ("variant", None),
         ("arguments", ["--model", str(tiny), "--preprocess", "torch"]),
     ]  # fmt: skip
     assert list(parity) == ["images", "cosine_min", "cosine_median", "max_abs_diff"]
-    assert parity["images"] == COUNT
+    assert parity["images"] == PARITY_IMAGES
     assert 0.999999 < parity["cosine_min"] <= parity["cosine_median"] <= 1.0
     assert list(tools) == ["tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime"]
     assert all(tools.values())
@@ -101,60 +96,64 @@ def test_batch_size_changes_no_embedding(run: Run, tiny: Path, tmp_path: Path) -
     """An image has the same embedding alone and in a batch of any size."""
     out = tmp_path / "mine"
     run("--model", tiny, "--preprocess", "tf", "--out", out)
-    photos = generated_photos(32, 40)
-    together = embed(out, photos)
+    images = generate_images(32, 40)
+    together = embed(out, images)
     for size in (1, 3):
-        np.testing.assert_allclose(embed(out, photos[:size]), together[:size], atol=1e-6)
+        np.testing.assert_allclose(embed(out, images[:size]), together[:size], atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["caffe", "torch", "tf", "rescale", "none"])
 def test_preprocessing_is_that_of_keras(run: Run, tmp_path: Path, mode: str) -> None:
-    """Through a network that only averages, an embedding is the photo's mean as Keras preprocesses it."""
+    """Through a network that only averages, an embedding is the image's mean as Keras preprocesses it."""
     image = keras.Input((8, 12, 3))
     keras.Model(image, keras.layers.Activation("linear")(image)).save(tmp_path / "same.keras")
     out = tmp_path / "mine"
     result = run("--model", tmp_path / "same.keras", "--preprocess", mode, "--metric", "euclidean", "--out", out)
     assert result.exit_code == 0, result.output
-    photos = generated_photos(8, 12)
+    images = generate_images(8, 12)
     if mode in {"caffe", "torch", "tf"}:
-        pixels = keras.applications.imagenet_utils.preprocess_input(photos.astype(np.float32), mode=mode)
+        pixels = keras.applications.imagenet_utils.preprocess_input(images.astype(np.float32), mode=mode)
     else:
-        pixels = photos.astype(np.float32) / (255 if mode == "rescale" else 1)
-    np.testing.assert_allclose(embed(out, photos), pixels.mean(axis=(1, 2)), rtol=1e-4, atol=1e-4)
+        pixels = images.astype(np.float32) / (255 if mode == "rescale" else 1)
+    np.testing.assert_allclose(embed(out, images), pixels.mean(axis=(1, 2)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "flatten"])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_pooling_and_metric(run: Run, tiny: Path, tmp_path: Path, pooling: str, metric: str) -> None:
-    """Pooling and normalisation are in the graph, and only what was asked for."""
+    """Pooling and normalization are in the graph, and only what was requested."""
     out = tmp_path / "mine"
     result = run("--model", tiny, "--preprocess", "none", "--pooling", pooling, "--metric", metric, "--out", out)
     assert result.exit_code == 0, result.output
-    photos = generated_photos(32, 40)
-    features = keras.models.load_model(tiny).predict(photos.astype(np.float32), verbose=0)
+    images = generate_images(32, 40)
+    features = keras.models.load_model(tiny).predict(images.astype(np.float32), verbose=0)
     pools = {"avg": lambda: features.mean(axis=(1, 2)), "max": lambda: features.max(axis=(1, 2))}
     expected = pools.get(pooling, lambda: features.reshape(len(features), -1))()
     if metric == "cosine":
         expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(embed(out, photos), expected, rtol=1e-4, atol=1e-5)
+    # float32 rounds sums by the size of their terms, so what is absolute is measured in lengths of the embedding.
+    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(embed(out, images) / lengths, expected / lengths, rtol=1e-4, atol=1e-6)
     output = manifest_of(out)["output"]
     dim = 6 * 8 * 10 if pooling == "flatten" else 6
-    assert output == {"dim": dim, "pooling": pooling, "metric": metric, "normalised": metric == "cosine"}
+    assert output == {"dim": dim, "pooling": pooling, "metric": metric, "normalized": metric == "cosine"}
 
 
-def test_a_known_network_may_be_preprocessed_otherwise(run: Run, tmp_path: Path) -> None:
-    """As the recipe does that divides by 255; the manifest says so, and it is another model."""
-    arguments = ["--backbone", "squeezenet", "--weights", "random"]
-    for name, chosen in (("usual", []), ("other", ["--preprocess", "rescale"])):
-        result = run(*arguments, *chosen, "--out", tmp_path / name)
+def test_random_weights(run: Run, tmp_path: Path) -> None:
+    """The warning says that their embeddings mean nothing; the seed is 0, and preprocessing may be another."""
+    arguments = ["--backbone", "squeezenet", "--weights", "random", "--input-size", "64x64"]
+    for name, options in (("default", []), ("other", ["--preprocess", "rescale"])):
+        result = run(*arguments, *options, "--out", tmp_path / name)
         assert result.exit_code == 0, result.output
-    usual, other = manifest_of(tmp_path / "usual"), manifest_of(tmp_path / "other")
-    assert (usual["preprocess"], other["preprocess"]) == ("caffe", "rescale")
-    assert usual["graph"]["sha256"] != other["graph"]["sha256"]
+        assert "MEANINGLESS" in result.output
+    default, other = manifest_of(tmp_path / "default"), manifest_of(tmp_path / "other")
+    assert default["weights"] == other["weights"] == "random(seed=0)"
+    assert (default["preprocess"], other["preprocess"]) == ("caffe", "rescale")
+    assert default["graph"]["sha256"] != other["graph"]["sha256"]
 
 
 def test_model_that_ends_in_vectors_keeps_its_own_pooling(run: Run, tmp_path: Path) -> None:
-    """A network [N, dim] is taken as it is, and the manifest says that the model pooled; HDF5 files load too."""
+    """A network [N, dim] is taken as it is, and the manifest records that the model pooled; HDF5 files load too."""
     network = feature_map()
     pooled = keras.layers.GlobalMaxPooling2D()(network.output)
     keras.Model(network.input, pooled).save(tmp_path / "vectors.h5")
@@ -166,8 +165,8 @@ def test_model_that_ends_in_vectors_keeps_its_own_pooling(run: Run, tmp_path: Pa
 
 
 def test_same_inputs_give_the_same_digest_in_another_process(run: Run, tmp_path: Path) -> None:
-    """The digest names the model: a seed gives the same one again, whatever Python's hash seed."""
-    arguments = ["--backbone", "squeezenet", "--weights", "random", "--seed", "5"]
+    """The digest identifies the model: a seed gives the same one again, whatever Python's hash seed."""
+    arguments = ["--backbone", "squeezenet", "--weights", "random", "--seed", "5", "--input-size", "64x64"]
     assert run(*arguments, "--out", tmp_path / "here").exit_code == 0
     there = [sys.executable, "-m", "lookalike_exporter", "export", *arguments, "--out", str(tmp_path / "there")]
     subprocess.run(there, check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": "77"})
@@ -192,33 +191,25 @@ def test_what_changes_an_embedding_changes_the_digest(run: Run, tiny: Path, tmp_
     assert len(digests) == len(choices)
 
 
-def test_random_weights_are_called_meaningless(run: Run, tiny: Path, tmp_path: Path) -> None:
-    """Only an export with random weights warns that its embeddings mean nothing."""
-    out = tmp_path / "here"
-    assert "MEANINGLESS" in run("--backbone", "squeezenet", "--weights", "random", "--out", out).output
-    assert manifest_of(out)["weights"] == "random(seed=0)"
-    assert "MEANINGLESS" not in run("--model", tiny, "--preprocess", "tf", "--out", tmp_path / "x").output
-
-
-def test_photos_are_seen_upright(tmp_path: Path) -> None:
-    """A photo that its camera held sideways is turned before it is resized, as the server does."""
+def test_images_are_seen_upright(tmp_path: Path) -> None:
+    """An image that its camera took sideways is turned before it is resized, as the server does."""
     upright = np.zeros((20, 30, 3), np.uint8)
     upright[:, :15] = 255
     turned = Image.fromarray(np.rot90(upright))
     exif = turned.getexif()
     exif[0x0112] = 6  # orientation: to be turned by 90 degrees clockwise
     turned.save(tmp_path / "turned.png", exif=exif)
-    pictures = readable_pictures(tmp_path, Input(20, 30, "NHWC", "uint8", "RGB", "nearest"), 1, print)
-    np.testing.assert_array_equal(next(pictures.batches(1))[0], upright)
+    image_set = find_images(tmp_path, InputSpec(20, 30, "nearest"), 1, print)
+    np.testing.assert_array_equal(next(image_set.batches(1))[0], upright)
 
 
-def test_parity_on_a_callers_photos(run: Run, tiny: Path, tmp_path: Path) -> None:
-    """Parity photos are read from a folder and its sub-folders, in any colour mode and size."""
-    photos = tmp_path / "photos" / "below"
-    photos.mkdir(parents=True)
-    for number, photo in enumerate(generated_photos(60, 50)):
-        Image.fromarray(photo).convert("RGB" if number % 2 else "L").save(photos / f"{number}.png")
+def test_parity_on_a_callers_images(run: Run, tiny: Path, tmp_path: Path) -> None:
+    """Parity images are read from a folder and its sub-folders, in any color mode and size."""
+    images = tmp_path / "images" / "below"
+    images.mkdir(parents=True)
+    for number, image in enumerate(generate_images(60, 50)):
+        Image.fromarray(image).convert("RGB" if number % 2 else "L").save(images / f"{number}.png")
     out = tmp_path / "mine"
-    result = run("--model", tiny, "--preprocess", "tf", "--parity-images", tmp_path / "photos", "--out", out)
+    result = run("--model", tiny, "--preprocess", "tf", "--parity-images", tmp_path / "images", "--out", out)
     assert result.exit_code == 0, result.output
-    assert manifest_of(out)["parity"]["images"] == COUNT
+    assert manifest_of(out)["parity"]["images"] == PARITY_IMAGES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lookalike_exporter.folder import write_folder
+from lookalike_exporter.output.folder import write_folder
 
 
 class Interrupted(Mapping[str, bytes]):
@@ -27,7 +27,7 @@ class Interrupted(Mapping[str, bytes]):
 
 
 def names(place: Path) -> list[str]:
-    """What is in a folder, hidden entries included."""
+    """List a folder, hidden entries included."""
     return sorted(entry.name for entry in place.iterdir())
 
 
@@ -60,9 +60,9 @@ def test_replacement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, swap_in
 
 
 def test_disk_that_takes_no_more_leaves_nothing(tmp_path: Path) -> None:
-    """A write that the system cuts off is an OSError, and nothing is left."""
+    """A write that the system cuts short is an OSError, and nothing is left."""
     program = (
-        "import resource, sys; from pathlib import Path; from lookalike_exporter.folder import write_folder\n"
+        "import resource, sys; from pathlib import Path; from lookalike_exporter.output.folder import write_folder\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: write_folder(Path(sys.argv[1]), {'model.onnx': bytes(5000)}, force=False)\n"
         "except OSError as error: sys.exit(error.errno)"
@@ -73,6 +73,6 @@ def test_disk_that_takes_no_more_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_parents_are_made(tmp_path: Path) -> None:
-    """The folders above --out need not be there."""
+    """The folders above --out need not exist."""
     write_folder(tmp_path / "a" / "b" / "mine", {"model.json": b"{}"}, force=False)
     assert names(tmp_path / "a" / "b") == ["mine"]

@@ -1,4 +1,4 @@
-"""Weights go in by layer name, or not at all."""
+"""Weights are loaded by layer name, or not at all."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from networks import feature_map
 
 from lookalike_exporter.errors import ExportError
-from lookalike_exporter.weights import load_by_name
+from lookalike_exporter.networks.weights import load_by_name
 
 
 def with_classifier(seed: int) -> Any:
@@ -29,12 +29,12 @@ def test_every_generation_of_file_loads(tmp_path: Path, suffix: str) -> None:
         stored.save_weights(path)
     load_by_name(network, path, classifier=("classes",))
     for layer in network.layers[1:]:
-        for found, expected in zip(layer.get_weights(), stored.get_layer(layer.name).get_weights(), strict=True):
-            assert np.array_equal(found, expected)
+        for actual, expected in zip(layer.get_weights(), stored.get_layer(layer.name).get_weights(), strict=True):
+            assert np.array_equal(actual, expected)
 
 
 def test_first_wrong_layer_is_named_and_nothing_is_loaded(tmp_path: Path) -> None:
-    """A missing layer, a wrong shape and a layer too many are each refused by name, the network untouched."""
+    """A missing layer, a wrong shape and a layer too many are each rejected by name, the network untouched."""
     image = keras.Input((32, 40, 3))
     x = keras.layers.Conv2D(5, 3, name="first")(image)
     keras.Model(image, x).save_weights(tmp_path / "short.weights.h5")
@@ -44,18 +44,18 @@ def test_first_wrong_layer_is_named_and_nothing_is_loaded(tmp_path: Path) -> Non
     with_classifier(1).save_weights(tmp_path / "long.weights.h5")
     network = feature_map(2)
     before = network.get_weights()
-    for name, said in [
+    for name, message in [
         ("short", "layer 'norm' is not in the file, which begins with first"),
         ("shape", r"layer 'second' needs shapes \[\(3, 3, 5, 6\), \(6,\)\], the file has \[\(5, 5, 5, 6\)"),
         ("long", "it has no layer 'classes', the file has"),
     ]:
-        with pytest.raises(ExportError, match=said):
+        with pytest.raises(ExportError, match=message):
             load_by_name(network, tmp_path / f"{name}.weights.h5", classifier=())
     assert all(np.array_equal(*pair) for pair in zip(before, network.get_weights(), strict=True))
 
 
 def test_file_that_is_none(tmp_path: Path) -> None:
-    """A missing file and one that is no HDF5 are refused with their name."""
+    """A missing file and one that is not HDF5 are rejected with their name."""
     path = tmp_path / "weights.h5"
     with pytest.raises(ExportError, match="no such weights file"):
         load_by_name(feature_map(), path, classifier=())
@@ -79,6 +79,7 @@ def numbered(first: int) -> Any:
     return keras.Model(image, stem(x), name="numbered")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
 def test_numbered_layers_go_by_their_order(tmp_path: Path, suffix: str) -> None:
     """Layers that Keras numbered are matched from wherever its counter stood, the tenth behind the second."""
@@ -91,19 +92,19 @@ def test_numbered_layers_go_by_their_order(tmp_path: Path, suffix: str) -> None:
     else:
         stored.save_weights(path)
     load_by_name(network, path, classifier=())
-    for found, expected in zip(network.get_weights(), stored.get_weights(), strict=True):
-        assert np.array_equal(found, expected)
+    for actual, expected in zip(network.get_weights(), stored.get_weights(), strict=True):
+        assert np.array_equal(actual, expected)
 
 
 def test_another_networks_file(tmp_path: Path) -> None:
-    """Keras 3's file of another network is refused by the first layer it lacks."""
+    """Keras 3's file of another network is rejected by the first layer it lacks."""
     numbered(0).save_weights(tmp_path / "other.weights.h5")
     with pytest.raises(ExportError, match="not the weights of tiny: layer 'first' is not in the file"):
         load_by_name(feature_map(), tmp_path / "other.weights.h5", classifier=())
 
 
 def test_cut_off_file(tmp_path: Path) -> None:
-    """A file cut short anywhere is refused by its name, and nothing of it is loaded."""
+    """A file cut short anywhere is rejected by its name, and nothing of it is loaded."""
     path = tmp_path / "mine.weights.h5"
     feature_map(1).save_weights(path)
     whole = path.read_bytes()
@@ -129,7 +130,7 @@ def test_order_of_layers_does_not_count(tmp_path: Path) -> None:
     stored.save(tmp_path / "stored.h5")
     load_by_name(network, tmp_path / "stored.h5", classifier=())
     for name in ("left", "right"):
-        for found, expected in zip(
+        for actual, expected in zip(
             network.get_layer(name).get_weights(), stored.get_layer(name).get_weights(), strict=True
         ):
-            assert np.array_equal(found, expected)
+            assert np.array_equal(actual, expected)

@@ -1,0 +1,48 @@
+"""Tables of figures as lines of text."""
+
+from collections.abc import Sequence
+
+from lookalike_exporter.evaluation.quality import Quality
+from lookalike_exporter.pipeline import VariantFigures
+from lookalike_exporter.verify import Comparison
+
+_QUALITY = ("cosine min", "p1", "median", "recall@10", "recall@1")
+
+
+def variant_table(figures: Sequence[VariantFigures]) -> list[str]:
+    """Show the speed of each variant and what it keeps of the results; no lines for none."""
+    if not figures:
+        return []
+    batches = list(figures[0].speeds)
+    cells = [["variant", *(f"images/s, batch {size}" for size in batches), *_QUALITY]]
+    cells += [
+        [each.name, *(f"{each.speeds[size]:.1f}" for size in batches), *_quality_cells(each.quality)]
+        for each in figures
+    ]
+    return _align(cells)
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> list[str]:
+    """Show what a model keeps of each reference's results."""
+    cells = [["graph", "images", *_QUALITY, "required"]]
+    for each in comparisons:
+        required = f"{each.required:.3f}" if each.required else "-"
+        cells.append([each.name, str(each.quality.images), *_quality_cells(each.quality), required])
+    return _align(cells)
+
+
+def _align(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+
+
+def _quality_cells(quality: Quality | None) -> list[str]:
+    if quality is None:
+        return ["-"] * len(_QUALITY)
+    cosines = (quality.cosine_min, quality.cosine_p1, quality.cosine_median)
+    recalls = (quality.recall_at_10, quality.recall_at_1)
+    return [_number(value, 6) for value in cosines] + [_number(value, 3) for value in recalls]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

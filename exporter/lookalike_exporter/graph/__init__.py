@@ -1,0 +1,1 @@
+"""Second stage: one ONNX graph from pixels to embedding."""

@@ -1,0 +1,1 @@
+"""First stage: build or load a Keras network with its weights."""

@@ -1,0 +1,1 @@
+"""Last stage: the model folder and its manifest, written and read."""

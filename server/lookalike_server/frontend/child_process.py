@@ -1,0 +1,79 @@
+"""A forked process: what the supervisor knows of it, and what it does until it exits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import structlog
+import uvloop
+
+from lookalike_server.config import Settings
+from lookalike_server.domain.errors import LookalikeError
+from lookalike_server.frontend.control_channel import FAILED, ControlChannel
+from lookalike_server.telemetry import configure_log
+
+Main = Callable[[ControlChannel], Coroutine[Any, Any, None]]
+
+
+@dataclass(eq=False, slots=True)
+class Child:
+    """One of the processes, across its restarts.
+
+    Attributes:
+        name: "engine", "frontend 1", "frontend 2", ...
+        main: What the process runs.
+        pid: Of the process; 0 while there is none.
+        channel: The supervisor's end of its control channel.
+        ready_at: When it reported that it is ready; 0.0 before.
+        exits: Exits in a row, without a stable process in between.
+        start_at: When to start the next process.
+        error: Why the process could not start, in words for the user.
+    """
+
+    name: str
+    main: Main
+    pid: int = 0
+    channel: socket.socket | None = None
+    ready_at: float = 0.0
+    exits: int = 0
+    start_at: float = 0.0
+    error: str = ""
+
+
+def run_child(settings: Settings, child: Child, channel: socket.socket, inherited: list[socket.socket]) -> NoReturn:
+    """Run a forked process to its end; never returns into the supervisor's code."""
+    status = 1
+    try:
+        # Ctrl-C reaches every process of a terminal, and some service managers signal them all.
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        for other in inherited:  # or a child would not notice when the supervisor dies
+            other.close()
+        configure_log(settings.log_format, settings.log_level, process=child.name, pid=os.getpid())
+        status = _run_main(child.main, channel)
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _run_main(main: Main, channel: socket.socket) -> int:
+    """Run a process's event loop and return its exit status."""
+    control = ControlChannel(channel)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main(control))
+    except LookalikeError as error:
+        control.report(FAILED, str(error))
+        return 1
+    except Exception as error:  # noqa: BLE001 - nothing above could log it
+        structlog.get_logger().error("process_failed", exc_info=error)
+        return 1
+    return 0
