@@ -1,4 +1,4 @@
-"""Writes docs/api.md from the comments of the protos: every service, method, message and enum, with links between them.
+"""Write docs/api.md from the comments of the protos: every service, method, message and enum, with links between them.
 
     buf build --as-file-descriptor-set -o - | python api_page.py PAGE
 
@@ -28,25 +28,27 @@ from google.protobuf.descriptor_pb2 import (
 INTRODUCTION = """\
 # The API
 
-Every service, method and message, as the comments of [the protos](../proto) describe them; `make proto` writes this
-page. What is answered when something is wrong is in [errors](errors.md).
+Every service, method and message, as the comments of [the protos](../proto) describe them.
+`make proto` generates this page. [Errors](errors.md) lists the status codes.
 
-A field that is not sent is 0, false or empty. Only those that are optional, one of several, or a message can be told to
-be unset.
+A field that is not set reads as 0, false or empty. Only optional fields, members of a oneof and
+messages show whether they are set.
 """
 
-SYNTAX = (12,)  # where descriptor.proto has a file's syntax, whose comment is the file's
+SYNTAX = (12,)  # the path of a file's syntax in descriptor.proto; its comment is the file's
+
+WIDTH = 100
 
 FIRST = ["SearchService", "EmbeddingService", "CatalogService"]
-"""Services in the order in which a reader meets them; others follow."""
+"""Services in the order of the page."""
 
-INSIDE = ("service", "method", "message_type", "nested_type", "field", "oneof_decl", "enum_type", "value")
-"""What may be declared in a file, message, enum or service, as descriptor.proto calls it."""
+NESTED = ("service", "method", "message_type", "nested_type", "field", "oneof_decl", "enum_type", "value")
+"""The fields of descriptor.proto that hold the declarations inside a file, message, enum or service."""
 
 
 @dataclass
 class Section:
-    """A service, its methods and the types of its file; or the types of files without a service."""
+    """A service, its methods and the types of its file, or the types of the files without a service."""
 
     title: str
     service: str = ""
@@ -60,78 +62,78 @@ def main() -> None:
     files = FileDescriptorSet.FromString(sys.stdin.buffer.read()).file
     ours = [file for file in files if not file.package.startswith("google.")]
     if not ours:
-        sys.exit("api_page: no descriptors came in")
+        sys.exit("api_page: no descriptors on standard input")
     Path(sys.argv[1]).write_text(Page(ours).text(), encoding="utf-8")
 
 
-def declarations(outer: Any, name: str, place: tuple[int, ...] = ()) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
-    """All that is declared in a file (or message ...): full name, declaration, and its place in `source_code_info`."""
-    for kind in INSIDE:
+def declarations(outer: Any, name: str, path: tuple[int, ...] = ()) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
+    """Yield everything declared in a file (or message ...): full name, declaration, path in `source_code_info`."""
+    for kind in NESTED:
         number = outer.DESCRIPTOR.fields_by_name.get(kind)
         for index, inner in enumerate(getattr(outer, kind) if number else ()):
-            there = (*place, number.number, index)
-            yield f"{name}.{inner.name}", inner, there
-            yield from declarations(inner, f"{name}.{inner.name}", there)
+            inner_path = (*path, number.number, index)
+            yield f"{name}.{inner.name}", inner, inner_path
+            yield from declarations(inner, f"{name}.{inner.name}", inner_path)
 
 
 class Page:
-    """The page over some files; everything is known by its full name."""
+    """The page of some files. Dictionaries are keyed by full name."""
 
     def __init__(self, files: Iterable[FileDescriptorProto]) -> None:
         self._declared: dict[str, Any] = {}
         self._comments: dict[str, str] = {}
-        self._called: dict[str, str] = {}  # on this page: a method by its own name, a type by that in its package
+        self._titles: dict[str, str] = {}  # on this page: a method's own name, a type's name within its package
         shared = Section("Shared messages")
         sections = [section for file in files for section in self._read(file, shared)]
         sections.sort(key=lambda section: [*FIRST, section.title].index(section.title))
         self._sections = [*sections, shared] if shared.types else sections
-        self._anchors = self._anchored()
+        self._anchors = self._assign_anchors()
 
     def _read(self, file: FileDescriptorProto, shared: Section) -> list[Section]:
-        """Take in a file, and return the sections of its services; the types of others go to the shared ones."""
+        """Read a file and return its services' sections; without a service, its types go to the shared section."""
         located = {tuple(each.path): each for each in file.source_code_info.location}
         lines = {}
-        for name, declared, place in declarations(file, file.package):
+        for name, declared, path in declarations(file, file.package):
             self._declared[name] = declared
-            if place in located:  # what the compiler made up is not
-                lines[name] = located[place].span[0]
-                self._comments[name] = prose(located[place].leading_comments or located[place].trailing_comments)
+            if path in located:  # compiler-generated declarations have no location
+                lines[name] = located[path].span[0]
+                self._comments[name] = prose(located[path].leading_comments or located[path].trailing_comments)
         named = sorted(lines, key=lines.__getitem__)
         types = [name for name in named if isinstance(self._declared[name], DescriptorProto | EnumDescriptorProto)]
-        self._called |= {name: name.removeprefix(f"{file.package}.") for name in types}
+        self._titles |= {name: name.removeprefix(f"{file.package}.") for name in types}
         services = [name for name in named if isinstance(self._declared[name], ServiceDescriptorProto)]
         sections = []
         for service in services:
             methods = [f"{service}.{method.name}" for method in self._declared[service].method]
-            self._called |= {method: self._declared[method].name for method in methods}
+            self._titles |= {method: self._declared[method].name for method in methods}
             sections.append(Section(self._declared[service].name, service, methods=methods))
         (sections[0] if sections else shared).types += types
         if sections and SYNTAX in located:
             sections[0].about = prose(located[SYNTAX].leading_comments)
         return sections
 
-    def _anchored(self) -> dict[str, str]:
-        """Give every heading the anchor that Git hosts give it: the second of a name gets a number."""
+    def _assign_anchors(self) -> dict[str, str]:
+        """Give every heading the anchor that Git hosts give it: the second of the same name gets a number."""
         seen: Counter[str] = Counter()
         anchors = {}
         for section in self._sections:
             for name in (section.title, *section.methods, *section.types):
-                plain = re.sub(r"[^\w -]", "", self._called.get(name, name)).lower().replace(" ", "-")
+                plain = re.sub(r"[^\w -]", "", self._titles.get(name, name)).lower().replace(" ", "-")
                 anchors[name] = f"{plain}-{seen[plain]}" if seen[plain] else plain
                 seen[plain] += 1
         return anchors
 
     def text(self) -> str:
-        """The whole page."""
+        """Return the whole page."""
         parts = [INTRODUCTION, "\n".join(self._contents())]
         for section in self._sections:
             parts.append(f"## {section.title}")
             if section.service:
-                parts += [f"`{section.service}`", self._comments[section.service], section.about]
+                parts += [f"`{section.service}`", wrap(self._comments[section.service]), wrap(section.about)]
             for method in section.methods:
-                parts += [f"### {self._called[method]}", self._signature(method), self._comments[method]]
+                parts += [f"### {self._titles[method]}", self._signature(method), wrap(self._comments[method])]
             for name in section.types:
-                parts += [f"### {self._called[name]}", self._comments[name], "\n".join(self._table(name))]
+                parts += [f"### {self._titles[name]}", wrap(self._comments[name]), "\n".join(self._table(name))]
         return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
     def _contents(self) -> Iterator[str]:
@@ -139,13 +141,14 @@ class Page:
             yield f"- [{section.title}](#{self._anchors[section.title]})"
             for title, names in (("methods", section.methods), ("types", section.types)):
                 if names:
-                    yield f"  - {title}: " + ", ".join(self._link(name, "") for name in names)
+                    links = ", ".join(self._link(name, "") for name in names)
+                    yield fill(f"  - {title}: {links}", "    ")
 
     def _link(self, name: str, quote: str = "`") -> str:
-        """A type or method by its link; one of another package by its full name."""
+        """Link a type or method; one of another package is its full name."""
         if name not in self._anchors:
             return f"{quote}{name}{quote}"
-        return f"[{quote}{self._called[name]}{quote}](#{self._anchors[name]})"
+        return f"[{quote}{self._titles[name]}{quote}](#{self._anchors[name]})"
 
     def _signature(self, method: str) -> str:
         declared = self._declared[method]
@@ -154,7 +157,7 @@ class Page:
         return f"{streams[0]}{takes} → {streams[1]}{gives}"
 
     def _table(self, name: str) -> Iterator[str]:
-        """The fields of a message or the values of an enum; a row before those of which only one can be set."""
+        """Yield the rows of a message's fields or an enum's values; a oneof has a row before its fields."""
         declared = self._declared[name]
         if isinstance(declared, EnumDescriptorProto):
             yield from ("| value | number | meaning |", "|---|---|---|")
@@ -167,7 +170,7 @@ class Page:
         yield from ("| field | type | meaning |", "|---|---|---|")
         before = None
         for each in declared.field:
-            choice = declared.oneof_decl[each.oneof_index].name if one_of_several(each) else None
+            choice = declared.oneof_decl[each.oneof_index].name if is_in_oneof(each) else None
             if choice and choice != before:
                 yield f"| *{choice}* | one of those that follow | {cell(self._comments[f'{name}.{choice}'])} |"
             before = choice
@@ -175,7 +178,7 @@ class Page:
             yield f"| `{each.name}` | {kind} | {cell(self._comments[f'{name}.{each.name}'])} |"
 
     def _type(self, each: FieldDescriptorProto) -> str:
-        """A field's type, with what can be told of its presence and number."""
+        """Return a field's type, with its presence and cardinality."""
         entry = self._declared.get(each.type_name[1:])
         if isinstance(entry, DescriptorProto) and entry.options.map_entry:
             return f"map of {self._type(entry.field[0])} to {self._type(entry.field[1])}"
@@ -184,22 +187,35 @@ class Page:
         return f"{'optional ' * each.proto3_optional}{'repeated ' * repeated}{self._link(name)}"
 
 
-def one_of_several(each: FieldDescriptorProto) -> bool:
-    """Whether a field is in a oneof that the author wrote; optional ones are in one that the compiler made up."""
+def is_in_oneof(each: FieldDescriptorProto) -> bool:
+    """Return whether a field is in a oneof of the source; an optional one is in one that the compiler generated."""
     return each.HasField("oneof_index") and not each.proto3_optional
 
 
 def prose(comment: str) -> str:
-    """A comment as Markdown; outside of code, what looks like a tag is none."""
+    """Return a comment as Markdown, with < escaped outside of code."""
     parts = textwrap.dedent(comment).strip().split("`")
     parts[::2] = [part.replace("<", "&lt;") for part in parts[::2]]
     return "`".join(parts)
 
 
+def wrap(comment: str) -> str:
+    """Wrap the paragraphs and list items of a comment."""
+    parts = re.split(r"(\n\s*\n|\n(?=[-*] ))", comment)
+    return "".join(fill(part, "  " * part.startswith(("- ", "* "))) if part.strip() else part for part in parts)
+
+
+def fill(text: str, indent: str) -> str:
+    """Wrap a paragraph, its lines after the first indented; no line ends within code."""
+    text = re.sub(r"`[^`]*`", lambda code: re.sub(r"\s+", "\0", code.group()), text)
+    lines = textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ")
+
+
 def cell(comment: str) -> str:
-    """A comment on one line of a table: paragraphs and list items apart, and nothing that ends the cell."""
-    apart = re.sub(r"\n(?=[-*] )", "<br>", re.sub(r"\n\s*\n", "<br><br>", comment))
-    return re.sub(r"\s+", " ", apart).replace("|", r"\|")
+    """Return a comment as one line of a table: <br> between paragraphs and list items, | escaped."""
+    lines = re.sub(r"\n(?=[-*] )", "<br>", re.sub(r"\n\s*\n", "<br><br>", comment))
+    return re.sub(r"\s+", " ", lines).replace("|", r"\|")
 
 
 if __name__ == "__main__":

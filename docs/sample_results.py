@@ -1,4 +1,4 @@
-"""Draws docs/sample-answer.png: a product of the sample catalog and its nearest, as `make run` answers."""
+"""Draw docs/sample-results.png: a product of the sample catalog and its neighbors, as `make run` returns them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from PIL import Image, ImageDraw, ImageFont
 from lookalike_client import Client
 
 SAMPLE = Path("data/sample")
-ASKED = "S0001"
+QUERY = "S0001"
 WIDTH, HEIGHT, MARGIN, CAPTION = 120, 160, 12, 34
 
 
 def main() -> None:
-    """Ask, and paste the images side by side with their similarities."""
+    """Search, and draw the images side by side with their similarities."""
     with Client() as client:
-        question = client.get(ASKED).product
-        neighbors = client.search(product_id=ASKED, k=5).neighbors
-    cells = [(question, "asked"), *((found.product, f"{found.similarity:.3f}") for found in neighbors)]
+        query = client.get(QUERY).product
+        neighbors = client.search(product_id=QUERY, k=5).neighbors
+    cells = [(query, "query"), *((each.product, f"{each.similarity:.3f}") for each in neighbors)]
     step = WIDTH + MARGIN
     sheet = Image.new("RGB", (len(cells) * step + 2 * MARGIN, HEIGHT + CAPTION + 2 * MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
@@ -30,7 +30,7 @@ def main() -> None:
         frame = (left, MARGIN, left + WIDTH, MARGIN + HEIGHT)
         draw.rectangle(frame, outline="#c0392b" if column == 0 else "#dddddd", width=2 if column == 0 else 1)
         draw.text((left + WIDTH / 2, MARGIN + HEIGHT + 10), caption, fill="#333333", font=font, anchor="mt")
-    sheet.quantize(128).save("docs/sample-answer.png", optimize=True)
+    sheet.quantize(128).save("docs/sample-results.png", optimize=True)
 
 
 if __name__ == "__main__":

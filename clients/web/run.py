@@ -1,4 +1,4 @@
-"""What Streamlit runs: `streamlit run run.py`."""
+"""The entry point: `streamlit run run.py`."""
 
 from lookalike_gallery.app import main
 

@@ -1,4 +1,4 @@
-"""The sample catalog: what it promises to whoever searches it, and that it appears whole or not at all."""
+"""The sample catalog: its contents, and that it is written atomically."""
 
 import csv
 import os
@@ -11,53 +11,61 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageStat
+from PIL import Image, ImageChops, ImageStat
 from tools.sample_catalog import COLUMNS, write_sample
+from tools.sample_catalog.__main__ import main
 from tools.sample_catalog.catalog import products
 
-WRITE = """
+COMMAND = """
 import signal, sys
-from pathlib import Path
-from tools.sample_catalog import write_sample
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
-write_sample(Path(sys.argv[1]), overwrite=True)
+from tools.sample_catalog.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
+sys.exit(main([sys.argv[1], "--overwrite"]))
 """
 
 
-def start_writer(folder: Path) -> subprocess.Popen[bytes]:
-    """Another process that writes the sample, with its own hash seed."""
+def start_writer(folder: Path) -> subprocess.Popen[str]:
+    """Start the command in another process, with another hash seed."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "12345"}
-    return subprocess.Popen([sys.executable, "-c", WRITE, str(folder)], env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(folder)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
-    """The catalog's rows, by column name."""
+    """Return the catalog's rows, by column name."""
     with (folder / "catalog.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def read_bytes(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder, by its path."""
+    """Return every file under a folder, by its path."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 @pytest.fixture(scope="module")
 def written_twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two samples of the same seed, by two processes: one into no folder, one over an earlier sample."""
+    """Write two samples of the same seed in two processes: one to a new folder, one over an earlier sample."""
     home = tmp_path_factory.mktemp("samples")
     first, second = home / "first", home / "second"
     (second / "images").mkdir(parents=True)
     (second / "images" / "S9999.jpg").write_bytes(b"old")
     (second / "catalog.csv").write_text("old\n")
     with start_writer(second) as other:
-        assert write_sample(first) == len(list(products()))
-        assert other.wait(timeout=120) == 0
+        count = write_sample(first)
+        assert count == len(list(products()))
+        output, _ = other.communicate(timeout=120)
+        assert (other.returncode, output) == (0, f"{count} products in {second / 'catalog.csv'}\n")
     return first, second
 
 
 @pytest.fixture(scope="module")
 def sample(written_twice: tuple[Path, Path]) -> Path:
-    """A folder that holds the sample."""
+    """Return a folder that holds the sample."""
     return written_twice[0]
 
 
@@ -68,21 +76,38 @@ def test_same_seed_gives_the_same_bytes(written_twice: tuple[Path, Path]) -> Non
 
 
 def test_another_seed_gives_other_images() -> None:
-    """The seed decides how a product is drawn."""
+    """The seed changes the drawing of a product."""
     product = next(iter(products()))
     assert product.draw(7).tobytes() != product.draw(8).tobytes()
 
 
-def test_a_image_does_not_depend_on_the_products_before_it() -> None:
-    """A product keeps its image and its price when additions to the range give it another id."""
+@pytest.mark.parametrize(
+    ("number", "color", "pattern", "price", "box"),
+    [
+        (1, "red", "horizontal stripes", "19.50", (33, 66, 210, 255)),
+        (21, "gray", "plain", "21.90", (31, 65, 212, 258)),
+        (49, "orange", "color-block", "37.90", (30, 47, 215, 271)),
+    ],
+)
+def test_renaming_words_does_not_redraw(
+    number: int, color: str, pattern: str, price: str, box: tuple[int, int, int, int]
+) -> None:
+    """Price and drawing are those of the first sample catalog, although some words of its looks were renamed since."""
+    product = list(products())[number - 1]
+    assert (product.color, product.pattern, product.price(7)) == (color, pattern, price)
+    assert ImageChops.invert(product.draw(7)).getbbox() == box
+
+
+def test_an_image_does_not_depend_on_the_products_before_it() -> None:
+    """A product keeps its image and its price when a new look gives it another id."""
     product = list(products())[100]
     renumbered = replace(product, product_id="S9999")
     assert renumbered.draw(7).tobytes() == product.draw(7).tobytes()
     assert renumbered.price(7) == product.price(7)
 
 
-def test_the_four_categories_hold_a_sensible_mix(sample: Path) -> None:
-    """There are 320 to 400 products, at least 80 of at least eight types in each of the four categories."""
+def test_the_four_categories_have_a_mix_of_types(sample: Path) -> None:
+    """There are 320 to 400 products: at least 80, of at least eight types, in each of the four categories."""
     rows = read_rows(sample)
     assert 320 <= len(rows) <= 400
     counts = Counter(row["gender"] for row in rows)
@@ -93,7 +118,7 @@ def test_the_four_categories_hold_a_sensible_mix(sample: Path) -> None:
 
 
 def test_rows_are_complete_and_unique(sample: Path) -> None:
-    """The columns come in the promised order, no cell is empty, no id or image path appears twice."""
+    """The columns have their documented order, no cell is empty, and ids and image paths are unique."""
     with (sample / "catalog.csv").open(encoding="utf-8", newline="") as file:
         assert tuple(next(csv.reader(file))) == COLUMNS
     rows = read_rows(sample)
@@ -103,7 +128,7 @@ def test_rows_are_complete_and_unique(sample: Path) -> None:
 
 
 def test_the_folder_holds_the_images_of_the_csv_and_no_others(sample: Path) -> None:
-    """Each row's image lies at its path relative to the CSV, and nothing else lies in the folder."""
+    """The image of each row is at its path relative to the CSV, and the folder holds no other file."""
     named = {row["image"] for row in read_rows(sample)}
     assert set(read_bytes(sample)) == named | {"catalog.csv"}
 
@@ -117,13 +142,13 @@ def test_every_image_is_a_portrait_on_white(sample: Path) -> None:
             assert ImageStat.Stat(image.convert("L")).extrema[0][0] < 200, file.name
 
 
-def test_no_two_images_are_the_same(sample: Path) -> None:
-    """Variants of a look resemble each other without being copies."""
+def test_images_are_unique(sample: Path) -> None:
+    """Variants of a look are similar, but not copies."""
     images = [file.read_bytes() for file in (sample / "images").iterdir()]
     assert len(set(images)) == len(images)
 
 
-def test_every_look_has_evident_look_alikes(sample: Path) -> None:
+def test_every_look_has_variants(sample: Path) -> None:
     """Each look has three or more variants in its category; red striped T-shirts are in all four."""
     looks = Counter((row["gender"], row["product_type"], row["color"], row["pattern"]) for row in read_rows(sample))
     assert min(looks.values()) >= 3
@@ -131,39 +156,49 @@ def test_every_look_has_evident_look_alikes(sample: Path) -> None:
         assert looks[gender, "T-shirt", "red", "horizontal stripes"] >= 3
 
 
-def test_titles_say_what_the_image_shows(sample: Path) -> None:
+def test_titles_describe_the_image(sample: Path) -> None:
     """A title names the color, the pattern and the type."""
     titles = {(row["color"], row["pattern"], row["product_type"]): row["title"] for row in read_rows(sample)}
     assert titles["red", "horizontal stripes", "T-shirt"] == "Red striped T-shirt"
     assert titles["navy", "plain", "Trousers"] == "Navy plain trousers"
 
 
-def test_an_earlier_sample_is_kept_unless_asked(sample: Path) -> None:
-    """A folder that holds a sample is rejected, and left as it was."""
+def test_an_earlier_sample_is_kept_by_default(sample: Path) -> None:
+    """A folder that holds a sample is rejected and unchanged."""
     before = read_bytes(sample)
     with pytest.raises(FileExistsError, match="overwrite"):
         write_sample(sample)
     assert read_bytes(sample) == before
 
 
-def test_an_earlier_sample_is_replaced_when_asked(written_twice: tuple[Path, Path]) -> None:
-    """With `overwrite`, nothing of an earlier sample stays, in the folder or beside it."""
+def test_an_earlier_sample_is_replaced_with_overwrite(written_twice: tuple[Path, Path]) -> None:
+    """With `overwrite`, nothing of an earlier sample remains, in the folder or beside it."""
     first, second = written_twice
     assert not (second / "images" / "S9999.jpg").exists()
     assert {entry.name for entry in second.parent.iterdir()} == {first.name, second.name}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path, overwrite: bool) -> None:
-    """A folder with anything but a sample in it is rejected, even when asked to overwrite."""
+def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path, overwrite: bool) -> None:
+    """A folder that holds other files is rejected, even with `overwrite`."""
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match="not a sample"):
         write_sample(tmp_path, overwrite=overwrite)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+def test_command_reports_an_error_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that cannot be written is exit status 1 and one line on stderr."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert main([str(tmp_path), "--overwrite"]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"sample_catalog: {tmp_path} holds files")
+    assert output.err.count("\n") == 1
+
+
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
-    """Interrupted halfway through, it leaves neither half a catalog nor its scratch folder."""
+    """An interrupted write leaves neither half a catalog nor its scratch folder."""
     with start_writer(tmp_path / "sample") as writer:
         deadline = time.monotonic() + 60
         while not list(tmp_path.rglob("S0003.jpg")):

@@ -12,7 +12,7 @@ STEEL: RGB = (176, 180, 186)
 
 
 def handbag(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A handbag with one bowed handle, a flap and a clasp."""
+    """Draw a handbag with one bowed handle, a flap and a clasp."""
     dark = mix(fabric.color, BLACK, 0.25)
     wide, low, drop = rng.uniform(80, 88), rng.uniform(252, 266), rng.uniform(196, 212)
     rise = rng.uniform(34, 50)
@@ -48,7 +48,7 @@ def handbag(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
 
 
 def backpack(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A backpack with a front pocket, zips, side pockets and shoulder straps."""
+    """Draw a backpack with a front pocket, zips, side pockets and shoulder straps."""
     dark = mix(fabric.color, BLACK, 0.35)
     wide, top, low = rng.uniform(66, 72), rng.uniform(52, 60), rng.uniform(268, 280)
     pocket = rng.uniform(172, 182)
@@ -90,7 +90,7 @@ def backpack(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
 
 
 def cap(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A baseball cap seen from the side, its peak to the left."""
+    """Draw a baseball cap seen from the side, its peak to the left."""
     crown, peak = rng.uniform(78, 92), rng.uniform(20, 30)
     dark = mix(fabric.color, BLACK, 0.2)
     canvas.shadow(ellipse(130, 222, 96, 5), 6, 0.25)

@@ -9,7 +9,7 @@ from tools.sample_catalog.patterns import Fabric
 
 
 def dress(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A sleeveless dress with a belted waist and a flared skirt."""
+    """Draw a sleeveless dress with a belted waist and a flared skirt."""
     hem, flare = rng.uniform(272, 290), rng.uniform(70, 82)
     neck = rng.uniform(56, 66)
     canvas.fill(
@@ -31,7 +31,7 @@ def dress(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
 
 
 def skirt(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A flared skirt with a waistband."""
+    """Draw a flared skirt with a waistband."""
     hem, flare = rng.uniform(226, 246), rng.uniform(80, 92)
     canvas.fill(symmetric((120, 92), (162, 90), (178, 150, 120 + flare, hem), (170, hem + 14, 120, hem + 15)), fabric)
     _pleats(canvas, 96, hem + 10, 38, flare)
@@ -49,7 +49,7 @@ def _pleats(canvas: Canvas, top: float, hem: float, waist: float, flare: float) 
 
 
 def _legs(canvas: Canvas, fabric: Fabric, hem: float, spread: float, width: float, crotch: float) -> None:
-    """Two legs from the waist at y = 50 to `hem`, the hems `width` wide and `spread` off the center."""
+    """Draw two legs from the waist at y = 50 to `hem`, the hems `width` wide and `spread` off the center."""
     right = path((120, 50), (156, 50), (166, 90, 120 + spread + width, hem), (120 + spread, hem + 3), (120, crotch))
     for sided in (mirror, list):
         canvas.fill(sided(right), fabric)
@@ -70,15 +70,15 @@ def _waistband(canvas: Canvas, fabric: Fabric, crotch: float) -> None:
 
 
 def trousers(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """Long trousers."""
+    """Draw long trousers."""
     crotch = rng.uniform(112, 120)
     _legs(canvas, fabric, rng.uniform(284, 296), rng.uniform(14, 20), rng.uniform(29, 34), crotch)
     _waistband(canvas, fabric, crotch)
 
 
 def shorts(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """Shorts that end above the knee."""
-    # drawn in the place of the trousers' upper half, then brought to the middle and enlarged
+    """Draw short trousers."""
+    # drawn where the upper half of trousers is, then centered and enlarged
     x, y = canvas.placement.stretch
     canvas.placement = type(canvas.placement)(
         (x * 1.3, y * 1.3), canvas.placement.degrees, canvas.placement.shift

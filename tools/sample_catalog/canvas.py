@@ -1,7 +1,7 @@
-"""The sheet a product is drawn on: filled shapes with soft light, seams, folds and shadows.
+"""The canvas a product is drawn on: filled shapes with soft light, seams, folds and shadows.
 
-Shapes are drawn three times larger and averaged down, which smooths every edge; light and shadow are laid on
-at the final size, where blurring is cheap.
+Shapes are drawn three times larger and averaged down, which smooths every edge; light and shadow are added at the
+final size, where blurring is cheap.
 """
 
 import math
@@ -13,25 +13,25 @@ from tools.sample_catalog.palette import BLACK, RGB, WHITE, ink, luminance
 from tools.sample_catalog.patterns import Fabric, printed
 
 SCALE = 3
-"""Pixels drawn for every pixel kept, along each side."""
+"""The factor of the larger drawing, along each side."""
 
 PAPER: RGB = (255, 255, 255)
 SHADOW: RGB = (40, 40, 50)
 
 
 class Part(NamedTuple):
-    """The last filled shape: the box of the image it lies in and its coverage there."""
+    """The last filled shape: its bounding box in the image, and its alpha mask there."""
 
     box: Box
     alpha: Image.Image
 
 
 class Canvas:
-    """A white 240 x 320 image, painted part by part, the rearmost first.
+    """A white 240 x 320 image that is painted part by part, from back to front.
 
     Attributes:
-        image: the image so far.
-        placement: where the next parts land; may be changed between parts.
+        image: The image so far.
+        placement: The transform of the next parts; may change between parts.
     """
 
     def __init__(self, placement: Placement) -> None:
@@ -48,14 +48,14 @@ class Canvas:
         depth: float = 0.5,
         line: float = 1.1,
     ) -> None:
-        """Paint a closed outline, round it with light from the upper left, and draw its edge.
+        """Paint a closed outline with light from the upper left, and draw its edge.
 
         Args:
-            outline: the closed shape, in drawing units.
-            paint: a fabric, or one color.
-            turn: degrees by which the fabric's pattern is turned.
-            depth: how strongly the edges fall into shade; 0 is flat.
-            line: width of the edge line; 0 draws none.
+            outline: The closed shape, in drawing units.
+            paint: A fabric, or one color.
+            turn: The clockwise rotation of the fabric's pattern in degrees.
+            depth: The strength of the shade at the edges; 0 is flat.
+            line: The width of the edge line; 0 draws none.
         """
         box = self._around(outline, 8)
         alpha = self._area(outline, box)
@@ -77,24 +77,24 @@ class Canvas:
         self.image.paste(color, box, self._line(points, box, width, strength))
 
     def stitch(self, points: list[Point], color: RGB, width: float = 1.0) -> None:
-        """Draw a seam on the part filled last: a line that never leaves it."""
+        """Draw a seam on the part filled last, clipped to it."""
         line = self._line(points, self._part.box, width, 0.75)
         self.image.paste(color, self._part.box, ImageChops.multiply(line, self._part.alpha))
 
     def fold(self, points: list[Point], width: float = 9, strength: float = 0.2, color: RGB = BLACK) -> None:
-        """Lay a soft crease (or, in white, a shine) on the part filled last."""
+        """Draw a soft crease (or, in white, a highlight) on the part filled last."""
         line = self._line(points, self._part.box, width, strength)
         soft = line.filter(ImageFilter.GaussianBlur(width / 3))
         self.image.paste(color, self._part.box, ImageChops.multiply(soft, self._part.alpha))
 
     def shadow(self, outline: list[Point], blur: float = 6, strength: float = 0.28) -> None:
-        """Lay the soft shadow of an outline on what is painted so far."""
+        """Draw the soft shadow of an outline on the image so far."""
         box = self._around(outline, blur * 3)
         soft = self._area(outline, box).filter(ImageFilter.GaussianBlur(blur))
         self.image.paste(SHADOW, box, soft.point([round(v * strength) for v in range(256)]))
 
     def centered(self, lower: float) -> Image.Image:
-        """The image with what is drawn on it moved to mid-height, then `lower` units down."""
+        """Return the image with the drawing centered vertically, then moved `lower` units down."""
         drawn = ImageChops.invert(self.image).getbbox()
         if drawn is None:
             return self.image

@@ -1,7 +1,7 @@
-"""Which products the sample shop sells, and what each is called, costs and looks like.
+"""The products of the sample catalog: their types, titles, prices and looks.
 
-A category's range lists looks: a type in a color and pattern. `VARIANTS` products share each look and differ
-in dye, size, cut and pattern repeat, so that every product has evident look-alikes.
+A category lists looks: a type in a color and a pattern. `VARIANTS` products share each look and differ in dye, size,
+cut and pattern repeat, so that every product has evident neighbors.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,20 +20,20 @@ from tools.sample_catalog.tops import hoodie, long_sleeve_top, shirt, t_shirt
 
 VARIANTS = 4
 
-SEED_WORDS = {"image": "picture", "gray": "grey", "color-block": "colour-block"}  # codespell:ignore grey,colour
+SEED_WORDS = {"image": "picture", "gray": "grey", "color-block": "colour-block"}  # codespell:ignore
 """Words that seed a drawing as they were first spelled: renaming them would redraw every product."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A product type: where the shop files it, what it costs, who draws it.
+    """A product type: its place in the catalog, its price and its drawing.
 
     Attributes:
-        category: the top-level department.
-        sub_category: the shelf inside it.
-        noun: the type as a title ends with it.
-        price: the middle of its price range.
-        draw: paints it on a canvas.
+        category: The department.
+        sub_category: The section of the department.
+        noun: The last word of a title.
+        price: The middle of its price range.
+        draw: Draws it on a canvas.
     """
 
     category: str
@@ -56,26 +56,26 @@ class Product:
 
     @property
     def kind(self) -> Kind:
-        """What sort of thing it is."""
+        """The product type."""
         return KINDS[self.product_type]
 
     @property
     def title(self) -> str:
-        """What a shop would call it, such as "Red striped T-shirt"."""
+        """The title, such as "Red striped T-shirt"."""
         return f"{self.color.capitalize()} {ADJECTIVES[self.pattern]} {self.kind.noun}"
 
     @property
     def image(self) -> str:
-        """Its image's path, relative to the CSV file."""
+        """The path of the image, relative to the CSV file."""
         return f"images/{self.product_id}.jpg"
 
     def price(self, seed: int) -> str:
-        """Its price, ending in 90 or 50 as prices do."""
+        """Return the price, which ends in 90 or 50."""
         rng = self._rng(seed, "price")
         return f"{round(self.kind.price * rng.uniform(0.8, 1.25))}.{rng.choice(('90', '50'))}"
 
     def draw(self, seed: int) -> Image.Image:
-        """Its image, 240 x 320 RGB on white."""
+        """Draw the image, 240 x 320 RGB on white."""
         rng = self._rng(seed, "image")
         wide, tall = STRETCH[self.gender] if self.kind.category == "Apparel" else (1.0, 1.0)
         size = rng.uniform(0.93, 1.02)
@@ -89,7 +89,7 @@ class Product:
         return canvas.centered(rng.uniform(-5, 5))
 
     def _rng(self, seed: int, purpose: str) -> Random:
-        # the id is left out: a look added to the range renumbers the products after it, but redraws none
+        # without the id, so that a new look renumbers the products after it but redraws none
         look = (purpose, self.gender, self.product_type, self.color, self.pattern, str(self.variant))
         return Random("/".join((str(seed), *(SEED_WORDS.get(word, word) for word in look))))  # noqa: S311  (no secrets)
 
@@ -126,7 +126,7 @@ STRETCH: dict[str, Point] = {
     "Boys": (1.0, 0.88),
     "Girls": (0.96, 0.86),
 }
-"""How a category's clothes are cut: children's are shorter for their width."""
+"""The cut of a category's clothes: children's are shorter for their width."""
 
 RANGE: dict[str, dict[str, str]] = {
     "Men": {
@@ -182,7 +182,7 @@ RANGE: dict[str, dict[str, str]] = {
 
 
 def products() -> Iterator[Product]:
-    """Every product of the sample, in the order of its ids."""
+    """Return every product of the sample, ordered by id."""
     known = {pattern: pattern for pattern in get_args(Pattern)}
     number = 0
     for gender, shelves in RANGE.items():

@@ -61,7 +61,7 @@ def _sneaker(canvas: Canvas, fabric: Fabric, sole: float, tall: float) -> None:
 
 
 def sneaker(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A pair of sneakers with laces, side stripes and a rubber sole."""
+    """Draw a pair of sneakers with laces, side stripes and a rubber sole."""
     sole, tall = rng.uniform(9, 15), rng.uniform(0, 8)
     gap = rng.uniform(50, 58)
     home = canvas.placement
@@ -73,7 +73,7 @@ def sneaker(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
 
 
 def boot(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A laced ankle boot with a heel."""
+    """Draw a laced ankle boot with a heel."""
     top, heel = rng.uniform(62, 80), rng.uniform(12, 20)
     dark = mix(COLORS["brown"], BLACK, 0.6)
     canvas.shadow(ellipse(118, 256 + heel, 98, 5), 4, 0.35)
@@ -128,7 +128,7 @@ def boot(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
 
 
 def pump(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A high-heeled pump."""
+    """Draw a high-heeled pump."""
     heel = rng.uniform(60, 76)
     floor = 226.0
     back = floor - heel

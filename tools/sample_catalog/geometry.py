@@ -1,4 +1,4 @@
-"""Outlines in the catalog's drawing units (a 240 x 320 sheet, y downwards) and where they land on it."""
+"""Outlines in drawing units (a 240 x 320 canvas, y downwards), and their placement on the canvas."""
 
 import math
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ Step: TypeAlias = Point | tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Placement:
-    """How a drawing is laid on the sheet: stretched, turned about the center, then moved.
+    """The transform of a drawing: scaled, rotated about the center, then moved.
 
     Attributes:
-        stretch: horizontal and vertical scale.
-        degrees: clockwise turn.
-        shift: movement in drawing units.
+        stretch: The horizontal and vertical scale.
+        degrees: The clockwise rotation.
+        shift: The movement in drawing units.
     """
 
     stretch: Point = (1.0, 1.0)
@@ -35,21 +35,21 @@ class Placement:
         return a, b, x0 + self.shift[0] - a * x0 - b * y0, c, d, y0 + self.shift[1] - c * x0 - d * y0
 
     def at(self, point: Point) -> Point:
-        """Where a point of the drawing lies on the sheet."""
+        """Transform a point of the drawing to the canvas."""
         a, b, left, c, d, top = self._matrix
         x, y = point
         return a * x + b * y + left, c * x + d * y + top
 
     def moved(self, x: float, y: float) -> "Placement":
-        """The same placement, `x` and `y` units further."""
+        """Return the placement moved by `x` and `y` units."""
         return replace(self, shift=(self.shift[0] + x, self.shift[1] + y))
 
 
 def path(*steps: Step) -> list[Point]:
-    """A polyline through the steps.
+    """Build a polyline through the steps.
 
     Args:
-        steps: (x, y) goes straight there; (cx, cy, x, y) bends there, pulled towards (cx, cy).
+        steps: (x, y) is a line to that point; (cx, cy, x, y) is a quadratic curve with control point (cx, cy).
     """
     points: list[Point] = []
     for step in steps:
@@ -66,17 +66,17 @@ def path(*steps: Step) -> list[Point]:
 
 
 def mirror(points: Iterable[Point]) -> list[Point]:
-    """The points seen in the sheet's vertical center line."""
+    """Mirror the points at the vertical center line."""
     return [(WIDTH - x, y) for x, y in points]
 
 
 def symmetric(*steps: Step) -> list[Point]:
-    """A closed outline whose right half the steps give, from the top center to the bottom center."""
+    """Build a closed outline from its right half, given from the top center to the bottom center."""
     half = path(*steps)
     return half + mirror(reversed(half))
 
 
 def ellipse(x: float, y: float, rx: float, ry: float) -> list[Point]:
-    """A closed outline of an ellipse around (x, y)."""
+    """Build a closed outline of an ellipse around (x, y)."""
     turns = (math.tau * i / 28 for i in range(28))
     return [(x + rx * math.cos(t), y + ry * math.sin(t)) for t in turns]

@@ -1,4 +1,4 @@
-"""The named colors of the sample catalog and the few ways they are mixed."""
+"""The named colors of the sample catalog, and how they are mixed."""
 
 from random import Random
 from typing import TypeAlias
@@ -27,30 +27,30 @@ COLORS: dict[str, RGB] = {
 
 
 def mix(first: RGB, second: RGB, share: float) -> RGB:
-    """The color that lies `share` (0 to 1) of the way from `first` to `second`."""
+    """Blend two colors: `share` 0 is `first`, 1 is `second`."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 def luminance(color: RGB) -> float:
-    """How bright a color looks, 0 to 255 (Rec. 601 weights)."""
+    """Return the luma of a color, 0 to 255 (Rec. 601 weights)."""
     return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
 
 
 def ink(color: RGB) -> RGB:
-    """A color for seams and outlines that still shows on `color`."""
+    """Return a color for seams and outlines that is visible on `color`."""
     if luminance(color) < 60:
         return mix(color, WHITE, 0.30)
     return mix(color, BLACK, 0.38)
 
 
 def contrast(color: RGB) -> RGB:
-    """The second color of a pattern: white, or navy where the first is nearly white."""
+    """Return the second color of a pattern: white, or navy if the first is nearly white."""
     return COLORS["navy"] if luminance(color) > 225 else WHITE
 
 
 def dyed(name: str, rng: Random) -> RGB:
-    """A named color as one dye batch gives it: slightly lighter or darker, slightly off hue."""
+    """Return a random variation of a named color: slightly lighter or darker, slightly off hue."""
     lift = rng.uniform(-9, 9)
     red, green, blue = (min(255, max(0, round(c + lift + rng.uniform(-5, 5)))) for c in COLORS[name])
     return red, green, blue

@@ -1,4 +1,4 @@
-"""Fabrics: a dye, a second color and a pattern, printed on as much cloth as a part of a garment needs."""
+"""Fabrics: two colors and a pattern, printed on the bounding box of a part of a garment."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,19 +14,19 @@ Pattern: TypeAlias = Literal["plain", "horizontal stripes", "vertical stripes", 
 
 PITCH: dict[Pattern, float] = {"horizontal stripes": 23, "vertical stripes": 17, "dots": 21, "checks": 24}
 REACH = 260.0
-"""Half the side of the printed square: enough to cover the sheet at any turn."""
+"""Half the side of the printed square: enough to cover the canvas at any rotation."""
 
 
 @dataclass(frozen=True)
 class Fabric:
-    """What a garment is made of.
+    """The material of a garment.
 
     Attributes:
-        color: the main dye.
-        accent: the pattern's other color.
-        pattern: what is printed on it.
-        pitch: distance between repeats, in drawing units.
-        phase: where the first repeat starts, in drawing units.
+        color: The main color.
+        accent: The second color of the pattern.
+        pattern: The pattern.
+        pitch: The distance between repeats, in drawing units.
+        phase: The offset of the first repeat, in drawing units.
     """
 
     color: RGB
@@ -37,22 +37,22 @@ class Fabric:
 
     @property
     def ink(self) -> RGB:
-        """The color of this fabric's seams and outlines."""
+        """The color of the seams and outlines."""
         return ink(self.color)
 
 
 def woven(color: str, pattern: Pattern, rng: Random) -> Fabric:
-    """One roll of fabric: the dye and the repeat differ a little from roll to roll."""
+    """Make a fabric with a random variation of color and pitch."""
     dye = dyed(color, rng)
     pitch = PITCH.get(pattern, 24) * rng.uniform(0.88, 1.14)
     return Fabric(dye, contrast(dye), pattern, pitch, rng.uniform(-0.5, 0.5) * pitch)
 
 
 class Press:
-    """A sheet of cloth of which one box is printed; the pattern's origin is the middle of the drawing.
+    """Prints the part of a pattern that lies in one box; the pattern's origin is the center of the drawing.
 
     Attributes:
-        sheet: the printed box, `scale` pixels a unit.
+        sheet: The printed box, `scale` pixels per unit.
     """
 
     def __init__(self, ground: RGB, placement: Placement, turn: float, box: Box, scale: int) -> None:
@@ -69,11 +69,11 @@ class Press:
         self._down = ((down[0] - x0) * scale, (down[1] - y0) * scale)
 
     def fill(self, outline: list[Point], color: RGB) -> None:
-        """Print one closed shape."""
+        """Print a closed shape."""
         self._draw.polygon([self._at(point) for point in outline], fill=color)
 
     def reaches(self, point: Point, around: float) -> bool:
-        """Whether a shape at most `around` units from a point can fall on the printed box."""
+        """Return whether a shape within `around` units of a point can overlap the printed box."""
         x, y = self._at(point)
         margin = around * max(math.hypot(*self._along), math.hypot(*self._down))
         return -margin < x < self.sheet.width + margin and -margin < y < self.sheet.height + margin
@@ -87,14 +87,14 @@ class Press:
 
 
 def printed(fabric: Fabric, placement: Placement, turn: float, box: Box, scale: int) -> Image.Image:
-    """A box of the image covered in the fabric.
+    """Return a box of the image covered in the fabric.
 
     Args:
-        fabric: what to print.
-        placement: the garment's own, so that the pattern turns with it.
-        turn: extra degrees clockwise, for parts cut across the grain such as sleeves.
-        box: which part of the image, in its pixels.
-        scale: how many times larger to print.
+        fabric: The fabric to print.
+        placement: The garment's, so that the pattern is transformed with it.
+        turn: Extra clockwise rotation in degrees, for parts such as sleeves.
+        box: The part of the image, in its pixels.
+        scale: The factor of the larger drawing.
     """
     press = Press(fabric.color, placement, turn, box, scale)
     PRINTS[fabric.pattern](fabric, press)
@@ -131,7 +131,7 @@ def _vertical(fabric: Fabric, press: Press) -> None:
 def _dots(fabric: Fabric, press: Press) -> None:
     radius = fabric.pitch / 4.4
     for row, y in enumerate(_repeats(fabric)):
-        # every second row stands between the dots above it, as on printed cloth
+        # every second row is offset by half a pitch, as on printed cloth
         sideways = (row % 2) * fabric.pitch / 2
         for x in _repeats(fabric):
             if press.reaches((x + sideways, y), radius):
@@ -154,7 +154,7 @@ def _checks(fabric: Fabric, press: Press) -> None:
 def _color_block(fabric: Fabric, press: Press) -> None:
     top = -12 + fabric.phase / 3
     warm = fabric.color[0] > fabric.color[2] + 60
-    # a darkened yellow or orange looks muddy, so the warm dyes are paired with navy
+    # darkened yellow and orange look muddy, so warm colors are paired with navy
     foot = COLORS["navy"] if warm else mix(fabric.color, BLACK, 0.45)
     press.fill(_row(top, top + 34), fabric.accent)
     press.fill(_row(top + 34, REACH), foot)

@@ -10,15 +10,15 @@ from tools.sample_catalog.patterns import Fabric
 
 
 def sleeves(canvas: Canvas, fabric: Fabric, length: float, degrees: float, cuff: float, rib: float = 0) -> None:
-    """Two sleeves hanging from the shoulders.
+    """Draw two sleeves that hang from the shoulders.
 
     Args:
-        canvas: where to draw.
-        fabric: their cloth; its pattern runs along with them.
-        length: shoulder to cuff.
-        degrees: how far they stand off the vertical.
-        cuff: width of the opening.
-        rib: height of a plain knitted cuff; 0 for a hem.
+        canvas: The canvas to draw on.
+        fabric: Their fabric; its pattern is rotated with them.
+        length: From shoulder to cuff.
+        degrees: Their angle from the vertical.
+        cuff: The width of the opening.
+        rib: The height of a plain knitted cuff; 0 for a hem.
     """
     sin, cos = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     outer = (168 + length * sin, 68 + length * cos)
@@ -40,15 +40,15 @@ def sleeves(canvas: Canvas, fabric: Fabric, length: float, degrees: float, cuff:
 
 
 def torso(canvas: Canvas, fabric: Fabric, hem: float, waist: float, neck: float, *, collar: bool = True) -> None:
-    """The front of a top with a round neck.
+    """Draw the front of a top with a round neck.
 
     Args:
-        canvas: where to draw.
-        fabric: its cloth.
-        hem: where it ends, as y.
-        waist: half its width at the hem.
-        neck: how deep the neckline hangs below the shoulders.
-        collar: whether the back of the neck shows behind, with a ribbed edge in front.
+        canvas: The canvas to draw on.
+        fabric: Its fabric.
+        hem: The y of its lower edge.
+        waist: Half its width at the hem.
+        neck: The depth of the neckline below the shoulders.
+        collar: Whether the back of the neck is visible, with a ribbed edge in front.
     """
     if collar:
         canvas.fill(symmetric((120, 53), (134, 53, 145, 55), (134, 84, 120, 84)), mix(fabric.color, BLACK, 0.35))
@@ -73,19 +73,19 @@ def torso(canvas: Canvas, fabric: Fabric, hem: float, waist: float, neck: float,
 
 
 def t_shirt(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A T-shirt with short sleeves."""
+    """Draw a T-shirt with short sleeves."""
     sleeves(canvas, fabric, rng.uniform(56, 68), rng.uniform(38, 44), rng.uniform(38, 42))
     torso(canvas, fabric, rng.uniform(226, 240), rng.uniform(46, 51), rng.uniform(17, 23))
 
 
 def long_sleeve_top(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A T-shirt with long sleeves and knitted cuffs."""
+    """Draw a T-shirt with long sleeves and knitted cuffs."""
     sleeves(canvas, fabric, rng.uniform(148, 160), rng.uniform(15, 19), rng.uniform(22, 25), rib=11)
     torso(canvas, fabric, rng.uniform(230, 240), rng.uniform(45, 49), rng.uniform(15, 20))
 
 
 def shirt(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A buttoned shirt with a collar and a breast pocket."""
+    """Draw a buttoned shirt with a collar and a breast pocket."""
     hem = rng.uniform(240, 250)
     sleeves(canvas, fabric, rng.uniform(152, 162), rng.uniform(14, 18), 25, rib=14)
     torso(canvas, fabric, hem, rng.uniform(45, 49), 14, collar=False)
@@ -108,7 +108,7 @@ def shirt(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
 
 
 def hoodie(canvas: Canvas, fabric: Fabric, rng: Random) -> None:
-    """A hooded sweatshirt with a pouch and drawstrings."""
+    """Draw a hooded sweatshirt with a pouch and drawstrings."""
     hem = rng.uniform(226, 236)
     dark = mix(fabric.color, BLACK, 0.15)
     canvas.fill(symmetric((120, 24), (158, 24, 160, 58), (158, 82, 120, 86)), fabric)

@@ -1,4 +1,4 @@
-"""Puts the sample catalog on disk: all of it, or nothing."""
+"""Writes the sample catalog to disk atomically."""
 
 import csv
 import tempfile
@@ -26,21 +26,21 @@ def write_sample(folder: Path, seed: int = 7, *, overwrite: bool = False) -> int
     The folder appears complete or not at all: the catalog is drawn beside it and renamed into place.
 
     Args:
-        folder: where to write; its parents are made. It must not exist, be empty, or hold an earlier sample.
-        seed: another seed gives the same products with other dyes, sizes, cuts and prices.
-        overwrite: replace an earlier sample.
+        folder: Where to write; its parents are created. It must be missing or empty, or hold an earlier sample.
+        seed: Another seed gives the same products with other dyes, sizes, cuts and prices.
+        overwrite: Replace an earlier sample.
 
     Returns:
         The number of products.
 
     Raises:
-        FileExistsError: the folder holds a sample and `overwrite` is off, or holds anything else.
+        FileExistsError: The folder holds a sample and `overwrite` is off, or it holds other files.
     """
     folder = folder.resolve()
     _check_free(folder, overwrite=overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        # not the scratch folder itself: that is private to this user, and the catalog should not be
+        # not the scratch folder itself, which only this user can read
         draft = Path(scratch) / "draft"
         count = _write(draft, seed)
         replaced = Path(scratch) / "replaced"
@@ -59,14 +59,14 @@ def _check_free(folder: Path, *, overwrite: bool) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file")
+        raise FileExistsError(f"{folder} is a file; choose a folder")
     held = {entry.name for entry in folder.iterdir()}
     if not held:
         return
     if held != {"catalog.csv", "images"}:
         raise FileExistsError(f"{folder} holds files that are not a sample catalog; choose another folder")
     if not overwrite:
-        raise FileExistsError(f"{folder} holds a sample catalog already; ask to overwrite it, or choose another folder")
+        raise FileExistsError(f"{folder} already holds a sample catalog; pass --overwrite, or choose another folder")
 
 
 def _write(draft: Path, seed: int) -> int:
@@ -76,7 +76,7 @@ def _write(draft: Path, seed: int) -> int:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
         for product in products():
-            # full color resolution: halved, red stripes bleed into white ones
+            # no chroma subsampling: with it, red stripes bleed into white ones
             product.draw(seed).save(draft / product.image, "JPEG", quality=90, subsampling=0)
             kind = product.kind
             rows.writerow(

@@ -1,1 +1,1 @@
-"""The gallery: a page that shows what a Lookalike server answers. It knows the server through its client only."""
+"""The gallery: a web page for a Lookalike server, which it calls through the Python client only."""

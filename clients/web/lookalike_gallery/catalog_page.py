@@ -1,4 +1,4 @@
-"""The page of the catalog: how many products there are of what, and how each category is searched."""
+"""The Catalog page: product counts per category and attribute, and the index of each category."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 import streamlit as st
 
 from lookalike_client import Category, Model
-from lookalike_gallery.charts import show_counts, show_numbers
+from lookalike_gallery.charts import show_counts, show_histogram
 from lookalike_gallery.connection import connection
-from lookalike_gallery.escape_markdown import plain
-from lookalike_gallery.facets import Offer, offers
+from lookalike_gallery.escape_markdown import escape_markdown
+from lookalike_gallery.facets import Facet, merge_facets
 
-_MOST_BARS = 15
-# The shops' own name for what is below a category; it comes before the other attributes.
-_FIRST = "sub_category"
+_MAX_BARS = 15
+# Shown before the other attributes.
+_FIRST_ATTRIBUTE = "sub_category"
 
 
 def show() -> None:
-    """The page."""
+    """Show the page."""
     categories = connection().categories()
     if not categories:
-        st.info("The catalog is empty. Add a product on the page Products, or import a catalog.")
+        st.info("The catalog is empty. Add a product on the Products page, or import a catalog.")
         return
     st.header("Catalog", anchor=False)
-    offered = sorted(offers(categories), key=lambda offer: (offer.name != _FIRST, offer.name))
+    facets = sorted(merge_facets(categories), key=lambda facet: (facet.name != _FIRST_ATTRIBUTE, facet.name))
     with st.container(horizontal=True):
         for label, value in (
             ("Products", f"{sum(category.count for category in categories):,}"),
@@ -37,40 +37,40 @@ def show() -> None:
         st.subheader("Products per category", anchor=False)
         show_counts([(each.name, "products", each.count) for each in categories], "Products per category")
     with right:
-        st.subheader("How each is searched", anchor=False)
+        st.subheader("Index per category", anchor=False)
         _show_index(categories, connection().client.model())
-    for place, offer in enumerate(offered):
-        with (left, right)[place % 2]:
-            _show_attribute(offer, categories)
+    for position, facet in enumerate(facets):
+        with (left, right)[position % 2]:
+            _show_facet(facet, categories)
 
 
-def _show_attribute(offer: Offer, categories: Sequence[Category]) -> None:
-    st.subheader(f"By {plain(offer.name.replace('_', ' '))}", anchor=False)
+def _show_facet(facet: Facet, categories: Sequence[Category]) -> None:
+    st.subheader(f"By {escape_markdown(facet.name.replace('_', ' '))}", anchor=False)
     counted = [
         (each.value, category.name, each.count)
         for category in categories
         for attribute in category.attributes
-        if attribute.name == offer.name
+        if attribute.name == facet.name
         for each in attribute.top_values
     ]
-    words = f"Products by {offer.name}, per category"
-    if offer.bounds is not None and len(offer.values) > _MOST_BARS:
-        show_numbers([(float(value), category, count) for value, category, count in counted], offer.name, words)
-        others = 0
+    alt_text = f"Products by {facet.name}, per category"
+    if facet.bounds is not None and len(facet.values) > _MAX_BARS:
+        show_histogram([(float(value), category, count) for value, category, count in counted], facet.name, alt_text)
+        hidden = 0
     else:
-        shown = [value for value, _ in offer.values[:_MOST_BARS]]
-        # stable: the categories stay in their order within a value
+        shown = [value for value, _ in facet.values[:_MAX_BARS]]
+        # the sort is stable, which keeps the order of the categories within a value
         rows = sorted((each for each in counted if each[0] in shown), key=lambda each: shown.index(each[0]))
-        show_counts(rows, words)
-        others = len(offer.values) - len(shown)
-    if others or offer.more:
-        st.caption(f"Without {others or 'some'} less frequent values{', and some' if others and offer.more else ''}.")
+        show_counts(rows, alt_text)
+        hidden = len(facet.values) - len(shown)
+    if hidden or facet.truncated:
+        st.caption(f"{'Less' if facet.truncated else f'{hidden} less'} frequent values are not shown.")
 
 
 def _show_index(categories: Sequence[Category], model: Model) -> None:
     st.table(
         {
-            "category": [plain(each.name) for each in categories],
+            "category": [escape_markdown(each.name) for each in categories],
             "products": [f"{each.count:,}" for each in categories],
             "index": [each.index_kind for each in categories],
             "recall": [_recall(each) for each in categories],
@@ -81,8 +81,8 @@ def _show_index(categories: Sequence[Category], model: Model) -> None:
         alt="Index kind, recall and size per category",
     )
     st.caption(
-        "flat compares every row, so its recall is 1 by construction; hnsw chooses the rows to compare, and the server"
-        f" measures what it finds. Vectors are counted as one of {model.dim:,} numbers a product."
+        "A flat index compares every vector, so its recall is 1. An hnsw index is approximate, and the server measures"
+        f" its recall. The size assumes one float32 vector of {model.dim:,} dimensions per product."
     )
 
 

@@ -1,4 +1,4 @@
-"""The charts, in the page's own colors. Their fields have fixed names: what others wrote is a label and no more."""
+"""The charts. Their field names are fixed, so catalog data only ever becomes a label."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import altair as alt
 import streamlit as st
 
 from lookalike_client import BatchProfile, ResponseStats
-from lookalike_gallery.response_stats import Answered, stages
+from lookalike_gallery.response_stats import StatsRecord, stage_times
 
 _BAR_HEIGHT = 22
 _COLUMN_WIDTH = 44
@@ -18,7 +18,7 @@ STAGES = ["decode", "queue", "inference", "search", "rest"]
 
 
 def show_counts(rows: Sequence[tuple[str, str, int]], alt_text: str) -> None:
-    """Bars of (name, part, count): a bar a name in the given order, its parts in colors of their own."""
+    """Draw one stacked bar per name, in the given order, from (name, part, count) rows."""
     names = list(dict.fromkeys(name for name, _, _ in rows))
     parts = list(dict.fromkeys(part for _, part, _ in rows))
     bars = [{"name": name, "part": part, "count": count} for name, part, count in rows]
@@ -37,8 +37,8 @@ def show_counts(rows: Sequence[tuple[str, str, int]], alt_text: str) -> None:
     st.altair_chart(chart, alt=alt_text)
 
 
-def show_numbers(rows: Sequence[tuple[float, str, int]], title: str, alt_text: str) -> None:
-    """Bars of how many products have a number within equal steps, from (number, part, count)."""
+def show_histogram(rows: Sequence[tuple[float, str, int]], title: str, alt_text: str) -> None:
+    """Draw a stacked histogram of products by a numeric attribute, from (number, part, count) rows."""
     parts = list(dict.fromkeys(part for _, part, _ in rows))
     bars = [{"number": number, "part": part, "count": count} for number, part, count in rows]
     chart = (
@@ -55,88 +55,86 @@ def show_numbers(rows: Sequence[tuple[float, str, int]], title: str, alt_text: s
     st.altair_chart(chart, alt=alt_text)
 
 
-def show_ladder(batch_profiles: Sequence[BatchProfile]) -> None:
-    """What a batch costs at each size, and how many images a second that makes."""
+def show_batch_profiles(batch_profiles: Sequence[BatchProfile]) -> None:
+    """Draw the latency and the throughput of each batch profile."""
     rows = [
         {
             "batch": f"{profile.batch_size} x {profile.concurrency}",
-            "ms": profile.milliseconds,
-            "rate": profile.batch_size * profile.concurrency / profile.milliseconds * 1000
-            if profile.milliseconds
-            else 0,
+            "ms": profile.latency_ms,
+            "rate": profile.batch_size * profile.concurrency / profile.latency_ms * 1000 if profile.latency_ms else 0,
         }
         for profile in batch_profiles
     ]
-    batches = alt.X("batch:N", sort=None, title="images in a batch x batches side by side", axis=alt.Axis(labelAngle=0))
+    batches = alt.X("batch:N", sort=None, title="batch size x concurrent batches", axis=alt.Axis(labelAngle=0))
     bars = _chart(rows, height=200).mark_bar(size=_COLUMN_WIDTH)
     tooltip = ["batch:N", alt.Tooltip("ms:Q", format=".1f"), alt.Tooltip("rate:Q", format=".0f")]
-    cost, rate = st.columns(2)
-    cost.altair_chart(
-        bars.encode(x=batches, y=alt.Y("ms:Q", title="ms a batch"), tooltip=tooltip),
-        alt="Milliseconds a batch takes, by its size",
+    left, right = st.columns(2)
+    left.altair_chart(
+        bars.encode(x=batches, y=alt.Y("ms:Q", title="latency, ms"), tooltip=tooltip),
+        alt="Latency in milliseconds, by batch size",
     )
-    rate.altair_chart(
-        bars.encode(x=batches, y=alt.Y("rate:Q", title="images a second"), tooltip=tooltip),
-        alt="Images a second, by the size of the batch",
+    right.altair_chart(
+        bars.encode(x=batches, y=alt.Y("rate:Q", title="images per second"), tooltip=tooltip),
+        alt="Images per second, by batch size",
     )
 
 
 def show_stages(stats: ResponseStats) -> None:
-    """One answer's time in the server as a bar of its stages."""
-    spent = stages(stats)
-    rows = [{"answer": "", "stage": name, "ms": ms, "place": place} for place, (name, ms) in enumerate(spent)]
+    """Draw the time of one search in the server as a bar of its stages."""
+    times = stage_times(stats)
+    rows = [{"search": "", "stage": name, "ms": ms, "position": position} for position, (name, ms) in enumerate(times)]
     chart = (
         _chart(rows, height=alt.Step(2 * _BAR_HEIGHT))
         .mark_bar()
         .encode(
             x=alt.X("ms:Q", title="milliseconds"),
-            y=alt.Y("answer:N", axis=None),
+            y=alt.Y("search:N", axis=None),
             color=alt.Color("stage:N", sort=STAGES, title=None, legend=alt.Legend(orient="top")),
-            order=alt.Order("place:Q"),
+            order=alt.Order("position:Q"),
             tooltip=["stage:N", alt.Tooltip("ms:Q", format=".2f")],
         )
     )
-    words = ", ".join(f"{name} {ms:.1f} ms" for name, ms in spent)
-    st.altair_chart(chart, alt=f"Stages of the last answer: {words}")
+    summary = ", ".join(f"{name} {ms:.1f} ms" for name, ms in times)
+    st.altair_chart(chart, alt=f"Stages of the last search: {summary}")
 
 
-def show_latencies(answers: Sequence[Answered]) -> None:
-    """The answers' times, in the server and as the gallery saw them."""
+def show_latencies(records: Sequence[StatsRecord]) -> None:
+    """Draw the latency of each search, in the server and as a round trip."""
     rows = [
-        {"number": each.number, "ms": spent, "where": where}
-        for each in answers
-        for where, spent in (("in the server", each.stats.total_us / 1000), ("round trip", each.round_trip_ms))
+        {"number": each.number, "ms": ms, "where": where}
+        for each in records
+        for where, ms in (("in the server", each.stats.total_us / 1000), ("round trip", each.round_trip_ms))
     ]
     chart = (
         _chart(rows, height=280)
         .mark_line(point=alt.OverlayMarkDef(size=24))
         .encode(
-            x=alt.X("number:Q", title="answer", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(zero=False)),
+            x=alt.X("number:Q", title="search", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(zero=False)),
             y=alt.Y("ms:Q", title="milliseconds"),
             color=alt.Color("where:N", title=None, legend=alt.Legend(orient="top")),
             tooltip=["number:Q", "where:N", alt.Tooltip("ms:Q", format=".1f")],
         )
     )
-    st.altair_chart(chart, alt=f"Time of the last {len(answers)} answers, in milliseconds")
+    st.altair_chart(chart, alt=f"Latency of the last {len(records)} searches, in milliseconds")
 
 
-def show_batches(answers: Sequence[Answered]) -> None:
-    """How many answers shared a batch with how many others."""
+def show_batches(records: Sequence[StatsRecord]) -> None:
+    """Draw how many searches were answered from a batch of each size."""
     counts: dict[int, int] = {}
-    for each in answers:
+    for each in records:
         counts[each.stats.batch_size] = counts.get(each.stats.batch_size, 0) + 1
     rows = [{"batch": str(size) if size else "no batch", "count": counts[size]} for size in sorted(counts)]
     chart = (
         _chart(rows, height=280)
         .mark_bar(size=_COLUMN_WIDTH)
         .encode(
-            x=alt.X("batch:N", sort=None, title="images in the batch", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("count:Q", title="answers", axis=alt.Axis(tickMinStep=1, format="d")),
+            x=alt.X("batch:N", sort=None, title="batch size", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("count:Q", title="searches", axis=alt.Axis(tickMinStep=1, format="d")),
             tooltip=["batch:N", "count:Q"],
         )
     )
-    words = ", ".join(f"{row['batch']}: {row['count']}" for row in rows)
-    st.altair_chart(chart, alt=f"Answers by the size of their batch: {words}")
+    summary = ", ".join(f"{row['batch']}: {row['count']}" for row in rows)
+    st.altair_chart(chart, alt=f"Searches by batch size: {summary}")
 
 
 def _chart(rows: Sequence[dict[str, Any]], height: int | alt.Step) -> alt.Chart:

@@ -1,4 +1,4 @@
-"""The one connection to the server, shared by everybody who looks at this gallery, and what is kept of its answers."""
+"""The connection to the server, shared by all visitors of this gallery, and what is cached of its responses."""
 
 from __future__ import annotations
 
@@ -10,67 +10,67 @@ from typing import Any
 import streamlit as st
 
 from lookalike_client import Category, Client, ItemStatus, Product, ProductInput, SearchResult
-from lookalike_gallery.response_stats import ResponseStatsLog
-from lookalike_gallery.thumbnails import Images
+from lookalike_gallery.response_stats import StatsHistory
+from lookalike_gallery.thumbnails import ThumbnailCache
 
 TIMEOUT_S = 10.0
 
 
 class Connection:
-    """The client, the images it fetched and the stats it got; safe to use from several threads."""
+    """The client, its thumbnails and the stats of its searches; thread-safe."""
 
     def __init__(self, target: str, token: str | None) -> None:
         self.target = target
         self.client = Client(target, timeout=TIMEOUT_S, token=token)
-        self.images = Images(self.client)
-        self.stats = ResponseStatsLog()
-        self.change = 0
+        self.thumbnails = ThumbnailCache(self.client)
+        self.stats = StatsHistory()
+        self.revision = 0
 
-    def search(self, **question: Any) -> SearchResult:
-        """Ask as `Client.search`, and keep the stats."""
-        asked = time.perf_counter()
-        answer = self.client.search(**question)
-        self.stats.add(answer.stats, (time.perf_counter() - asked) * 1000)
-        return answer
+    def search(self, **query: Any) -> SearchResult:
+        """Call `Client.search`, and record the stats."""
+        started = time.perf_counter()
+        result = self.client.search(**query)
+        self.stats.add(result.stats, (time.perf_counter() - started) * 1000)
+        return result
 
-    def store(self, product: ProductInput, request_id: str) -> ItemStatus:
-        """Store or replace one product, and forget what is known of the one it replaces."""
-        (status,) = self.client.upsert([product], idempotency_key=request_id)
+    def store(self, product: ProductInput, idempotency_key: str) -> ItemStatus:
+        """Store or replace one product, and drop what is cached of the one it replaces."""
+        (status,) = self.client.upsert([product], idempotency_key=idempotency_key)
         self._changed(product.id)
         return status
 
-    def delete(self, product_id: str, request_id: str) -> ItemStatus:
-        """Remove one product, and forget what is known of it."""
-        (status,) = self.client.delete([product_id], idempotency_key=request_id)
+    def delete(self, product_id: str, idempotency_key: str) -> ItemStatus:
+        """Delete one product, and drop what is cached of it."""
+        (status,) = self.client.delete([product_id], idempotency_key=idempotency_key)
         self._changed(product_id)
         return status
 
     def categories(self) -> list[Category]:
-        """The categories with their attributes.
+        """Return the categories with their attributes.
 
-        The server reads every product to count values, so they are kept for a minute, or until a category grows or
-        shrinks or this gallery changes a product.
+        The server reads every product to count values, so the result is cached for a minute, or until the size of a
+        category changes or this gallery edits a product.
         """
         counts = tuple((each.name, each.count) for each in self.client.categories())
-        return _categories(self, self.target, self.change, counts)
+        return _categories(self, self.target, self.revision, counts)
 
     def products(self, category: str, first: int, count: int) -> list[Product]:
-        """Products of a category (empty: of all) by id, from the one counted `first` from 0."""
+        """Return `count` products of a category (empty: all), ordered by id, from offset `first`."""
         page = min(1000, first + count)
         return list(itertools.islice(self.client.products(category, page_size=page), first, first + count))
 
     def _changed(self, product_id: str) -> None:
-        self.images.forget(product_id)
-        self.change += 1
+        self.thumbnails.forget(product_id)
+        self.revision += 1
 
 
 @st.cache_data(ttl=60, max_entries=8, show_spinner=False)
-def _categories(_connection: Connection, *key: object) -> list[Category]:  # noqa: ARG001 - they are kept by it
+def _categories(_connection: Connection, *key: object) -> list[Category]:  # noqa: ARG001 - the cache key
     return _connection.client.categories(include_attributes=True)
 
 
 def connection() -> Connection:
-    """The connection to the server that the environment names, as it does for the `lookalike` command."""
+    """Return the connection to the server of LOOKALIKE_CLIENT_SERVER, as the `lookalike` command does."""
     target = os.environ.get("LOOKALIKE_CLIENT_SERVER") or "127.0.0.1:50051"
     return _connect(target, os.environ.get("LOOKALIKE_CLIENT_TOKEN") or None)
 

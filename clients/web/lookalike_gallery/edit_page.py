@@ -1,4 +1,4 @@
-"""The page that changes the catalog: a product is added or replaced, or removed once that was confirmed."""
+"""The Products page: add, replace or delete a product; replacing and deleting ask for confirmation."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import streamlit as st
 from lookalike_client import ItemStatus, LookalikeError, ProductInput, StoredProduct
 from lookalike_gallery.cards import show_image
 from lookalike_gallery.connection import connection
-from lookalike_gallery.errors import guarded, show_rejection
+from lookalike_gallery.errors import show_error, show_errors
 from lookalike_gallery.paste import accept_pasted_images
 
 MAX_IMAGES = 8
-# How often the form was emptied, what became of the last change, and what waits for a yes.
-_ROUND, _DONE, _WAITING = "form-round", "change-done", "change-waiting"
+# Session state: the version of the form (a new one is empty), the message after an edit, and its idempotency key.
+_FORM, _MESSAGE, _KEY = "form-version", "edit-message", "edit-key"
 
 
 def show() -> None:
-    """The page."""
+    """Show the page."""
     st.header("Products", anchor=False)
-    done = st.session_state.pop(_DONE, None)
-    if done is not None:
-        st.success("Done, and on the server's disk.")
-        st.text(done)
+    message = st.session_state.pop(_MESSAGE, None)
+    if message is not None:
+        st.success("Saved on the server.")
+        st.text(message)
     add, delete = st.tabs(["Add or replace", "Delete"])
     with add:
         _add()
@@ -31,48 +31,48 @@ def show() -> None:
         _delete()
 
 
-def read_attributes(text: str) -> tuple[dict[str, str], list[str]]:
-    """The attributes of `name=value` lines, and the lines that are none; empty lines are left out."""
+def parse_attributes(text: str) -> tuple[dict[str, str], list[str]]:
+    """Parse `name=value` lines into attributes; also return the invalid lines. Empty lines are skipped."""
     attributes: dict[str, str] = {}
-    wrong = []
+    invalid = []
     for line in filter(None, map(str.strip, text.splitlines())):
         name, equals, value = (each.strip() for each in line.partition("="))
         if not equals or not name or name in attributes:
-            wrong.append(line)
+            invalid.append(line)
         else:
             attributes[name] = value
-    return attributes, wrong
+    return attributes, invalid
 
 
 def _add() -> None:
-    number = st.session_state.setdefault(_ROUND, 0)
+    version = st.session_state.setdefault(_FORM, 0)
     names = [category.name for category in connection().categories()]
-    with st.form(f"add-{number}"):
+    with st.form(f"add-{version}"):
         files = st.file_uploader(
-            f"Images: drop, choose or paste up to {MAX_IMAGES}", accept_multiple_files=True, key=f"files-{number}"
+            f"Images: drop, choose or paste up to {MAX_IMAGES}", accept_multiple_files=True, key=f"files-{version}"
         )
         left, right = st.columns(2)
-        product_id = left.text_input("Product id", max_chars=256, key=f"new-id-{number}")
+        product_id = left.text_input("Product id", max_chars=256, key=f"new-id-{version}")
         category = right.selectbox(
             "Category",
             names,
             index=None,
             accept_new_options=True,
-            key=f"new-category-{number}",
-            placeholder="choose one, or write a new one",
+            key=f"new-category-{version}",
+            placeholder="choose one, or enter a new one",
         )
-        title = st.text_input("Title", key=f"new-title-{number}")
-        facts = st.text_area(
-            "Attributes, one a line", placeholder="color=red\nprice=19.50", key=f"new-attributes-{number}"
+        title = st.text_input("Title", key=f"new-title-{version}")
+        attributes_text = st.text_area(
+            "Attributes, one per line", placeholder="color=red\nprice=19.50", key=f"new-attributes-{version}"
         )
-        sent = st.form_submit_button("Store", type="primary")
+        submitted = st.form_submit_button("Store", type="primary")
     accept_pasted_images()
-    if not sent:
+    if not submitted:
         return
-    attributes, wrong = read_attributes(facts)
-    if wrong:
-        st.error("An attribute is a line name=value, each name once. These lines are not:")
-        st.text("\n".join(wrong))
+    attributes, invalid = parse_attributes(attributes_text)
+    if invalid:
+        st.error("Each line must be name=value, and each name must be unique. These lines are invalid:")
+        st.text("\n".join(invalid))
         return
     product = ProductInput(
         id=product_id.strip(),
@@ -81,24 +81,24 @@ def _add() -> None:
         attributes=attributes,
         images=[file.getvalue() for file in files],
     )
-    with guarded():
-        known = _find(product.id)
-        if known is None:
+    with show_errors():
+        existing = _find(product.id)
+        if existing is None:
             _finish(connection().store(product, uuid.uuid4().hex), f"{product.id} is stored in {product.category}.")
         else:
-            _confirm_replacing(product, known)
+            _confirm_replace(product, existing)
 
 
 @st.dialog("Replace this product?")
-def _confirm_replacing(product: ProductInput, known: StoredProduct) -> None:
-    st.text(f"{known.product.id} exists: {known.product.title}")
-    st.write("Its title, category, attributes and images are replaced as a whole.")
-    name = st.session_state.setdefault(_WAITING, uuid.uuid4().hex)
+def _confirm_replace(product: ProductInput, existing: StoredProduct) -> None:
+    st.text(f"{existing.product.id} already exists: {existing.product.title}")
+    st.write("Its title, category, attributes and images will be replaced.")
+    key = st.session_state.setdefault(_KEY, uuid.uuid4().hex)
     with st.container(horizontal=True):
-        if st.button("Replace it", type="primary"):
-            with guarded():
-                _finish(connection().store(product, name), f"{product.id} is replaced.")
-        if st.button("Leave it"):
+        if st.button("Replace", type="primary"):
+            with show_errors():
+                _finish(connection().store(product, key), f"{product.id} is replaced.")
+        if st.button("Cancel"):
             st.rerun()
 
 
@@ -106,26 +106,26 @@ def _delete() -> None:
     product_id = st.text_input("Id of the product to delete", max_chars=256, key="delete-id").strip()
     if not product_id:
         return
-    with guarded():
+    with show_errors():
         stored = connection().client.get(product_id)
-        (image,) = connection().images.thumbnails([(product_id, 0)])
+        (image,) = connection().thumbnails.get([(product_id, 0)])
         with st.container(width=200):
-            show_image(image, stored.product.title or product_id, "doomed")
+            show_image(image, stored.product.title or product_id, "delete")
         st.text(f"{stored.product.title}\n{stored.product.id} in {stored.product.category}")
         if st.button("Delete this product", icon=":material/delete:"):
-            _confirm_deleting(stored)
+            _confirm_delete(stored)
 
 
 @st.dialog("Delete this product?")
-def _confirm_deleting(stored: StoredProduct) -> None:
+def _confirm_delete(stored: StoredProduct) -> None:
     product = stored.product
     st.text(f"{product.id}: {product.title}")
-    st.write("It is gone from the server for good, with its images.")
+    st.write("The product and its images will be deleted permanently.")
     with st.container(horizontal=True):
-        if st.button("Delete it", type="primary"):
-            with guarded():
+        if st.button("Delete", type="primary"):
+            with show_errors():
                 _finish(connection().delete(product.id, uuid.uuid4().hex), f"{product.id} is deleted.")
-        if st.button("Keep it"):
+        if st.button("Cancel"):
             st.rerun()
 
 
@@ -133,18 +133,18 @@ def _find(product_id: str) -> StoredProduct | None:
     try:
         return connection().client.get(product_id) if product_id else None
     except LookalikeError as error:
-        # an id that cannot be one is for the answer to the product as a whole to name
+        # the response to the upsert names every invalid field, an invalid id among them
         if error.code.name in {"NOT_FOUND", "INVALID_ARGUMENT"}:
             return None
         raise
 
 
-def _finish(status: ItemStatus, done: str) -> None:
+def _finish(status: ItemStatus, message: str) -> None:
     if status.error is not None:
-        show_rejection(status.error)
+        show_error(status.error)
         return
-    st.session_state[_DONE] = done
-    st.session_state[_ROUND] = st.session_state.get(_ROUND, 0) + 1
-    st.session_state.pop(_WAITING, None)
+    st.session_state[_MESSAGE] = message
+    st.session_state[_FORM] = st.session_state.get(_FORM, 0) + 1
+    st.session_state.pop(_KEY, None)
     st.session_state.pop("delete-id", None)
     st.rerun()

@@ -1,4 +1,4 @@
-"""Which attributes are worth a filter or a chart, from the values the server counted; pure."""
+"""Merges the attribute facets of several categories for the filters and charts."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from lookalike_client import Category
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """An attribute that some products share values of.
+class Facet:
+    """An attribute whose values divide the products.
 
     Attributes:
         name: Its name.
-        values: Its most frequent values and how many products have each, most frequent first.
-        more: Whether there are values that the server did not list.
-        bounds: The smallest and the largest value listed, where all are numbers; else None.
+        values: Its most frequent values and the number of products with each, most frequent first.
+        truncated: Whether it has values that the server did not list.
+        bounds: The smallest and the largest value listed, if all are numbers; else None.
     """
 
     name: str
     values: tuple[tuple[str, int], ...]
-    more: bool
+    truncated: bool
     bounds: tuple[float, float] | None
 
 
-def offers(categories: Iterable[Category]) -> list[Offer]:
-    """The attributes of some categories together, by name, without those that cannot divide the products.
+def merge_facets(categories: Iterable[Category]) -> list[Facet]:
+    """Merge the attributes of some categories, ordered by name, and keep those that divide the products.
 
-    An attribute with one value leaves all products or none, and one whose every value is unique is a name, not a fact;
-    numbers are kept, because a range of them is a fact.
+    Left out are attributes with a single value, and attributes whose values are all unique (such as an SKU) unless
+    they are numbers, which can be filtered by range.
     """
     counts: dict[str, Counter[str]] = {}
-    unlisted: set[str] = set()
+    truncated: set[str] = set()
     for category in categories:
         for attribute in category.attributes:
             counted = counts.setdefault(attribute.name, Counter())
             counted.update({each.value: each.count for each in attribute.top_values})
             if attribute.distinct_values > len(attribute.top_values):
-                unlisted.add(attribute.name)
-    found = []
+                truncated.add(attribute.name)
+    facets = []
     for name in sorted(counts):
         values = tuple(sorted(counts[name].items(), key=lambda each: (-each[1], each[0])))
         numbers = [number for value, _ in values if (number := _number(value)) is not None]
         bounds = (min(numbers), max(numbers)) if len(numbers) == len(values) and len(values) > 1 else None
         if len(values) > 1 and (bounds or values[0][1] > 1):
-            found.append(Offer(name, values, name in unlisted, bounds))
-    return found
+            facets.append(Facet(name, values, name in truncated, bounds))
+    return facets
 
 
 def _number(text: str) -> float | None:

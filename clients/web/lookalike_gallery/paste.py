@@ -1,11 +1,11 @@
-"""Lets an image be pasted into a page's uploader, which Streamlit's own takes only dropped or chosen."""
+"""Accepts pasted images, which Streamlit's file uploader does not."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-# The pasted file goes the way of a chosen one. The name of the uploader's input is Streamlit's own and may change with
-# it; its version is locked, and a test pastes.
+# Selects the pasted file in the uploader's own input. The test id of that input is internal to Streamlit and may change
+# with its version, which is locked; a test covers pasting.
 _SCRIPT = """
 export default function () {
   const paste = (event) => {
@@ -25,5 +25,5 @@ export default function () {
 
 
 def accept_pasted_images() -> None:
-    """Hand images that are pasted anywhere on this page to its uploader."""
+    """Pass images that are pasted anywhere on this page to its uploader."""
     st.components.v2.component("paste_images", js=_SCRIPT)(key="paste-images")

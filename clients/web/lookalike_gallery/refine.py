@@ -1,4 +1,4 @@
-"""The side of the search page: where to look, how many to show, and which products may be among them."""
+"""The sidebar of the Search page: the scope, the number of neighbors, grouping and filters."""
 
 from __future__ import annotations
 
@@ -8,122 +8,130 @@ from dataclasses import replace
 import streamlit as st
 
 from lookalike_client import Category
-from lookalike_gallery.escape_markdown import plain
-from lookalike_gallery.facets import Offer, offers
+from lookalike_gallery.escape_markdown import escape_markdown
+from lookalike_gallery.facets import Facet, merge_facets
 from lookalike_gallery.url_state import bound, field
 from lookalike_gallery.view_state import MAX_K, View
 
-# A choice of where to look: a kind, and the category of the kind "one".
-Where = tuple[str, str]
-_OWN: Where = ("own", "")
-_EVERYWHERE: Where = ("everywhere", "")
+# The scope of a search: its kind, and the category where the kind is "one".
+Scope = tuple[str, str]
+_OWN: Scope = ("own", "")
+_ALL: Scope = ("all", "")
 
 
 def show_refinements(view: View, categories: Sequence[Category], own: str | None) -> None:
-    """The widgets, in whatever stands around.
+    """Show the widgets in the current container.
 
     Args:
-        view: What they show.
-        categories: With their attributes.
-        own: The category of the product that asks; empty where there is none yet, None for an image.
+        view: The state to show.
+        categories: All categories, with their attributes.
+        own: The category of the query product; empty where there is none yet, None for an image.
     """
     st.selectbox(
         "Search in",
-        _places(view, categories, own),
-        format_func=lambda where: _place_name(where, own),
-        **bound("where", _where(view, own), _look_in),
+        _scopes(view, categories, own),
+        format_func=lambda scope: _scope_name(scope, own),
+        **bound("scope", _scope(view, own), _set_scope),
     )
     st.number_input("Neighbors", 1, MAX_K, **bound("k", view.k, field("k")))
     st.toggle(
         "Collapse duplicates",
-        help="Products with the same image are one card.",
+        help="Show products with the same image as one card.",
         **bound("collapse", view.collapse, field("collapse")),
     )
-    searched = _where(view, own)[1] or (own if _where(view, own) == _OWN else "")
-    offered = offers(each for each in categories if not searched or each.name == searched)
-    names = [offer.name for offer in offered]
+    searched = _scope(view, own)[1] or (own if _scope(view, own) == _OWN else "")
+    facets = merge_facets(each for each in categories if not searched or each.name == searched)
+    names = [facet.name for facet in facets]
     st.selectbox(
-        "One of each",
+        "Group by",
         ["", *names, *({view.group_by} - {"", *names})],
-        format_func=lambda name: name.replace("_", " ") or "no groups",
-        help="Of each value of this attribute, the nearest product only.",
+        format_func=lambda name: name.replace("_", " ") or "none",
+        help="Show only the nearest product for each value of this attribute.",
         **bound("group", view.group_by, field("group_by")),
     )
-    st.subheader("Only products with", anchor=False)
-    for place, offer in enumerate([*offered, *_asked_only(view, names)]):
-        if offer.bounds is not None:
-            _range(view, offer, place)
+    st.subheader("Filters", anchor=False)
+    for position, facet in enumerate([*facets, *_unknown_facets(view, names)]):
+        if facet.bounds is not None:
+            _show_range(view, facet, position)
         else:
-            _values(view, offer)
+            _show_values(view, facet)
 
 
-def _places(view: View, categories: Sequence[Category], own: str | None) -> list[Where]:
+def _scopes(view: View, categories: Sequence[Category], own: str | None) -> list[Scope]:
     names = [category.name for category in categories]
     if view.category and view.category not in names:
         names.append(view.category)
-    return [*([] if own is None else [_OWN]), _EVERYWHERE, *(("one", name) for name in names)]
+    return [*([] if own is None else [_OWN]), _ALL, *(("one", name) for name in names)]
 
 
-def _where(view: View, own: str | None) -> Where:
-    if view.category and not view.everywhere:
+def _scope(view: View, own: str | None) -> Scope:
+    if view.category and not view.all_categories:
         return ("one", view.category)
-    return _EVERYWHERE if view.everywhere or own is None else _OWN
+    return _ALL if view.all_categories or own is None else _OWN
 
 
-def _place_name(where: Where, own: str | None) -> str:
-    if where == _OWN:
-        return f"the product's own ({own})" if own else "the product's own"
-    return "all categories" if where == _EVERYWHERE else where[1]
+def _scope_name(scope: Scope, own: str | None) -> str:
+    if scope == _OWN:
+        return f"the product's category ({own})" if own else "the product's category"
+    return "all categories" if scope == _ALL else scope[1]
 
 
-def _look_in(view: View, where: Where) -> View:
-    return replace(view, category=where[1], everywhere=where == _EVERYWHERE)
+def _set_scope(view: View, scope: Scope) -> View:
+    return replace(view, category=scope[1], all_categories=scope == _ALL)
 
 
-def _asked_only(view: View, names: Sequence[str]) -> list[Offer]:
-    # what the address asks for is shown even where no product has it: nothing filters unseen
-    values = [Offer(name, (), more=False, bounds=None) for name, _ in view.chosen if name not in names]
-    return values + [Offer(name, (), more=False, bounds=(0, 0)) for name, _, _ in view.ranges if name not in names]
+def _unknown_facets(view: View, names: Sequence[str]) -> list[Facet]:
+    # a filter of the URL is shown even if no product has the attribute, so that no filter is invisible
+    values = [Facet(name, (), truncated=False, bounds=None) for name, _ in view.values if name not in names]
+    return values + [Facet(name, (), truncated=False, bounds=(0, 0)) for name, _, _ in view.ranges if name not in names]
 
 
-def _values(view: View, offer: Offer) -> None:
-    counts = dict(offer.values)
-    asked = next((values for name, values in view.chosen if name == offer.name), ())
+def _show_values(view: View, facet: Facet) -> None:
+    counts = dict(facet.values)
+    selected = next((values for name, values in view.values if name == facet.name), ())
 
-    def choose(view: View, values: Sequence[str]) -> View:
-        others = tuple(each for each in view.chosen if each[0] != offer.name)
-        return replace(view, chosen=(*others, (offer.name, tuple(values))) if values else others)
+    def update(view: View, values: Sequence[str]) -> View:
+        others = tuple(each for each in view.values if each[0] != facet.name)
+        return replace(view, values=(*others, (facet.name, tuple(values))) if values else others)
 
     st.multiselect(
-        plain(offer.name.replace("_", " ")),
-        [*counts, *(value for value in asked if value not in counts)],
+        escape_markdown(facet.name.replace("_", " ")),
+        [*counts, *(value for value in selected if value not in counts)],
         format_func=lambda value: f"{value} ({counts.get(value, 0)})",
         placeholder="any",
-        **bound(f"is {offer.name}", list(asked), choose),
+        **bound(f"is {facet.name}", list(selected), update),
     )
 
 
-def _range(view: View, offer: Offer, place: int) -> None:
-    asked = next((each for each in view.ranges if each[0] == offer.name), (offer.name, None, None))
+def _show_range(view: View, facet: Facet, position: int) -> None:
+    current = next((each for each in view.ranges if each[0] == facet.name), (facet.name, None, None))
 
-    def choose(view: View, bounds: tuple[float | None, float | None]) -> View:
-        others = tuple(each for each in view.ranges if each[0] != offer.name)
-        return replace(view, ranges=others if bounds == (None, None) else (*others, (offer.name, *bounds)))
+    def update(view: View, bounds: tuple[float | None, float | None]) -> View:
+        others = tuple(each for each in view.ranges if each[0] != facet.name)
+        return replace(view, ranges=others if bounds == (None, None) else (*others, (facet.name, *bounds)))
 
-    least, most = (f"{bound_:g}" if offer.values else "" for bound_ in offer.bounds or (0, 0))
-    label = plain(offer.name.replace("_", " "))
-    left, right = st.container(key=f"between-{place}").columns(2, wrap=False, gap="small")
+    low, high = (f"{limit:g}" if facet.values else "" for limit in facet.bounds or (0, 0))
+    label = escape_markdown(facet.name.replace("_", " "))
+    left, right = st.container(key=f"range-{position}").columns(2, wrap=False, gap="small")
     left.number_input(
         f"{label} from",
-        placeholder=least,
-        **bound(f"min {offer.name}", asked[1], lambda view, value: choose(view, (value, _now(view, offer.name)[1]))),
+        placeholder=low,
+        **bound(
+            f"min {facet.name}",
+            current[1],
+            lambda view, value: update(view, (value, _current_range(view, facet.name)[1])),
+        ),
     )
     right.number_input(
         f"{label} to",
-        placeholder=most,
-        **bound(f"max {offer.name}", asked[2], lambda view, value: choose(view, (_now(view, offer.name)[0], value))),
+        placeholder=high,
+        **bound(
+            f"max {facet.name}",
+            current[2],
+            lambda view, value: update(view, (_current_range(view, facet.name)[0], value)),
+        ),
     )
 
 
-def _now(view: View, name: str) -> tuple[float | None, float | None]:
-    return next(((least, most) for each, least, most in view.ranges if each == name), (None, None))
+def _current_range(view: View, name: str) -> tuple[float | None, float | None]:
+    return next(((low, high) for each, low, high in view.ranges if each == name), (None, None))

@@ -1,4 +1,4 @@
-"""Keeps the stats of the latest answers that this gallery got, for the page of the server."""
+"""Records the stats of the latest searches of this gallery, for the Server page."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 from lookalike_client import ResponseStats
 
-KEPT = 500
+MAX_RECORDS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """One answer.
+class StatsRecord:
+    """The stats of one search.
 
     Attributes:
-        number: Counted from 1, since the gallery started.
-        stats: What it cost in the server.
-        round_trip_ms: From the query to the answer, as the gallery saw it, in milliseconds.
+        number: Its sequence number since the gallery started, from 1.
+        stats: The server's.
+        round_trip_ms: The latency that the gallery measured, in milliseconds.
     """
 
     number: int
@@ -26,33 +26,33 @@ class Answered:
     round_trip_ms: float
 
 
-class ResponseStatsLog:
-    """The last KEPT stats; safe to use from several threads."""
+class StatsHistory:
+    """The last MAX_RECORDS records; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: deque[Answered] = deque(maxlen=KEPT)
+        self._records: deque[StatsRecord] = deque(maxlen=MAX_RECORDS)
         self._count = 0
 
     def add(self, stats: ResponseStats, round_trip_ms: float) -> None:
-        """Keep one more, and forget the oldest where there are too many."""
+        """Append a record, and drop the oldest one beyond MAX_RECORDS."""
         with self._lock:
             self._count += 1
-            self._kept.append(Answered(self._count, stats, round_trip_ms))
+            self._records.append(StatsRecord(self._count, stats, round_trip_ms))
 
-    def latest(self) -> list[Answered]:
-        """Those that are kept, oldest first."""
+    def latest(self) -> list[StatsRecord]:
+        """Return the records, oldest first."""
         with self._lock:
-            return list(self._kept)
+            return list(self._records)
 
 
-def stages(stats: ResponseStats) -> list[tuple[str, float]]:
-    """Where one answer's time went in the server, in milliseconds; together they are its total."""
+def stage_times(stats: ResponseStats) -> list[tuple[str, float]]:
+    """Return the milliseconds of each stage in the server; they add up to the total."""
     parts = [
         ("decode", stats.decode_us),
         ("queue", stats.queue_us),
         ("inference", stats.inference_us),
         ("search", stats.search_us),
     ]
-    rest = max(0, stats.total_us - sum(spent for _, spent in parts))
-    return [(name, spent / 1000) for name, spent in [*parts, ("rest", rest)]]
+    rest = max(0, stats.total_us - sum(us for _, us in parts))
+    return [(name, us / 1000) for name, us in [*parts, ("rest", rest)]]

@@ -1,4 +1,4 @@
-"""The page of the server: which model answers, how it is batched, and what the latest answers cost."""
+"""The Server page: the model, its batch profiles, and the stats of the latest searches."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from concurrent.futures import ThreadPoolExecutor
 import streamlit as st
 
 from lookalike_client import Cropped, LookalikeError, Model, Region
-from lookalike_gallery.charts import show_batches, show_ladder, show_latencies, show_stages
+from lookalike_gallery.charts import show_batch_profiles, show_batches, show_latencies, show_stages
 from lookalike_gallery.connection import Connection, connection
-from lookalike_gallery.errors import guarded
-from lookalike_gallery.escape_markdown import plain
+from lookalike_gallery.errors import show_errors
+from lookalike_gallery.escape_markdown import escape_markdown
 
-QUESTIONS = 20
+QUERIES = 20
 _REFRESH_S = 2
-_SHOWN = 200
+_MAX_SHOWN = 200
 
 
 def show() -> None:
-    """The page."""
+    """Show the page."""
     model = connection().client.model()
     st.header("Server", anchor=False)
     _show_model(model)
-    st.subheader("What a batch costs", anchor=False)
-    st.caption("Measured when the server started: a single image on an idle server, then what a busy one runs.")
+    st.subheader("Batch profiles", anchor=False)
+    st.caption("Measured at startup: a single image on an idle server, then the batches of a busy one.")
     if model.batch_profiles:
-        show_ladder(model.batch_profiles)
+        show_batch_profiles(model.batch_profiles)
     st.subheader("Live", anchor=False)
     st.caption(
-        "The answers that this gallery got. The server tells what an answer cost to whoever asked, so the"
-        " answers of other callers are not here."
+        "The searches of this gallery. The server returns stats to the caller alone, so the searches of other"
+        " clients are not shown."
     )
-    if st.button(f"Ask {QUESTIONS} questions now", icon=":material/bolt:"):
-        with guarded(), st.spinner(f"Asking {QUESTIONS} images at once"):
-            _ask_many(connection())
+    if st.button(f"Send {QUERIES} queries", icon=":material/bolt:"):
+        with show_errors(), st.spinner(f"Searching {QUERIES} images at once"):
+            _send_queries(connection())
     _live()
 
 
 def _show_model(model: Model) -> None:
     if (model.backbone, model.weights) != ("resnet50", "imagenet"):
         st.warning(
-            f"The model is not ResNet50 with ImageNet weights but {plain(model.backbone)} with weights"
-            f" {plain(model.weights)}: its answers are its own.",
+            f"The model is not ResNet50 with ImageNet weights but {escape_markdown(model.backbone)} with weights"
+            f" {escape_markdown(model.weights)}, so the results differ from those of ResNet50.",
             icon=":material/info:",
         )
     facts = {
         "Model": model.name,
         "Network": model.backbone,
         "Weights": model.weights,
-        "Embedding": f"{model.dim:,} numbers, {model.metric}",
+        "Embedding": f"{model.dim:,} dimensions, {model.metric}",
         "Input": f"{model.input_width} x {model.input_height}, {model.resize}",
         "Precision": model.precision,
-        "Runs on": model.provider,
+        "Provider": model.provider,
         "Digest": model.digest[:16],
         "Address": connection().target,
     }
@@ -65,45 +65,45 @@ def _show_model(model: Model) -> None:
 
 @st.fragment(run_every=_REFRESH_S)
 def _live() -> None:
-    answers = connection().stats.latest()[-_SHOWN:]
-    if not answers:
-        st.info("No question was asked yet. Ask some, or search.")
+    records = connection().stats.latest()[-_MAX_SHOWN:]
+    if not records:
+        st.info("No searches yet. Send some queries, or search.")
         return
-    last = answers[-1].stats
+    last = records[-1].stats
     left, right = st.columns(2)
     with left:
         st.markdown("**Latency**")
-        show_latencies(answers)
+        show_latencies(records)
     with right:
         st.markdown("**Batch sizes**")
-        show_batches(answers)
-    st.markdown("**ResponseStats of the last answer**")
+        show_batches(records)
+    st.markdown("**Stages of the last search**")
     show_stages(last)
-    embedded = (
+    inference = (
         f"a batch of {last.batch_size}, padded to {last.padded_size}"
         if last.batch_size
-        else ("the embedding was known" if last.cache_hit else "no image to embed")
+        else ("the embedding was cached" if last.cache_hit else "no image to embed")
     )
-    exact = {True: "every row compared", False: "by approximate index", None: "nothing searched"}[last.exact]
-    st.caption(f"{last.total_us / 1000:.1f} ms in the server · {embedded} · {exact}")
+    exact = {True: "exact search", False: "approximate index", None: "no search"}[last.exact]
+    st.caption(f"{last.total_us / 1000:.1f} ms in the server · {inference} · {exact}")
 
 
-def _ask_many(shop: Connection) -> None:
-    # Parts of images, each another one: the server knows whole ones already, and would not run its model.
-    rng = random.Random()  # noqa: S311 - nobody guesses at it
+def _send_queries(server: Connection) -> None:
+    # Crops at random, because the embeddings of whole images are cached and the model would not run.
+    rng = random.Random()  # noqa: S311 - not a secret
     images = []
-    for product in shop.products("", 0, QUESTIONS):
+    for product in server.products("", 0, QUERIES):
         try:
-            images.append(shop.client.image(product.id).data)
+            images.append(server.client.image(product.id).data)
         except LookalikeError as error:
             if error.code.name != "NOT_FOUND":
                 raise
     if not images:
-        st.info("The first products of the catalog have no images to ask with.")
+        st.info("The first products of the catalog have no images to search with.")
         return
-    parts = []
-    for number in range(QUESTIONS):
+    crops = []
+    for number in range(QUERIES):
         edge = rng.uniform(0.01, 0.1)
-        parts.append(Cropped(images[number % len(images)], Region(edge, edge, 1, 1)))
-    with ThreadPoolExecutor(QUESTIONS) as callers:
-        list(callers.map(lambda part: shop.search(image=part, all_categories=True, k=1), parts))
+        crops.append(Cropped(images[number % len(images)], Region(edge, edge, 1, 1)))
+    with ThreadPoolExecutor(QUERIES) as pool:
+        list(pool.map(lambda crop: server.search(image=crop, all_categories=True, k=1), crops))

@@ -1,11 +1,11 @@
-"""What the pages look like beyond the theme: constant style of our own, never with anything of others in it."""
+"""CSS beyond the theme: a constant, so that no catalog data can reach it."""
 
 from __future__ import annotations
 
 import streamlit as st
 from PIL import Image, ImageDraw
 
-# A card's button covers the whole card, so that its image can be clicked too, and its focus ring is the card's edge.
+# A card's button covers the whole card, so that its image can be clicked too and the focus ring surrounds the card.
 _STYLE = """
 <style>
 .stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 3rem; }
@@ -13,7 +13,7 @@ _STYLE = """
 .st-key-cards > * { width: 100%; }
 [class*="st-key-card-"] { position: relative; height: 100%; }
 [class*="st-key-card-"]:hover { border-color: currentColor; }
-[class*="st-key-card-"] [class*="st-key-choose-"],
+[class*="st-key-card-"] [class*="st-key-select-"],
 [class*="st-key-card-"] .stButton,
 [class*="st-key-card-"] .stButton button { position: static; }
 [class*="st-key-card-"] .stButton button { overflow-wrap: anywhere; text-align: left; }
@@ -22,27 +22,27 @@ _STYLE = """
 [class*="st-key-card-"] .stButton button:focus-visible { box-shadow: none; }
 [class*="st-key-card-"] .stButton button:focus-visible::after { outline: 3px solid currentColor; outline-offset: 1px; }
 [class*="st-key-card-"] [data-testid="stElementToolbar"] { display: none; }
-[class*="st-key-twins-"] { position: relative; z-index: 1; }
+[class*="st-key-duplicates-"] { position: relative; z-index: 1; }
 [class*="st-key-image-"] img { aspect-ratio: 3 / 4; object-fit: contain; background: white; }
 .stText { overflow-wrap: anywhere; white-space: pre-wrap; }
 .st-key-query { max-width: 44rem; }
 .st-key-query-title .stText { font-size: 1.3rem; font-weight: 600; }
-[class*="st-key-between-"] [data-testid="stColumn"] { min-width: 0; flex: 1 1 0; }
-[class*="st-key-between-"] [data-testid="stNumberInputContainer"] button { display: none; }
+[class*="st-key-range-"] [data-testid="stColumn"] { min-width: 0; flex: 1 1 0; }
+[class*="st-key-range-"] [data-testid="stNumberInputContainer"] button { display: none; }
 </style>
 """
 
 
 def apply_style() -> None:
-    """Apply it to this run of the page."""
+    """Add the style sheet to this run of the page."""
     st.html(_STYLE)
 
 
 @st.cache_resource(show_spinner=False)
 def icon() -> Image.Image:
-    """The tab's icon: two rings that overlap. Drawn, because a named one would be fetched from elsewhere."""
-    drawn = Image.new("RGBA", (64, 64))
-    draw = ImageDraw.Draw(drawn)
+    """Draw the tab's icon, two overlapping rings; Streamlit would fetch a named icon from another host."""
+    image = Image.new("RGBA", (64, 64))
+    draw = ImageDraw.Draw(image)
     for left in (4, 24):
         draw.ellipse((left, 14, left + 36, 50), outline="#0f9f92", width=7)
-    return drawn
+    return image

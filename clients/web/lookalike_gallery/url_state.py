@@ -1,4 +1,4 @@
-"""Keeps the search page and its address the same: the address is the truth, and every widget shows what it says."""
+"""Keeps the Search page and its URL in sync; the URL is the source of truth for every widget."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LAST = "last-search"
 
 
 def current_view() -> tuple[View, list[str]]:
-    """The view of the address, and what of it is not valid; the one before, for who comes back from another page."""
+    """Return the view of the URL and its invalid parameters; after another page, restore the last view."""
     if not st.query_params and _LAST in st.session_state:
         st.query_params.from_dict(st.session_state[_LAST])
     params = {name: st.query_params.get_all(name) for name in st.query_params}
@@ -24,28 +24,28 @@ def current_view() -> tuple[View, list[str]]:
 
 
 def go(view: View) -> None:
-    """Show another view in the rest of this run, or in the next one where a callback asks for it."""
+    """Switch to another view, in this run or, from a callback, in the next one."""
     st.query_params.from_dict(to_params(view))
     st.session_state[_LAST] = to_params(view)
 
 
-def bound(key: str, value: Any, change: Callable[[View, Any], View]) -> dict[str, Any]:
-    """Arguments for a widget that shows `value` of the view, and by `change` makes the next view of what is chosen."""
+def bound(key: str, value: Any, update: Callable[[View, Any], View]) -> dict[str, Any]:
+    """Return the arguments of a widget that shows `value` and whose input becomes a view through `update`."""
     st.session_state[key] = value
 
-    def chosen() -> None:
+    def apply() -> None:
         view, _ = current_view()
-        go(change(view, st.session_state[key]))
+        go(update(view, st.session_state[key]))
 
-    return {"key": key, "on_change": chosen}
+    return {"key": key, "on_change": apply}
 
 
 def link(view: View) -> str:
-    """The whole address of a view."""
+    """Return the absolute URL of a view."""
     query = urlencode(to_params(view), doseq=True)
     return f"{(st.context.url or '').partition('?')[0]}?{query}"
 
 
 def field(name: str) -> Callable[[View, Any], View]:
-    """For `bound`: a change of one field."""
+    """Return an `update` for `bound` that sets one field."""
     return lambda view, value: replace(view, **{name: value})

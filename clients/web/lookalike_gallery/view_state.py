@@ -1,6 +1,6 @@
-"""What the search page shows, and the address that reproduces it; pure.
+"""The state of the Search page, and its URL parameters.
 
-An address is written by anyone, so each part of it is checked: what is not valid is left out and named.
+A URL is untrusted, so every parameter is validated: invalid ones are left out and reported.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One view of the search page.
+    """The state of the Search page.
 
     Attributes:
-        start: Where the query comes from: a page of thumbnails, an id, or an image (which no address holds).
-        product: The product's id, where the query is one; else empty.
+        start: Where the query comes from: a page of thumbnails, an id, or an image (which is not part of the URL).
+        product: The id of the query product; empty if there is none.
         browse: The category whose thumbnails are shown; empty for all.
-        page: The page of thumbnails, counted from 1.
-        category: The category to search; empty for the product's own, and for an image for all of them.
-        everywhere: Whether every category is searched.
-        k: Neighbors to ask for, 1 to MAX_K.
-        chosen: By attribute, the values a neighbor may have.
-        ranges: By attribute, the smallest and the largest number a neighbor may have; None for no bound.
-        group_by: The attribute of which each value is shown once; empty for none.
-        collapse: Whether products with the same image are one.
+        page: The page of thumbnails, from 1.
+        category: The category to search; empty for the product's own or, for an image, all of them.
+        all_categories: Whether every category is searched.
+        k: The number of neighbors, 1 to MAX_K.
+        values: The allowed values by attribute.
+        ranges: The smallest and the largest allowed number by attribute; None for no bound.
+        group_by: The attribute to group by, which shows the nearest product per value; empty for none.
+        collapse: Whether products with the same image are collapsed into one.
     """
 
     start: Start = "browse"
@@ -48,25 +48,25 @@ class View:
     browse: str = ""
     page: int = 1
     category: str = ""
-    everywhere: bool = False
+    all_categories: bool = False
     k: int = 12
-    chosen: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    values: tuple[tuple[str, tuple[str, ...]], ...] = ()
     ranges: tuple[tuple[str, float | None, float | None], ...] = ()
     group_by: str = ""
     collapse: bool = True
 
     @property
     def filters(self) -> list[Filter]:
-        """The conditions in the client's terms."""
-        values: list[Filter] = [AnyOf(name, options) for name, options in self.chosen]
-        return values + [Between(name, least, most) for name, least, most in self.ranges]
+        """The filters of the search call."""
+        filters: list[Filter] = [AnyOf(name, values) for name, values in self.values]
+        return filters + [Between(name, low, high) for name, low, high in self.ranges]
 
 
 def to_params(view: View) -> dict[str, list[str]]:
-    """The address' parameters; what is as usual is left out."""
-    usual = View()
+    """Return the URL parameters of a view, without those that have their default."""
+    default = View()
     params: dict[str, list[str]] = {}
-    if view.start != usual.start:
+    if view.start != default.start:
         params["from"] = [view.start]
     for name, text in (
         ("id", view.product),
@@ -76,68 +76,68 @@ def to_params(view: View) -> dict[str, list[str]]:
     ):
         if text:
             params[name] = [text]
-    if view.page != usual.page:
+    if view.page != default.page:
         params["page"] = [str(view.page)]
-    if view.everywhere:
+    if view.all_categories:
         params["everywhere"] = ["1"]
-    if view.k != usual.k:
+    if view.k != default.k:
         params["k"] = [str(view.k)]
     if not view.collapse:
         params["collapse"] = ["0"]
-    for name, values in view.chosen:
+    for name, values in view.values:
         params[f"is.{name}"] = list(values)
-    for name, least, most in view.ranges:
-        if least is not None:
-            params[f"min.{name}"] = [repr(least)]
-        if most is not None:
-            params[f"max.{name}"] = [repr(most)]
+    for name, low, high in view.ranges:
+        if low is not None:
+            params[f"min.{name}"] = [repr(low)]
+        if high is not None:
+            params[f"max.{name}"] = [repr(high)]
     return params
 
 
 def from_params(params: Mapping[str, Iterable[str]]) -> tuple[View, list[str]]:
-    """The view of an address, and the names of the parameters that were left out because they are not valid."""
+    """Return the view of URL parameters, and the names of the invalid ones, which are left out."""
     given = {name: list(values) for name, values in params.items()}
     ignored: list[str] = []
 
-    def one(name: str, read: Callable[[str], Value], usual: Value) -> Value:
+    def take(name: str, parse: Callable[[str], Value], default: Value) -> Value:
         values = given.pop(name, None)
         if values is None:
-            return usual
+            return default
         try:
             (text,) = values
-            return read(text)
+            return parse(text)
         except ValueError:
             ignored.append(name)
-            return usual
+            return default
 
     view = View(
-        start=one("from", _start, "id" if "id" in given else "browse"),
-        product=one("id", _name, ""),
-        browse=one("browse", _name, ""),
-        page=one("page", lambda text: _whole(text, MAX_PAGE), 1),
-        category=one("category", _name, ""),
-        everywhere=one("everywhere", _yes_or_no, False),
-        k=one("k", lambda text: _whole(text, MAX_K), View().k),
-        group_by=one("group", _name, ""),
-        collapse=one("collapse", _yes_or_no, True),
-        chosen=_chosen(given, ignored),
+        start=take("from", _start, "id" if "id" in given else "browse"),
+        product=take("id", _name, ""),
+        browse=take("browse", _name, ""),
+        page=take("page", lambda text: _integer(text, MAX_PAGE), 1),
+        category=take("category", _name, ""),
+        all_categories=take("everywhere", _boolean, False),
+        k=take("k", lambda text: _integer(text, MAX_K), View().k),
+        group_by=take("group", _name, ""),
+        collapse=take("collapse", _boolean, True),
+        values=_values(given, ignored),
         ranges=_ranges(given, ignored),
     )
     return view, ignored + list(given)
 
 
-def _chosen(given: dict[str, list[str]], ignored: list[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    found: list[tuple[str, tuple[str, ...]]] = []
+def _values(given: dict[str, list[str]], ignored: list[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    filters: list[tuple[str, tuple[str, ...]]] = []
     for parameter in [each for each in given if each.startswith("is.")]:
         values = given.pop(parameter)
         try:
             name = _name(parameter.removeprefix("is."))
-            if not 1 <= len(values) <= _MAX_VALUES or len(found) == _MAX_FILTERS // 2:
+            if not 1 <= len(values) <= _MAX_VALUES or len(filters) == _MAX_FILTERS // 2:
                 raise ValueError
-            found.append((name, tuple(_text(value, _MAX_VALUE_BYTES) for value in values)))
+            filters.append((name, tuple(_text(value, _MAX_VALUE_BYTES) for value in values)))
         except ValueError:
             ignored.append(parameter)
-    return tuple(found)
+    return tuple(filters)
 
 
 def _ranges(given: dict[str, list[str]], ignored: list[str]) -> tuple[tuple[str, float | None, float | None], ...]:
@@ -160,13 +160,13 @@ def _start(text: str) -> Start:
     return _one_of(_STARTS, text)
 
 
-def _whole(text: str, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most) or len(text) > len(str(most)):
+def _integer(text: str, maximum: int) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= maximum) or len(text) > len(str(maximum)):
         raise ValueError
     return int(text)
 
 
-def _yes_or_no(text: str) -> bool:
+def _boolean(text: str) -> bool:
     return _one_of({"0": False, "1": True}, text)
 
 
@@ -182,8 +182,8 @@ def _name(text: str) -> str:
     return _text(text, _MAX_NAME_BYTES)
 
 
-def _text(text: str, most: int) -> str:
+def _text(text: str, maximum: int) -> str:
     # the rule of the API: UTF-8 without control characters
-    if len(text.encode()) > most or any(ord(each) < 32 or ord(each) == 127 for each in text):
+    if len(text.encode()) > maximum or any(ord(each) < 32 or ord(each) == 127 for each in text):
         raise ValueError
     return text

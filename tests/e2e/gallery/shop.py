@@ -1,4 +1,4 @@
-"""A real server with a catalog, and the gallery beside it, as processes."""
+"""A real server with a catalog, and a gallery that shows it, as processes."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lookalike_client import Client
+from support.paths import MODELS, ROOT, SHARED
 from support.processes import server_process
 
-ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"
 GALLERY_BIN = ROOT / ".venv-gallery" / "bin"
 WEB = ROOT / "clients" / "web"
-REAL = ROOT.parent / "shared" / "catalog"
-TINY = ROOT / "tests" / "models" / "tiny"
+REAL = SHARED / "catalog"
+TINY = MODELS / "tiny"
 
 SERVE = (str(BIN / "python"), "-m", "lookalike_server", "serve")
 
 
 def free_port() -> int:
-    """A port that was free a moment ago: the gallery and a server that comes back need one known beforehand."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    """Return a free port: the gallery, and a server that restarts, need one that is known beforehand."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
         return port
 
 
 @dataclass
 class Shop:
-    """A real server that can go away and come back, with its catalog, and the gallery beside it.
+    """A server that can stop and start again, its catalog, and the gallery that shows it.
 
     Attributes:
-        folder: Where the catalog's CSV and images are.
-        address: The server's, HOST:PORT.
-        url: The gallery's.
-        client: Asks the server what the gallery should show.
+        folder: The folder of the catalog's CSV and images.
+        model: The server's model folder.
+        data: The server's data folder.
+        port: The server's port.
+        url: The gallery's URL.
+        client: Returns what the gallery should show.
+        color: The name of the catalog's color attribute.
     """
 
     folder: Path
@@ -51,33 +54,34 @@ class Shop:
     port: int
     url: str
     client: Client
+    color: str = "color"
     _running: ExitStack = field(default_factory=ExitStack)
 
     @property
     def address(self) -> str:
-        """The server's, HOST:PORT."""
+        """The server's HOST:PORT."""
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start the server and return when it serves."""
+        """Start the server, and return when it serves."""
         listen = ("--listen", self.address)
         self._running.enter_context(server_process(self.model, self.data, *listen, command=SERVE))
 
     def stop(self) -> None:
-        """End the server at once."""
+        """Kill the server."""
         self._running.close()
 
     def image(self, product_id: str) -> Path:
-        """The file of a product's image."""
+        """Return the file of a product's image."""
         return self.folder / "images" / f"{product_id}.jpg"
 
 
 @contextmanager
-def open_shop(folder: Path, model: Path, data: Path) -> Iterator[Shop]:
-    """A server with what `folder/catalog.csv` lists, and the gallery beside it."""
-    port, page = free_port(), free_port()
+def open_shop(folder: Path, model: Path, data: Path, color: str = "color") -> Iterator[Shop]:
+    """Run a server with the products of `folder/catalog.csv`, and a gallery that shows it."""
+    port, gallery_port = free_port(), free_port()
     with Client(f"127.0.0.1:{port}") as client:
-        shop = Shop(folder, model, data, port, f"http://127.0.0.1:{page}", client)
+        shop = Shop(folder, model, data, port, f"http://127.0.0.1:{gallery_port}", client, color)
         shop.start()
         try:
             if folder.exists():
@@ -87,7 +91,7 @@ def open_shop(folder: Path, model: Path, data: Path) -> Iterator[Shop]:
                     timeout=900,
                     capture_output=True,
                 )
-            with gallery_process(shop.address, page):
+            with gallery_process(shop.address, gallery_port):
                 yield shop
         finally:
             shop.stop()
@@ -95,7 +99,7 @@ def open_shop(folder: Path, model: Path, data: Path) -> Iterator[Shop]:
 
 @contextmanager
 def gallery_process(server: str, port: int) -> Iterator[None]:
-    """The gallery as `make gallery` starts it, from when it answers until the block ends."""
+    """Run the gallery as `make gallery` does, and wait until it responds."""
     process = subprocess.Popen(
         [GALLERY_BIN / "streamlit", "run", "run.py", "--server.port", str(port)],
         cwd=WEB,
@@ -103,10 +107,10 @@ def gallery_process(server: str, port: int) -> Iterator[None]:
         stdout=subprocess.DEVNULL,
     )
     try:
-        until = time.monotonic() + 120
-        while not _answers(f"http://127.0.0.1:{port}/_stcore/health"):
-            assert process.poll() is None, "the gallery ended before it answered"
-            assert time.monotonic() < until, "the gallery did not answer within two minutes"
+        deadline = time.monotonic() + 120
+        while not _responds(f"http://127.0.0.1:{port}/_stcore/health"):
+            assert process.poll() is None, "the gallery exited before it responded"
+            assert time.monotonic() < deadline, "the gallery did not respond within two minutes"
             time.sleep(0.1)
         yield
     finally:
@@ -118,9 +122,9 @@ def gallery_process(server: str, port: int) -> Iterator[None]:
             process.wait()
 
 
-def _answers(url: str) -> bool:
+def _responds(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own address
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - our own address
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -1,4 +1,4 @@
-"""The page that changes the catalog: nothing is replaced or removed without a yes."""
+"""The Products page: nothing is replaced or deleted without confirmation."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import pytest
 from playwright.sync_api import expect
 
 from e2e.gallery.shop import Shop
-from e2e.gallery.visitor import SECONDS, Visitor
+from e2e.gallery.visitor import TIMEOUT_MS, Visitor
 from lookalike_client import LookalikeError, ProductInput
 
 
-def fill(visitor: Visitor, product_id: str, category: str, title: str, attributes: str, image: Path) -> None:
-    """Fill the form of a product and send it."""
+def submit_product(visitor: Visitor, product_id: str, category: str, title: str, attributes: str, image: Path) -> None:
+    """Fill the product form, and submit it."""
     visitor.upload(image)
-    expect(visitor.page.get_by_test_id("stFileChip")).to_be_visible(timeout=SECONDS)
+    expect(visitor.page.get_by_test_id("stFileChip")).to_be_visible(timeout=TIMEOUT_MS)
     visitor.page.get_by_label("Product id", exact=True).fill(product_id)
     box = visitor.page.get_by_role("combobox", name="Category")
     box.fill(category)
     box.press("Enter")
     visitor.page.get_by_label("Title", exact=True).fill(title)
-    visitor.page.get_by_label("Attributes, one a line").fill(attributes)
+    visitor.page.get_by_label("Attributes, one per line").fill(attributes)
     visitor.button("Store").click()
 
 
-def doom(visitor: Visitor, product_id: str) -> None:
-    """Name a product to delete."""
+def choose_for_deletion(visitor: Visitor, product_id: str) -> None:
+    """Enter the id of a product on the Delete tab."""
     visitor.page.get_by_role("tab", name="Delete").click()
     box = visitor.page.get_by_label("Id of the product to delete", exact=True)
     box.fill(product_id)
@@ -34,61 +34,63 @@ def doom(visitor: Visitor, product_id: str) -> None:
 
 
 def test_add_then_delete(shop: Shop, visitor: Visitor) -> None:
-    """A product that is added is stored as it was written and found at once; deleted, after a yes, it is gone."""
-    known = next(shop.client.products(page_size=1))
+    """A new product is stored as entered and found at once; it is deleted only after confirmation."""
+    sample = next(shop.client.products(page_size=1))
     visitor.open(f"{shop.url}/products")
-    fill(visitor, "new-1", known.category, "A new one", "color=plaid\nprice = 12.50\n", shop.image(known.id))
-    visitor.sees(f"new-1 is stored in {known.category}.")
+    submit_product(
+        visitor, "new-1", sample.category, "A new product", "color=plaid\nprice = 12.50\n", shop.image(sample.id)
+    )
+    visitor.sees(f"new-1 is stored in {sample.category}.")
     stored = shop.client.get("new-1").product
-    assert (stored.category, stored.title) == (known.category, "A new one")
+    assert (stored.category, stored.title) == (sample.category, "A new product")
     assert dict(stored.attributes) == {"color": "plaid", "price": "12.50"}
-    assert shop.client.image("new-1").data == shop.image(known.id).read_bytes()
-    visitor.open(f"{shop.url}/?id={known.id}&k=50&collapse=0&is.color=plaid")
+    assert shop.client.image("new-1").data == shop.image(sample.id).read_bytes()
+    visitor.open(f"{shop.url}/?id={sample.id}&k=50&collapse=0&is.color=plaid")
     assert [each.id for each in visitor.cards()] == ["new-1"]
 
     visitor.open(f"{shop.url}/products")
-    doom(visitor, "new-1")
+    choose_for_deletion(visitor, "new-1")
     visitor.button("Delete this product").click()
-    visitor.button("Keep it").click()
-    expect(visitor.page.get_by_role("dialog")).to_have_count(0, timeout=SECONDS)
+    visitor.button("Cancel").click()
+    expect(visitor.page.get_by_role("dialog")).to_have_count(0, timeout=TIMEOUT_MS)
     assert shop.client.get("new-1").product == stored
     visitor.button("Delete this product").click()
-    visitor.button("Delete it").click()
+    visitor.button("Delete").click()
     visitor.sees("new-1 is deleted.")
     with pytest.raises(LookalikeError, match="NOT_FOUND"):
         shop.client.get("new-1")
 
 
-def test_replacing_wants_a_yes(sample: Shop, visitor: Visitor) -> None:
-    """A product of an id that exists replaces it only after a yes; its new image is then shown, not the old one."""
-    sample.client.upsert([ProductInput("known", "Men", title="Before", images=[sample.image("S0001")])])
+def test_replacing_asks_for_confirmation(sample: Shop, visitor: Visitor) -> None:
+    """An existing id is replaced only after confirmation; the page then shows the new image."""
+    sample.client.upsert([ProductInput("existing", "Men", title="Before", images=[sample.image("S0001")])])
     try:
-        visitor.open(f"{sample.url}/?id=known")
-        before = visitor.page.locator(".st-key-question img").get_attribute("src")
+        visitor.open(f"{sample.url}/?id=existing")
+        before = visitor.page.locator(".st-key-query img").get_attribute("src")
         visitor.open(f"{sample.url}/products")
-        fill(visitor, "known", "Men", "After", "", sample.image("S0100"))
+        submit_product(visitor, "existing", "Men", "After", "", sample.image("S0100"))
         visitor.sees("Replace this product?")
-        visitor.button("Leave it").click()
-        expect(visitor.page.get_by_role("dialog")).to_have_count(0, timeout=SECONDS)
-        assert sample.client.get("known").product.title == "Before"
+        visitor.button("Cancel").click()
+        expect(visitor.page.get_by_role("dialog")).to_have_count(0, timeout=TIMEOUT_MS)
+        assert sample.client.get("existing").product.title == "Before"
         visitor.button("Store").click()
-        visitor.button("Replace it").click()
-        visitor.sees("known is replaced.")
-        assert sample.client.get("known").product.title == "After"
-        visitor.open(f"{sample.url}/?id=known")
-        visitor.asks_from("After")
-        assert visitor.page.locator(".st-key-question img").get_attribute("src") != before
+        visitor.button("Replace").click()
+        visitor.sees("existing is replaced.")
+        assert sample.client.get("existing").product.title == "After"
+        visitor.open(f"{sample.url}/?id=existing")
+        visitor.sees_query("After")
+        assert visitor.page.locator(".st-key-query img").get_attribute("src") != before
     finally:
-        sample.client.delete(["known"])
+        sample.client.delete(["existing"])
 
 
 def test_rejected_product(sample: Shop, visitor: Visitor, tmp_path: Path) -> None:
-    """A product with a damaged image, or without an id, gets the server's own words, and nothing is stored."""
+    """A damaged image or a missing id shows the server's error, and nothing is stored."""
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(sample.image("S0001").read_bytes()[:2000])
     (status,) = sample.client.upsert([ProductInput("broken", "Men", images=[broken])])
     visitor.open(f"{sample.url}/products")
-    fill(visitor, "broken", "Men", "", "", broken)
+    submit_product(visitor, "broken", "Men", "", "", broken)
     visitor.sees("The server rejected this:")
     visitor.sees(str(status.violations[0]))
     with pytest.raises(LookalikeError, match="NOT_FOUND"):
@@ -98,19 +100,19 @@ def test_rejected_product(sample: Shop, visitor: Visitor, tmp_path: Path) -> Non
     visitor.sees("products[0].id")
 
 
-def test_lines_that_are_no_attributes(sample: Shop, visitor: Visitor) -> None:
-    """A line that is no name=value is named, and nothing is stored."""
+def test_invalid_attribute_lines(sample: Shop, visitor: Visitor) -> None:
+    """A line other than name=value is shown as invalid, and nothing is stored."""
     visitor.open(f"{sample.url}/products")
-    fill(visitor, "lines", "Men", "", "color=red\nno attribute\n", sample.image("S0001"))
-    visitor.sees("These lines are not:")
+    submit_product(visitor, "lines", "Men", "", "color=red\nno attribute\n", sample.image("S0001"))
+    visitor.sees("These lines are invalid:")
     expect(visitor.page.get_by_test_id("stText").filter(has_text="no attribute")).to_be_visible()
     with pytest.raises(LookalikeError, match="NOT_FOUND"):
         sample.client.get("lines")
 
 
-def test_deleting_what_is_not_there(sample: Shop, visitor: Visitor) -> None:
-    """An unknown id is rejected in the server's words, and there is nothing to confirm."""
+def test_delete_unknown_id(sample: Shop, visitor: Visitor) -> None:
+    """An unknown id shows the server's error, and there is nothing to confirm."""
     visitor.open(f"{sample.url}/products")
-    doom(visitor, "nobody")
+    choose_for_deletion(visitor, "unknown")
     visitor.sees("The server rejected this:")
     expect(visitor.button("Delete this product")).to_have_count(0)

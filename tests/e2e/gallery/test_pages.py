@@ -1,4 +1,4 @@
-"""The pages of the catalog and of the server, and what holds on every page."""
+"""The Catalog and Server pages, and what holds on every page."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 from playwright.sync_api import expect
 
 from e2e.gallery.shop import TINY, Shop, open_shop
-from e2e.gallery.visitor import CARD, SECONDS, Visitor
+from e2e.gallery.visitor import CARD, TIMEOUT_MS, Visitor
 from lookalike_client import ProductInput
 
 PAGES = ("", "?id=S0001", "catalog", "server", "products")
-# A title, an id, a category, an attribute and a value that would be something else if they were not shown as text.
+# A title and an id that would render as HTML, Markdown, a link or an icon if they were not escaped.
 HOSTILE = (
     "<img src=x onerror='window.owned=1'><script>window.owned=1</script> **b** [l](http://evil.example) :smile: $x$"
 )
@@ -25,18 +25,18 @@ HOSTILE_ID = "<b>x</b>*y*[z](http://evil.example) :material/home: www.evil.examp
 
 
 def test_catalog(shop: Shop, visitor: Visitor) -> None:
-    """Products are counted per category, per sub-category and per attribute, with each category's index beside them."""
+    """The Catalog page counts products per category and attribute, and shows the index of each category."""
     categories = shop.client.categories(include_attributes=True)
     visitor.open(f"{shop.url}/catalog")
     visitor.sees(f"{sum(each.count for each in categories):,}")
-    for title in ("Products per category", "By sub category", "By color", "By product type"):
-        expect(visitor.page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=SECONDS)
+    for title in ("Products per category", "By sub category", f"By {shop.color}", "By product type"):
+        expect(visitor.page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=TIMEOUT_MS)
     chart = visitor.page.get_by_test_id("stVegaLiteChart").first
     for each in categories:
         bar = chart.locator(f'[aria-label^="products: {each.count}; name: {each.name};"]')
-        expect(bar).to_be_attached(timeout=SECONDS)
+        expect(bar).to_be_attached(timeout=TIMEOUT_MS)
     rows = visitor.page.get_by_test_id("stTable").locator("tbody tr")
-    expect(rows).to_have_count(len(categories), timeout=SECONDS)
+    expect(rows).to_have_count(len(categories), timeout=TIMEOUT_MS)
     for row, each in zip(rows.all(), categories, strict=True):
         cells = [cell.strip() for cell in row.locator("th, td").all_inner_texts()]
         assert cells[:3] == [each.name, f"{each.count:,}", each.index_kind]
@@ -44,36 +44,36 @@ def test_catalog(shop: Shop, visitor: Visitor) -> None:
 
 
 def test_server(sample: Shop, visitor: Visitor) -> None:
-    """The model, its batch_profiles, and after some queries their latencies, batches and the last one's stages."""
+    """The Server page shows the model, its batch profiles, and the latencies, batches and stages of searches."""
     model = sample.client.model()
     visitor.open(f"{sample.url}/server")
-    for fact in (model.name, model.backbone, model.provider, model.digest[:16], f"{model.dim:,} numbers"):
+    for fact in (model.name, model.backbone, model.provider, model.digest[:16], f"{model.dim:,} dimensions"):
         visitor.sees(fact)
-    batch_profiles = visitor.page.get_by_test_id("stVegaLiteChart").first
+    chart = visitor.page.get_by_test_id("stVegaLiteChart").first
     for profile in model.batch_profiles:
-        expect(batch_profiles).to_contain_text(f"{profile.batch_size} x {profile.concurrency}", timeout=SECONDS)
-    visitor.page.get_by_role("button", name="Ask 20 questions now").click()
-    visitor.sees("ResponseStats of the last answer")
+        expect(chart).to_contain_text(f"{profile.batch_size} x {profile.concurrency}", timeout=TIMEOUT_MS)
+    visitor.page.get_by_role("button", name="Send 20 queries").click()
+    visitor.sees("Stages of the last search")
     visitor.settle()
-    for name in ("Time of the last", "Answers by the size of their batch", "Stages of the last answer"):
+    for name in ("Latency of the last", "Searches by batch size", "Stages of the last search"):
         expect(
             visitor.page.get_by_label(name).or_(visitor.page.locator(f'[aria-label^="{name}"]')).first
-        ).to_be_attached(timeout=SECONDS)
+        ).to_be_attached(timeout=TIMEOUT_MS)
     visitor.sees("ms in the server · a batch of")
     bars = visitor.page.get_by_test_id("stVegaLiteChart").last.locator("path[aria-roledescription=bar]")
-    expect(bars).to_have_count(5, timeout=SECONDS)
-    assert bars.evaluate_all("all => Math.max(...all.map(one => one.getBoundingClientRect().height))") > 20
+    expect(bars).to_have_count(5, timeout=TIMEOUT_MS)
+    assert bars.evaluate_all("bars => Math.max(...bars.map(bar => bar.getBoundingClientRect().height))") > 20
 
 
-def test_banner_of_another_network(tiny: Shop, visitor: Visitor) -> None:
-    """Where the model is not ResNet50 with ImageNet weights, the page of the server says so and what it is."""
+def test_banner_for_another_model(tiny: Shop, visitor: Visitor) -> None:
+    """The Server page says which model it is when it is not ResNet50 with ImageNet weights."""
     model = tiny.client.model()
     visitor.open(f"{tiny.url}/server")
     visitor.sees(f"The model is not ResNet50 with ImageNet weights but {model.backbone} with weights {model.weights}")
 
 
-def test_no_banner_of_resnet50(tmp_path: Path, visitor: Visitor) -> None:
-    """Where the model says that it is ResNet50 with ImageNet weights, there is no banner."""
+def test_no_banner_for_resnet50(tmp_path: Path, visitor: Visitor) -> None:
+    """ResNet50 with ImageNet weights has no banner."""
     folder = tmp_path / "model"
     shutil.copytree(TINY, folder)
     manifest = json.loads((folder / "model.json").read_text())
@@ -86,48 +86,48 @@ def test_no_banner_of_resnet50(tmp_path: Path, visitor: Visitor) -> None:
 
 
 def test_empty_catalog(tiny: Shop, visitor: Visitor) -> None:
-    """An empty catalog says so, and what to do, on the pages that would show it."""
+    """The Search and Catalog pages say that the catalog is empty, and what to do."""
     for page in ("", "catalog"):
         visitor.open(f"{tiny.url}/{page}")
         visitor.sees("The catalog is empty. Add a product")
 
 
-def test_server_away_and_back(sample: Shop, visitor: Visitor) -> None:
-    """Without a server the page says what to do, and goes on with the same view by itself when it is back."""
+def test_server_stops_and_restarts(sample: Shop, visitor: Visitor) -> None:
+    """Without a server every page says what to do, and continues by itself with the same view after a restart."""
     visitor.open(f"{sample.url}/?id=S0001&k=5")
     cards = visitor.cards()
     sample.stop()
     try:
-        visitor.button(f"Look from {cards[1].id}").click()
-        visitor.sees("No server answers.")
+        visitor.button(f"Similar to {cards[1].id}").click()
+        visitor.sees("The server does not respond.")
         visitor.sees(sample.address)
         visitor.sees("make run")
         for page in PAGES[2:]:
             other = Visitor(visitor.page.context.new_page())
             other.page.goto(f"{sample.url}/{page}")
-            other.sees("No server answers.")
+            other.sees("The server does not respond.")
             other.page.close()
     finally:
         sample.start()
-    expect(visitor.page.locator(".st-key-question")).to_contain_text(f"{cards[1].id} in ", timeout=SECONDS)
-    expect(visitor.text("No server answers.")).to_have_count(0, timeout=SECONDS)
+    expect(visitor.page.locator(".st-key-query")).to_contain_text(f"{cards[1].id} in ", timeout=TIMEOUT_MS)
+    expect(visitor.text("The server does not respond.")).to_have_count(0, timeout=TIMEOUT_MS)
     assert len(visitor.cards()) == 5
 
 
-@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 101), ("localhost", 101), ("elsewhere.example", 403)])
-def test_only_this_machine(sample: Shop, host: str, status: int) -> None:
-    """A page of another name that is made to point here gets no connection, so it can read and change nothing."""
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 101), ("localhost", 101), ("other.example", 403)])
+def test_host_names(sample: Shop, host: str, status: int) -> None:
+    """A request for another host name (DNS rebinding) gets no WebSocket."""
     port = int(sample.url.rpartition(":")[2])
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     handshake = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     key = {"Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode()}
-    connection.request("GET", "/_stcore/stream", headers={"IpcServer": f"{host}:{port}"} | handshake | key)
+    connection.request("GET", "/_stcore/stream", headers={"Host": f"{host}:{port}"} | handshake | key)
     with contextlib.closing(connection):
         assert connection.getresponse().status == status
 
 
-def test_text_of_others_is_text(sample: Shop, visitor: Visitor) -> None:
-    """Titles, ids, categories, attributes and values are shown as they are: no HTML, Markdown, link or icon."""
+def test_catalog_data_is_escaped(sample: Shop, visitor: Visitor) -> None:
+    """Titles, ids, categories, attributes and values are shown verbatim: no HTML, Markdown, link or icon."""
     category, attribute = "<i>c</i>*d*", "**a** <u>"
     products = [
         ProductInput(
@@ -139,11 +139,10 @@ def test_text_of_others_is_text(sample: Shop, visitor: Visitor) -> None:
     try:
         visitor.open(sample.url)
         visitor.choose("Category to browse", f"{category} (3)")
-        shown = [each.id for each in visitor.cards()]
-        assert shown == [product.id for product in products]
+        assert [each.id for each in visitor.cards()] == [product.id for product in products]
         visitor.page.locator(CARD).first.get_by_role("button").click()
-        expect(visitor.page.locator(".st-key-question")).to_contain_text(f"in {category}", timeout=SECONDS)
-        assert visitor.page.locator(".st-key-question-title").inner_text() == HOSTILE
+        expect(visitor.page.locator(".st-key-query")).to_contain_text(f"in {category}", timeout=TIMEOUT_MS)
+        assert visitor.page.locator(".st-key-query-title").inner_text() == HOSTILE
         assert {(each.id, each.title) for each in visitor.cards()} == {(each.id, HOSTILE) for each in products[1:]}
         visitor.sees(f"{attribute}: <b>v</b>")
         expect(visitor.page.get_by_test_id("stSidebar")).to_contain_text(attribute)
@@ -151,20 +150,20 @@ def test_text_of_others_is_text(sample: Shop, visitor: Visitor) -> None:
             visitor.page.get_by_role("link", name=page.capitalize()).click()
             visitor.page.wait_for_url(f"**/{page}")
             visitor.settle()
-            is_clean(visitor)
+            check_escaped(visitor)
         visitor.page.get_by_role("link", name="Search").click()
-        expect(visitor.page.locator(".st-key-question")).to_be_visible(timeout=SECONDS)
-        is_clean(visitor)
+        expect(visitor.page.locator(".st-key-query")).to_be_visible(timeout=TIMEOUT_MS)
+        check_escaped(visitor)
     finally:
         sample.client.delete([product.id for product in products])
 
 
-def is_clean(visitor: Visitor) -> None:
-    """Nothing on the page came out of the hostile texts."""
+def check_escaped(visitor: Visitor) -> None:
+    """Check that no element of the page comes from the hostile texts."""
     page = visitor.page
     assert page.evaluate("window.owned") is None
     main = page.locator('[data-testid="stMain"], [data-testid="stSidebar"]')
-    for made in (
+    for selector in (
         "img[src='x']",
         "b",
         "u",
@@ -174,35 +173,35 @@ def is_clean(visitor: Visitor) -> None:
         ".katex",
         "[data-testid='stIconMaterial']:has-text('home')",
     ):
-        expect(main.locator(made)).to_have_count(0)
+        expect(main.locator(selector)).to_have_count(0)
 
 
 @pytest.mark.screen(viewport={"width": 375, "height": 812}, device_scale_factor=2, has_touch=True)
 @pytest.mark.parametrize("page", PAGES)
 def test_phone(sample: Shop, visitor: Visitor, page: str) -> None:
-    """At the width of a phone nothing is wider than the screen, and two cards stand side by side."""
+    """On a phone nothing is wider than the screen, and the cards have two columns."""
     visitor.open(f"{sample.url}/{page}")
     width = visitor.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
     assert width <= 375
     boxes = [each.bounding_box() for each in visitor.page.locator(CARD).all()[:4]]
-    places = [(round(box["x"]), round(box["y"])) for box in boxes if box]
+    positions = [(round(box["x"]), round(box["y"])) for box in boxes if box]
     if page in PAGES[:2]:
-        assert len({x for x, _ in places}) == len({y for _, y in places}) == 2
+        assert len({x for x, _ in positions}) == len({y for _, y in positions}) == 2
 
 
 @pytest.mark.screen(viewport={"width": 1280, "height": 900}, color_scheme="dark")
 @pytest.mark.parametrize("page", PAGES)
 def test_dark(sample: Shop, visitor: Visitor, page: str) -> None:
-    """Whoever asks for a dark screen gets light text on a dark ground, five to one and more apart."""
+    """The dark color scheme has light text on a dark background, with a contrast of at least 5:1."""
     visitor.open(f"{sample.url}/{page}")
-    ground = visitor.page.get_by_test_id("stApp").evaluate("one => getComputedStyle(one).backgroundColor")
-    text = visitor.page.get_by_test_id("stMain").evaluate("one => getComputedStyle(one).color")
-    assert luminance(ground) < 0.05
-    assert (luminance(text) + 0.05) / (luminance(ground) + 0.05) >= 5
+    background = visitor.page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
+    text = visitor.page.get_by_test_id("stMain").evaluate("main => getComputedStyle(main).color")
+    assert luminance(background) < 0.05
+    assert (luminance(text) + 0.05) / (luminance(background) + 0.05) >= 5
 
 
 def luminance(color: str) -> float:
-    """How bright a color `rgb(r, g, b)` is, 0 to 1, as WCAG defines it."""
+    """Return the relative luminance of `rgb(r, g, b)`, 0 to 1, as WCAG defines it."""
     parts = [int(each) / 255 for each in color.removeprefix("rgb(").removesuffix(")").split(",")[:3]]
     red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,4 +1,4 @@
-"""What the gallery decides without a server or a browser."""
+"""The gallery's functions that need neither a server nor a browser."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from lookalike_client import AttributeFacet, Category, ResponseStats, ValueCount
-from lookalike_gallery.edit_page import read_attributes
-from lookalike_gallery.facets import offers
-from lookalike_gallery.response_stats import KEPT, ResponseStatsLog, stages
+from lookalike_gallery.edit_page import parse_attributes
+from lookalike_gallery.facets import merge_facets
+from lookalike_gallery.response_stats import MAX_RECORDS, StatsHistory, stage_times
 from lookalike_gallery.thumbnails import SIDE, thumbnail
 from lookalike_gallery.view_state import MAX_K, MAX_PAGE, View, from_params, to_params
 
@@ -20,9 +20,9 @@ FULL = View(
     browse="Men",
     page=7,
     category="Women",
-    everywhere=True,
+    all_categories=True,
     k=33,
-    chosen=(("color", ("red", "a=b&c")), ("brand.name", ("x",))),
+    values=(("color", ("red", "a=b&c")), ("brand.name", ("x",))),
     ranges=(("price", 1.5, 20.25), ("stock", None, 3.0)),
     group_by="brand",
     collapse=False,
@@ -30,13 +30,13 @@ FULL = View(
 
 
 @pytest.mark.parametrize("view", [View(), View(start="id", product="1"), FULL])
-def test_view_survives_its_address(view: View) -> None:
-    """A view's address gives the same view, and nothing of it is left out."""
+def test_view_round_trip(view: View) -> None:
+    """The URL parameters of a view give the same view."""
     assert from_params(to_params(view)) == (view, [])
 
 
-def test_usual_view_has_no_parameters() -> None:
-    """What is as usual is not written into the address."""
+def test_defaults_have_no_parameters() -> None:
+    """A field with its default has no URL parameter."""
     assert to_params(View()) == {}
     assert to_params(View(start="id", product="7")) == {"from": ["id"], "id": ["7"]}
 
@@ -67,8 +67,8 @@ def test_usual_view_has_no_parameters() -> None:
         ("path", ["/etc/passwd"]),
     ],
 )
-def test_bad_parameters_are_named(name: str, values: list[str]) -> None:
-    """A parameter that is not valid is named and left out; the others hold."""
+def test_invalid_parameters_are_reported(name: str, values: list[str]) -> None:
+    """An invalid parameter is reported and left out; the others apply."""
     view, ignored = from_params({name: values, "browse": ["Men"]})
     assert ignored == [name]
     assert view.browse == "Men"
@@ -76,59 +76,59 @@ def test_bad_parameters_are_named(name: str, values: list[str]) -> None:
 
 
 def test_too_many_filters_are_left_out() -> None:
-    """No address makes more filters than the server takes."""
+    """A URL gives at most as many filters as the server accepts."""
     view, ignored = from_params({f"is.a{n}": ["x"] for n in range(40)} | {f"min.b{n}": ["1"] for n in range(40)})
     assert len(view.filters) == 64
     assert len(ignored) == 16
 
 
-def seen(name: str, *counts: tuple[str, int], distinct: int | None = None) -> AttributeFacet:
-    """An attribute with these values."""
+def facet(name: str, *counts: tuple[str, int], distinct: int | None = None) -> AttributeFacet:
+    """Build the facet of an attribute from (value, count) pairs."""
     return AttributeFacet(name, distinct or len(counts), tuple(ValueCount(*each) for each in counts))
 
 
-def test_only_attributes_that_divide_are_offered() -> None:
-    """One value for all divides nothing, and unique values are names; numbers are kept with their bounds."""
+def test_facets_divide_the_products() -> None:
+    """Attributes with a single value or only unique values are left out; numbers are kept with their bounds."""
     men = Category(
         "Men",
         3,
         "flat",
         (
-            seen("color", ("red", 2), ("blue", 1)),
-            seen("shop", ("here", 3)),
-            seen("sku", ("a", 1), ("b", 1), ("c", 1)),
-            seen("price", ("10", 1), ("9.5", 1), ("100", 1)),
+            facet("color", ("red", 2), ("blue", 1)),
+            facet("shop", ("here", 3)),
+            facet("sku", ("a", 1), ("b", 1), ("c", 1)),
+            facet("price", ("10", 1), ("9.5", 1), ("100", 1)),
         ),
     )
-    women = Category("Women", 2, "flat", (seen("color", ("blue", 2), distinct=9), seen("shop", ("here", 2))))
-    found = {each.name: each for each in offers([men, women])}
-    assert set(found) == {"color", "price"}
-    assert found["color"].values == (("blue", 3), ("red", 2))
-    assert (found["color"].more, found["color"].bounds) == (True, None)
-    assert found["price"].bounds == (9.5, 100.0)
+    women = Category("Women", 2, "flat", (facet("color", ("blue", 2), distinct=9), facet("shop", ("here", 2))))
+    facets = {each.name: each for each in merge_facets([men, women])}
+    assert set(facets) == {"color", "price"}
+    assert facets["color"].values == (("blue", 3), ("red", 2))
+    assert (facets["color"].truncated, facets["color"].bounds) == (True, None)
+    assert facets["price"].bounds == (9.5, 100.0)
 
 
-def stats(number: int) -> ResponseStats:
-    """A stats whose stages are 10 ms of a total of `number` microseconds."""
-    return ResponseStats(1000, 2000, 3000, 4000, number, 1, 1, cache_hit=False, model_digest="", exact=True)
+def stats(total_us: int) -> ResponseStats:
+    """Build stats whose stages take 10 ms of a total of `total_us`."""
+    return ResponseStats(1000, 2000, 3000, 4000, total_us, 1, 1, cache_hit=False, model_digest="", exact=True)
 
 
-def test_stages_make_up_the_total() -> None:
-    """The bar's parts are the total, what no stage claims included."""
-    assert stages(stats(12_500)) == [("decode", 1), ("queue", 2), ("inference", 3), ("search", 4), ("rest", 2.5)]
+def test_stages_add_up_to_the_total() -> None:
+    """The stages add up to the total, with the time of no stage as the rest."""
+    assert stage_times(stats(12_500)) == [("decode", 1), ("queue", 2), ("inference", 3), ("search", 4), ("rest", 2.5)]
 
 
-def test_receipts_are_bounded() -> None:
-    """Only the latest are kept, oldest first, and their numbers go on."""
-    kept = ResponseStatsLog()
-    for number in range(KEPT + 10):
-        kept.add(stats(number), 1.0)
-    assert [each.number for each in kept.latest()] == list(range(11, KEPT + 11))
+def test_stats_history_is_bounded() -> None:
+    """Only the latest records are kept, oldest first, and their numbers continue."""
+    history = StatsHistory()
+    for number in range(MAX_RECORDS + 10):
+        history.add(stats(number), 1.0)
+    assert [each.number for each in history.latest()] == list(range(11, MAX_RECORDS + 11))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "I;16"])
-def test_thumbnails_of_every_kind(mode: str) -> None:
-    """An image of any mode becomes a small RGB JPEG of the same shape."""
+def test_thumbnails_of_every_mode(mode: str) -> None:
+    """An image of any mode becomes a small RGB JPEG of the same aspect ratio."""
     out = io.BytesIO()
     Image.new(mode, (1200, 600)).save(out, "JPEG" if mode in {"RGB", "L", "CMYK"} else "PNG")
     small = thumbnail(out.getvalue())
@@ -137,16 +137,16 @@ def test_thumbnails_of_every_kind(mode: str) -> None:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (SIDE, SIDE // 2))
 
 
-def test_transparency_is_white() -> None:
-    """What is clear in an image is white in its thumbnail, as the server sees it."""
+def test_transparency_becomes_white() -> None:
+    """Transparent pixels are white in the thumbnail, as in the server's decoding."""
     out = io.BytesIO()
     Image.new("RGBA", (50, 50), (0, 0, 0, 0)).save(out, "PNG")
     with Image.open(io.BytesIO(thumbnail(out.getvalue()) or b"")) as image:
         assert image.getpixel((25, 25)) == (255, 255, 255)
 
 
-def test_images_stand_upright() -> None:
-    """An image that was taken sideways is turned as its EXIF says."""
+def test_thumbnails_are_upright() -> None:
+    """An image is rotated by its EXIF orientation."""
     out, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (800, 400)).save(out, "JPEG", exif=exif)
@@ -155,11 +155,11 @@ def test_images_stand_upright() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"<svg onload='x'/>", b"/etc/passwd", b"\xff\xd8\xff" + bytes(100)])
-def test_what_is_no_image_is_not_shown(data: bytes) -> None:
-    """Bytes that are no image of a known format are None, never an error and never a path."""
+def test_invalid_images_have_no_thumbnail(data: bytes) -> None:
+    """Bytes other than an image of a known format give None: no error, and never the file of a path."""
     assert thumbnail(data) is None
 
 
-def test_attributes_are_lines() -> None:
-    """A line is name=value, where the value may hold an equals sign; one without, or a second of its name, is wrong."""
-    assert read_attributes("a=1\n\n b = x=y \nno\n=v\na=2") == ({"a": "1", "b": "x=y"}, ["no", "=v", "a=2"])
+def test_parse_attributes() -> None:
+    """A line is name=value, and the value may contain "="; a line without "=", a name or a new name is invalid."""
+    assert parse_attributes("a=1\n\n b = x=y \nno\n=v\na=2") == ({"a": "1", "b": "x=y"}, ["no", "=v", "a=2"])

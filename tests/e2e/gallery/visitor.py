@@ -1,4 +1,4 @@
-"""Somebody in front of a browser: what they do to the gallery's pages, and what they see there."""
+"""A page object: what a visitor does on the gallery's pages, and what they see."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 CARD = '[class*="st-key-card-"]'
-SECONDS = 30_000
-"""How long the browser waits for what must come, in milliseconds; the machine may be busy."""
+TIMEOUT_MS = 30_000
+"""The timeout of every expectation, in milliseconds; the machine may be busy."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What one card shows."""
+    """The content of a card; empty scores where it shows none."""
 
     id: str
     title: str
@@ -24,55 +24,55 @@ class Card:
 
 
 class Visitor:
-    """Somebody in front of one browser page."""
+    """A visitor of the gallery in one browser page."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
 
     def open(self, url: str) -> None:
-        """Open an address and wait until the page stands still."""
+        """Open a URL, and wait until the page is complete."""
         self.page.goto(url)
         self.settle()
 
     def settle(self) -> None:
-        """Wait until the page has something on it, its script has run, and nothing of the run before is left."""
+        """Wait until the page has content, its script has ended, and no stale element is left."""
         expect(self.page.get_by_test_id("stMain").get_by_test_id("stElementContainer").first).to_be_attached(
-            timeout=SECONDS
+            timeout=TIMEOUT_MS
         )
         running = self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
-        expect(running).to_be_visible(timeout=SECONDS)
-        expect(self.page.locator('[data-testid="stSkeleton"]')).to_have_count(0, timeout=SECONDS)
-        expect(self.page.locator('[data-stale="true"]')).to_have_count(0, timeout=SECONDS)
+        expect(running).to_be_visible(timeout=TIMEOUT_MS)
+        expect(self.page.locator('[data-testid="stSkeleton"]')).to_have_count(0, timeout=TIMEOUT_MS)
+        expect(self.page.locator('[data-stale="true"]')).to_have_count(0, timeout=TIMEOUT_MS)
 
     def button(self, name: str) -> Locator:
-        """The button of exactly this name."""
+        """Return the button with exactly this name."""
         return self.page.get_by_role("button", name=name, exact=True)
 
     def text(self, text: str) -> Locator:
-        """The first element that holds this text."""
+        """Return the first element that contains this text."""
         return self.page.get_by_text(text).first
 
     def sees(self, text: str) -> None:
-        """Wait until the page shows a text."""
-        expect(self.text(text)).to_be_visible(timeout=SECONDS)
+        """Wait until this text is visible."""
+        expect(self.text(text)).to_be_visible(timeout=TIMEOUT_MS)
 
-    def asks_from(self, title: str) -> None:
-        """Wait until the query is the product of this title and its answer is there."""
-        heading = self.page.locator(".st-key-question-title")
-        expect(heading).to_have_text(title, timeout=SECONDS)
+    def sees_query(self, title: str) -> None:
+        """Wait until the query has this title and its result is complete."""
+        heading = self.page.locator(".st-key-query-title")
+        expect(heading).to_have_text(title, timeout=TIMEOUT_MS)
         self.settle()
 
     def cards(self) -> list[Card]:
-        """The cards, as they stand on the page."""
+        """Return the cards in the order of the page."""
         self.settle()
-        found = []
+        cards = []
         for text in self.page.locator(CARD).all_inner_texts():
-            name = re.search(r"Look from (.+)", text)
+            name = re.search(r"Similar to (.+)", text)
             similarity = re.search(r"similarity (\S+)", text)
             distance = re.search(r"distance (\S+)", text)
             assert name is not None, text
             title = text.strip().partition("\n")[0]
-            found.append(
+            cards.append(
                 Card(
                     name.group(1).replace("\N{WORD JOINER}", ""),
                     title,
@@ -80,44 +80,44 @@ class Visitor:
                     distance.group(1) if distance else "",
                 )
             )
-        return found
+        return cards
 
     def loaded(self) -> int:
-        """How many images stand on the cards, once all of them are there."""
+        """Wait until the images of all cards have loaded, and return their number."""
         images = self.page.locator(f"{CARD} img")
         for image in images.all():
             image.scroll_into_view_if_needed()
             self.page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
         return images.count()
 
-    def click_image(self, place: int) -> None:
-        """Click where a card's image is; the card's button lies over it, so what is clicked is the page's to say."""
-        image = self.page.locator(f"{CARD} img").nth(place)
+    def click_image(self, position: int) -> None:
+        """Click at the image of a card; forced, because the card's button covers it."""
+        image = self.page.locator(f"{CARD} img").nth(position)
         image.scroll_into_view_if_needed()
         image.click(force=True)
 
     def choose(self, label: str, option: str) -> None:
-        """Choose an option of a list of the search page."""
+        """Choose an option of a list on the Search page."""
         before = self.page.url
         box = self.page.get_by_role("combobox", name=label, exact=False)
         box.click()
         box.fill(option.partition(" (")[0])
         self.page.get_by_role("option", name=option).first.click()
-        self._goes_on_from(before)
+        self._wait_for_new_url(before)
 
-    def write(self, label: str, text: str) -> None:
-        """Write into a field of the search page and press Enter."""
+    def fill(self, label: str, text: str) -> None:
+        """Fill a field on the Search page, and press Enter."""
         before = self.page.url
         box = self.page.get_by_label(label, exact=True)
         box.fill(text)
         box.press("Enter")
-        self._goes_on_from(before)
+        self._wait_for_new_url(before)
 
     def upload(self, file: Path) -> None:
-        """Choose a file."""
+        """Select a file in the first uploader."""
         self.page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(file)
 
-    def _goes_on_from(self, url: str) -> None:
-        # every choice on the search page is in its address before its answer is on the screen
-        self.page.wait_for_url(lambda now: now != url, timeout=SECONDS)
+    def _wait_for_new_url(self, url: str) -> None:
+        # every choice on the Search page changes the URL before its result is shown
+        self.page.wait_for_url(lambda current: current != url, timeout=TIMEOUT_MS)
         self.settle()
