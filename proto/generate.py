@@ -1,8 +1,8 @@
-"""Runs `buf generate` for the languages whose tools are here, or looks whether their stubs are fresh.
+"""Runs `buf generate` for the languages whose tools are installed, or checks whether their stubs are up to date.
 
     python generate.py [--check] [LANGUAGE...]
 
-`cd proto && buf generate` makes them all, and needs every language's tools.
+`cd proto && buf generate` generates them all, and needs every language's tools.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Language:
     """Where a language's stubs go.
 
     Attributes:
-        out: Where buf.gen.yaml has them made.
-        stubs: The folder below that in which they lie.
+        out: The output folder in buf.gen.yaml.
+        stubs: The stubs' folder below that.
         kept: The same folder in the repository.
-        kinds: What a stub's file is called.
-        tool: Without it they cannot be made.
+        kinds: The stubs' file names.
+        tool: The program that generates them.
     """
 
     out: str
@@ -52,7 +52,7 @@ LANGUAGES = {
         kinds=("*.ts",),
         tool=CLIENTS / "typescript/node_modules/.bin/protoc-gen-ts_proto",
     ),
-    # not committed: Maven makes its own at every build, the same as buf
+    # not committed: Maven generates its own at every build, the same as buf
     "java": Language(
         out="../clients/java/target/buf-generated",
         stubs=".",
@@ -64,7 +64,7 @@ LANGUAGES = {
 
 
 def main() -> int:
-    """Generate or check; 1 where something is stale, else buf's exit status."""
+    """Generate or check; return 1 where a stub is stale, else buf's exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 where stubs are stale")
     parser.add_argument("languages", metavar="LANGUAGE", nargs="*", help=f"{', '.join(LANGUAGES)}; all without one")
@@ -90,7 +90,7 @@ def main() -> int:
 def _has_tool(name: str) -> bool:
     if shutil.which(LANGUAGES[name].tool):
         return True
-    print(f"proto: the stubs of {name} are left as they are: no {Path(LANGUAGES[name].tool).name} here")
+    print(f"proto: the stubs of {name} are not generated: {Path(LANGUAGES[name].tool).name} is not installed")
     return False
 
 
@@ -100,15 +100,25 @@ def _generate(places: dict[str, str]) -> int:
     template["plugins"] = [
         plugin | {"out": outs[plugin["out"]]} for plugin in template["plugins"] if plugin["out"] in outs
     ]
-    # buf and the plugins of Python are beside the interpreter that runs this
+    # buf and the Python plugins are in the environment of the interpreter that runs this
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    return subprocess.run(
-        ["buf", "generate", "--template", json.dumps(template)], cwd=HERE, env=os.environ | {"PATH": path}, check=False
-    ).returncode
+    # what a plugin prints is shown only when it fails: Go, for one, reports every module it downloads
+    done = subprocess.run(
+        ["buf", "generate", "--template", json.dumps(template)],
+        cwd=HERE,
+        env=os.environ | {"PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        print(done.stdout, end="", file=sys.stderr)
+    return done.returncode
 
 
 def _stale(name: str, fresh: Path) -> list[tuple[Path, Path]]:
-    """The files that are missing, differ, or have no proto any more: as they are kept, and as they should be."""
+    """Return pairs of kept and fresh stubs, where one is missing or they differ."""
     kept = HERE / LANGUAGES[name].kept
     stubs = {
         file.relative_to(folder)

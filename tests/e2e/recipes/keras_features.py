@@ -1,8 +1,8 @@
-"""What Keras makes of images, the way the recipes' readers did it before: `load_img`, `preprocess_input`, `predict`.
+"""Compute features with Keras alone, as users of the recipes would: `load_img`, `preprocess_input`, `predict`.
 
 Run with the exporter's Python, which has TensorFlow: `keras_features.py JOBS.json`. A job has the network (a seed for
 ResNet50 with random weights, or a Keras file), whether it is pooled, the preprocessing, the images, and the file to
-write their features to. Nothing of ours is imported, so that nothing of ours can be wrong on both sides.
+write their features to. None of our code is imported, so that none of it can be wrong on both sides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIDE = 224
 
 
 def main() -> None:
-    """Do every job."""
+    """Run every job."""
     for job in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
         network = _network(job)
         images = np.stack([_read(path) for path in job["images"]])

@@ -1,4 +1,4 @@
-"""A recipe's page as a script: its own commands, with other places, other weights and a few more queries."""
+"""A recipe's page as a script: its own commands, with other paths, other weights and a few more queries."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from typing import Any
 
 from support.paths import ROOT
 
-_LIMIT = 400  # seconds, so that what hangs fails
+_TIMEOUT = 400  # seconds
 
-# The server need not measure what pays on this machine for a few images.
-_UNMEASURED = {
+# So that the server does not spend its start on measuring batch sizes, for a few images.
+_FIXED_BATCHES = {
     "LOOKALIKE_MAX_BATCH_SIZE": "8",
     "LOOKALIKE_MAX_CONCURRENT_BATCHES": "1",
     "LOOKALIKE_PREFERRED_BATCH_SIZE": "8",
 }
 
-# What a block of the page is recognized by.
-_ASKS, _STOPS = "lookalike search ", "kill "
+# What the blocks of the page are recognized by.
+_SEARCH, _STOP = "lookalike search ", "kill "
 
 
 @dataclass(frozen=True)
-class Question:
-    """An image, and the category it is asked in."""
+class Query:
+    """An image, and the category to search."""
 
     image: Path
     category: str
@@ -40,86 +40,86 @@ class Question:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the page's commands printed, and the answers to the queries that were put besides, as JSON."""
+    """What the page's commands printed, and the results of the additional queries, as JSON."""
 
-    printed: str
-    answers: Sequence[dict[str, Any]]
-    neighbors: int
-    """How many the page asks for."""
+    output: str
+    results: Sequence[dict[str, Any]]
+    k: int
+    """How many products the page's query asks for."""
 
     def table(self) -> list[tuple[str, float]]:
-        """The ids and distances that the page's own query printed."""
-        rows = [line.split() for line in self.printed.splitlines() if re.match(r"\s+\d+\s", line)]
+        """Return the ids and distances that the page's own query printed."""
+        rows = [line.split() for line in self.output.splitlines() if re.match(r"\s+\d+\s", line)]
         return [(row[1], float(row[-1])) for row in rows]
 
 
 class Recipe:
-    """A page of docs/recipes. Its first block says where everything is; its last one stops the server."""
+    """A page of docs/recipes. Its first block sets the paths; its last one stops the server."""
 
     def __init__(self, name: str) -> None:
         page = (ROOT / "docs" / "recipes" / f"{name}.md").read_text(encoding="utf-8")
-        self._places, *self._commands = re.findall(r"^```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        self._variables, *self._commands = re.findall(r"^```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
     def run(
         self,
         folder: Path,
         network: Mapping[str, str],
-        places: Mapping[str, Path | str],
-        questions: Sequence[Question],
+        variables: Mapping[str, Path | str],
+        queries: Sequence[Query],
         category: str,
     ) -> Outcome:
-        """Run every block, in the folder of the project and in the page's order.
+        """Run every block, in the folder of the repository and in the page's order.
 
         Args:
-            folder: For what the test itself writes.
-            network: Words of the export command, and what stands for them here.
-            places: The value of every variable of the first block, but SERVER, which is a free port.
-            queries: Asked where the page asks, each in the page's own words but with `--json`.
-            category: What the page names as the category to ask in.
+            folder: Where the test's own files are written.
+            network: Words of the export command, and their replacements.
+            variables: The value of every variable of the first block except SERVER, which gets a free port.
+            queries: Run after the page's own query, each as the same command but with `--json`.
+            category: The words of the page's query that name the category.
         """
-        values = {**places, "SERVER": f"127.0.0.1:{_free_port()}"}
-        names = re.findall(r"^([A-Z]+)=", self._places, re.MULTILINE)
+        values = {**variables, "SERVER": f"127.0.0.1:{_free_port()}"}
+        names = re.findall(r"^([A-Z]+)=", self._variables, re.MULTILINE)
         assert sorted(names) == sorted(values), "the first block has these variables and no others"
         script = ["set -eu -o pipefail", "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT"]
         script += [f"{name}={shlex.quote(str(values[name]))}" for name in names]
-        (asking,) = (block for block in self._commands if _ASKS in block)
+        (search,) = (block for block in self._commands if _SEARCH in block)
         for block in self._commands:
             text = block
             if "lookalike-exporter export" in block:
-                for written, here in network.items():
-                    assert written in text
-                    text = text.replace(written, here)
+                for words, replacement in network.items():
+                    assert words in text
+                    text = text.replace(words, replacement)
             script.append(text)
-            if block is asking:
-                script += _more(asking, questions, category, folder)
-        assert _STOPS in self._commands[-1]
-        printed = _bash("\n".join(script))
-        answers = [json.loads(_answer(folder, number).read_text("utf-8")) for number in range(len(questions))]
-        (neighbors,) = re.findall(r"-k (\d+)", asking)
-        return Outcome(printed, answers, int(neighbors))
+            if block is search:
+                script += _more_searches(search, queries, category, folder)
+        assert _STOP in self._commands[-1]
+        output = _bash("\n".join(script))
+        results = [json.loads(_result(folder, number).read_text("utf-8")) for number in range(len(queries))]
+        (k,) = re.findall(r"-k (\d+)", search)
+        return Outcome(output, results, int(k))
 
 
-def _more(asking: str, questions: Sequence[Question], category: str, folder: Path) -> list[str]:
-    """The page's query with other images and categories, each answer in a file of its own."""
-    assert f" --category {category} " in asking
+def _more_searches(search: str, queries: Sequence[Query], category: str, folder: Path) -> list[str]:
+    """Return the page's search with other images and categories, each with its result in a file of its own."""
+    assert f" --category {category} " in search
     lines = []
-    for number, question in enumerate(questions):
-        command = asking.strip().replace(_ASKS, "lookalike --json search ")
-        command = command.replace('"$IMAGE"', shlex.quote(str(question.image)))
-        command = command.replace(f" --category {category} ", f" --category {shlex.quote(question.category)} ")
-        lines.append(f"{command} > {shlex.quote(str(_answer(folder, number)))}")
+    for number, query in enumerate(queries):
+        command = search.strip().replace(_SEARCH, "lookalike --json search ")
+        command = command.replace('"$IMAGE"', shlex.quote(str(query.image)))
+        command = command.replace(f" --category {category} ", f" --category {shlex.quote(query.category)} ")
+        lines.append(f"{command} > {shlex.quote(str(_result(folder, number)))}")
     return lines
 
 
-def _answer(folder: Path, number: int) -> Path:
-    return folder / f"answer-{number}.json"
+def _result(folder: Path, number: int) -> Path:
+    return folder / f"result-{number}.json"
 
 
 def _bash(script: str) -> str:
-    """Run it to its end with everything it started; what it printed to standard output."""
-    # The page's own PATH comes before this one, which is for where there is no .venv.
-    here = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    environment = os.environ | {"PATH": here} | _UNMEASURED
+    """Run a script to its end, with every process it starts, and return its standard output."""
+    # The page's own PATH precedes this one, which is for a checkout without .venv.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = os.environ | {"PATH": path} | _FIXED_BATCHES
     process = subprocess.Popen(
         ["bash", "-c", script],
         cwd=ROOT,
@@ -130,16 +130,16 @@ def _bash(script: str) -> str:
         start_new_session=True,
     )
     try:
-        printed, told = process.communicate(timeout=_LIMIT)
+        output, errors = process.communicate(timeout=_TIMEOUT)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    assert process.returncode == 0, told
-    return printed
+    assert process.returncode == 0, errors
+    return output
 
 
 def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

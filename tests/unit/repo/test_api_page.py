@@ -1,4 +1,4 @@
-"""docs/api.md: what its generator makes of every shape of declaration, and that it holds the whole API."""
+"""docs/api.md: its generator on every kind of declaration, and that the page covers the whole API."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from support.paths import ROOT
 
 TOOLS = ROOT / ".venv-proto" / "bin"
 STUBS = ROOT / "proto" / "python"
-SHOP = Path(__file__).parent / "api_page"
+SHOP_PROTOS = Path(__file__).parent / "api_page"
 
 
 def generate(protos: Path, page: Path) -> None:
-    """Write the page of the protos in a folder, as `make proto` does."""
+    """Generate the page of the protos in a folder, as `make proto` does."""
     build = (TOOLS / "buf", "build", "--as-file-descriptor-set", "-o", "-")
     descriptors = subprocess.run(build, cwd=protos, capture_output=True, check=True, timeout=120).stdout
     write = (TOOLS / "python", ROOT / "docs" / "api_page.py", page)
     subprocess.run(write, input=descriptors, check=True, timeout=120)
 
 
-def test_every_shape_is_described(tmp_path: Path) -> None:
-    """Streams, oneofs, maps, nested types, values, comments of any form: the page says of each what it should."""
-    generate(SHOP, tmp_path / "api.md")
+def test_every_kind_of_declaration_is_described(tmp_path: Path) -> None:
+    """Streams, oneofs, maps, nested types, enum values and comments of any form are on the page as expected."""
+    generate(SHOP_PROTOS, tmp_path / "api.md")
     page = (tmp_path / "api.md").read_text(encoding="utf-8")
-    assert page[page.index("- [") :] == (SHOP / "expected.md").read_text(encoding="utf-8")
+    assert page[page.index("- [") :] == (SHOP_PROTOS / "expected.md").read_text(encoding="utf-8")
 
 
-def test_same_names_have_their_own_anchors(tmp_path: Path) -> None:
-    """Of two packages' types of one name the second is linked by the anchor that a Git host gives it."""
+def test_types_of_the_same_name_have_their_own_anchors(tmp_path: Path) -> None:
+    """The second of two packages' types with the same name is linked by the anchor that a Git host gives it."""
     for package in ("one", "two"):
         text = f'syntax = "proto3"; package {package}; message Same {{ Other other = 1; }} message Other {{}}'
         (tmp_path / f"{package}.proto").write_text(text)
@@ -45,8 +45,8 @@ def test_same_names_have_their_own_anchors(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_makes_no_page(tmp_path: Path) -> None:
-    """Where no descriptors come in the page is left as it is."""
+def test_without_descriptors_the_page_is_kept(tmp_path: Path) -> None:
+    """Without descriptors on standard input the generator fails and leaves the page as it is."""
     page = tmp_path / "api.md"
     page.write_text("before")
     write = (TOOLS / "python", ROOT / "docs" / "api_page.py", page)
@@ -56,22 +56,22 @@ def test_nothing_makes_no_page(tmp_path: Path) -> None:
     assert page.read_text() == "before"
 
 
-def described(path: Path) -> FileDescriptor:
-    """A file of the API, as the server and the clients know it."""
+def descriptor_of(path: Path) -> FileDescriptor:
+    """Import the stub of a file of the API and return its descriptor."""
     module: Any = importlib.import_module(".".join(path.relative_to(STUBS).with_suffix("").parts))
     file: FileDescriptor = module.DESCRIPTOR
     return file
 
 
 def sections() -> dict[str, str]:
-    """What docs/api.md says under each heading."""
+    """Return the text of docs/api.md under each heading."""
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     parts = re.split(r"^##+ (.*)\n", page, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def rows(section: str) -> dict[str, str]:
-    """The last cell of each row of a section's table, by the first one."""
+    """Return the last cell of each row of a section's table, by the first one."""
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in section.splitlines() if line.startswith("| `")]
     assert {len(row) for row in cells} <= {3}
     return {row[0].strip(" `"): row[-1].strip() for row in cells}
@@ -80,10 +80,10 @@ def rows(section: str) -> dict[str, str]:
 @pytest.mark.parametrize("stub", sorted(STUBS.glob("lookalike/**/*_pb2.py")), ids=lambda path: path.stem)
 def test_the_whole_api_is_described(stub: Path) -> None:
     """Every service, method, message, field, enum and value of the stubs is on docs/api.md, each with a comment."""
-    file, said = described(stub), sections()
+    file, text = descriptor_of(stub), sections()
 
     def check(kind: Any) -> None:
-        section = said[kind.full_name.removeprefix(f"{file.package}.")]
+        section = text[kind.full_name.removeprefix(f"{file.package}.")]
         assert section.strip()[0] not in "|#"
         table = rows(section)
         assert list(table) == [each.name for each in (kind.values if isinstance(kind, EnumDescriptor) else kind.fields)]
@@ -93,15 +93,15 @@ def test_the_whole_api_is_described(stub: Path) -> None:
                 check(nested)
 
     for service in file.services_by_name.values():
-        assert re.fullmatch(rf"\s*`{re.escape(service.full_name)}`\n\n\S.*", said[service.name], re.DOTALL)
+        assert re.fullmatch(rf"\s*`{re.escape(service.full_name)}`\n\n\S.*", text[service.name], re.DOTALL)
         for method in service.methods:
-            assert re.fullmatch(r"\s*\S.* → .*\n\n\S.*", said[method.name], re.DOTALL)
+            assert re.fullmatch(r"\s*\S.* → .*\n\n\S.*", text[method.name], re.DOTALL)
     for kind in [*file.message_types_by_name.values(), *file.enum_types_by_name.values()]:
         check(kind)
 
 
-def test_links_of_the_page_lead_to_its_headings() -> None:
-    """Every link of docs/api.md into itself is to a heading's anchor."""
+def test_links_within_the_page_lead_to_its_headings() -> None:
+    """Every link of docs/api.md to itself is to a heading's anchor."""
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in sections()}
     linked = set(re.findall(r"\]\(#([^)]*)\)", page))

@@ -1,4 +1,4 @@
-"""The Dockerfile as far as it can be checked without a container engine; that it builds is not tested here."""
+"""The Dockerfile, as far as it can be checked without a container engine; that it builds is not tested here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INSTRUCTIONS = [line for line in LINES if line and not line.startswith("#")]
 
 
 def stage(number: int) -> list[str]:
-    """The instructions of one stage, its FROM first."""
+    """Return the instructions of one stage, its FROM first."""
     starts = [i for i, line in enumerate(INSTRUCTIONS) if line.startswith("FROM ")]
     ends = [*starts[1:], len(INSTRUCTIONS)]
     return INSTRUCTIONS[starts[number] : ends[number]]
@@ -27,8 +27,8 @@ def test_two_stages() -> None:
     assert froms[0][2:] == ["AS", "builder"]
 
 
-def test_everything_it_copies_exists_and_is_sent() -> None:
-    """Every source of a COPY is in the repository and let through by .dockerignore."""
+def test_copied_files_exist_and_are_in_the_build_context() -> None:
+    """Every source of a COPY is in the repository and not excluded by .dockerignore."""
     ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert ignore[0] == "*"
     copies = [shlex.split(line)[1:-1] for line in INSTRUCTIONS if line.startswith("COPY ")]
@@ -39,8 +39,8 @@ def test_everything_it_copies_exists_and_is_sent() -> None:
         assert f"!{source}" in ignore
 
 
-def test_every_target_it_calls_exists_and_finds_its_files() -> None:
-    """Every `make` of the builder is a target, whose recipe names only files that the builder copied."""
+def test_make_targets_exist_and_find_their_files() -> None:
+    """Every `make` of the builder is a target, and its recipe names only files that the builder copied."""
     targets = [word for line in stage(0) for word in re.findall(r"\bmake (\w+)", line) if line.startswith("RUN ")]
     targets = [target for target in targets if target != "install"]
     assert targets
@@ -65,8 +65,8 @@ def test_runtime_stage_has_no_compiler_and_no_tensorflow() -> None:
     assert not re.search(r"^(tensorflow|keras|tf2onnx)", locked, re.MULTILINE)
 
 
-def test_runtime_is_not_root_and_asks_its_own_health() -> None:
-    """The container runs as a user of its own, probes itself with the health command, and serves."""
+def test_runtime_is_not_root_and_has_a_health_check() -> None:
+    """The container runs as a user of its own, has a health check with the health command, and serves."""
     runtime = stage(1)
     user = next(line for line in runtime if line.startswith("USER "))
     assert user.split()[1] not in {"root", "0"}
@@ -74,8 +74,8 @@ def test_runtime_is_not_root_and_asks_its_own_health() -> None:
     assert runtime[-1] == 'CMD ["serve"]'
 
 
-def test_settings_in_its_environment_exist() -> None:
-    """Every LOOKALIKE_ variable it sets is a setting."""
+def test_settings_in_the_environment_exist() -> None:
+    """Every LOOKALIKE_ variable of the image is a setting."""
     from lookalike_server.config import Settings
 
     names = re.findall(r"LOOKALIKE_(\w+)=", "\n".join(stage(1)))

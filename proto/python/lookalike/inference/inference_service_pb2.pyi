@@ -242,7 +242,7 @@ class ModelMetadataResponse(_message.Message):
         """What its elements are: UINT8, BYTES or FP32."""
         @_builtins.property
         def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-            """How many there are in each dimension; -1 for as many as there are photos."""
+            """The size of each dimension; -1 for the number of images."""
 
         def __init__(
             self,
@@ -440,7 +440,7 @@ class ModelInferRequest(_message.Message):
         PARAMETERS_FIELD_NUMBER: _builtins.int
         CONTENTS_FIELD_NUMBER: _builtins.int
         name: _builtins.str
-        """"image" (pixels) or "encoded" (picture files)."""
+        """"image" (pixels) or "encoded" (image files)."""
         datatype: _builtins.str
         """"UINT8" for image, "BYTES" for encoded."""
         @_builtins.property
@@ -449,7 +449,7 @@ class ModelInferRequest(_message.Message):
 
         @_builtins.property
         def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-            """What else is to be known of it; those of shared memory are refused, others mean nothing here."""
+            """Further parameters; those of shared memory are rejected, others are ignored."""
 
         @_builtins.property
         def contents(self) -> Global___InferTensorContents:
@@ -503,7 +503,7 @@ class ModelInferRequest(_message.Message):
         """"embedding"."""
         @_builtins.property
         def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-            """How it is wanted; those of shared memory and classification are refused, others mean nothing here."""
+            """How it is requested; parameters of shared memory and classification are rejected, others are ignored."""
 
         def __init__(
             self,
@@ -592,7 +592,7 @@ Global___ModelInferRequest: _TypeAlias = ModelInferRequest  # noqa: Y015
 
 @_typing.final
 class ModelInferResponse(_message.Message):
-    """The photos' embeddings."""
+    """The images' embeddings."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -694,7 +694,7 @@ class ModelInferResponse(_message.Message):
     """The request's id."""
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-        """What the answer cost, named as in lookalike.v1.Receipt."""
+        """What the response cost, named as in lookalike.v1.ResponseStats."""
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferResponse.InferOutputTensor]:

@@ -36,17 +36,17 @@ class GRPCInferenceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GRPCInferenceServiceAsyncStub: ...
     ServerLive: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.ServerLiveRequest, _inference_service_pb2.ServerLiveResponse]
-    """Tells whether the server runs; also while it starts and drains, and without a token."""
+    """Reports whether the server runs, also while it starts and drains, and without a token."""
     ServerReady: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.ServerReadyRequest, _inference_service_pb2.ServerReadyResponse]
-    """Tells whether calls are taken; also while the server starts and drains, and without a token."""
+    """Reports whether calls are accepted, also while the server starts and drains, and without a token."""
     ModelReady: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.ModelReadyRequest, _inference_service_pb2.ModelReadyResponse]
-    """Tells whether calls of one model are taken; also while the server starts and drains, and without a token."""
+    """Reports whether calls of one model are accepted, also while the server starts and drains, and without a token."""
     ServerMetadata: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.ServerMetadataRequest, _inference_service_pb2.ServerMetadataResponse]
-    """Tells which server answers."""
+    """Describes the server."""
     ModelMetadata: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.ModelMetadataRequest, _inference_service_pb2.ModelMetadataResponse]
-    """Tells what the model takes and gives."""
+    """Describes the model's inputs and outputs."""
     ModelInfer: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.ModelInferRequest, _inference_service_pb2.ModelInferResponse]
-    """Embeds 1 to 1000 photos, all of them or none."""
+    """Embeds 1 to 1000 images, all of them or none."""
 
 @_typing.type_check_only
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
@@ -54,17 +54,17 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ServerLive: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ServerLiveRequest, _inference_service_pb2.ServerLiveResponse]  # type: ignore[assignment]
-    """Tells whether the server runs; also while it starts and drains, and without a token."""
+    """Reports whether the server runs, also while it starts and drains, and without a token."""
     ServerReady: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ServerReadyRequest, _inference_service_pb2.ServerReadyResponse]  # type: ignore[assignment]
-    """Tells whether calls are taken; also while the server starts and drains, and without a token."""
+    """Reports whether calls are accepted, also while the server starts and drains, and without a token."""
     ModelReady: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ModelReadyRequest, _inference_service_pb2.ModelReadyResponse]  # type: ignore[assignment]
-    """Tells whether calls of one model are taken; also while the server starts and drains, and without a token."""
+    """Reports whether calls of one model are accepted, also while the server starts and drains, and without a token."""
     ServerMetadata: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ServerMetadataRequest, _inference_service_pb2.ServerMetadataResponse]  # type: ignore[assignment]
-    """Tells which server answers."""
+    """Describes the server."""
     ModelMetadata: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ModelMetadataRequest, _inference_service_pb2.ModelMetadataResponse]  # type: ignore[assignment]
-    """Tells what the model takes and gives."""
+    """Describes the model's inputs and outputs."""
     ModelInfer: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ModelInferRequest, _inference_service_pb2.ModelInferResponse]  # type: ignore[assignment]
-    """Embeds 1 to 1000 photos, all of them or none."""
+    """Embeds 1 to 1000 images, all of them or none."""
 
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Photos in, embeddings out, in the words of the Open Inference Protocol."""
@@ -75,7 +75,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_service_pb2.ServerLiveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.ServerLiveResponse, _abc.Awaitable[_inference_service_pb2.ServerLiveResponse]]:
-        """Tells whether the server runs; also while it starts and drains, and without a token."""
+        """Reports whether the server runs, also while it starts and drains, and without a token."""
 
     @_abc_1.abstractmethod
     def ServerReady(
@@ -83,7 +83,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_service_pb2.ServerReadyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.ServerReadyResponse, _abc.Awaitable[_inference_service_pb2.ServerReadyResponse]]:
-        """Tells whether calls are taken; also while the server starts and drains, and without a token."""
+        """Reports whether calls are accepted, also while the server starts and drains, and without a token."""
 
     @_abc_1.abstractmethod
     def ModelReady(
@@ -91,7 +91,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_service_pb2.ModelReadyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.ModelReadyResponse, _abc.Awaitable[_inference_service_pb2.ModelReadyResponse]]:
-        """Tells whether calls of one model are taken; also while the server starts and drains, and without a token."""
+        """Reports whether calls of one model are accepted, also while the server starts and drains, and without a token."""
 
     @_abc_1.abstractmethod
     def ServerMetadata(
@@ -99,7 +99,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_service_pb2.ServerMetadataRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.ServerMetadataResponse, _abc.Awaitable[_inference_service_pb2.ServerMetadataResponse]]:
-        """Tells which server answers."""
+        """Describes the server."""
 
     @_abc_1.abstractmethod
     def ModelMetadata(
@@ -107,7 +107,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_service_pb2.ModelMetadataRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.ModelMetadataResponse, _abc.Awaitable[_inference_service_pb2.ModelMetadataResponse]]:
-        """Tells what the model takes and gives."""
+        """Describes the model's inputs and outputs."""
 
     @_abc_1.abstractmethod
     def ModelInfer(
@@ -115,6 +115,6 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_service_pb2.ModelInferRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.ModelInferResponse, _abc.Awaitable[_inference_service_pb2.ModelInferResponse]]:
-        """Embeds 1 to 1000 photos, all of them or none."""
+        """Embeds 1 to 1000 images, all of them or none."""
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
