@@ -36,10 +36,10 @@ def digest_properties(images: InputSpec, embeddings: OutputSpec, preprocess: str
         "lookalike.height": str(images.height),
         "lookalike.width": str(images.width),
         "lookalike.layout": images.layout,
-        "lookalike.colour": images.color,
+        "lookalike.colour": images.color,  # codespell:ignore
         "lookalike.resize": images.resize,
         "lookalike.preprocess": preprocess,
         "lookalike.pooling": embeddings.pooling,
         "lookalike.metric": embeddings.metric,
-        "lookalike.normalised": str(embeddings.normalized).lower(),
+        "lookalike.normalised": str(embeddings.normalized).lower(),  # codespell:ignore
     }

@@ -83,12 +83,12 @@ def test_graph_is_self_contained(run: Run, tiny: Path, tmp_path: Path) -> None:
         "lookalike.height": "32",
         "lookalike.width": "40",
         "lookalike.layout": "NHWC",
-        "lookalike.colour": "RGB",
+        "lookalike.colour": "RGB",  # codespell:ignore
         "lookalike.resize": "nearest",
         "lookalike.preprocess": "caffe",
         "lookalike.pooling": "avg",
         "lookalike.metric": "cosine",
-        "lookalike.normalised": "true",
+        "lookalike.normalised": "true",  # codespell:ignore
     }
 
 

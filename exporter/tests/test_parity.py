@@ -43,7 +43,7 @@ def test_swapped_channels_are_rejected() -> None:
     assert check_parity(graph, rgb, embedder, images).images == len(images)
 
 
-def test_wrong_scale_is_refused_though_the_cosine_is_one() -> None:
+def test_wrong_scale_is_rejected_though_the_cosine_is_one() -> None:
     """Embeddings that point the same way but have another length are rejected."""
     expected = np.random.default_rng(1).normal(size=(4, 8))
     with pytest.raises(ExportError, match="relative difference"):

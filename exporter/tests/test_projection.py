@@ -32,7 +32,7 @@ def test_directions_are_those_of_the_singular_vectors(dim: int) -> None:
     assert not projection.offset.any()
 
 
-def test_centred_and_whitened() -> None:
+def test_centered_and_whitened() -> None:
     """What comes out has mean 0 and, whitened, variance 1 in every direction."""
     data = rows(200, 40, 6)
     projection = fit(data, 5, center=True, whiten=True)

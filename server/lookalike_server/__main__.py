@@ -1,4 +1,4 @@
-"""The `lookalike-server` command: serve, rebuild, health, backup, verify, show-config."""
+"""The `lookalike-server` command: serve, reembed, health, backup, verify, show-config."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from threadpoolctl import threadpool_limits
 
 from lookalike_server import __version__
 from lookalike_server.app import serve
-from lookalike_server.config import Settings, load_settings
+from lookalike_server.config import Settings, flag, load_settings
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.frontend.supervisor import supervise
 from lookalike_server.reembed import ProgressLog, reembed
+from lookalike_server.renamed import RenamedCommands, reject_old_variable
 from lookalike_server.rpc.health import ask_health
 from lookalike_server.store.maintenance import backup, verify
 from lookalike_server.telemetry import LogObserver, configure_log
@@ -28,33 +29,32 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def settings_options(command: F, names: Collection[str] = Settings.model_fields) -> F:
-    """Give a command a flag for each of these settings; values are checked where variables are, in `load_settings`."""
+    """Add a flag for each of these settings to a command; `load_settings` checks the values of flags and variables."""
     for name in reversed([name for name in Settings.model_fields if name in names]):
         field = Settings.model_fields[name]
         default = "" if field.is_required() else f" [default: {field.default}]"
-        flag = f"--{name.replace('_', '-')}"
-        command = click.option(flag, name, metavar="VALUE", help=f"{field.description}{default}")(command)
+        command = click.option(flag(name), name, metavar="VALUE", help=f"{field.description}{default}")(command)
     return click.option(
         "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A TOML file of settings."
     )(command)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=RenamedCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Embed images in batches and find the products that look like them, over gRPC.
+    """Embed images in batches and search for products that look like them, over gRPC.
 
-    Every setting can also be given as LOOKALIKE_<NAME> in the environment or in a TOML file; flags come first.
+    Every setting can also be set as LOOKALIKE_<NAME> in the environment or in a TOML file; flags override both.
     """
 
 
 @main.command("serve")
 @settings_options
 def serve_command(config: Path | None, **flags: str | None) -> None:
-    """Serve until SIGTERM, then finish the calls under way."""
+    """Serve until SIGTERM, then finish the running calls."""
     settings = _settings(flags, config)
     configure_log(settings.log_format, settings.log_level)
-    # Calls are served side by side; a matrix product on every core would have them wait for one another's threads.
+    # Calls run concurrently: if each used every core for its matrix product, they would wait for each other's threads.
     threadpool_limits(limits=1, user_api="blas")
     try:
         if settings.frontend_processes:
@@ -67,16 +67,8 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
 
 
 _REEMBED_SETTINGS = (
-    *(
-        "model",
-        "data_dir",
-        "provider",
-        "inference_precision",
-        "cuda_graphs",
-        "cudnn_conv_algo_search",
-        "cuda_prefer_nhwc",
-        "cuda_use_tf32",
-    ),
+    *("model", "data_dir", "provider", "inference_precision"),
+    *("cuda_graphs", "cudnn_conv_algo_search", "cuda_prefer_nhwc", "cuda_use_tf32"),
     *("intra_op_threads", "max_batch_size", "max_concurrent_batches", "preferred_batch_size"),
     *("decode_threads", "log_format", "log_level"),
 )
@@ -84,43 +76,42 @@ _REEMBED_SETTINGS = (
 
 @main.command("reembed")
 @partial(settings_options, names=_REEMBED_SETTINGS)
-@click.option("--drop-missing", is_flag=True, help="Remove the products that cannot be embedded again.")
+@click.option("--drop-missing", is_flag=True, help="Delete the products that cannot be embedded again.")
 def reembed_command(config: Path | None, drop_missing: bool, **flags: str | None) -> None:
-    """Make a catalog another model's, by embedding the images it keeps; not while it is served.
+    """Embed the stored images of a catalog with another model, and bind the catalog to it; not while it is served.
 
-    It can be stopped at any time, and goes on there when it is started again; until its end nothing is changed.
+    The command can be stopped at any time and resumes when it is run again; nothing changes before it ends.
     """
     settings = _settings(flags, config)
     configure_log(settings.log_format, settings.log_level)
-    # As Ctrl-C: in a container nothing else would happen at all.
+    # As Ctrl-C: a container sends SIGTERM, which would end the process without a word.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        done = reembed(settings, drop_missing=drop_missing, progress=ProgressLog(), observer=LogObserver())
+        result = reembed(settings, drop_missing=drop_missing, progress=ProgressLog(), observer=LogObserver())
     except LookalikeError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        click.echo(
-            "lookalike-server: stopped; the same command goes on from here, and the old model can serve", err=True
-        )
+        click.echo("lookalike-server: stopped; run the same command to resume. The old model can still serve", err=True)
         sys.exit(130)
-    of = f"{settings.data_dir} is of model {done.model.name} ({done.model.digest[:12]})"
-    if not done.changed:
-        click.echo(f"{of} already: nothing to do")
+    model = f"model {result.model.name} ({result.model.digest[:12]})"
+    if not result.changed:
+        click.echo(f"{settings.data_dir} already has the embeddings of {model}; nothing to do")
         return
-    earlier = f" and {done.found:,} before" if done.found else ""
-    click.echo(f"{of} now: {done.products:,} products, {done.embedded:,} images embedded{earlier}")
+    earlier = f", {result.resumed:,} by an earlier run" if result.resumed else ""
+    embedded = f"{result.products:,} products, {result.embedded:,} images embedded{earlier}"
+    click.echo(f"{settings.data_dir} now has the embeddings of {model}: {embedded}")
     if drop_missing:
-        click.echo(f"{done.dropped:,} removed that could not be embedded again")
+        click.echo(f"{result.dropped:,} products deleted that could not be embedded again")
 
 
 @main.command("health")
 @click.option("--target", default="127.0.0.1:50051", show_default=True, help="HOST:PORT of the server.")
-@click.option("--timeout", default=3.0, show_default=True, help="Seconds to wait for its answer.")
+@click.option("--timeout", default=3.0, show_default=True, help="Seconds to wait for the response.")
 def health_command(target: str, timeout: float) -> None:
-    """Ask a server whether it serves: exit status 0 if so, 1 if not."""
-    answer = ask_health(target, timeout)
-    click.echo(answer)
-    sys.exit(0 if answer == "SERVING" else 1)
+    """Print a server's health; exit status 0 if it is SERVING, else 1."""
+    health = ask_health(target, timeout)
+    click.echo(health)
+    sys.exit(0 if health == "SERVING" else 1)
 
 
 _data_option = click.option(
@@ -128,6 +119,7 @@ _data_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("data"),
     envvar="LOOKALIKE_DATA_DIR",
+    callback=reject_old_variable,
     show_default=True,
     help="The folder of the catalog.",
 )
@@ -136,10 +128,10 @@ _data_option = click.option(
 @main.command("backup")
 @_data_option
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
-def backup_command(data: Path, target: Path) -> None:
-    """Copy the catalog to the new file TARGET, also while it is served. As DATA/catalog.sqlite it is one again."""
+def backup_command(data_dir: Path, target: Path) -> None:
+    """Copy the catalog to the new file TARGET, also while it is served; restore it as DATA_DIR/catalog.sqlite."""
     try:
-        products = backup(data, target)
+        products = backup(data_dir, target)
     except LookalikeError as error:
         _fail(str(error))
     click.echo(f"{target}: {products} products")
@@ -147,23 +139,23 @@ def backup_command(data: Path, target: Path) -> None:
 
 @main.command("verify")
 @_data_option
-def verify_command(data: Path) -> None:
-    """Look through the catalog, also while it is served; exit status 1 when anything in it is broken."""
+def verify_command(data_dir: Path) -> None:
+    """Check the catalog, also while it is served; exit status 1 if anything in it is damaged."""
     try:
         problems = 0
-        for problem in verify(data):
+        for problem in verify(data_dir):
             click.echo(problem)
             problems += 1
     except LookalikeError as error:
         _fail(str(error))
-    click.echo(f"{data}: {'whole' if not problems else f'{problems} problems'}")
+    click.echo(f"{data_dir}: {f'{problems} problems' if problems else 'no problems'}")
     sys.exit(1 if problems else 0)
 
 
 @main.command("show-config")
 @settings_options
 def show_config_command(config: Path | None, **flags: str | None) -> None:
-    """Print the settings in force, with what each means."""
+    """Print the settings in force, each with its description."""
     settings = _settings(flags, config)
     for name, field in Settings.model_fields.items():
         click.echo(f"# {field.description}\n{name} = {getattr(settings, name)}")

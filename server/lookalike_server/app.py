@@ -1,4 +1,4 @@
-"""The composition root: open, load, warm, serve, drain, close. The only place that builds things.
+"""The composition root: open, load, warm, serve, drain, close. The only place that builds the stages.
 
 Tests use it too, with port 0, a temporary folder and a session of their own.
 """
@@ -35,16 +35,17 @@ from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.rpc.auth import Authenticator, read_tokens
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.server import RpcServer
-from lookalike_server.store.sqlite import VERSION, Failure, Store
+from lookalike_server.store.catalog_store import Store
+from lookalike_server.store.sqlite import SQLITE_VERSION, SqliteError
 from lookalike_server.telemetry import LogObserver
 
 INDEX_FOLDER = "index"
-"""Where the index keeps its graphs, in the catalog's folder."""
+"""The folder of the index's graphs, in the catalog's folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A server that answers: where, and its parts that a test may want to look at."""
+    """A running server: its port, and the parts that a test may want to look at."""
 
     port: int
     engine: Engine
@@ -55,7 +56,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An engine that is ready, and its parts."""
+    """A ready engine, and its parts."""
 
     engine: Engine
     batcher: MicroBatcher
@@ -64,21 +65,21 @@ class Loaded:
 
 
 async def serve(settings: Settings, load_session: LoadSession | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return. A second signal does not wait for the calls under way.
+    """Serve until SIGTERM or SIGINT, then drain and return. A second signal does not wait for the running calls.
 
     Args:
         settings: What to serve, and how.
         load_session: Loads the model; ONNX Runtime without it.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be had.
+        LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be used.
     """
     stop = asyncio.Event()
     serving = asyncio.current_task()
     assert serving is not None  # noqa: S101 - a coroutine runs in a task
 
     def on_signal() -> None:
-        # Nothing to finish while starting, and a second signal does not wait for what is left to finish.
+        # While starting there are no calls to finish, and a second signal does not wait for them.
         if stop.is_set() or not ready.is_set():
             serving.cancel()
         stop.set()
@@ -100,20 +101,20 @@ async def serve(settings: Settings, load_session: LoadSession | None = None) -> 
 async def running(
     settings: Settings, *, observer: Observer | None = None, load_session: LoadSession | None = None
 ) -> AsyncIterator[App]:
-    """A server for as long as the block runs: SERVING inside it, drained and closed after it.
+    """Run a server while the block runs: SERVING inside it, drained and closed after it.
 
     Args:
         settings: What to serve, and how.
-        observer: Told what happens; the log without it.
+        observer: Receives what happens; the log without it.
         load_session: Loads the model; ONNX Runtime without it.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be had.
+        LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be used.
     """
     log = structlog.get_logger()
     observer = observer or LogObserver()
     async with AsyncExitStack() as stack:
-        # Open: listen at once, so that health can say NOT_SERVING while the rest loads.
+        # Listen at once, so that health can say NOT_SERVING while the rest loads.
         gate = Gate()
         server = rpc_server(settings, gate, observer)
         port = await server.start(settings.listen)
@@ -135,7 +136,7 @@ async def running(
         try:
             yield App(port, loaded.engine, loaded.batcher, loaded.index, server)
         finally:
-            # Drain; what the stack holds is closed after it, last opened first.
+            # Drain; then the stack closes what it holds, last opened first.
             log.info("draining", seconds=settings.shutdown_grace_seconds)
             if not await server.drain(settings.shutdown_grace_seconds):
                 log.warning("shutdown_grace_exceeded")
@@ -143,10 +144,10 @@ async def running(
 
 
 def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_port: bool = False) -> RpcServer:
-    """A gRPC server in front of this gate.
+    """Make a gRPC server in front of this gate.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the tokens cannot be read.
+        LookalikeError: FAILED_PRECONDITION when the file of tokens cannot be used.
     """
     return RpcServer(
         gate,
@@ -162,20 +163,20 @@ def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_por
 async def loading(
     settings: Settings, observer: Observer, load_session: LoadSession | None = None
 ) -> AsyncIterator[Loaded]:
-    """An engine for as long as the block runs, every shape of it warm; without any gRPC.
+    """Run an engine while the block runs, with the model warm in every batch size; without gRPC.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the model or the catalog cannot be had.
+        LookalikeError: FAILED_PRECONDITION when the model or the catalog cannot be used.
     """
     log = structlog.get_logger()
     async with AsyncExitStack() as stack:
-        # Load and warm, in a thread: health is asked meanwhile.
+        # In threads, because health must be answered meanwhile.
         folder = await asyncio.to_thread(read_model_folder, settings.model)
         model = folder.model
         log.info("model_loading", model=model.name, backbone=model.backbone, weights=model.weights, dim=model.dim)
         if model.weights.startswith("random"):
             log.warning("random_weights", weights=model.weights)
-        # In a thread of lower priority: those that ONNX Runtime starts for the model inherit it.
+        # In a thread of lower priority, which the threads that ONNX Runtime starts for the model inherit.
         with ThreadPoolExecutor(1, initializer=lower_priority, initargs=(settings.inference_nice,)) as loader:
             plan = await asyncio.get_running_loop().run_in_executor(loader, plan_model, folder, settings, load_session)
         index = CategoryIndex(
@@ -193,17 +194,17 @@ async def loading(
         )
         store = await asyncio.to_thread(Store, settings.data_dir, model, index.apply)
         stack.push_async_callback(asyncio.to_thread, store.close)
-        # Before the store: it writes what graphs are kept.
+        # Closed before the store, in which it records its graphs.
         stack.push_async_callback(asyncio.to_thread, index.close)
         try:
             rows = await asyncio.to_thread(index.open, store, settings.data_dir / INDEX_FOLDER)
-        except Failure as error:
+        except SqliteError as error:
             raise LookalikeError(
                 Code.FAILED_PRECONDITION,
-                f"cannot read the catalog in {settings.data_dir}: {error}; `lookalike-server verify` says what is broken,"
-                " and a backup takes its place",
+                f"cannot read the catalog in {settings.data_dir}: {error}; `lookalike-server verify` says what is"
+                " damaged; restore a backup in its place",
             ) from error
-        log.info("catalog_opened", folder=str(settings.data_dir), rows=rows, sqlite=VERSION)
+        log.info("catalog_opened", folder=str(settings.data_dir), rows=rows, sqlite=SQLITE_VERSION)
 
         batcher = MicroBatcher(
             plan,
@@ -232,7 +233,7 @@ async def loading(
             clock=time.monotonic,
         )
 
-        # What was built until here stays: the garbage collector need not look through it again and again.
+        # What was built until here stays, so the garbage collector need not scan it again and again.
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
@@ -240,10 +241,10 @@ async def loading(
 
 
 def image_decoder(settings: Settings, model: Model) -> ImageDecoder:
-    """What makes images input of this model, within the settings' limits."""
+    """Make a decoder to this model's input, with the settings' limits."""
     return ImageDecoder(model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels)
 
 
 def pool(threads: int, name: str) -> ThreadPoolExecutor:
-    """So many threads; one a core for 0."""
+    """Make a pool of so many threads; 0 means one per core."""
     return ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix=name)

@@ -1,6 +1,6 @@
-"""The command `rebuild`: embeds what a catalog keeps with another model, and makes the catalog that model's.
+"""The command `reembed`: embeds a catalog's stored images with another model, and binds the catalog to that model.
 
-The calling thread reads images from the store and writes vectors to it; decoders and the model run beside it.
+The calling thread reads images from the store and writes vectors to it, while other threads decode and run the model.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from lookalike_server.inference.autotune import Plan
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.offline import OfflineBatch, embed_all
-from lookalike_server.store.reembedding import Key, Left, Reembedding, open_reembedding
+from lookalike_server.store.reembedding import ImageKey, Reembedding, UnembeddedProducts, open_reembedding
 
-_FEW = 5  # products that a rejection names
-_MOST_REASONS = 1000  # remembered, of the images that cannot be embedded
-_MOST_SECONDS = 30.0  # from one line about the progress to the next
+_MAX_NAMED = 5  # products that an error names
+_MAX_REASONS = 1000  # kept, why images cannot be embedded
+_MAX_SECONDS = 30.0  # between two log lines about the progress
 
 Progress = Callable[[int, int], None]
-"""Told how many images are done with and on disk, and how many there are in all."""
+"""Receives how many images are done and durable, and how many there are in all."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReembedResult:
-    """What became of a rebuild.
+    """The outcome of a reembedding.
 
     Attributes:
-        model: The model that the catalog is now of.
-        changed: False where it was so already, and nothing was done.
+        model: The model whose embeddings the catalog now has.
+        changed: False where it already had them, and nothing was done.
         products: How many products it has.
-        dropped: How many were removed because they could not be embedded again.
-        embedded: Images that this run embedded; each region of an image is one.
-        found: Images that an earlier run had embedded.
+        dropped: How many products were deleted because they could not be embedded again.
+        embedded: How many images this run embedded; each region of an image counts.
+        resumed: How many images an earlier run had embedded.
     """
 
     model: Model
@@ -51,7 +51,7 @@ class ReembedResult:
     products: int = 0
     dropped: int = 0
     embedded: int = 0
-    found: int = 0
+    resumed: int = 0
 
 
 def reembed(
@@ -62,20 +62,20 @@ def reembed(
     observer: Observer,
     load_session: LoadSession | None = None,
 ) -> ReembedResult:
-    """Rebuild the catalog for the model of the settings, unless it is of that model already.
+    """Replace the catalog's embeddings by those of the settings' model, unless it already has them.
 
-    An exception of any kind leaves the catalog as it was, and what was embedded so far for the next time.
+    An exception of any kind leaves the catalog unchanged, and the embeddings made so far for the next run.
 
     Args:
         settings: The model, the catalog, and how the model is run and images are decoded.
-        drop_missing: Remove the products that cannot be embedded again instead of rejecting.
-        progress: Called before the first image, and after every batch once that is on disk.
-        observer: Told of every run of the model.
+        drop_missing: Delete the products that cannot be embedded again instead of raising an error.
+        progress: Called before the first image, and after every batch once it is durable.
+        observer: Receives every batch.
         load_session: Loads the model; ONNX Runtime without it.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the model or the catalog cannot be had, an image of some product is
-            not kept or cannot be embedded, or the disk is full; INTERNAL when the model fails.
+        LookalikeError: FAILED_PRECONDITION when the model or the catalog cannot be used, an image of some product is
+            not stored or cannot be embedded, or the disk is full; INTERNAL when the model fails.
     """
     log = structlog.get_logger()
     folder = read_model_folder(settings.model)
@@ -83,14 +83,14 @@ def reembed(
     with open_reembedding(settings.data_dir, model) as catalog:
         if catalog.digest == model.digest:
             return ReembedResult(model)
-        lost = catalog.without_image(_FEW)
-        if lost.count and not drop_missing:
-            raise _cannot(lost, "an embedding whose image is not kept", {})
+        not_stored = catalog.without_image(_MAX_NAMED)
+        if not_stored.count and not drop_missing:
+            raise _cannot(not_stored, "an embedding whose image is not stored", {})
         catalog.begin()
-        found, of = catalog.counts()
+        resumed, total = catalog.counts()
         embedded = rejected = 0
         reasons: dict[str, str] = {}
-        if found < of:
+        if resumed < total:
             log.info("autotune_started", model=model.name, weights=model.weights)
             plan = plan_model(folder, settings, load_session)
             log.info(
@@ -99,63 +99,63 @@ def reembed(
                 max_concurrent_batches=plan.max_concurrent_batches,
                 preferred_batch_size=plan.preferred_batch_size,
             )
-            progress(found, of)
+            progress(resumed, total)
             with closing(_embed(catalog, model, plan, settings, observer)) as batches:
                 for batch in batches:
-                    catalog.keep(batch.keys, batch.vectors)
+                    catalog.add(batch.keys, batch.vectors)
                     embedded, rejected = embedded + len(batch.keys), rejected + len(batch.rejected)
-                    if len(reasons) < _MOST_REASONS:
+                    if len(reasons) < _MAX_REASONS:
                         reasons |= {image: reason for (image, _), reason in batch.rejected}
-                    progress(found + embedded + rejected, of)
-        unmade = catalog.not_made(_FEW)
-        if unmade.count and not drop_missing:
-            raise _cannot(unmade, "an image that cannot be embedded", reasons)
+                    progress(resumed + embedded + rejected, total)
+        failed = catalog.without_vector(_MAX_NAMED)
+        if failed.count and not drop_missing:
+            raise _cannot(failed, "an image that cannot be embedded", reasons)
         log.info("embeddings_replacing")
         products, dropped = catalog.finish(drop=drop_missing)
-        return ReembedResult(model, True, products, dropped, embedded, found)
+        return ReembedResult(model, True, products, dropped, embedded, resumed)
 
 
 class ProgressLog:
-    """Logs how far a rebuild is: every second at first, and the longer it takes the less often."""
+    """Logs the progress: every second at first, and less often the longer it takes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._begun: tuple[float, int] | None = None
+        self._started: tuple[float, int] | None = None
         self._next = 0.0
 
-    def __call__(self, done: int, of: int) -> None:
-        """Log it, if it is time or this was the last."""
+    def __call__(self, done: int, total: int) -> None:
+        """Log it, if it is time to or this was the last."""
         now = self._clock()
-        begun, before = self._begun = self._begun or (now, done)
-        if now < self._next and done < of:
+        started, done_before = self._started = self._started or (now, done)
+        if now < self._next and done < total:
             return
-        seconds = now - begun
-        self._next = now + min(_MOST_SECONDS, max(1.0, seconds / 20))
+        seconds = now - started
+        self._next = now + min(_MAX_SECONDS, max(1.0, seconds / 20))
         log = structlog.get_logger()
-        if done > before and seconds > 0:
-            rate = (done - before) / seconds
-            log = log.bind(per_second=round(rate, 1), minutes_left=round((of - done) / rate / 60, 1))
-        log.info("reembedding", done=done, of=of)
+        if done > done_before and seconds > 0:
+            rate = (done - done_before) / seconds
+            log = log.bind(per_second=round(rate, 1), minutes_left=round((total - done) / rate / 60, 1))
+        log.info("reembedding", done=done, total=total)
 
 
 def _embed(
     catalog: Reembedding, model: Model, plan: Plan, settings: Settings, observer: Observer
-) -> Generator[OfflineBatch[Key]]:
-    # No limits: what is kept was let in when it came, and must not be lost because they are others now.
-    reader = ImageDecoder(model.height, model.width, model.resize, sys.maxsize, sys.maxsize)
+) -> Generator[OfflineBatch[ImageKey]]:
+    # No limits: a stored image was accepted once, and must not be lost because the limits are others now.
+    decoder = ImageDecoder(model.height, model.width, model.resize, sys.maxsize, sys.maxsize)
     threads = settings.decode_threads or os.cpu_count() or 1
-    return embed_all(catalog.pending(), reader, plan, threads, observer)
+    return embed_all(catalog.pending(), decoder, plan, threads, observer)
 
 
-def _cannot(left: Left, what: str, reasons: Mapping[str, str]) -> LookalikeError:
+def _cannot(products: UnembeddedProducts, what: str, reasons: Mapping[str, str]) -> LookalikeError:
     named = []
-    for product, image in left.first:
+    for product, image in products.first:
         reason = reasons.get(image or "")
         named.append(f"{product!r} ({reason})" if reason else repr(product))
-    who = "1 product has" if left.count == 1 else f"{left.count:,} products have"
-    others = f" and {left.count - len(named):,} more" if left.count > len(named) else ""
+    who = "1 product has" if products.count == 1 else f"{products.count:,} products have"
+    others = f" and {products.count - len(named):,} more" if products.count > len(named) else ""
     return LookalikeError(
         Code.FAILED_PRECONDITION,
-        f"{who} {what}: {', '.join(named)}{others}. Store them again with their images while the old"
-        " model serves, or have them removed with --drop-missing. The catalog is as it was",
+        f"{who} {what}: {', '.join(named)}{others}. Upsert them again with their images while the"
+        " old model serves, or delete them with --drop-missing. The catalog is unchanged",
     )

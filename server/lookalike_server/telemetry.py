@@ -1,4 +1,4 @@
-"""Logging: structlog's configuration, and the observer that logs what the stages report."""
+"""Logging: structlog's configuration, and the observer that logs the stages' events."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ import structlog
 from lookalike_server.domain import events
 
 
-def configure_log(style: str, level: str, **about: str | int) -> None:
-    """Write events to stderr, as text ("console") or a JSON object a line ("json"), each with what it is `about`."""
+def configure_log(log_format: str, level: str, **context: str | int) -> None:
+    """Write events to stderr, as text ("console") or one JSON object per line ("json"), each with this context."""
     renderer: Any = (
         structlog.processors.JSONRenderer()
-        if style == "json"
+        if log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     processors: list[Any] = [
-        lambda _, __, event: event | about,
+        lambda _, __, event: event | context,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if style == "json":
+    if log_format == "json":
         processors.append(structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        # A line and its end in one write: with two, a server that is killed in between spoils the next one's line.
+        # A line and its end in one write: a server killed between two would spoil the first line of the next one.
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
 
 
 POOR_RECALL = 0.5
-"""Recall of one search below which the log warns."""
+"""The recall of a search below which the log warns."""
 
 
 class LogObserver:
-    """Logs faults as errors, what an operator should know as warnings, and every call and batch at debug level."""
+    """Logs faults as errors, what an operator should see as warnings, and every call and batch at debug level."""
 
     def __init__(self) -> None:
         # Bound once: a lazy logger looks up its configuration for every event.
@@ -51,7 +51,7 @@ class LogObserver:
     def __call__(self, event: events.Event) -> None:
         """Log one event."""
         match event:
-            # Every call and batch, so first, and not even formatted where the level is above debug.
+            # First, because every call and batch comes here, and not even formatted where the level is above debug.
             case events.CallCompleted(fault=None) | events.BatchCompleted() | events.EmbeddingReused():
                 if self._debug:
                     self._log_detail(event)

@@ -1,1 +1,1 @@
-"""What the catalog holds after the server died at any moment."""
+"""The contents of the catalog after the server crashed at any moment."""

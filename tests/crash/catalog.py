@@ -1,4 +1,4 @@
-"""The catalog that dies and comes back, and what is compared then: every product, and searches with brute force."""
+"""A catalog whose server crashes and restarts, and the checks: every product, and searches against brute force."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ SETTINGS = (
 )
 
 End = Callable[[ServerProcess], None]
-"""Ends a server, in the midst of its work."""
+"""Ends a server while it works."""
 
 
 class Catalog:
-    """The folder, and what its writers know of it."""
+    """A data folder, and the writers that know its contents."""
 
     def __init__(self, folder: Path, seed: int, command: tuple[str, ...] = SERVE, writers: int = 8) -> None:
         self.folder = folder
@@ -51,17 +51,17 @@ class Catalog:
         ]
 
     def served(self, command: tuple[str, ...] | None = None, *more: str) -> AbstractContextManager[ServerProcess]:
-        """A server of it, until the end of the block; of our command, or this one, with more settings than ours."""
+        """Run a server until the end of the block, with this command or the catalog's own, and `more` settings."""
         return server_process(MODELS / "tiny", self.folder, *SETTINGS, *more, command=command or self._command)
 
     async def live_and_die(self, end: End) -> None:
-        """Serve, change, and end after some acknowledged changes."""
+        """Serve, change products, and end the server after some acknowledged changes."""
         with self.served() as server:
             patience = self._random.randint(1, 60)
             await write_until_gone(server.address, self.writers, lambda: end(server), patience)
 
     async def faults(self) -> list[str]:
-        """Serve again after a crash, with no bug planted, and say what is wrong."""
+        """Restart after a crash, without planted bugs, and return what is wrong."""
         with ExitStack() as stack:
             try:
                 server = stack.enter_context(self.served(SERVE))
@@ -70,7 +70,7 @@ class Catalog:
             return await self.faults_of(server, crashed=True)
 
     async def change(self, server: ServerProcess, times: int) -> list[Rejected]:
-        """Make so many changes one after another, and return the rejections."""
+        """Make changes one after another, and return the rejections."""
         rejections = []
         async with connect(server.address) as channel:
             catalog = catalog_service_pb2_grpc.CatalogServiceStub(channel)
@@ -82,7 +82,7 @@ class Catalog:
         return rejections
 
     async def faults_of(self, server: ServerProcess, *, crashed: bool) -> list[str]:
-        """Say what is wrong: products that may not be, answers that brute force does not give, a broken file."""
+        """Return what is wrong: unexpected products, results that differ from brute force, damage in the file."""
         async with connect(server.address) as channel:
             try:
                 found = await self._found(channel)
@@ -93,7 +93,7 @@ class Catalog:
         return wrong + list(verify(self.folder))
 
     async def _found(self, channel: Any) -> dict[str, State | None]:
-        """Every product; its vectors are those of the state it is in, and the searches tell whether it has them."""
+        """Every product, with the vectors of its expected state; the searches show whether it has them."""
         catalog = catalog_service_pb2_grpc.CatalogServiceStub(channel)
         listed = await catalog.ListProducts(pb.ListProductsRequest(page_size=1000))
         found: dict[str, State | None] = {}
@@ -121,12 +121,12 @@ class Catalog:
         wrong = []
         for seed, category in enumerate((*CATEGORIES, "")):
             query = np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
-            right = sorted(
+            expected = sorted(
                 (min(distance(np.array(vector, np.float32), query, Metric.COSINE) for vector in state.vectors), key)
                 for key, state in found.items()
                 if state.vectors and category in ("", state.category)
             )
-            if not right:
+            if not expected:
                 continue
             request = search_service_pb2.SearchRequest(
                 vector=image_pb2.Vector(values=query),
@@ -136,9 +136,9 @@ class Catalog:
                 exact=True,
             )
             neighbors = (await search.Search(request)).neighbors
-            answer = [(neighbor.distance, neighbor.product.id) for neighbor in neighbors]
-            if [key for _, key in answer] != [key for _, key in right] or not np.allclose(
-                [far for far, _ in answer], [far for far, _ in right], atol=1e-6
+            actual = [(neighbor.distance, neighbor.product.id) for neighbor in neighbors]
+            if [key for _, key in actual] != [key for _, key in expected] or not np.allclose(
+                [far for far, _ in actual], [far for far, _ in expected], atol=1e-6
             ):
-                wrong.append(f"{category or 'all'}: {answer} should be {right}")
+                wrong.append(f"{category or 'all'}: {actual} should be {expected}")
         return wrong

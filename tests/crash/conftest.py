@@ -1,4 +1,4 @@
-"""What several suites begin with."""
+"""Fixtures of several suites."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from crash.graphs import GraphCatalog
-from crash.segment_building import before_sealing
+from crash.segment_building import before_building
 
 
 @pytest.fixture(scope="session")
-def unsealed(tmp_path_factory: pytest.TempPathFactory) -> GraphCatalog:
-    """A catalog that seals in every category at its next start; only copies of it are served."""
-    return asyncio.run(before_sealing(tmp_path_factory.mktemp("unsealed") / "data"))
+def unbuilt(tmp_path_factory: pytest.TempPathFactory) -> GraphCatalog:
+    """Return a catalog whose next start extends a segment in every category; only copies of it are served."""
+    return asyncio.run(before_building(tmp_path_factory.mktemp("unbuilt") / "data"))

@@ -1,6 +1,6 @@
-"""Disks of a test's own: an ext4 whose power can be cut or whose writes fail, and a small one in memory that gets full.
+"""Disks for tests: an ext4 whose power can be cut and whose writes can fail, and a small one in memory that gets full.
 
-Both have to be mounted. Where that cannot be done (no root, no loop devices) the test that asks for one is skipped.
+Both must be mounted. If that is impossible (no root, no loop devices), the tests that need them are skipped.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ class Ext4:
         self._locked: list[tuple[ctypes.c_void_p, ctypes.c_size_t]] = []
 
     def mount(self) -> None:
-        """Mount it; what a power cut left in its journal is taken up, as at a boot."""
+        """Mount it; the journal that a power cut left is replayed, as at a boot."""
         _run("mount", "-o", "loop", str(self._image), str(self.folder))
 
     def unmount(self) -> None:
-        """Unmount it, and let go of the loop device."""
+        """Unmount it and free the loop device."""
         _run("umount", str(self.folder))
 
     def cut_power(self) -> None:
-        """From now on nothing is written any more: what was not synced is lost, and every write and sync fails."""
+        """Lose everything that was not synced; every later write and sync fails."""
         with _opened(self.folder) as descriptor:
             fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
 
     def fail(self) -> None:
-        """From now on no block for data can be written: fsync fails, and Linux forgets what it could not write.
+        """Let every write of a data block fail from now on: fsync fails, and Linux forgets what it could not write.
 
-        What the files hold can be read on: it is kept in Linux's cache, for nothing can be read from the device either.
+        The files can still be read: they are kept in the page cache, because the device cannot be read either.
         """
         for path in self.folder.rglob("*"):
             if path.is_file() and path.stat().st_size:
@@ -68,13 +68,13 @@ class Ext4:
         self._limit(int(first) * _BLOCK)
 
     def work(self) -> None:
-        """It can be written again."""
+        """Let writes succeed again."""
         self._limit(0)
         while self._locked:
             _LIBC.munmap(*self._locked.pop())
 
     def _limit(self, size: int) -> None:
-        """Let the loop device end after so many bytes (0: with its file); nothing can be written behind its end."""
+        """End the loop device after `size` bytes (0: with its file); nothing can be written beyond its end."""
         device = Path(_run("findmnt", "--noheadings", "--output", "SOURCE", str(self.folder)).strip())
         with _opened(device) as descriptor:
             status = bytearray(_STATUS_BYTES)
@@ -85,13 +85,13 @@ class Ext4:
 
 @contextmanager
 def ext4(at: Path, megabytes: int = 64) -> Iterator[Ext4]:
-    """A new file system in the folder `at`, until the end of the block; skips the test where it cannot be mounted."""
+    """Mount a new file system in the folder `at` until the end of the block; skip the test if that is impossible."""
     _need("mkfs.ext4", "dumpe2fs", "mount", "umount", "findmnt")
     image, folder = at / "disk.img", at / "disk"
     with image.open("wb") as made:
         made.truncate(megabytes << 20)
     folder.mkdir()
-    # Nothing is kept free for root, which we are.
+    # Reserve no space for root, which the tests run as.
     _run("mkfs.ext4", "-q", "-F", "-b", str(_BLOCK), "-m", "0", str(image))
     disk = Ext4(image, folder)
     with _mounted(folder):
@@ -101,7 +101,7 @@ def ext4(at: Path, megabytes: int = 64) -> Iterator[Ext4]:
 
 @contextmanager
 def memory(at: Path, kilobytes: int) -> Iterator[Path]:
-    """A new file system of this size in memory, until the end of the block; skips the test as `ext4` does."""
+    """Mount a new file system of this size in memory until the end of the block; skip the test as `ext4` does."""
     _need("mount", "umount")
     folder = at / "memory"
     folder.mkdir()
@@ -111,12 +111,12 @@ def memory(at: Path, kilobytes: int) -> Iterator[Path]:
 
 
 def make_read_only(folder: Path) -> None:
-    """Let nobody write to this mounted file system, not even root."""
+    """Remount this file system so that not even root can write to it."""
     _run("mount", "-o", "remount,ro", str(folder))
 
 
 def fill(folder: Path, leave: int = 0) -> Path:
-    """Take all room but so many bytes of the file system that `folder` is on, and return the file that takes it."""
+    """Fill the file system of `folder` except for `leave` bytes, and return the file that fills it."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as taken:
         size = 1 << 16
@@ -134,7 +134,7 @@ def fill(folder: Path, leave: int = 0) -> Path:
 
 @contextmanager
 def _mounted(folder: Path) -> Iterator[None]:
-    """Whatever is mounted at the folder is not at the end, however the block ends."""
+    """Unmount whatever is mounted at the folder, however the block ends."""
     try:
         yield
     finally:
@@ -147,7 +147,7 @@ def _mount_or_skip(mount: object) -> None:
     try:
         mount()
     except AssertionError as error:
-        pytest.skip(f"nothing can be mounted here: {error}")
+        pytest.skip(f"file systems cannot be mounted: {error}")
 
 
 def _need(*commands: str) -> None:
@@ -168,7 +168,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _lock_in_memory(path: Path) -> tuple[ctypes.c_void_p, ctypes.c_size_t]:
-    """Have Linux keep all pages of a file in its cache until this part of memory is unmapped."""
+    """Keep all pages of a file in the page cache until the returned memory is unmapped."""
     with _opened(path) as descriptor:
         size = ctypes.c_size_t(os.fstat(descriptor).st_size)
         flags = mmap.MAP_SHARED | _MAP_LOCKED

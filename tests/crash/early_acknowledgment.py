@@ -1,44 +1,37 @@
-"""The server with a bug planted: it acknowledges writes before they are committed. The crash suite must notice."""
+"""The server with a planted bug: it acknowledges writes before they are committed. The crash suite must notice."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from lookalike_server.__main__ import main
 from lookalike_server.store import writer
 
 
-class _Slow:
-    """A connection whose commits are slow, as on a busy disk."""
+class _LateCommits:
+    """A connection that commits a transaction only when the next one begins."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._uncommitted = False
 
     def execute(self, sql: str, *arguments: Any) -> Any:
         if sql == "COMMIT":
-            time.sleep(0.02)  # the window in which a crash undoes what was acknowledged
+            self._uncommitted = True
+            return None
+        if sql == "BEGIN IMMEDIATE" and self._uncommitted:
+            self._uncommitted = False
+            self._connection.execute("COMMIT")
         return self._connection.execute(sql, *arguments)
-
-
-def _transact(self: Any, items: list[Any]) -> None:
-    """As the real one, but callers hear before COMMIT."""
-    self._connection.execute("BEGIN IMMEDIATE")
-    done = [(item, item.act(self._connection)) for item in items]
-    for item, written in done:
-        self._on_commit(written.change)
-        item.decide(written.result)
-    self._connection.execute("COMMIT")
 
 
 def _plant() -> None:
     start = writer.Writer.__init__
 
-    def start_slow(self: Any, connection: Any, log: Any, on_commit: Any) -> None:
-        start(self, _Slow(connection), log, on_commit)
+    def start_late(self: Any, connection: Any, wal: Any, on_commit: Any) -> None:
+        start(self, _LateCommits(connection), wal, on_commit)
 
-    writer.Writer.__init__ = start_slow  # type: ignore[method-assign]
-    writer.Writer._transact = _transact  # type: ignore[method-assign, assignment]
+    writer.Writer.__init__ = start_late  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

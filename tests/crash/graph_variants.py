@@ -1,4 +1,4 @@
-"""The real server with a change in how it keeps graphs on disk: `graph_variants.py NAME[+NAME] serve ...`."""
+"""The real server with a change in how it saves graphs: `graph_variants.py NAME[+NAME] serve ...`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from lookalike_server.index import graph_files
 
 
 def graph_variant(*names: str) -> tuple[str, ...]:
-    """The command of the server that is changed so."""
+    """Return the command of the changed server."""
     assert all(name in _VARIANTS for name in names)
     return (sys.executable, str(Path(__file__)), "+".join(names), "serve")
 
 
 def _numbered() -> None:
-    """No bug: files are named 0.npz, 1.npz, ..., for strace has to be told of paths before they are made."""
+    """No bug: files are named 0.npz, 1.npz, ..., because strace needs the paths before they exist."""
     numbers = itertools.count()
     _name_by(lambda: str(next(numbers)))
 
 
 def _early_manifest() -> None:
     """A bug: the manifest names files before they are written."""
-    write, keep = graph_files.GraphFiles._write, graph_files.GraphFiles.keep
+    write, save = graph_files.GraphFiles.write, graph_files.GraphFiles.save
     late: list[Callable[[], object]] = []
 
     def only_promise(self: Any, labels: Any, graph: Any) -> SegmentFile:
@@ -47,18 +47,18 @@ def _early_manifest() -> None:
         late.append(write_it)
         return promised
 
-    def keep_and_write(self: Any, category: str, graphs: Sequence[Any]) -> None:
-        keep(self, category, graphs)
+    def save_and_write(self: Any, category: str, graphs: Sequence[Any]) -> None:
+        save(self, category, graphs)
         while late:
             late.pop()()
 
-    graph_files.GraphFiles._write = only_promise  # type: ignore[method-assign]
-    graph_files.GraphFiles.keep = keep_and_write  # type: ignore[method-assign]
+    graph_files.GraphFiles.write = only_promise  # type: ignore[method-assign]
+    graph_files.GraphFiles.save = save_and_write  # type: ignore[method-assign]
 
 
-def _vouching() -> None:
-    """A bug: a file whose writing failed is vouched for all the same, by what it should have been."""
-    write = graph_files.GraphFiles._write
+def _trusted_failures() -> None:
+    """A bug: the manifest names a file whose write failed, with the size and sha256 it should have had."""
+    write = graph_files.GraphFiles.write
 
     def write_or_pretend(self: Any, labels: Any, graph: Any) -> SegmentFile:
         try:
@@ -66,7 +66,7 @@ def _vouching() -> None:
         except OSError:
             return _promised(labels, graph)
 
-    graph_files.GraphFiles._write = write_or_pretend  # type: ignore[method-assign]
+    graph_files.GraphFiles.write = write_or_pretend  # type: ignore[method-assign]
 
 
 def _unflushed_graphs() -> None:
@@ -79,9 +79,9 @@ def _name_by(name: Callable[[], str]) -> None:
 
 
 def _promised(labels: Any, graph: Any) -> SegmentFile:
-    """What a file of this graph should be."""
+    """The file of this graph as it should be."""
     whole = io.BytesIO()
-    graph_files._encode(whole, labels, graph)
+    graph_files.encode(whole, labels, graph)
     name = f"{vars(graph_files)['uuid'].uuid4().hex}.npz"
     return SegmentFile(name, len(whole.getvalue()), hashlib.sha256(whole.getvalue()).hexdigest())
 
@@ -89,7 +89,7 @@ def _promised(labels: Any, graph: Any) -> SegmentFile:
 _VARIANTS: dict[str, Callable[[], None]] = {
     "numbered": _numbered,
     "early-manifest": _early_manifest,
-    "vouching": _vouching,
+    "trusted-failures": _trusted_failures,
     "unflushed-graphs": _unflushed_graphs,
 }
 

@@ -1,6 +1,6 @@
-"""A start that seals: every category has a graph on disk, and so many rows beyond it that it is grown and kept again.
+"""A start that extends and saves the segment of every category, because there are many rows that are in no graph.
 
-It is done over and over from a copy of the same folder, so that the nth call of its builder is the same each time.
+It is repeated from copies of one folder, so that the nth call of the maintenance thread is the same each time.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from crash.tracing import Fault, Injection
 from support.serving import until
 
 LEFT = "left.npz.part"
-"""A file that a crash has left, which the start removes."""
+"""A file that a crash has left, which the start deletes."""
 
 FILE_CALLS = ("openat", "write", "fsync", "rename,renameat,renameat2", "unlink,unlinkat")
 COMMIT_CALLS = ("pwrite64", "fdatasync")
-"""Each is swept by itself, for strace counts each by itself."""
+"""Each is swept by itself, because strace counts each by itself."""
 
 ALL = os.environ.get("CRASH_STRIDE") == "1"
 _SOME = {
     "openat": (4,),  # the first three read
-    "write": (20,),  # of about sixty for a graph
+    "write": (20,),  # of about sixty per graph
     "fsync": (1, 2),  # of the file, of the folder
     "rename,renameat,renameat2": (1,),
-    "unlink,unlinkat": (2,),  # a replaced file, after what a crash had left
-    "pwrite64": (12,),  # the start has written before
+    "unlink,unlinkat": (2,),  # of a replaced file, after the one that a crash left
+    "pwrite64": (12,),  # after the writes of the start
     "fdatasync": (3,),  # twice at the start, so of the third category's commit
 }
-_MOST = 500
+_LIMIT = 500
 _GRAPH = 72
 """Writes of a graph and a few of the next; the other categories' are the same."""
 
 
 def sweep(calls: str) -> Iterable[int]:
-    """Which of these calls to strike: a few, or with CRASH_STRIDE=1 each until there is none."""
-    return range(1, _GRAPH if calls == "write" else _MOST) if ALL else _SOME[calls]
+    """Return which of these calls to fail: a few, or with CRASH_STRIDE=1 each until there are no more."""
+    return range(1, _GRAPH if calls == "write" else _LIMIT) if ALL else _SOME[calls]
 
 
 @dataclass(frozen=True)
-class Sealed:
-    """How a start went: its catalog, its exit status (None: it never served), what strace says, what was wrong."""
+class BuildRun:
+    """A start: its catalog, its exit status (None: it never served), strace's log, and what was wrong."""
 
     catalog: GraphCatalog
     status: int | None
@@ -54,11 +54,11 @@ class Sealed:
     wrong: list[str]
 
 
-async def before_sealing(folder: Path) -> GraphCatalog:
+async def before_building(folder: Path) -> GraphCatalog:
     """Make such a catalog, with no server running."""
     catalog = GraphCatalog(folder, seed=1, writers=24)
     everyone = catalog.writers
-    # Each change but a few adds a new product: dead rows would have graphs rebuilt, and not grown.
+    # Nearly every change adds a product: deleted rows would have graphs compacted instead of extended.
     catalog.writers = everyone[:12]
     with catalog.served() as server:
         assert await catalog.change(server, 24) == []
@@ -74,9 +74,9 @@ async def before_sealing(folder: Path) -> GraphCatalog:
     return catalog
 
 
-async def seal(base: GraphCatalog, at: Path, fault: Fault, nth: int, *bugs: str) -> Sealed:
-    """Start over a copy in the folder `at`, with the nth such call struck, and end it once all is kept that can be."""
-    catalog = base.copied(at / f"{nth}")
+async def build(base: GraphCatalog, at: Path, fault: Fault, nth: int, *bugs: str) -> BuildRun:
+    """Start on a copy in the folder `at`, let the nth such call fail, and stop once all is saved that can be."""
+    catalog = base.copy_to(at / f"{nth}")
     injection = Injection(fault, nth, _paths(catalog, fault), at / "strace.log")
     before = base.manifest()
     wrong: list[str] = []
@@ -91,17 +91,17 @@ async def seal(base: GraphCatalog, at: Path, fault: Fault, nth: int, *bugs: str)
             await until(lambda: server.process.poll() is not None or done())
             if server.process.poll() is None and not fault.deadly:
                 wrong += await catalog.faults_of(server, crashed=False)
-            # A piece under way ends first, the removal of what was replaced too.
+            # A running step ends first, and deletes the files that it replaced.
             status = server.stop(signal.SIGTERM)
     except AssertionError as error:
         if "ended before it served" not in str(error):
             raise
         wrong.append(str(error))
-    return Sealed(catalog, status, injection.log.read_text(errors="replace").splitlines(), wrong)
+    return BuildRun(catalog, status, injection.log.read_text(errors="replace").splitlines(), wrong)
 
 
 def _paths(catalog: GraphCatalog, fault: Fault) -> list[Path]:
-    """The files that the calls are about: all that is or will be in the folder of the graphs, or the store's log."""
+    """The files of the calls: all that are or will be in the folder of the graphs, or the store's WAL."""
     if fault.calls in COMMIT_CALLS:
         return [catalog.folder / "catalog.sqlite-wal"]
     new = [catalog.index / f"{number}.npz{end}" for number in range(9) for end in ("", ".part")]

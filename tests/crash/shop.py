@@ -1,4 +1,4 @@
-"""Writers that know what they may find: what was acknowledged, and after a crash perhaps what was not."""
+"""Writers that know what the catalog may contain: acknowledged changes, and after a crash perhaps others."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from support.serving import connect, until
 DIM = 48
 CATEGORIES = ("Shoes", "Shirts", "Hats")
 PATIENCE = 60.0
-"""Seconds after which a change that has no answer fails its test."""
+"""Seconds without a response after which a change fails its test."""
 
 
 @dataclass(frozen=True)
 class State:
-    """A product as it may be: its category, the number of its version, and its vectors."""
+    """A possible state of a product: its category, version and vectors."""
 
     category: str
     version: str
@@ -36,8 +36,8 @@ class State:
 Change = Callable[[Any], Awaitable[None]]
 
 
-class Rejected(Exception):  # noqa: N818 - an answer, and in these tests often the right one
-    """The server answered, and rejected the change."""
+class Rejected(Exception):  # noqa: N818 - a response, and often the correct one
+    """The server rejected the change."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(f"{code.name}: {message}")
@@ -47,17 +47,17 @@ class Rejected(Exception):  # noqa: N818 - an answer, and in these tests often t
 
 @dataclass
 class Writer:
-    """Changes its own products one after another, and remembers what each may be: None stands for no product."""
+    """Changes its own products one after another, and knows their possible states; None is no product."""
 
     name: str
     random: random.Random
     known: dict[str, State | None] = field(default_factory=dict)
     open: dict[str, list[State | None]] = field(default_factory=dict)
-    """What was asked for and never acknowledged since the last change that was."""
+    """Changes without an acknowledgment since the last acknowledged one."""
     acknowledged: int = 0
 
     async def run(self, catalog: Any) -> None:
-        """Change until the server is gone, or its disk."""
+        """Make changes until the server, or its disk, is gone."""
         with contextlib.suppress(grpc.aio.AioRpcError, Rejected):
             while True:
                 await self.change(catalog)
@@ -66,7 +66,7 @@ class Writer:
         """Make one change.
 
         Raises:
-            Rejected: It was not made; after a crash it may have been, unless a later one was acknowledged.
+            Rejected: It was not made; after a crash it may be there, unless a later one was acknowledged.
             AioRpcError: The server is gone, and the change may have been made.
         """
         product_id = f"{self.name}-{self.random.randrange(6)}"
@@ -78,7 +78,7 @@ class Writer:
         self.acknowledged += 1
 
     def wrong(self, found: dict[str, State | None], *, crashed: bool) -> list[str]:
-        """Say what was found that may not be; after a crash what was found is known from then on."""
+        """Return the states that are not possible; after a crash, the states found are the known ones from then on."""
         wrong = []
         for product_id in {*self.known, *self.open}:
             now = found.get(product_id)
@@ -94,10 +94,10 @@ class Writer:
     def _next(self, product_id: str) -> tuple[State | None, Change]:
         before = self.known.get(product_id)
         version = f"{self.name}.{self.acknowledged}.{self.random.random()}"
-        act = self.random.random()
-        if before is not None and act < 0.2:
+        kind = self.random.random()
+        if before is not None and kind < 0.2:
             return None, lambda catalog: _delete(catalog, product_id)
-        if before is not None and act < 0.4:
+        if before is not None and kind < 0.4:
             after = State(before.category, version, before.vectors)
             return after, lambda catalog: update_attributes(catalog, product_id, version)
         after = State(self.random.choice(CATEGORIES), version, self._vectors())
@@ -110,12 +110,12 @@ class Writer:
 
 
 async def write_until_gone(address: str, writers: list[Writer], kill: Callable[[], None], patience: int) -> None:
-    """Have all writers change their products at once, and end the server once that many changes are acknowledged."""
+    """Run all writers concurrently, and end the server once `patience` changes are acknowledged."""
     async with connect(address) as channel:
         catalog = catalog_service_pb2_grpc.CatalogServiceStub(channel)
         tasks = [asyncio.create_task(writer.run(catalog)) for writer in writers]
-        begun = sum(writer.acknowledged for writer in writers)
-        await until(lambda: sum(writer.acknowledged for writer in writers) - begun >= patience)
+        before = sum(writer.acknowledged for writer in writers)
+        await until(lambda: sum(writer.acknowledged for writer in writers) - before >= patience)
         kill()
         async with asyncio.timeout(60):
             await asyncio.gather(*tasks)
@@ -136,7 +136,11 @@ async def _delete(catalog: Any, product_id: str) -> None:
 
 
 async def update_attributes(catalog: Any, product_id: str, version: str) -> None:
-    """Give a product this version, and raise `Rejected` where the server answers that it cannot."""
+    """Give a product this version.
+
+    Raises:
+        Rejected: The server rejected it.
+    """
     request = pb.UpdateAttributesRequest(id=product_id, attributes={"version": version})
     try:
         await catalog.UpdateAttributes(request, timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""The command with a bug planted: the last transaction of a rebuild is many. The crash suite must notice."""
+"""The command `reembed` with a planted bug: its last transaction is split. The crash suite must notice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lookalike_server.store import reembedding
 
 
 class _Splitting:
-    """A connection that commits whenever some embeddings are replaced."""
+    """A connection that commits each time that it has replaced some embeddings."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection

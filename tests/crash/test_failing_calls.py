@@ -1,8 +1,8 @@
-"""Every write, sync and rename of the server fails once, in turn, until a run has none that could fail.
+"""Every write, sync and rename of the server fails once, in turn, until a run has no such call left.
 
 Each step of the server's life is swept for each kind of fault: the first such call fails, then the second, and so on.
-`make test` takes some of the pairs, and of their calls every so many (CRASH_STRIDE). `make test-crash` sets that to 1,
-and takes all.
+By default some pairs of step and fault are tested, with one call in CRASH_STRIDE; CRASH_STRIDE=1 tests all pairs and
+calls.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from crash.variants import variant
 from support.processes import SERVE
 
 STRIDE = int(os.environ.get("CRASH_STRIDE", "29"))
-MOST = 2000
-"""Calls of a step, and more: a sweep that does not end is wrong."""
+LIMIT = 2000
+"""More than the calls of any step: a sweep must end before."""
 
 SYNC = Fault("fsync,fdatasync", "EIO")
 WRITE = Fault("pwrite64,write", "EIO")
-NO_ROOM = Fault("pwrite64,write", "ENOSPC")
+NO_SPACE = Fault("pwrite64,write", "ENOSPC")
 OTHERS = Fault("ftruncate,rename,renameat,renameat2,unlink", "EIO")
-FAULTS = (SYNC, WRITE, NO_ROOM, OTHERS)
+FAULTS = (SYNC, WRITE, NO_SPACE, OTHERS)
 
 SMALL_WAL = variant("small-wal")
 
@@ -38,16 +38,16 @@ CODES = {"EIO": grpc.StatusCode.INTERNAL, "ENOSPC": grpc.StatusCode.RESOURCE_EXH
 
 
 def paths(folder: Path, fault: Fault) -> list[Path]:
-    """The files whose calls fail; none stands for all, the index's too, whose names are new every time."""
+    """Return the files whose calls fail; none means all, also those of the index, whose names are random."""
     if fault in (SYNC, OTHERS):
         return []
-    # A server writes to much that is no file of a catalog: to its callers, to begin with.
+    # Not all writes: sockets are written too.
     names = ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "catalog.sqlite-journal", "lock")
     return [folder / name for name in names]
 
 
 class Trial:
-    """One catalog under one kind of fault; each step returns the calls that failed, and notes what was wrong."""
+    """One catalog under one kind of fault; each step returns the calls that failed, and records what was wrong."""
 
     def __init__(self, folder: Path, fault: Fault) -> None:
         self._folder = folder
@@ -61,16 +61,16 @@ class Trial:
         return Injection(self._fault, nth, paths(self._catalog.folder, self._fault), self._log)
 
     async def create(self, nth: int) -> list[str]:
-        """Calls fail while a catalog is made, and first written."""
+        """Calls fail while a catalog is created and first written."""
         self._catalog = Catalog(self._folder / f"data-{nth}", seed=nth, writers=1)
         return await self.start(nth)
 
     async def start(self, nth: int) -> list[str]:
-        """Calls fail while a catalog is opened that a crash has left, and written again."""
+        """Calls fail while a catalog is opened after a crash, and written again."""
         injection = self._injection(nth)
         try:
             with self._catalog.served(injection.from_the_start()) as server:
-                self._note(await self._catalog.change(server, 3))
+                self._record(await self._catalog.change(server, 3))
                 self.wrong += await self._catalog.faults_of(server, crashed=False)
         except AssertionError as error:
             self._check_end(str(error))
@@ -78,19 +78,19 @@ class Trial:
         return injection.struck()
 
     async def write(self, nth: int, command: tuple[str, ...] = SERVE) -> list[str]:
-        """Calls fail while products are written; afterwards the server goes on as if nothing had been."""
+        """Calls fail while products are written; afterwards the server works as before."""
         injection = self._injection(nth)
-        # Without graphs nobody but the callers writes, so that each call that fails is one of theirs.
+        # Without graphs only callers write, so that each failing call is one of theirs.
         with self._catalog.served(command, "--full-scan-threshold", "1000") as server:
             self.wrong += await self._catalog.faults_of(server, crashed=True)
             with failing(server.process.pid, injection):
-                rejected = self._note(await self._catalog.change(server, 6))
+                rejected = self._record(await self._catalog.change(server, 6))
             self.wrong += await self._catalog.faults_of(server, crashed=False)
             if await self._catalog.change(server, 2):
                 self.wrong.append("writes are rejected although no call fails any more")
         struck = injection.struck()
         committing = [line for line in struck if "catalog.sqlite-wal>" in line]
-        if command != SMALL_WAL and rejected < len(committing):  # too short a run for a checkpoint: these were commits
+        if command != SMALL_WAL and rejected < len(committing):  # too short for a checkpoint, so these were commits
             self.wrong.append(f"acknowledged although {committing}")
         return struck
 
@@ -103,17 +103,17 @@ class Trial:
         injection = self._injection(nth)
         with self._catalog.served() as server:
             self.wrong += await self._catalog.faults_of(server, crashed=True)
-            self._note(await self._catalog.change(server, 3))
+            self._record(await self._catalog.change(server, 3))
             with failing(server.process.pid, injection):
                 if status := server.stop(signal.SIGTERM):
                     self.wrong.append(f"the server ended with status {status}")
         return injection.struck()
 
     async def finish(self) -> list[str]:
-        """What was wrong at any time, and what is wrong now."""
+        """Return what was wrong at any time, and what is wrong now."""
         return self.wrong + await self._catalog.faults()
 
-    def _note(self, rejections: Sequence[Rejected]) -> int:
+    def _record(self, rejections: Sequence[Rejected]) -> int:
         expected = CODES[self._fault.error]
         for rejected in rejections:
             if rejected.code is not expected:
@@ -131,10 +131,10 @@ Step = Callable[[Trial, int], Awaitable[list[str]]]
 STEPS: tuple[Step, ...] = (Trial.create, Trial.start, Trial.write, Trial.checkpoint, Trial.stop)
 
 SOME: tuple[tuple[Step, Fault], ...] = (
-    (Trial.create, NO_ROOM),
+    (Trial.create, NO_SPACE),
     (Trial.start, SYNC),
     (Trial.write, SYNC),
-    (Trial.write, NO_ROOM),
+    (Trial.write, NO_SPACE),
     (Trial.checkpoint, WRITE),
     (Trial.stop, SYNC),
 )
@@ -142,21 +142,21 @@ ALL = tuple((step, fault) for step in STEPS for fault in FAULTS)
 
 
 async def _sweep(trial: Trial, step: Step, stride: int) -> int:
-    """Run the step with one call after another failing, until none does; return how many did."""
+    """Run the step with one call after another failing, until none fails; return how many failed."""
     total = 0
-    for nth in range(1, MOST, stride):
+    for nth in range(1, LIMIT, stride):
         struck = await step(trial, nth)
         if not struck:
             return total
         total += len(struck)
-    raise AssertionError(f"there are always more calls than {MOST}")
+    raise AssertionError(f"the step has more than {LIMIT} calls")
 
 
 @pytest.mark.parametrize(
     ("step", "fault"), SOME if STRIDE > 1 else ALL, ids=lambda value: getattr(value, "__name__", str(value))
 )
 def test_a_failing_call_loses_nothing(tmp_path: Path, step: Step, fault: Fault) -> None:
-    """Nothing is acknowledged that a failed call left undone, nothing acknowledged is lost, and the server goes on."""
+    """Nothing is acknowledged that a failed call prevented, nothing acknowledged is lost, and the server continues."""
     need_strace(tmp_path / "strace.log")
 
     async def run() -> list[str]:
@@ -168,8 +168,8 @@ def test_a_failing_call_loses_nothing(tmp_path: Path, step: Step, fault: Fault) 
     assert asyncio.run(run()) == []
 
 
-def test_the_suite_notices_a_server_that_does_not_look_at_its_commits(tmp_path: Path) -> None:
-    """The control: a server that acknowledges although the commit failed is found out by the first sync that fails."""
+def test_the_suite_notices_a_server_that_ignores_failed_commits(tmp_path: Path) -> None:
+    """The control: a server that acknowledges although the commit failed is detected by the first failing sync."""
     need_strace(tmp_path / "strace.log")
 
     async def run() -> list[str]:

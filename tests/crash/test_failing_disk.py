@@ -1,4 +1,4 @@
-"""A disk that fails for a while and then works again: Linux has forgotten by then what it could not write.
+"""A disk that fails for a while and then works again, when Linux has forgotten what it could not write.
 
 What is acknowledged afterwards must be on disk, which a power cut shows.
 """
@@ -18,7 +18,7 @@ from support.processes import SERVE, ServerProcess
 
 
 async def _fail_and_work(disk: Ext4, catalog: Catalog, command: tuple[str, ...], *, restart: bool) -> list[str]:
-    """Let the disk fail under writes, work again, and lose its power; say what is wrong at any time."""
+    """Let the disk fail during writes, work again, and lose its power; return what is wrong at any time."""
     with catalog.served(command) as server:
         assert await catalog.change(server, 8) == []
         disk.fail()
@@ -27,14 +27,14 @@ async def _fail_and_work(disk: Ext4, catalog: Catalog, command: tuple[str, ...],
         wrong = await catalog.faults_of(server, crashed=False)
         disk.work()
         if not restart:
-            return wrong + await _go_on(disk, catalog, server)
+            return wrong + await _continue(disk, catalog, server)
     with catalog.served(command) as server:
         wrong += await catalog.faults_of(server, crashed=True)
-        return wrong + await _go_on(disk, catalog, server)
+        return wrong + await _continue(disk, catalog, server)
 
 
-async def _go_on(disk: Ext4, catalog: Catalog, server: ServerProcess) -> list[str]:
-    await catalog.change(server, 1)  # may be rejected: Linux tells of a failure once for every open file
+async def _continue(disk: Ext4, catalog: Catalog, server: ServerProcess) -> list[str]:
+    await catalog.change(server, 1)  # may be rejected: Linux reports a failure once for every open file
     assert await catalog.change(server, 8) == []
     wrong = await catalog.faults_of(server, crashed=False)
     disk.cut_power()
@@ -47,19 +47,20 @@ async def _go_on(disk: Ext4, catalog: Catalog, server: ServerProcess) -> list[st
 
 @pytest.mark.parametrize("restart", [False, True])
 def test_writes_after_a_failed_disk_survive_a_power_cut(tmp_path: Path, *, restart: bool) -> None:
-    """While the disk fails writes are rejected and reads answered; what is acknowledged once it works again is on it."""
+    """While the disk fails, writes are rejected and reads work; what is acknowledged afterwards is on the disk."""
     with ext4(tmp_path) as disk:
         catalog = Catalog(disk.folder / "data", seed=1, writers=1)
         assert asyncio.run(_fail_and_work(disk, catalog, SERVE, restart=restart)) == []
 
 
 @pytest.mark.parametrize(
-    ("bug", "restart"), [("trusting", False), ("trusting", True), ("ungrown", False), ("ungrown", True)]
+    ("bug", "restart"),
+    [("trusting", False), ("trusting", True), ("not-preallocated", False), ("not-preallocated", True)],
 )
 def test_the_suite_notices_a_server_that_trusts_a_later_sync(tmp_path: Path, bug: str, *, restart: bool) -> None:
-    """The controls: a server that goes on with its log, or with new blocks of its file, loses what it acknowledged.
+    """The controls: a server that trusts its WAL, or new blocks of its file, loses what it acknowledged.
 
-    It need not: Linux may throw a page out of its cache that the bug relies on, as it may any page at any time.
+    Not always: Linux may evict a page that the bug depends on from its cache at any time, hence several attempts.
     """
     assert any(_loses(tmp_path / f"{attempt}", variant(bug), restart=restart) for attempt in range(5))
 

@@ -1,4 +1,4 @@
-"""The catalog's disk is full for a while: writes are rejected in words, all else goes on, and then writes too."""
+"""The catalog's disk is full for a while: writes are rejected with a clear error, everything else works."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from support.processes import SERVE, ServerProcess
 from support.serving import connect, encoded, noise, product, raw
 
 FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
-ROOM = 8  # MiB
+SIZE = 8  # MiB
 
 
 @contextmanager
 def _ext4(at: Path) -> Iterator[Path]:
-    with ext4(at, ROOM) as disk:
+    with ext4(at, SIZE) as disk:
         yield disk.folder
 
 
 def _memory(at: Path) -> AbstractContextManager[Path]:
-    return memory(at, ROOM << 10)
+    return memory(at, SIZE << 10)
 
 
 async def _fill_and_free(disk: Path, catalog: Catalog) -> list[str]:
-    """Write, fill the disk, write and read, free it, write; say what is wrong at any time."""
+    """Write, fill the disk, write and read, free it, write; return what is wrong at any time."""
     with catalog.served() as server:
         assert await catalog.change(server, 12) == []
         ballast = fill(disk)
@@ -50,7 +50,7 @@ async def _fill_and_free(disk: Path, catalog: Catalog) -> list[str]:
 
 
 async def _rejections(catalog: Catalog, server: ServerProcess) -> list[str]:
-    """Try each kind of write, the smallest until there is no room for it, and say which was not rejected in words."""
+    """Try each kind of write, the smallest until it no longer fits, and return those without a clear error."""
     writer = next(each for each in catalog.writers if any(each.known.values()))
     product_id, state = next((key, state) for key, state in writer.known.items() if state)
     rejected = []
@@ -69,30 +69,30 @@ async def _rejections(catalog: Catalog, server: ServerProcess) -> list[str]:
             await stub.DeleteProducts(pb.DeleteProductsRequest(ids=[product_id])),
         ):
             status = answer.results[0].status
-            assert not status.details  # nobody knows when there will be room, so no time is named
+            assert not status.details  # it is unknown when there will be space, so there is no retry delay
             rejected.append((status.code, status.message))
-    in_words = [code == FULL.value[0] and "full" in message and "room" in message for code, message in rejected]
-    return [] if in_words == [True] * 3 else [f"update, upsert and delete were answered {rejected}"]
+    clear = [code == FULL.value[0] and "full" in message and "free some space" in message for code, message in rejected]
+    return [] if clear == [True] * 3 else [f"the errors of update, upsert and delete are {rejected}"]
 
 
 @pytest.mark.parametrize("disk", [_memory, _ext4])
 def test_a_full_disk_rejects_writes_and_nothing_else(tmp_path: Path, disk: Any) -> None:
-    """On a full disk writes are rejected with RESOURCE_EXHAUSTED, reads and searches go on; with room writes do too."""
+    """On a full disk writes are rejected with RESOURCE_EXHAUSTED, and reads work; with free space writes do too."""
     with disk(tmp_path) as folder:
         catalog = Catalog(folder / "data", seed=1, command=SERVE)
         assert asyncio.run(_fill_and_free(folder, catalog)) == []
 
 
-@pytest.mark.parametrize("bug", ["swallowed", "unworded"])
-def test_the_suite_notices_a_server_that_does_not_say_it(tmp_path: Path, bug: str) -> None:
-    """The controls: a server that acknowledges on a full disk, or rejects without saying why, is found out."""
+@pytest.mark.parametrize("bug", ["swallowed", "unexplained"])
+def test_the_suite_notices_a_server_without_clear_errors(tmp_path: Path, bug: str) -> None:
+    """The controls: a server that acknowledges on a full disk, or rejects without a reason, is detected."""
     with _memory(tmp_path) as folder:
         catalog = Catalog(folder / "data", seed=1, command=variant(bug))
         assert asyncio.run(_fill_and_free(folder, catalog))
 
 
-def test_what_does_not_fit_is_rejected_and_what_fits_is_stored(tmp_path: Path) -> None:
-    """Images larger than the room, which is found before the commit, are rejected; a smaller product beside is not."""
+def test_only_what_does_not_fit_is_rejected(tmp_path: Path) -> None:
+    """Images that do not fit, which fails before the commit, are rejected; a small product in the same call is not."""
 
     async def run(folder: Path) -> None:
         catalog = Catalog(folder / "data", seed=1)

@@ -1,4 +1,4 @@
-"""The disk of the graphs is full for a while, the catalog's is not: all is served and written, no graph is kept."""
+"""The disk of the graphs is full for a while, the catalog's is not: everything works, but no graph is saved."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from lookalike.v1 import catalog_service_pb2_grpc, image_pb2, search_service_pb2
 from support.processes import SERVE, ServerProcess
 from support.serving import connect, until
 
-ROOM = 2  # MiB
+SIZE = 2  # MiB
 
 
 @contextmanager
 def _ext4(at: Path) -> Iterator[Path]:
-    with ext4(at, ROOM) as disk:
-        # Not its top folder: that has a `lost+found`.
+    with ext4(at, SIZE) as disk:
+        # Not its root, which has a `lost+found`.
         (disk.folder / "index").mkdir()
         yield disk.folder / "index"
 
 
 def _memory(at: Path) -> AbstractContextManager[Path]:
-    return memory(at, ROOM << 10)
+    return memory(at, SIZE << 10)
 
 
 async def _fill_and_free(index: Path, catalog: GraphCatalog, leave: int) -> list[str]:
-    """Fill the graphs' disk, write and search until graphs are built, free it, write; say what is wrong at any time."""
+    """Fill the graphs' disk, write until graphs are built, search, free it, write; return what is wrong at any time."""
     catalog.folder.mkdir()
     catalog.index.symlink_to(index)
     with catalog.served() as server:
         ballast = fill(index, leave)
         assert await catalog.change(server, 48) == []
-        # Rejected, or as the control does, vouched for.
+        # A warning, or in the control a trusted file.
         await until(lambda: {*catalog.warned_of(), *catalog.manifest()} >= set(CATEGORIES))
         wrong = [f"no warning of {category}" for category in set(CATEGORIES) - catalog.warned_of()]
         wrong += await catalog.faults_of(server, crashed=False) + await _not_by_graph(catalog, server)
-        # One that is being written is given up in a moment.
+        # A file that is being written will soon fail.
         await until(lambda: {path.name for path in index.iterdir()} == {ballast.name})
         ballast.unlink()
         assert await catalog.change(server, 48) == []
@@ -56,7 +56,7 @@ async def _fill_and_free(index: Path, catalog: GraphCatalog, leave: int) -> list
 
 
 async def _not_by_graph(catalog: GraphCatalog, server: ServerProcess) -> list[str]:
-    """Which categories are searched without a graph, and which products are not found by what they look like."""
+    """Which categories are searched without a graph, and which products are not found by their own vectors."""
     async with connect(server.address) as channel:
         stub = catalog_service_pb2_grpc.CatalogServiceStub(channel)
         search = search_service_pb2_grpc.SearchServiceStub(channel)
@@ -74,18 +74,18 @@ async def _not_by_graph(catalog: GraphCatalog, server: ServerProcess) -> list[st
 
 
 @pytest.mark.parametrize(("disk", "leave"), [(_memory, 0), (_memory, 8 << 10), (_ext4, 0)])
-def test_a_full_disk_of_graphs_is_in_nobodys_way(tmp_path: Path, disk: Any, leave: int) -> None:
-    """Writes are acknowledged, searches right and by graph, nothing half is left; with room graphs are kept again."""
+def test_a_full_disk_of_graphs_stops_nothing(tmp_path: Path, disk: Any, leave: int) -> None:
+    """Writes are acknowledged, searches use graphs, no partial file is left; with free space graphs are saved again."""
     with disk(tmp_path) as index:
         catalog = GraphCatalog(tmp_path / "data", seed=1, command=SERVE, writers=24)
         assert asyncio.run(_fill_and_free(index, catalog, leave)) == []
 
 
-def test_the_suite_notices_a_server_that_vouches_for_what_had_no_room(tmp_path: Path) -> None:
-    """The control: where a failed write is not looked at, graphs are vouched for, and nothing warns."""
+def test_the_suite_notices_a_server_that_trusts_what_did_not_fit(tmp_path: Path) -> None:
+    """The control: if a failed write is ignored, graph files are trusted without a warning."""
 
     async def run(index: Path) -> list[str]:
-        catalog = GraphCatalog(tmp_path / "data", seed=1, command=graph_variant("vouching"), writers=24)
+        catalog = GraphCatalog(tmp_path / "data", seed=1, command=graph_variant("trusted-failures"), writers=24)
         return await _fill_and_free(index, catalog, 0)
 
     with _memory(tmp_path) as index:

@@ -1,6 +1,6 @@
 """`kill -9` at random moments under concurrent upserts, moves, updates and deletes.
 
-Ten kills, or as many as CRASH_KILLS says (`make test-crash`: a hundred).
+CRASH_KILLS sets how many; ten by default.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _kill(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("first", range(0, KILLS, 10))
 def test_acknowledged_writes_survive(tmp_path: Path, first: int) -> None:
-    """After each kill what was acknowledged is there, nothing is half there, and every search equals brute force."""
+    """After each kill everything acknowledged is stored, nothing partially, and searches equal brute force."""
 
     async def run() -> None:
         catalog = Catalog(tmp_path, seed=first)

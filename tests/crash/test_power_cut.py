@@ -1,6 +1,6 @@
-"""The power is cut at random moments under concurrent writes: what was not synced is gone, as on a real machine.
+"""The power is cut at random moments under concurrent writes: what was not synced is lost, as on a real machine.
 
-Three cuts, or as many as CRASH_POWER_CUTS says (`make test-crash`: fifty).
+CRASH_POWER_CUTS sets how often; three by default.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from crash.variants import variant
 from support.processes import SERVE, ServerProcess
 
 CUTS = int(os.environ.get("CRASH_POWER_CUTS", "3"))
-AT_ONCE = 10
+CUTS_PER_TEST = 10
 
 
 async def _faults_after_cuts(disk: Ext4, catalog: Catalog, cuts: int) -> list[str]:
-    """Cut the power so many times under load, and say what was wrong after the first cut that did harm."""
+    """Cut the power under load until something is wrong, at most `cuts` times, and return what is."""
 
     def cut(server: ServerProcess) -> None:
         disk.cut_power()
@@ -36,12 +36,12 @@ async def _faults_after_cuts(disk: Ext4, catalog: Catalog, cuts: int) -> list[st
     return []
 
 
-@pytest.mark.parametrize("first", range(0, CUTS, AT_ONCE))
+@pytest.mark.parametrize("first", range(0, CUTS, CUTS_PER_TEST))
 def test_acknowledged_writes_survive_power_cuts(tmp_path: Path, first: int) -> None:
-    """After each cut what was acknowledged is there, nothing is half there, and every search equals brute force."""
+    """After each cut everything acknowledged is stored, nothing partially, and searches equal brute force."""
     with ext4(tmp_path) as disk:
         catalog = Catalog(disk.folder / "data", seed=first, command=SERVE)
-        assert asyncio.run(_faults_after_cuts(disk, catalog, min(AT_ONCE, CUTS - first))) == []
+        assert asyncio.run(_faults_after_cuts(disk, catalog, min(CUTS_PER_TEST, CUTS - first))) == []
         assert sum(writer.acknowledged for writer in catalog.writers) > 0
 
 

@@ -1,6 +1,6 @@
-"""The power is cut under writes that have graphs sealed all the time: what the manifest vouches for is on the disk.
+"""The power is cut while graphs are built and saved all the time: what the manifest names is on the disk.
 
-Two cuts, or as many as CRASH_POWER_CUTS says, up to twenty (`make test-crash`).
+CRASH_POWER_CUTS sets how often, up to twenty; two by default.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from support.processes import SERVE, ServerProcess
 from support.serving import until
 
 CUTS = min(20, int(os.environ.get("CRASH_POWER_CUTS", "2")))
-AT_ONCE = 10
+CUTS_PER_TEST = 10
 
 
 async def _faults_after_cuts(disk: Ext4, catalog: GraphCatalog, cuts: int) -> list[str]:
-    """Cut the power so many times under load, and say what was wrong after the first cut that did harm."""
+    """Cut the power under load until something is wrong, at most `cuts` times, and return what is."""
 
     def cut(server: ServerProcess) -> None:
         disk.cut_power()
@@ -40,16 +40,16 @@ async def _faults_after_cuts(disk: Ext4, catalog: GraphCatalog, cuts: int) -> li
     return []
 
 
-@pytest.mark.parametrize("first", range(0, CUTS, AT_ONCE))
-def test_what_is_vouched_for_survives_power_cuts(tmp_path: Path, first: int) -> None:
-    """After each cut no file that the manifest names is missing or damaged, none is left over, and all is right."""
+@pytest.mark.parametrize("first", range(0, CUTS, CUTS_PER_TEST))
+def test_trusted_files_survive_power_cuts(tmp_path: Path, first: int) -> None:
+    """After each cut no file in the manifest is missing or damaged, no other file is left, and searches are correct."""
     with ext4(tmp_path) as disk:
         catalog = GraphCatalog(disk.folder / "data", seed=first, command=SERVE, log=tmp_path / "server.log")
-        assert asyncio.run(_faults_after_cuts(disk, catalog, min(AT_ONCE, CUTS - first))) == []
+        assert asyncio.run(_faults_after_cuts(disk, catalog, min(CUTS_PER_TEST, CUTS - first))) == []
 
 
 def test_the_suite_notices_a_server_that_does_not_flush_its_graphs(tmp_path: Path) -> None:
-    """The control: where files are not flushed before the manifest names them, a cut leaves some that are not whole."""
+    """The control: if files are not flushed before they are in the manifest, a cut damages some."""
     with ext4(tmp_path) as disk:
         unflushed = graph_variant("unflushed-graphs")
         catalog = GraphCatalog(disk.folder / "data", seed=1, command=unflushed, log=tmp_path / "server.log")

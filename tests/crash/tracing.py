@@ -1,6 +1,6 @@
-"""System calls of a running server that fail when a test says so, by strace.
+"""System calls of a running server that fail on request, by strace.
 
-strace counts the calls of each thread and of each name by themselves, from the moment it is attached.
+strace counts the calls of each thread and of each name separately, from the moment it is attached.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Fault:
-    """How calls fail: the names of the calls, and the error (or deadly signal) that comes instead of what they do."""
+    """How calls fail: the names of the calls, and the error (or deadly signal) that replaces their effect."""
 
     calls: str
     error: str
@@ -35,7 +35,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Injection:
-    """The nth such call of each thread fails, where it is about one of the paths; strace tells of it in its log."""
+    """The nth such call of each thread on one of the paths (empty: any) fails; strace logs it."""
 
     fault: Fault
     nth: int
@@ -43,20 +43,20 @@ class Injection:
     log: Path
 
     def command(self, pid: int) -> list[str]:
-        """How strace is asked."""
+        """Return the strace command for a process."""
         at = [word for path in self.paths for word in ("-P", str(path))]
         kind = "signal" if self.fault.deadly else "error"
         inject = f"inject={self.fault.calls}:{kind}={self.fault.error}:when={self.nth}"
         return ["strace", "-f", "-y", "-o", str(self.log), *at, f"-etrace={self.fault.calls}", "-e", inject, f"-p{pid}"]
 
     def from_the_start(self, server: tuple[str, ...] = ("serve",)) -> tuple[str, ...]:
-        """The command of a server of which calls fail from the start; `server` may be a script and its arguments."""
-        # strace's own command without the process: the server adds itself.
+        """Return the command of a server whose calls fail from the start; `server` may be a script with arguments."""
+        # Without the process: the server adds itself.
         strace = self.command(0)[:-1]
         return (sys.executable, str(Path(__file__).with_name("under_strace.py")), *strace, "--", *server)
 
     def struck(self) -> list[str]:
-        """The calls that failed by it, once strace has let go."""
+        """Return the calls that failed by it, once strace has detached."""
         return [line for line in self.log.read_text(errors="replace").splitlines() if "(INJECTED)" in line]
 
 
@@ -70,13 +70,13 @@ def failing(pid: int, injection: Injection) -> Iterator[None]:
         assert "attached" in line, line
         yield
     finally:
-        tracer.send_signal(signal.SIGINT)  # it lets go of the process
+        tracer.send_signal(signal.SIGINT)  # it detaches from the process
         tracer.wait(60)
         tracer.stderr.close()
 
 
 def need_strace(log: Path) -> None:
-    """Skip the test where strace is missing or may not look at a process."""
+    """Skip the test if strace is missing or may not trace a process."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:

@@ -1,4 +1,4 @@
-"""The real server, of which calls fail from its first own statement on: `under_strace.py STRACE... -- serve ...`.
+"""The real server, whose calls fail from its start on: `under_strace.py STRACE... -- serve ...`.
 
 Before `serve` there may be a script that changes the server, and its arguments. The server attaches strace to itself,
 so that the process that a test starts and ends is the server.

@@ -1,7 +1,7 @@
-"""The real server with one thing changed: `variants.py NAME serve ...`. Most are bugs that the suites must notice.
+"""The real server with one change: `variants.py NAME serve ...`. Most are bugs that the suites must notice.
 
-The bug of acknowledging before the commit has a file of its own, `early_acknowledgment.py`, and so have those in how
-graphs are kept, `graph_variants.py`.
+The bug of acknowledging before the commit is in `early_acknowledgment.py`, and bugs in saving graphs are in
+`graph_variants.py`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from lookalike_server.store import wal, writer
 
 
 def variant(name: str) -> tuple[str, ...]:
-    """The command of the server that is changed so."""
+    """Return the command of the changed server."""
     assert name in _VARIANTS
     return (sys.executable, str(Path(__file__)), name, "serve")
 
 
 class _Swallowing:
-    """A connection whose commits seem to succeed always."""
+    """A connection whose commits always seem to succeed."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -48,40 +48,40 @@ def _swallowed() -> None:
 
 
 def _trusting() -> None:
-    """A bug: after a failed flush, or a crash, the log is relied on as it is."""
+    """A bug: after a failed flush, or a crash, the WAL is not reset."""
     wal.Wal.reset = lambda _: True  # type: ignore[method-assign, assignment]
 
 
-def _ungrown() -> None:
-    """A bug: the log is put into new blocks of the catalog's file that may be marked as never written."""
-    wal.Wal._grow = lambda _: None  # type: ignore[method-assign, assignment]
+def _not_preallocated() -> None:
+    """A bug: checkpoints write to new blocks of the catalog file that may be marked as never written."""
+    wal.Wal.preallocate = lambda _: None  # type: ignore[method-assign, assignment]
 
 
 def _raw() -> None:
-    """A bug: what goes wrong while the catalog is opened is not put into words."""
+    """A bug: errors while the catalog is opened are not explained."""
 
     def broken(*_: Any) -> None:
-        raise OSError("no words for it")
+        raise OSError("no explanation")
 
     vars(app)["Store"] = broken
 
 
-def _unworded() -> None:
-    """A bug: callers are not told that the disk is full."""
-    vars(writer)["_told"] = lambda error: error
+def _unexplained() -> None:
+    """A bug: the error on a full disk does not say so."""
+    vars(writer)["public_error"] = lambda error: error
 
 
 def _small_wal() -> None:
     """No bug: a checkpoint every few pages, so that a short run has many."""
-    vars(wal)["LONG"] = 32 << 10
+    vars(wal)["CHECKPOINT_BYTES"] = 32 << 10
 
 
 def _on_connection(change: Callable[[Any], Any]) -> None:
-    """Give the writer this in place of its connection."""
+    """Replace the writer's connection."""
     start = writer.Writer.__init__
 
-    def start_changed(self: Any, connection: Any, log: Any, on_commit: Any) -> None:
-        start(self, change(connection), log, on_commit)
+    def start_changed(self: Any, connection: Any, wal: Any, on_commit: Any) -> None:
+        start(self, change(connection), wal, on_commit)
 
     writer.Writer.__init__ = start_changed  # type: ignore[method-assign]
 
@@ -95,9 +95,9 @@ _VARIANTS: dict[str, Callable[[], None]] = {
     "unsynced": _unsynced,
     "swallowed": _swallowed,
     "trusting": _trusting,
-    "ungrown": _ungrown,
+    "not-preallocated": _not_preallocated,
     "raw": _raw,
-    "unworded": _unworded,
+    "unexplained": _unexplained,
     "small-wal": _small_wal,
 }
 

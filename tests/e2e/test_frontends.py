@@ -1,4 +1,4 @@
-"""A server with workers answers as one in a single process does: the same stats, batches, rejections and isolation."""
+"""A server with frontend processes behaves like a single process: the same stats, batches, rejections, isolation."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from google.rpc import error_details_pb2
 
 from lookalike.inference import inference_service_pb2_grpc
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, search_service_pb2
-from support.multiprocess_server import Caller, Crew, crew
+from support.multiprocess_server import Caller, MultiprocessServer, multiprocess_server
 from support.oip_requests import images, raw_images, vectors
 from support.serving import Served, encoded, noise, product, raw, rejected
 
 OK, INVALID_ARGUMENT = 0, 3
 QUEUE = 8
-RUBBISH = image_pb2.Image(encoded=b"no image")
+NOT_AN_IMAGE = image_pb2.Image(encoded=b"no image")
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
-    """A server with two workers and a short queue."""
-    with crew(tmp_path_factory.mktemp("two"), "--max-queue-size", str(QUEUE)) as started:
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MultiprocessServer]:
+    """Run a server with two frontends and a short queue."""
+    with multiprocess_server(tmp_path_factory.mktemp("two"), "--max-queue-size", str(QUEUE)) as started:
         started.wait_for("serving")
         yield started
 
 
 @pytest.fixture
-async def callers(two: Crew) -> AsyncIterator[tuple[Caller, Caller]]:
-    """A connection to each worker."""
+async def callers(two: MultiprocessServer) -> AsyncIterator[tuple[Caller, Caller]]:
+    """Connect to each frontend."""
     async with AsyncExitStack() as stack:
         yield (
-            await stack.enter_async_context(two.to("worker 1")),
-            await stack.enter_async_context(two.to("worker 2")),
+            await stack.enter_async_context(two.connect("frontend 1")),
+            await stack.enter_async_context(two.connect("frontend 2")),
         )
 
 
 def embed(seed: int) -> embedding_service_pb2.EmbedRequest:
-    """A good request."""
+    """Make a valid request."""
     return embedding_service_pb2.EmbedRequest(image=raw(noise(seed)))
 
 
 async def full_queue(callers: tuple[Caller, Caller], first: int) -> tuple[list[Any], list[Any]]:
-    """Call from both sides until the queue is full: the calls that wait in it, and those that were rejected."""
+    """Call both frontends until the queue is full; return the calls that wait in it, and those that were rejected."""
     calls = [asyncio.ensure_future(callers[seed % 2].embedding.Embed(embed(first + seed))) for seed in range(QUEUE + 4)]
     done: set[Any] = set()
     waiting: set[Any] = set(calls)
@@ -59,7 +59,7 @@ async def full_queue(callers: tuple[Caller, Caller], first: int) -> tuple[list[A
 
 
 async def test_embeddings_are_those_of_one_process(callers: tuple[Caller, Caller], served: Served) -> None:
-    """Raw, encoded, large and cropped images have the embedding that one process gives, from every worker."""
+    """Raw, encoded, large and cropped images have the embeddings of a single process, from both frontends."""
     cropped = encoded(np.concatenate([noise(1), noise(2)], axis=1), "JPEG")
     cropped.region.right, cropped.region.bottom = 0.5, 1.0
     for image in (raw(noise(1)), encoded(noise(2)), raw(noise(3, side=64)), cropped):
@@ -69,30 +69,30 @@ async def test_embeddings_are_those_of_one_process(callers: tuple[Caller, Caller
             assert (await caller.embedding.Embed(request)).embedding == expected
 
 
-async def test_rows_of_workers_are_batched_on_a_card(tmp_path: Path, served: Served) -> None:
-    """Images that workers decoded are stacked into the card's own memory and padded there, and nothing is mixed up."""
+async def test_images_of_both_frontends_are_batched_on_a_gpu(tmp_path: Path, served: Served) -> None:
+    """Images from both frontends are stacked in the GPU's staging memory and padded, and keep their embeddings."""
     requests = [embed(seed) for seed in range(40)]
     expected = [(await served.embedding.Embed(request)).embedding for request in requests]
-    folder = tmp_path / "workers"
+    folder = tmp_path / "frontends"
     folder.mkdir()
-    with crew(folder, "--card", "--max-concurrent-batches", "2") as started:
+    with multiprocess_server(folder, "--gpu", "--max-concurrent-batches", "2") as started:
         started.wait_for("serving")
-        warm = len(started.said_so_far("copied_out"))
-        async with started.to("worker 1") as one, started.to("worker 2") as other:
+        warm = len(started.events("copied_out"))
+        async with started.connect("frontend 1") as one, started.connect("frontend 2") as other:
             answers = await asyncio.gather(
                 *((one, other)[seed % 2].embedding.Embed(request) for seed, request in enumerate(requests))
             )
     for answer, vector in zip(answers, expected, strict=True):
         np.testing.assert_allclose(answer.embedding, vector, atol=1e-6)
-    copied = started.said_so_far("copied_out")[warm:]
+    copied = started.events("copied_out")[warm:]
     assert sum(line["rows"] for line in copied) == len(requests)
     assert max(line["rows"] for line in copied) > 1
     assert copied[-1]["faults"] == []
     assert {answer.stats.padded_size for answer in answers} <= {1, 2, 4, 8}
 
 
-async def test_receipt_has_every_stage(callers: tuple[Caller, Caller]) -> None:
-    """The stats has the worker's decoding and total beside the model's queue, run and digest."""
+async def test_stats_have_every_stage(callers: tuple[Caller, Caller]) -> None:
+    """The stats have the frontend's decoding and total time, and the engine's queue, run and digest."""
     stats = (await callers[0].embedding.Embed(embedding_service_pb2.EmbedRequest(image=encoded(noise(1))))).stats
     model = await callers[1].embedding.GetModel(embedding_service_pb2.GetModelRequest())
     assert stats.decode_us > 0
@@ -102,16 +102,16 @@ async def test_receipt_has_every_stage(callers: tuple[Caller, Caller]) -> None:
     assert stats.model_digest == model.digest
 
 
-async def test_batch_spans_workers(two: Crew, callers: tuple[Caller, Caller]) -> None:
-    """Calls that came in by different workers share one run of the model, and each has its own answer."""
+async def test_batch_spans_frontends(two: MultiprocessServer, callers: tuple[Caller, Caller]) -> None:
+    """Calls of different frontends share one run of the model, and each gets its own result."""
     alone = [(await callers[0].embedding.Embed(embed(seed))).embedding for seed in range(QUEUE + 4)]
-    with two.held():
+    with two.runs_held():
         first = asyncio.ensure_future(callers[0].embedding.Embed(embed(100)))
-        await two.said("held", images=1)
+        await two.logged("run_held", images=1)
         waiting, _ = await full_queue(callers, 0)
     answers = await asyncio.gather(*waiting)
     await first
-    # Of twelve calls, six by each worker, eight wait: at least two by each.
+    # Of twelve calls, six by each frontend, eight wait: at least two by each.
     assert {answer.stats.batch_size for answer in answers} == {QUEUE}
     for answer in answers:
         best = max(range(len(alone)), key=lambda seed: float(np.dot(alone[seed], answer.embedding)))
@@ -119,40 +119,42 @@ async def test_batch_spans_workers(two: Crew, callers: tuple[Caller, Caller]) ->
         alone[best] = np.zeros(48)
 
 
-async def test_full_queue_is_rejected_with_a_time_to_come_back(two: Crew, callers: tuple[Caller, Caller]) -> None:
-    """The one queue's bound holds over all workers, and a rejection has RetryInfo and the trailer that clients obey."""
-    held = len([line for line in two.lines if line["event"] == "held"])
-    with two.held():
+async def test_full_queue_rejects_with_a_time_to_retry_after(
+    two: MultiprocessServer, callers: tuple[Caller, Caller]
+) -> None:
+    """The queue's bound holds over all frontends; a rejection has RetryInfo and gRPC's retry pushback trailer."""
+    held = len([line for line in two.log if line["event"] == "run_held"])
+    with two.runs_held():
         first = asyncio.ensure_future(callers[0].embedding.Embed(embed(100)))
-        await two.said("held", held + 1)
+        await two.logged("run_held", held + 1)
         waiting, over = await full_queue(callers, 0)
         for call in over:
             code, message, status = await rejected(call)
             assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
             assert f"{QUEUE} images are waiting" in message
             assert any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
-        # Lately rejected, a worker asks before it reads: a caller that sends no image is rejected as well.
-        unread: Any = callers[0].channel.stream_unary("/lookalike.v1.EmbeddingService/Embed")()
-        code, _, _ = await rejected(unread)
+        # After a rejection a frontend admits calls before it reads them: one that sends no image is rejected too.
+        unsent: Any = callers[0].channel.stream_unary("/lookalike.v1.EmbeddingService/Embed")()
+        code, _, _ = await rejected(unsent)
         assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert int(dict(await unread.trailing_metadata())["grpc-retry-pushback-ms"]) >= 1
+        assert int(dict(await unsent.trailing_metadata())["grpc-retry-pushback-ms"]) >= 1
     await asyncio.gather(first, *waiting)
 
 
-async def test_one_cancels_and_one_sends_rubbish(two: Crew, callers: tuple[Caller, Caller]) -> None:
-    """A caller that gives up leaves the queue, one with a broken image never enters it; the others are answered."""
-    held = len([line for line in two.lines if line["event"] == "held"])
-    dropped = len([line for line in two.lines if line["event"] == "images_dropped"])
+async def test_one_cancels_and_one_sends_no_image(two: MultiprocessServer, callers: tuple[Caller, Caller]) -> None:
+    """A caller that cancels leaves the queue, one with a broken image never enters it; the others get their results."""
+    held = len([line for line in two.log if line["event"] == "run_held"])
+    dropped = len([line for line in two.log if line["event"] == "images_dropped"])
     expected = [(await callers[0].embedding.Embed(embed(seed))).embedding for seed in range(QUEUE + 4)]
-    with two.held():
+    with two.runs_held():
         first = asyncio.ensure_future(callers[0].embedding.Embed(embed(100)))
-        await two.said("held", held + 1)
+        await two.logged("run_held", held + 1)
         waiting, _ = await full_queue(callers, 0)
         waiting[0].cancel()
         waiting[1].cancel()
-        await two.said("images_dropped", dropped + 2, cancelled=1)
-        rubbish = embedding_service_pb2.EmbedRequest(image=RUBBISH)
-        code, message, _ = await rejected(callers[1].embedding.Embed(rubbish))
+        await two.logged("images_dropped", dropped + 2, cancelled=1)
+        broken = embedding_service_pb2.EmbedRequest(image=NOT_AN_IMAGE)
+        code, message, _ = await rejected(callers[1].embedding.Embed(broken))
         assert (code, message.partition(":")[0]) == (grpc.StatusCode.INVALID_ARGUMENT, "image.encoded")
     answers = await asyncio.gather(*waiting[2:])
     await first
@@ -161,12 +163,12 @@ async def test_one_cancels_and_one_sends_rubbish(two: Crew, callers: tuple[Calle
         assert min(np.abs(np.subtract(each, answer.embedding)).max() for each in expected) < 1e-6
 
 
-async def test_streams_answer_every_item(callers: tuple[Caller, Caller]) -> None:
-    """Streams carry more items than there are rows of shared memory, and a bad one fails alone."""
+async def test_streams_return_every_item(callers: tuple[Caller, Caller]) -> None:
+    """Streams with more items than slots of shared memory return each of them, and a bad one fails alone."""
     count = 100
 
     def request(seed: int) -> embedding_service_pb2.EmbedStreamRequest:
-        image = RUBBISH if seed == 7 else encoded(noise(seed))
+        image = NOT_AN_IMAGE if seed == 7 else encoded(noise(seed))
         return embedding_service_pb2.EmbedStreamRequest(id=str(seed), image=image)
 
     async def collect(caller: Caller) -> dict[int, Any]:
@@ -182,12 +184,12 @@ async def test_streams_answer_every_item(callers: tuple[Caller, Caller]) -> None
             assert one[seed].status.code == OK
 
 
-async def test_catalog_is_one(callers: tuple[Caller, Caller]) -> None:
-    """What is stored by one worker is found, read, listed, exported and deleted by another."""
+async def test_frontends_share_the_catalog(callers: tuple[Caller, Caller]) -> None:
+    """Products stored through one frontend are found, read, listed, exported and deleted through another."""
     one, other = callers
     stored = [product(f"p{at}", at, attributes={"color": "red" if at % 2 else "blue"}) for at in range(5)]
     stored.append(product("bad", 1))
-    stored[-1].images[0].CopyFrom(RUBBISH)
+    stored[-1].images[0].CopyFrom(NOT_AN_IMAGE)
     upserted = await one.catalog.UpsertProducts(catalog_service_pb2.UpsertProductsRequest(products=stored))
     assert [result.status.code for result in upserted.results] == [OK] * 5 + [INVALID_ARGUMENT]
 
@@ -246,7 +248,7 @@ async def test_catalog_is_one(callers: tuple[Caller, Caller]) -> None:
 
 
 async def test_open_inference_protocol(callers: tuple[Caller, Caller], served: Served) -> None:
-    """ModelInfer of many images at once answers as one process does."""
+    """ModelInfer of many images at once returns the embeddings of a single process."""
     stub: Any = inference_service_pb2_grpc.GRPCInferenceServiceStub(callers[0].channel)
     single: Any = inference_service_pb2_grpc.GRPCInferenceServiceStub(served.channel)
     request = raw_images(images(12))
@@ -256,11 +258,13 @@ async def test_open_inference_protocol(callers: tuple[Caller, Caller], served: S
 
 
 async def test_deadline_that_cannot_be_met_is_rejected(tmp_path: Path) -> None:
-    """A call that is predicted to be answered too late is rejected at once, whichever worker took it."""
-    with crew(tmp_path, "--max-batch-size", "1", "--preferred-batch-size", "1", "--seconds", "0.1") as slow:
+    """A call that is predicted to miss its deadline is rejected at once by either frontend."""
+    with multiprocess_server(
+        tmp_path, "--max-batch-size", "1", "--preferred-batch-size", "1", "--seconds", "0.1"
+    ) as slow:
         slow.wait_for("serving")
-        async with slow.to("worker 1") as one, slow.to("worker 2") as other:
-            with slow.held():
+        async with slow.connect("frontend 1") as one, slow.connect("frontend 2") as other:
+            with slow.runs_held():
                 # Forty runs of 100 ms do not fit into two seconds.
                 calls = [
                     asyncio.ensure_future(rejected(caller.embedding.Embed(embed(seed), timeout=2.0)))

@@ -1,4 +1,4 @@
-"""A batcher whose model can be held, so that a test decides who waits with whom."""
+"""A batcher whose model can be held, so that a test decides which images wait together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BatcherHarness:
         max_queue_size: int = 100,
         max_concurrent_batches: int = 1,
         bulk_wait: float = math.inf,
-        wide: HeldSession | None = None,
+        latency_session: HeldSession | None = None,
     ) -> None:
         self.session = HeldSession(session or MeanColorSession())
         self.observer = RecordingObserver()
@@ -41,7 +41,7 @@ class BatcherHarness:
         )
         self.batcher = MicroBatcher(
             Plan(
-                wide or self.session,
+                latency_session or self.session,
                 self.session,
                 max_concurrent_batches,
                 max_batch_size,
@@ -62,20 +62,20 @@ class BatcherHarness:
         await self.batcher.close()
 
     async def occupy(self) -> asyncio.Task[float]:
-        """Have the session held by one image, so that whatever comes next waits."""
+        """Hold the run of one image, so that later images wait."""
         self.session.hold()
         task = self.embed(200)
         await asyncio.to_thread(self.session.waiting.wait, 30)
         return task
 
     def embed(self, value: int, deadline: float = math.inf, *, bulk: bool = False) -> asyncio.Task[float]:
-        """Ask for an image of one color; the answer must be that color."""
+        """Embed an image of one color, whose embedding is that color."""
 
-        async def ask() -> float:
+        async def embed() -> float:
             return float((await self.batcher.embed(color(value), deadline, bulk=bulk)).vector[0])
 
-        return asyncio.create_task(ask())
+        return asyncio.create_task(embed())
 
     async def queued(self, count: int) -> None:
-        """Return once so many are waiting."""
+        """Return once this many images are queued."""
         await until(lambda: f"Queued: {count} " in repr(self.batcher))

@@ -1,14 +1,23 @@
-"""Catalogs on disk for tests."""
+"""Products for tests: catalogs on disk, image files, and what a server has stored."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from support.fake_state import image_file
+import numpy as np
+
+from lookalike_client import Client, Product, ProductInput
+from support.serving import encoded, noise
 
 COLUMNS = ("product_id", "gender", "title", "image", "color")
+
+
+def image_file(name: str) -> bytes:
+    """Make an image file; another name is another image."""
+    return bytes(encoded(noise(zlib.crc32(name.encode()))).encoded)
 
 
 def write_catalog(
@@ -18,7 +27,7 @@ def write_catalog(
     columns: Sequence[str] = COLUMNS,
     encoding: str = "utf-8",
 ) -> Path:
-    """A CSV with these rows."""
+    """Write a CSV with these rows."""
     path = folder / "catalog.csv"
     with path.open("w", encoding=encoding, newline="") as file:
         writer = csv.writer(file)
@@ -28,12 +37,39 @@ def write_catalog(
 
 
 def write_products(folder: Path, *ids: str) -> Path:
-    """A CSV of good products with an image each."""
+    """Write a CSV of valid products with an image each."""
     return write_catalog(folder, [good_row(folder, product_id) for product_id in ids])
 
 
 def good_row(folder: Path, product_id: str) -> tuple[str, ...]:
-    """A row whose image is there."""
+    """Write a product's image and return its row."""
     (folder / "images").mkdir(exist_ok=True)
     (folder / "images" / f"{product_id}.jpg").write_bytes(image_file(product_id))
     return (product_id, "Men", f"Product {product_id}", f"images/{product_id}.jpg", "red")
+
+
+def put(
+    client: Client,
+    product_id: str,
+    category: str = "Men",
+    title: str = "",
+    attributes: Mapping[str, str] | None = None,
+    looks_like: str = "",
+) -> None:
+    """Store a product; its image is `image_file` of its id, or of another product's."""
+    image = image_file(looks_like or product_id)
+    product = ProductInput(
+        product_id, category, title or f"title {product_id}", attributes=attributes or {}, images=[image]
+    )
+    (status,) = client.upsert([product])
+    assert status.ok, status
+
+
+def stored(client: Client) -> dict[str, Product]:
+    """Return a server's products by id."""
+    return {product.id: product for product in client.products()}
+
+
+def stored_vectors(client: Client) -> dict[str, np.ndarray]:
+    """Return the embeddings of a server's products by id, float32 [images, dim] each."""
+    return {exported.product.id: exported.vectors for exported in client.export_products()}

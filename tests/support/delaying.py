@@ -1,6 +1,6 @@
-"""A server of a known slowness, in a process of its own: it delays, stalls and rejects as planned, and keeps a record.
+"""A server with planned delays, stalls and rejections, in a process of its own; it keeps a record of them.
 
-`python -m client.delaying PLAN` prints its port, serves until its standard input ends, and prints its record.
+`python -m support.delaying PLAN` prints its port, serves until its standard input ends, and prints its record.
 """
 
 # the names are those of the API's methods
@@ -39,13 +39,12 @@ class Plan:
     """What the server does with searches; times in seconds.
 
     Attributes:
-        usual: What an answer takes.
-        slow: What every `slow_every`-th takes instead.
+        usual: The time of an answer.
+        slow: The time of every `slow_every`-th answer instead.
         slow_every: 0 for none.
-        stall_after: From the first search to a stall, in which no answer leaves; None for no stall.
-        stall: How long it is.
-        reject_every: Every so many is rejected at once; 0 for none.
-        name: The model's.
+        stall_after: From the first search to a stall, in which no answer is sent; None for no stall.
+        stall: The length of the stall.
+        reject_every: Every so many searches one is rejected at once; 0 for none.
     """
 
     usual: float = 0.0
@@ -54,28 +53,27 @@ class Plan:
     stall_after: float | None = None
     stall: float = 1.0
     reject_every: int = 0
-    name: str = "delaying"
 
 
 @dataclass
 class Record:
-    """What the server did: how many searches came and were rejected, and the milliseconds that each answer took."""
+    """How many searches the server received and rejected, and the milliseconds that each answer took."""
 
-    came: int = 0
+    received: int = 0
     rejected: int = 0
     took_ms: list[float] = field(default_factory=list)
 
 
 @dataclass
-class Delaying:
-    """A server that runs, and the record once it has ended."""
+class DelayingServer:
+    """A running server, and its record once it has ended."""
 
     address: str
     process: subprocess.Popen[str]
     record: Record = field(default_factory=Record)
 
     def end(self) -> Record:
-        """Let it end, with all its calls; its record."""
+        """Let it end with all its calls; return its record."""
         if self.process.poll() is None:
             out, _ = self.process.communicate(timeout=60)
             self.record = Record(**json.loads(out))
@@ -83,10 +81,10 @@ class Delaying:
 
 
 @contextmanager
-def delaying(plan: Plan) -> Iterator[Delaying]:
-    """A server until the block ends."""
+def delaying(plan: Plan) -> Iterator[DelayingServer]:
+    """Run such a server until the block ends."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "client.delaying", json.dumps(asdict(plan))],
+        [sys.executable, "-m", "support.delaying", json.dumps(asdict(plan))],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -94,7 +92,7 @@ def delaying(plan: Plan) -> Iterator[Delaying]:
     )
     try:
         assert process.stdout is not None
-        yield Delaying(f"127.0.0.1:{int(process.stdout.readline())}", process)
+        yield DelayingServer(f"127.0.0.1:{int(process.stdout.readline())}", process)
     finally:
         process.kill()
         process.communicate()
@@ -105,7 +103,7 @@ class _Servicer(
     search_service_pb2_grpc.SearchServiceServicer,
     catalog_service_pb2_grpc.CatalogServiceServicer,
 ):
-    """One product, and the plan."""
+    """Serves one product, by the plan."""
 
     def __init__(self, plan: Plan, record: Record) -> None:
         self._plan = plan
@@ -113,29 +111,26 @@ class _Servicer(
         self._first: float | None = None
 
     async def GetModel(self, request: Any, context: Any) -> embedding_service_pb2.GetModelResponse:
-        """A model that does not exist."""
         return embedding_service_pb2.GetModelResponse(
-            name=self._plan.name, weights="none", dim=8, input_width=8, input_height=8
+            name="delaying", weights="none", dim=8, input_width=8, input_height=8
         )
 
     async def ListCategories(self, request: Any, context: Any) -> catalog_service_pb2.ListCategoriesResponse:
-        """One, of one product."""
         return catalog_service_pb2.ListCategoriesResponse(
             categories=[catalog_service_pb2.Category(name="Men", count=1)]
         )
 
     async def ListProducts(self, request: Any, context: Any) -> catalog_service_pb2.ListProductsResponse:
-        """The product."""
         return catalog_service_pb2.ListProductsResponse(products=[product_pb2.Product(id="p", category="Men")])
 
     async def Search(
         self, request: search_service_pb2.SearchRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> search_service_pb2.SearchResponse:
-        """An answer when the plan has one, or a rejection that asks for a repeat at once."""
-        came = time.monotonic()
-        self._first = self._first or came
-        self._record.came += 1
-        plan, number = self._plan, self._record.came
+        """Answer by the plan, or reject and ask for a retry at once."""
+        received = time.monotonic()
+        self._first = self._first or received
+        self._record.received += 1
+        plan, number = self._plan, self._record.received
         if plan.reject_every and number % plan.reject_every == 0:
             self._record.rejected += 1
             context.set_trailing_metadata((("grpc-retry-pushback-ms", "1"),))
@@ -145,7 +140,7 @@ class _Servicer(
             begins = self._first + plan.stall_after
             if begins <= time.monotonic() < begins + plan.stall:
                 await asyncio.sleep(begins + plan.stall - time.monotonic())
-        took = time.monotonic() - came
+        took = time.monotonic() - received
         self._record.took_ms.append(took * 1000)
         return search_service_pb2.SearchResponse(
             neighbors=[search_service_pb2.Neighbor()],
@@ -156,7 +151,7 @@ class _Servicer(
 async def _serve(plan: Plan) -> None:
     record = Record()
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-    # the methods that no load test calls are not there
+    # the methods that no load test calls are missing
     servicer = cast("Any", _Servicer)(plan, record)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
     search_service_pb2_grpc.add_SearchServiceServicer_to_server(servicer, server)

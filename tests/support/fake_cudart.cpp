@@ -1,6 +1,6 @@
-// A CUDA runtime without a card: the calls that `inference/cuda.py` makes, on plain memory and with their rules kept.
-// Copies happen when their stream is waited for, and only between page-locked and device memory that was given out and
-// is large enough. `fake_fails` has the next call of a name fail, `fake_open` counts what was not given back.
+// A CUDA runtime without a GPU: the calls that `inference/cuda.py` makes, on plain memory, with CUDA's rules enforced.
+// Copies happen when their stream is synchronized, and only between page-locked and device memory that is allocated and
+// large enough. `fake_fails` makes the next call of a name fail, `fake_open` counts what was not freed.
 #include <cstring>
 #include <map>
 #include <string>
@@ -33,7 +33,7 @@ bool inside(const std::map<char *, size_t> &blocks, const char *at, size_t size)
     return false;
 }
 
-int give(std::map<char *, size_t> &blocks, void **pointer, size_t size) {
+int allocate(std::map<char *, size_t> &blocks, void **pointer, size_t size) {
     char *memory = new char[size];
     std::memset(memory, 0xA5, size);  // nobody may rely on zeros
     blocks[memory] = size;
@@ -41,7 +41,7 @@ int give(std::map<char *, size_t> &blocks, void **pointer, size_t size) {
     return 0;
 }
 
-int take_back(std::map<char *, size_t> &blocks, void *pointer) {
+int release(std::map<char *, size_t> &blocks, void *pointer) {
     if (blocks.erase(static_cast<char *>(pointer)) == 0) return 1;
     delete[] static_cast<char *>(pointer);
     return 0;
@@ -61,14 +61,14 @@ int cudaGetDeviceCount(int *count) {
 }
 int cudaHostAlloc(void **pointer, size_t size, unsigned flags) {
     if (int code = failing("cudaHostAlloc")) return code;
-    return flags == 0 ? give(host, pointer, size) : 1;
+    return flags == 0 ? allocate(host, pointer, size) : 1;
 }
 int cudaMalloc(void **pointer, size_t size) {
     if (int code = failing("cudaMalloc")) return code;
-    return give(device, pointer, size);
+    return allocate(device, pointer, size);
 }
-int cudaFreeHost(void *pointer) { return take_back(host, pointer); }
-int cudaFree(void *pointer) { return take_back(device, pointer); }
+int cudaFreeHost(void *pointer) { return release(host, pointer); }
+int cudaFree(void *pointer) { return release(device, pointer); }
 int cudaStreamCreateWithFlags(void **pointer, unsigned flags) {
     if (flags != 1) return 1;
     Stream *stream = new Stream;

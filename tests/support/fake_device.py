@@ -1,4 +1,4 @@
-"""A card that is none: memory of its own, a fixed cost for every image, and a record of who did what when.
+"""A fake GPU: memory of its own, a fixed time per image, and a record of every operation.
 
 `load` is a `LoadSession`, so a whole server runs on it: `running(settings, load_session=fake_device.load)`.
 """
@@ -16,27 +16,27 @@ import numpy as np
 from lookalike_server.config import Settings
 from lookalike_server.domain.inference import Floats, Model, Pixels
 from lookalike_server.inference.device import HostDevice, HostSlot
-from lookalike_server.inference.io_binding import IN_FLIGHT, Act, Bindable, BoundSession
+from lookalike_server.inference.io_binding import IN_FLIGHT, Bindable, BoundSession, RunBatch
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.onnx_session import OnnxSession
 
-SECONDS_A_IMAGE = 1e-4
-"""What `load`'s card takes: ten thousand images a second, whatever the processor does meanwhile."""
+SECONDS_PER_IMAGE = 1e-4
+"""Of `load`'s device: ten thousand images per second, whatever the CPU does meanwhile."""
 
 Embed = Callable[[Pixels], Floats]
 
 
 class Event(NamedTuple):
-    """Something that a device began or ended: "copy in", "run" or "copy out", in which slot, and of how many rows."""
+    """The start or end of an operation ("copy in", "run" or "copy out") on some rows of a slot."""
 
-    what: str
+    operation: str
     slot: int
     rows: int
     ended: bool
 
 
 class FakeDevice(HostDevice):
-    """Slots that know what happens to them. What it finds wrong is in `faults`."""
+    """A device that records its operations, and violations of their order in `faults`."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -44,76 +44,79 @@ class FakeDevice(HostDevice):
         self.open_slots: dict[int, FakeSlot] = {}
         """By the address of their input."""
         self.fails: str | None = None
-        """What fails once, the next time it begins."""
+        """An operation that fails once, the next time it starts."""
         self._changed = threading.Condition()
         self._held: set[str] = set()
         self._made = 0
 
     def slot(self, rows: int, image: tuple[int, int, int], dim: int) -> FakeSlot:
-        """Make one."""
+        """Create a slot that reports to this device."""
         slot = FakeSlot(self, self._made, rows, image, dim)
         self._made += 1
         self.open_slots[slot.input] = slot
         return slot
 
-    def hold(self, what: str) -> None:
-        """From now on every act of this kind waits before it does anything."""
+    def hold(self, operation: str) -> None:
+        """Have every operation of this kind wait before it starts."""
         with self._changed:
-            self._held.add(what)
+            self._held.add(operation)
 
-    def let_go(self, what: str) -> None:
-        """Let those that wait, and all later ones, go on."""
+    def let_go(self, operation: str) -> None:
+        """Let the waiting operations of this kind, and all later ones, proceed."""
         with self._changed:
-            self._held.discard(what)
+            self._held.discard(operation)
             self._changed.notify_all()
 
-    def wait_for(self, what: str, *, ended: bool, beside: int | None = None, seconds: float = 30.0) -> int:
-        """The slot in which this has happened since `forget`, once it has; a TimeoutError when it does not.
+    def wait_for(self, operation: str, *, ended: bool, beside: int | None = None, seconds: float = 30.0) -> int:
+        """Wait until this has happened since `forget`, and return its slot.
 
         Args:
-            what: The act.
-            ended: Whether it must be over, or only have begun.
-            beside: A slot that is not meant.
+            operation: Its kind.
+            ended: Whether it must have ended, or only started.
+            beside: A slot to ignore.
             seconds: How long to wait.
+
+        Raises:
+            TimeoutError: When it does not happen.
         """
         found: list[int] = []
 
         def happened() -> bool:
-            found[:] = [each.slot for each in self.events if each.what == what and each.ended == ended]
+            found[:] = [each.slot for each in self.events if each.operation == operation and each.ended == ended]
             found[:] = [slot for slot in found if slot != beside]
             return bool(found)
 
         with self._changed:
             if not self._changed.wait_for(happened, seconds):
-                raise TimeoutError(f"no {what} {'ended' if ended else 'began'}: {self.events}")
+                raise TimeoutError(f"no {operation} {'ended' if ended else 'started'}: {self.events}")
         return found[0]
 
     def forget(self) -> None:
-        """Forget what happened until now."""
+        """Forget the operations until now."""
         with self._changed:
             self.events.clear()
 
     @contextmanager
-    def doing(self, what: str, slot: int, rows: int) -> Iterator[None]:
-        """Note an act of the device, and hold it or have it fail where that was asked for."""
-        self._note(Event(what, slot, rows, ended=False))
+    def operation(self, operation: str, slot: int, rows: int) -> Iterator[None]:
+        """Record an operation, and hold it or fail where a test wants that."""
+        self._record(Event(operation, slot, rows, ended=False))
         with self._changed:
-            if self.fails == what:
+            if self.fails == operation:
                 self.fails = None
-                raise RuntimeError(f"the {what} fails by request")
-            if not self._changed.wait_for(lambda: what not in self._held, 30):
-                raise TimeoutError(f"the test never let the {what} go")
+                raise RuntimeError(f"the {operation} fails by request")
+            if not self._changed.wait_for(lambda: operation not in self._held, 30):
+                raise TimeoutError(f"the test never let the {operation} go")
         yield
-        self._note(Event(what, slot, rows, ended=True))
+        self._record(Event(operation, slot, rows, ended=True))
 
-    def _note(self, event: Event) -> None:
+    def _record(self, event: Event) -> None:
         with self._changed:
             self.events.append(event)
             self._changed.notify_all()
 
 
 class FakeSlot(HostSlot):
-    """A slot that notices when somebody writes to the host's side while it is copied."""
+    """A slot that notices when the host's side is written while it is copied."""
 
     def __init__(self, device: FakeDevice, number: int, rows: int, image: tuple[int, int, int], dim: int) -> None:
         super().__init__(rows, image, dim)
@@ -121,41 +124,41 @@ class FakeSlot(HostSlot):
         self._device = device
 
     def copy_in(self, rows: int) -> None:
-        """Copy as a card does: some of it when the copy begins, the rest when it ends."""
+        """Copy, and report a fault where the images change between the start and the end of the copy."""
         before = self.images[:rows].copy()
-        with self._device.doing("copy in", self.number, rows):
+        with self._device.operation("copy in", self.number, rows):
             super().copy_in(rows)
         if not np.array_equal(before, self.images[:rows]):
             self._device.faults.append(f"slot {self.number}: images were written while they were copied")
 
     def copy_out(self, rows: int) -> None:
-        """Copy; numbers that no run wrote are a fault."""
-        with self._device.doing("copy out", self.number, rows):
+        """Copy, and report a fault where no run wrote the embeddings."""
+        with self._device.operation("copy out", self.number, rows):
             super().copy_out(rows)
         if np.isnan(self.vectors[:rows]).any():
             self._device.faults.append(f"slot {self.number}: embeddings were copied before they were computed")
 
     def close(self) -> None:
-        """Give it back, once."""
+        """Remove it from the device's open slots; closing it twice is a KeyError."""
         del self._device.open_slots[self.input]
 
 
-class FakeCard(Bindable):
-    """A model on a `FakeDevice`: one run at a time, all by one thread, each image of a run for a fixed time."""
+class FakeGpuModel(Bindable):
+    """A model on a `FakeDevice`: one run at a time, all in one thread, with a fixed time per image."""
 
-    provider = "FakeCard"
+    provider = "FakeGpuModel"
 
-    def __init__(self, device: FakeDevice, embed: Embed, seconds_a_image: float = 0.0) -> None:
+    def __init__(self, device: FakeDevice, embed: Embed, seconds_per_image: float = 0.0) -> None:
         self.graphs: dict[int, tuple[int, int]] = {}
-        """The slot and rows of every number that a graph was bound under."""
+        """Slot and rows by the id of each CUDA graph that was bound."""
         self.threads: set[int] = set()
         self._device = device
         self._embed = embed
-        self._seconds = seconds_a_image
+        self._seconds = seconds_per_image
         self._busy = threading.Lock()
 
-    def bind(self, kind: str, input_address: int, output_address: int, rows: int, graph: int) -> Act:
-        """Bind to a slot of the device; an address that is none of its is a KeyError."""
+    def bind(self, kind: str, input_address: int, output_address: int, rows: int, graph: int) -> RunBatch:
+        """Bind to a slot of the device; an address that is no slot's is a KeyError."""
         slot = self._device.open_slots[input_address]
         if (kind, output_address) != (self._device.kind, slot.output) or graph < 1 or graph in self.graphs:
             self._device.faults.append(f"slot {slot.number}: bound wrongly ({kind}, graph {graph})")
@@ -168,7 +171,7 @@ class FakeCard(Bindable):
                 return
             try:
                 slot.device_vectors[:rows] = np.nan
-                with self._device.doing("run", slot.number, rows):
+                with self._device.operation("run", slot.number, rows):
                     time.sleep(self._seconds * rows)
                     slot.device_vectors[:rows] = self._embed(slot.device_images[:rows])
             finally:
@@ -178,23 +181,23 @@ class FakeCard(Bindable):
 
 
 def mean_color(images: Pixels) -> Floats:
-    """float32 [n, 3] of uint8 [n, height, width, 3]."""
+    """Embed uint8 [n, height, width, 3]: float32 [n, 3]."""
     means: Floats = images.astype(np.float32).mean(axis=(1, 2))
     return means
 
 
 def bound(
     device: FakeDevice, model: Model, *, rows: int = 4, embed: Embed = mean_color, in_flight: int = IN_FLIGHT
-) -> tuple[BoundSession, FakeCard]:
-    """A session on a fake card that costs nothing, and the card."""
-    card = FakeCard(device, embed)
-    return BoundSession(card, device, model, rows=rows, in_flight=in_flight), card
+) -> tuple[BoundSession, FakeGpuModel]:
+    """Bind a model that takes no time to a fake device; return the session and the model."""
+    gpu_model = FakeGpuModel(device, embed)
+    return BoundSession(gpu_model, device, model, rows=rows, in_flight=in_flight), gpu_model
 
 
 def load(folder: ModelFolder, settings: Settings, device: FakeDevice | None = None) -> BoundSession:
-    """Load the real model onto a fake card: right embeddings, at a fixed cost."""
+    """Load the real model onto a fake device: right embeddings, in a fixed time per image."""
     embed = OnnxSession(folder, "cpu", 1).run
     device = device or FakeDevice()
-    card = FakeCard(device, embed, SECONDS_A_IMAGE)
+    gpu_model = FakeGpuModel(device, embed, SECONDS_PER_IMAGE)
     in_flight = settings.max_concurrent_batches or IN_FLIGHT
-    return BoundSession(card, device, folder.model, rows=settings.max_batch_size, in_flight=in_flight)
+    return BoundSession(gpu_model, device, folder.model, rows=settings.max_batch_size, in_flight=in_flight)

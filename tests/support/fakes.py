@@ -1,4 +1,4 @@
-"""Working stand-ins: a session that waits until it is let go, one that fails on cue, an observer that remembers."""
+"""Working fakes: a session that waits until it is let go, one that fails on cue, an observer that keeps every event."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ class RecordingObserver:
 
 
 class MeanColorSession(Session):
-    """A real, if small, embedding: the mean color, so that every answer can be told from every other."""
+    """A real, if small, embedding: the mean color, so that results of different images differ."""
 
     provider = "MeanColor"
     fixed_shapes = False
-    gains_from_lanes = False
+    gains_from_concurrency = False
 
     def run(self, images: Pixels) -> Floats:
         """Embed uint8 [n, height, width, 3]: float32 [n, 3]."""
@@ -115,7 +115,7 @@ class MeanColorSession(Session):
 
 
 class Wrapped(Session):
-    """Another session's properties."""
+    """Another session, with its properties."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -131,9 +131,9 @@ class Wrapped(Session):
         return self._session.fixed_shapes
 
     @property
-    def gains_from_lanes(self) -> bool:
+    def gains_from_concurrency(self) -> bool:
         """The other session's."""
-        return self._session.gains_from_lanes
+        return self._session.gains_from_concurrency
 
     def close(self) -> None:
         """Close the other session."""
@@ -141,7 +141,7 @@ class Wrapped(Session):
 
 
 class HeldSession(Wrapped):
-    """Passes on to another session, but while held each run waits to be let go: how tests make a queue."""
+    """Runs another session, but while held each run waits to be let go, so that a queue forms."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -171,14 +171,14 @@ class HeldSession(Wrapped):
 
 
 class SlowSession(Wrapped):
-    """Passes on to another session, over and over until each run has taken this many seconds."""
+    """Runs another session over and over until each run has taken this many seconds."""
 
     def __init__(self, session: Session, seconds: float) -> None:
         super().__init__(session)
         self._seconds = seconds
 
     def run(self, images: Pixels) -> Floats:
-        """Run, for so long."""
+        """Run for at least that long."""
         end = time.perf_counter() + self._seconds
         embeddings = self._session.run(images)
         while time.perf_counter() < end:
@@ -187,7 +187,7 @@ class SlowSession(Wrapped):
 
 
 class FailingSession(Wrapped):
-    """Passes on to another session, and from `begin` on raises on the runs that `fails` picks by number, from 0."""
+    """Runs another session, and from `begin` on raises in the runs that `fails` picks by number, from 0."""
 
     def __init__(self, session: Session, fails: Callable[[int], bool]) -> None:
         super().__init__(session)
@@ -195,7 +195,7 @@ class FailingSession(Wrapped):
         self._runs: int | None = None
 
     def begin(self) -> None:
-        """Count from here: warming up is over."""
+        """Count runs from now on, because warming up is over."""
         self._runs = 0
 
     def run(self, images: Pixels) -> Floats:

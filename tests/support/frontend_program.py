@@ -1,8 +1,8 @@
-"""`lookalike-server serve` with a model that a test can hold or break: run with `--hold FILE` and the usual flags.
+"""`lookalike-server serve` with a model that a test can hold or break: run with `--lock FILE` and the usual flags.
 
-While somebody has FILE locked, each run of the model waits; the log then says "held". Where FILE.broken exists, the
-process ends as it loads the model. `--seconds` is how long each run takes at least. `--card` runs the model on a fake
-card instead; the log then says "copied_out" for each batch, and what the card found wrong until then.
+While FILE is locked, each run of the model logs "run_held" and waits. Where FILE.broken exists, the process exits when
+it loads the model. Each run takes at least `--seconds`. With `--gpu` the model runs on a fake GPU instead, which logs
+"copied_out" for each batch, with the faults until then.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from support.fakes import SlowSession, Wrapped
 
 
 class LockedSession(Wrapped):
-    """Passes on to another session while nobody has the file locked."""
+    """Runs another session while the file is not locked."""
 
     def __init__(self, session: Session, file: Path) -> None:
         super().__init__(session)
         self._file = file
 
     def run(self, images: Pixels) -> Floats:
-        """Wait, then run."""
+        """Wait for the lock, then run."""
         with self._file.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                structlog.get_logger().info("held", images=len(images))
+                structlog.get_logger().info("run_held", images=len(images))
                 fcntl.flock(file, fcntl.LOCK_SH)
         return self._session.run(images)
 
@@ -58,31 +58,31 @@ def load(file: Path, seconds: float, folder: ModelFolder, settings: Settings) ->
 
 
 class LoggedDevice(FakeDevice):
-    """A fake card that reports every batch."""
+    """A fake GPU that logs every batch."""
 
     @contextmanager
-    def doing(self, what: str, slot: int, rows: int) -> Iterator[None]:
+    def operation(self, operation: str, slot: int, rows: int) -> Iterator[None]:
         """Log what is copied out."""
-        with super().doing(what, slot, rows):
+        with super().operation(operation, slot, rows):
             yield
-        if what == "copy out":
+        if operation == "copy out":
             structlog.get_logger().info("copied_out", rows=rows, faults=self.faults)
 
 
-def load_card(folder: ModelFolder, settings: Settings) -> Session:
-    """Load the real model onto a fake card."""
+def load_on_gpu(folder: ModelFolder, settings: Settings) -> Session:
+    """Load the real model onto a fake GPU."""
     return load_on_fake_device(folder, settings, LoggedDevice())
 
 
 @click.command()
 @settings_options
-@click.option("--hold", type=click.Path(path_type=Path), required=True)
+@click.option("--lock", type=click.Path(path_type=Path), required=True)
 @click.option("--seconds", default=0.0)
-@click.option("--card", is_flag=True)
-def main(config: Path | None, hold: Path, seconds: float, card: bool, **flags: Any) -> None:
+@click.option("--gpu", is_flag=True)
+def main(config: Path | None, lock: Path, seconds: float, gpu: bool, **flags: Any) -> None:
     """Serve."""
     try:
-        supervise(load_settings(flags, config), load_card if card else partial(load, hold, seconds))
+        supervise(load_settings(flags, config), load_on_gpu if gpu else partial(load, lock, seconds))
     except LookalikeError as error:
         click.echo(f"lookalike-server: {error}", err=True)
         sys.exit(1)

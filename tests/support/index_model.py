@@ -1,4 +1,4 @@
-"""A shop whose every change goes to an index under test and to a plain list, so that answers can be compared."""
+"""A shop that applies every change to an index under test and to a plain list, and compares their results."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from lookalike_server.domain.search import Hit, IndexQuery
 from lookalike_server.index.category_index import CategoryIndex
 
 DIM = 16
-"""Numbers in a vector of the tests of the embedded index."""
+"""Dimensions of the vectors in the tests of the `CategoryIndex`."""
 
 MakeIndex = Callable[..., CategoryIndex]
 """Makes an index that is closed after the test: the fixture `make_index`."""
 
 
 def one_image_each(rows: Floats, prefix: str = "p") -> dict[str, Floats]:
-    """A product for every row."""
+    """Return a product for every row."""
     return {f"{prefix}{number:05}": row[np.newaxis] for number, row in enumerate(rows)}
 
 
 def vectors(count_: int, dim: int, metric: Metric, seed: int) -> Floats:
-    """Random embeddings as the engine hands them on: float32 [count, dim], of length 1 where the metric is cosine."""
+    """Return random embeddings as the engine passes them: float32 [count, dim], of length 1 if the metric is cosine."""
     return prepared(np.random.default_rng(seed).normal(size=(count_, dim)), metric)
 
 
 def prepared(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], metric: Metric) -> Floats:
-    """These vectors as the engine hands them on."""
+    """Return these vectors as the engine passes them."""
     if metric is Metric.COSINE:
         lengths = np.linalg.norm(values, axis=-1, keepdims=True)
         values = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
@@ -43,7 +43,7 @@ def prepared(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], metric: 
 
 
 def distance(row: Floats, query: Floats, metric: Metric) -> float:
-    """How far two vectors are apart by the textbook, in the float32 of an answer.
+    """Return the textbook distance of two vectors, rounded to float32 as in a response.
 
     A zero vector has cosine 0 to everything.
     """
@@ -59,7 +59,7 @@ def _dot(a: list[float], b: list[float]) -> float:
 
 
 def meets(attributes: Mapping[str, str], condition: Condition) -> bool:
-    """Whether a product with these attributes passes, by the words of the API."""
+    """Return whether these attributes meet the condition as the API defines it."""
     value = attributes.get(condition.attribute)
     match condition:
         case OneOf(values=values):
@@ -74,7 +74,7 @@ def meets(attributes: Mapping[str, str], condition: Condition) -> bool:
 
 
 class Shop:
-    """Products in categories; gives labels as the store does, and knows every right answer."""
+    """Products in categories, with labels as the store assigns them, and a brute-force search."""
 
     def __init__(self, index: VectorIndex, metric: Metric) -> None:
         self._index = index
@@ -90,7 +90,7 @@ class Shop:
         self, images: Mapping[str, Floats], category: str = "c", attributes: Mapping[str, str] | None = None
     ) -> None:
         """Store or replace products in one change, all with these attributes."""
-        removed = self._take_out(images)
+        removed = self._remove_rows(images)
         for product_id, each in images.items():
             self.rows[product_id] = [
                 (category, IndexRow(next(self._labels), product_id, image_index, vector, dict(attributes or {})))
@@ -99,16 +99,16 @@ class Shop:
         self._index.apply(IndexChange(removed, [row for product_id in images for row in self.rows[product_id]]))
 
     def update_attributes(self, product_id: str, attributes: Mapping[str, str]) -> None:
-        """Give a product these attributes and no others; nothing where there is no such product."""
+        """Replace a product's attributes, if it exists."""
         rows = self.rows.get(product_id, [])
         self.rows[product_id] = [(at, replace(row, attributes=dict(attributes))) for at, row in rows]
         if not rows:
             del self.rows[product_id]
-        self._index.apply(IndexChange(described=[(at, row.label, dict(attributes)) for at, row in rows]))
+        self._index.apply(IndexChange(updated=[(at, row.label, dict(attributes)) for at, row in rows]))
 
     def remove(self, *product_ids: str) -> None:
         """Delete products in one change."""
-        self._index.apply(IndexChange(self._take_out(product_ids), ()))
+        self._index.apply(IndexChange(self._remove_rows(product_ids), ()))
 
     def nearest(
         self,
@@ -119,7 +119,7 @@ class Shop:
         exclude: str | None = None,
         conditions: Sequence[Condition] = (),
     ) -> list[tuple[str, int, float]]:
-        """The right answer: product, its best image and distance, nearest first, equally near by product id."""
+        """Return product, nearest image and distance of the k nearest, nearest first, equally near by product id."""
         best = []
         for product_id, rows in self.rows.items():
             measured = [
@@ -142,20 +142,20 @@ class Shop:
         exact: bool = True,
         conditions: Sequence[Condition] = (),
     ) -> list[str]:
-        """Ask the index, compare its answer with the right one, and return the products found.
+        """Search the index, compare the result with brute force, and return the products found.
 
-        Where the answer is not exact, of products equally far away others may be found than those first by id.
+        If the result is not exact, it may have other products than brute force at equal distances.
         """
-        found = self._index.search(
+        result = self._index.search(
             [IndexQuery(queries, k, exclude)], category=category, exact=exact, conditions=conditions
         )[0]
-        right = self.nearest(queries, k, category=category, exclude=exclude, conditions=conditions)
-        np.testing.assert_allclose([hit.distance for hit in found.hits], [far for *_, far in right], atol=1e-6)
-        if exact or found.exact:
-            assert found.exact
-            assert [(hit.product_id, hit.image_index) for hit in found.hits] == [each[:2] for each in right]
-        self._check_order(found.hits, queries, category)
-        return [hit.product_id for hit in found.hits]
+        expected = self.nearest(queries, k, category=category, exclude=exclude, conditions=conditions)
+        np.testing.assert_allclose([hit.distance for hit in result.hits], [far for *_, far in expected], atol=1e-6)
+        if exact or result.exact:
+            assert result.exact
+            assert [(hit.product_id, hit.image_index) for hit in result.hits] == [each[:2] for each in expected]
+        self._check_order(result.hits, queries, category)
+        return [hit.product_id for hit in result.hits]
 
     def _check_order(self, hits: Iterable[Hit], queries: Floats, category: str | None) -> None:
         ranks = []
@@ -167,6 +167,6 @@ class Shop:
         assert ranks == sorted(ranks)
         assert len({product_id for _, product_id in ranks}) == len(ranks)
 
-    def _take_out(self, product_ids: Iterable[str]) -> list[tuple[str, int]]:
-        gone = [self.rows.pop(product_id, []) for product_id in product_ids]
-        return [(category, row.label) for rows in gone for category, row in rows]
+    def _remove_rows(self, product_ids: Iterable[str]) -> list[tuple[str, int]]:
+        removed = [self.rows.pop(product_id, []) for product_id in product_ids]
+        return [(category, row.label) for rows in removed for category, row in rows]

@@ -1,4 +1,4 @@
-"""Load tests from a test: the command as a process, its report, and what client processes tell."""
+"""Load tests from a test: the command as a process, its report, and what worker processes report."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from lookalike_loadtest.plan import OK
-from lookalike_loadtest.response_stats import Cost
-from lookalike_loadtest.worker_messages import Call, News
+from lookalike_loadtest.response_stats import ResponseDetails
+from lookalike_loadtest.worker_messages import Call, WorkerUpdate
 
 COMMAND = [sys.executable, "-c", "from lookalike_client.cli import main; main()"]
 
 
 def start(address: str, *arguments: str | Path) -> subprocess.Popen[str]:
-    """`lookalike load`, its output captured and its result asked for as JSON."""
+    """Start `lookalike --json load` with its output captured."""
     return subprocess.Popen(
         [*COMMAND, "--server", address, "--json", "load", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -31,12 +31,12 @@ def start(address: str, *arguments: str | Path) -> subprocess.Popen[str]:
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:
-    """Ctrl-C, as a terminal has it: for the command and whatever processes it has in its group."""
+    """Send Ctrl-C as a terminal does: to the command and the processes in its group."""
     os.killpg(process.pid, signal.SIGINT)
 
 
 def report(address: str, *arguments: str | Path, status: int = 0) -> dict[str, Any]:
-    """The report of a load test that must end with this exit status."""
+    """Run a load test that must end with this exit status; return its report."""
     with start(address, *arguments) as process:
         out, err = process.communicate(timeout=300)
     assert process.returncode == status, err
@@ -44,20 +44,24 @@ def report(address: str, *arguments: str | Path, status: int = 0) -> dict[str, A
 
 
 def ms(measured: dict[str, Any], which: str, percentile: str) -> float:
-    """A percentile of a measurement's latency, service or failures."""
+    """Return a percentile of a measurement's latency, service or failures."""
     return float(measured[which]["percentiles"][percentile]["ms"])
 
 
-def news(calls: Sequence[Call], costs: Sequence[tuple[int, Cost]] = (), messages: dict[int, str] | None = None) -> News:
-    """What a process would send of these."""
-    rows, stats = array("q"), array("q")
+def update(
+    calls: Sequence[Call],
+    details: Sequence[tuple[int, ResponseDetails]] = (),
+    messages: dict[int, str] | None = None,
+) -> WorkerUpdate:
+    """Make the update that a worker sends of these."""
+    rows, detail_rows = array("q"), array("q")
     for call in calls:
         rows.extend(call)
-    for kind, cost in costs:
-        stats.extend((kind, *cost))
-    return News(rows.tobytes(), stats.tobytes(), messages or {}, 0, 0.5, 2.0)
+    for kind, detail in details:
+        detail_rows.extend((kind, *detail))
+    return WorkerUpdate(rows.tobytes(), detail_rows.tobytes(), messages or {}, 0, 0.5, 2.0)
 
 
 def answered(due: int, latency: int, kind: int = 0, lag: int = 0) -> Call:
-    """A call that was answered; times in microseconds."""
+    """Make a call that was answered; times in microseconds."""
     return Call(kind, OK, due, latency, latency - lag, lag)

@@ -1,4 +1,4 @@
-"""A server with workers, as its user starts it: its processes, its log, and a channel to the worker that is meant."""
+"""A server with frontend processes, as a user starts it: its processes, its log, and a channel to each frontend."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ from lookalike.v1 import (
 )
 from support.paths import MODELS
 
-PROGRAM = Path(__file__).parent / "frontend_program.py"
-PATIENCE = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
-class Crew:
-    """The processes of one server and what they have logged."""
+class MultiprocessServer:
+    """The processes of one server, and their log."""
 
-    def __init__(self, process: subprocess.Popen[bytes], hold: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], lock: Path) -> None:
         self.process = process
-        self.hold = hold
-        self.lines: list[dict[str, Any]] = []
-        self.other: list[str] = []
-        """What was written that is no event."""
+        self._lock = lock
+        self.log: list[dict[str, Any]] = []
+        self.other_lines: list[str] = []
+        """Lines of standard error that are not log events."""
         self._grown = threading.Condition()
         self._ended = False
         self._reader = threading.Thread(target=self._read)
@@ -46,85 +45,85 @@ class Crew:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
-        (port,) = {line["port"] for line in self.lines if line["event"] == "serving"}
+        """HOST:PORT where it listens."""
+        (port,) = {line["port"] for line in self.log if line["event"] == "serving"}
         return f"127.0.0.1:{port}"
 
     def pid(self, name: str) -> int:
-        """The process that has this part now: "model", "worker 1", ..."""
-        started = [line for line in self.lines if line["event"] == "started" and line["child"] == name]
+        """Return the pid of the current "engine", "frontend 1", ... process."""
+        started = [line for line in self.log if line["event"] == "process_started" and line["child"] == name]
         return int(started[-1]["child_pid"])
 
     @property
     def pids(self) -> set[int]:
-        """Every process that it ever had."""
-        return {int(line["child_pid"]) for line in self.lines if line["event"] == "started"} | {self.process.pid}
+        """The pids of all its processes until now."""
+        return {int(line["child_pid"]) for line in self.log if line["event"] == "process_started"} | {self.process.pid}
 
-    async def said(self, event: str, count: int = 1, **fields: Any) -> dict[str, Any]:
-        """Wait until an event was logged so many times, with these fields, and return the last."""
+    async def logged(self, event: str, count: int = 1, **fields: Any) -> dict[str, Any]:
+        """Wait until an event was logged this many times with these fields, and return the last."""
         return await asyncio.to_thread(self.wait_for, event, count, **fields)
 
     def wait_for(self, event: str, count: int = 1, **fields: Any) -> dict[str, Any]:
-        """As `said`."""
+        """Wait as `logged`, blocking."""
         wanted = {"event": event} | fields
         with self._grown:
-            if not self._grown.wait_for(lambda: len(self._matching(wanted)) >= count or self._ended, PATIENCE):
-                raise AssertionError(f"{wanted} was not logged {count} times: {self.lines[-20:]}")
+            if not self._grown.wait_for(lambda: len(self._matching(wanted)) >= count or self._ended, TIMEOUT_SECONDS):
+                raise AssertionError(f"{wanted} was not logged {count} times: {self.log[-20:]}")
             found = self._matching(wanted)
-            assert len(found) >= count, f"it ended without {wanted}: {self.lines[-20:]} {self.other}"
+            assert len(found) >= count, f"the server ended without {wanted}: {self.log[-20:]} {self.other_lines}"
             return found[-1]
 
-    def said_so_far(self, event: str) -> list[dict[str, Any]]:
-        """The events of this name until now."""
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """Return the log events of this name until now."""
         with self._grown:
             return self._matching({"event": event})
 
     @asynccontextmanager
-    async def to(self, name: str) -> AsyncIterator[Caller]:
-        """A connection of its own that this worker has taken; the kernel chooses, so as many are made as it takes."""
-        async with asyncio.timeout(PATIENCE):
+    async def connect(self, name: str) -> AsyncIterator[Caller]:
+        """Connect to one frontend. The kernel chooses which one accepts, so connect again until it is the right one."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while True:
                 caller = Caller(self.address)
                 request_id = os.urandom(8).hex()
                 await caller.embedding.GetModel(
                     embedding_service_pb2.GetModelRequest(), metadata=(("x-request-id", request_id),)
                 )
-                if (await self.said("call", request_id=request_id))["process"] == name:
+                if (await self.logged("call_completed", request_id=request_id))["process"] == name:
                     break
                 await caller.channel.close()
         async with caller.channel:
             yield caller
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Have runs of the model wait until the block ends."""
-        with self.hold.open("rb") as file:
+    def runs_held(self) -> Iterator[None]:
+        """Hold the model's runs until the block ends."""
+        with self._lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def end(self, number: int = signal.SIGTERM) -> int:
+    def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and return the exit status."""
         self.process.send_signal(number)
-        return self.ended()
+        return self.wait()
 
-    def ended(self) -> int:
+    def wait(self) -> int:
         """Wait until every process has ended, and return the supervisor's exit status."""
-        status = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)  # the log ends with the last process that has it
+        status = self.process.wait(TIMEOUT_SECONDS)
+        self._reader.join(TIMEOUT_SECONDS)  # it ends when the last process closes standard error
         assert not self._reader.is_alive()
         return status
 
     def _matching(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
-        return [line for line in self.lines if wanted.items() <= line.items()]
+        return [line for line in self.log if wanted.items() <= line.items()]
 
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             with self._grown:
                 if line.startswith(b"{"):
-                    self.lines.append(json.loads(line))
+                    self.log.append(json.loads(line))
                 else:
-                    self.other.append(line.decode())
+                    self.other_lines.append(line.decode())
                 self._grown.notify_all()
         with self._grown:
             self._ended = True
@@ -132,7 +131,7 @@ class Crew:
 
 
 class Caller:
-    """Stubs on a connection of its own."""
+    """Stubs with a connection of their own."""
 
     def __init__(self, address: str) -> None:
         self.channel = grpc.aio.insecure_channel(
@@ -151,47 +150,37 @@ class Caller:
         self._health: Any = health_pb2_grpc.HealthStub(self.channel)
 
     async def healthy(self, status: str) -> None:
-        """Wait until health says so."""
+        """Wait until the health service reports this status."""
         wanted = health_pb2.HealthCheckResponse.ServingStatus.Value(status)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             async for update in self._health.Watch(health_pb2.HealthCheckRequest()):
                 if update.status == wanted:
                     return
 
 
 @contextmanager
-def crew(folder: Path, *flags: str, program: bool = True) -> Iterator[Crew]:
-    """A server with two workers over the tiny model; everything it started is ended after the block."""
-    hold = folder / "hold"
-    hold.touch()
-    command = [sys.executable, str(PROGRAM), "--hold", str(hold)]
+def multiprocess_server(folder: Path, *flags: str) -> Iterator[MultiprocessServer]:
+    """Run a server with two frontends and the tiny model; all its processes have ended after the block."""
+    lock = folder / "lock"
+    lock.touch()
     process = subprocess.Popen(
         [
-            *(command if program else [sys.executable, "-m", "lookalike_server", "serve"]),
+            *(sys.executable, "-m", "support.frontend_program", "--lock", str(lock)),
             *("--model", str(MODELS / "tiny"), "--data-dir", str(folder / "data"), "--listen", "127.0.0.1:0"),
-            *(
-                "--frontend-processes",
-                "2",
-                "--intra-op-threads",
-                "1",
-                "--max-concurrent-batches",
-                "1",
-                "--preferred-batch-size",
-                "8",
-                "--embedding-cache-bytes",
-                "0",
-            ),
+            *("--frontend-processes", "2", "--intra-op-threads", "1", "--max-concurrent-batches", "1"),
+            *("--preferred-batch-size", "8", "--embedding-cache-bytes", "0"),
             *("--log-format", "json", "--log-level", "debug"),
             *flags,
         ],
         stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    started = Crew(process, hold)
+    server = MultiprocessServer(process, lock)
     try:
-        yield started
+        yield server
     finally:
         if process.poll() is None:
-            process.kill()  # the others notice
-        started.ended()
+            process.kill()  # the other processes notice and end
+        server.wait()
         assert process.stderr is not None
         process.stderr.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-MODELS = Path(__file__).parent / "models"
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT / "tests" / "support" / "models"
 GOLDEN = ROOT / "tests" / "golden"
 
 SHARED = ROOT.parent / "shared"

@@ -1,4 +1,4 @@
-"""The real commands as processes: what a user starts."""
+"""The real commands as processes, as a user starts them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SERVE = (sys.executable, "-m", "lookalike_server", "serve")
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A serving process, and where it listens."""
+    """A server process and its address."""
 
     process: subprocess.Popen[bytes]
     address: str
@@ -31,7 +31,7 @@ class ServerProcess:
 def server_process(
     model: Path, data: Path, *arguments: str, command: tuple[str, ...] = SERVE
 ) -> Iterator[ServerProcess]:
-    """`lookalike-server serve` on a free port, from when it serves until the block ends."""
+    """Run `lookalike-server serve` on a free port from when it serves until the block ends."""
     process = subprocess.Popen(
         (
             *command,
@@ -50,7 +50,7 @@ def server_process(
                 break
         else:
             raise AssertionError(f"the server ended before it served: {b''.join(log).decode()}")
-        # Somebody must go on reading, or a full pipe would stop the server.
+        # A full pipe would block the server.
         reader.start()
         yield ServerProcess(process, f"127.0.0.1:{int(found.group(1))}")
     finally:

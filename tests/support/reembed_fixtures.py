@@ -1,4 +1,4 @@
-"""What the tests of `rebuild` share: a shop with every kind of image, what its file holds, and models that count."""
+"""Fixtures for `reembed`: a shop with every kind of image, what its file holds, and models that count."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ QUICK: dict[str, Any] = {
     "intra_op_threads": 1,
     "max_concurrent_batches": 1,
     "preferred_batch_size": 4,
-}  # a plan that nobody needs to measure
+}  # a plan that need not be measured
 
 
 def item(product_id: str, *images: image_pb2.Image, category: str = "Shoes", **facts: Any) -> product_pb2.ProductInput:
-    """A product to store, with these images."""
+    """Make a product to upsert, with these images."""
     return product_pb2.ProductInput(
         id=product_id,
         category=category,
@@ -47,7 +47,7 @@ def item(product_id: str, *images: image_pb2.Image, category: str = "Shoes", **f
 
 
 def part(image: image_pb2.Image, left: float, right: float) -> image_pb2.Image:
-    """The image, of which only the columns between these two count."""
+    """Return the image with a region: the columns between these two fractions."""
     return image_pb2.Image(encoded=image.encoded, region=image_pb2.Region(left=left, top=0.0, right=right, bottom=1.0))
 
 
@@ -65,65 +65,65 @@ SHOP = (
 DISTINCT = 8
 
 
-async def fill(served: Served, items: Sequence[product_pb2.ProductInput] = SHOP, name: str = "") -> None:
-    """Store products; each must succeed."""
-    request = pb.UpsertProductsRequest(products=items, idempotency_key=name)
+async def fill(served: Served, items: Sequence[product_pb2.ProductInput] = SHOP, idempotency_key: str = "") -> None:
+    """Upsert products; each must succeed."""
+    request = pb.UpsertProductsRequest(products=items, idempotency_key=idempotency_key)
     response = await served.catalog.UpsertProducts(request)
     assert [result.status.message for result in response.results if result.status.code] == []
 
 
-async def answers(served: Served, products: int = 1000) -> list[list[tuple[str, int, float]]]:
-    """What is found for a few images and for the first so many products: ids, image indexes and distances."""
+async def search_results(served: Served, products: int = 1000) -> list[list[tuple[str, int, float]]]:
+    """Search for a few images and the first products: the ids, image indexes and distances of each search."""
     listed = await served.catalog.ListProducts(pb.ListProductsRequest(page_size=products))
-    questions = [search_service_pb2.SearchRequest(image=raw(noise(seed))) for seed in range(3)]
-    questions += [search_service_pb2.SearchRequest(product_id=product.id) for product in listed.products]
+    queries = [search_service_pb2.SearchRequest(image=raw(noise(seed))) for seed in range(3)]
+    queries += [search_service_pb2.SearchRequest(product_id=product.id) for product in listed.products]
     found = []
-    for question in questions:
-        question.all_categories, question.k, question.exact = True, 1000, True
-        neighbors = (await served.search.Search(question)).neighbors
+    for query in queries:
+        query.all_categories, query.k, query.exact = True, 1000, True
+        neighbors = (await served.search.Search(query)).neighbors
         found.append([(each.product.id, each.image_index, each.distance) for each in neighbors])
     return found
 
 
 def table(data: Path, name: str, order: str = "1, 2") -> list[tuple[Any, ...]]:
-    """All rows of a table of the catalog."""
+    """Read all rows of a table of the catalog."""
     with closing(sqlite3.connect(data / FILE)) as file:
-        return file.execute(f"SELECT * FROM {name} ORDER BY {order}").fetchall()  # noqa: S608 - a test's own words
+        return file.execute(f"SELECT * FROM {name} ORDER BY {order}").fetchall()  # noqa: S608 - a constant of a test
 
 
 def change(data: Path, script: str) -> None:
-    """Do something to the file behind everybody's back."""
+    """Change the file directly."""
     with closing(sqlite3.connect(data / FILE)) as file:
         file.executescript(script)
 
 
 def embeddings(data: Path) -> dict[tuple[str, int], Floats]:
-    """The vectors of every product, by its id and image index."""
+    """Read the vectors of every product, by its id and image index."""
     return {(row[1], row[2]): np.frombuffer(row[3], "<f4") for row in table(data, "embeddings")}
 
 
-def unchanging(data: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """All that a rebuild leaves as it is."""
-    read = {name: table(data, name) for name in ("products", "images", "requests")}
+def preserved(data: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Read what a reembedding must not change."""
+    read = {name: table(data, name) for name in ("products", "images", "idempotency_keys")}
     return read | {"images": [row[1:3] + row[4:] for row in table(data, "embeddings", "product_id, image_index")]}
 
 
 def everything(data: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """All that the old model answers from: the file but for what another model has made so far."""
-    names = ("products", "embeddings", "images", "requests", "segments")
+    """Read what searches with the old model need: all but the new vectors of an unfinished reembedding."""
+    names = ("products", "embeddings", "images", "idempotency_keys", "segments")
     return {name: table(data, name) for name in names} | {"model": digest(data)}
 
 
 def digest(data: Path) -> list[tuple[Any, ...]]:
-    """The digest of the model that the catalog is of."""
+    """Read the digest of the model that the catalog is bound to."""
     return [row for row in table(data, "meta") if row[0] == "model_digest"]
 
 
 class CountingModel:
-    """Loads a real model, and counts the images that it is run on; the black ones are those of the measuring."""
+    """Loads a real model, and counts the images that it embeds; the black ones are those of the autotuning."""
 
     def __init__(self, wrap: Callable[[Session], Session] = lambda session: session) -> None:
-        """Put the real model into another session first."""
+        """Wrap the real model in another session."""
         self.loaded = 0
         self.images = 0
         self.lock = threading.Lock()
@@ -141,7 +141,7 @@ class _Counting(Wrapped):
         self._model = model
 
     def run(self, images: Pixels) -> Floats:
-        """Run, and count what was answered."""
+        """Run, and count the images."""
         vectors = self._session.run(images)
         with self._model.lock:
             self._model.images += int(images.any(axis=(1, 2, 3)).sum())
@@ -149,7 +149,7 @@ class _Counting(Wrapped):
 
 
 def mean_colors(folder: Path) -> Path:
-    """A model folder of another input size and dim, for `MeanColorSession`: 3 numbers of 24 x 20 pixels."""
+    """Make a model folder for `MeanColorSession`, with another input size (24 x 20) and dim (3)."""
     manifest = json.loads((NEW / "model.json").read_text(encoding="utf-8"))
     manifest["name"] = "mean-colors"
     manifest["graph"]["sha256"] = hashlib.sha256(b"mean colors").hexdigest()
@@ -162,11 +162,11 @@ def mean_colors(folder: Path) -> Path:
 
 
 def load_mean_colors(folder: ModelFolder, settings: Settings) -> Session:
-    """Load what `mean_colors` describes."""
+    """Load the model of `mean_colors`."""
     return MeanColorSession()
 
 
-def remade(
+def reembed_catalog(
     data: Path,
     model: Path = NEW,
     load_session: Callable[[ModelFolder, Settings], Session] | None = None,
@@ -175,7 +175,7 @@ def remade(
     *,
     drop_missing: bool = False,
 ) -> ReembedResult:
-    """Rebuild this catalog."""
+    """Reembed this catalog."""
     return reembed(
         Settings(model=model, data_dir=data, **QUICK),
         drop_missing=drop_missing,

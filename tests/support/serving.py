@@ -1,4 +1,4 @@
-"""A running server to test: a tiny real model, stubs to call it with, and images and products to send."""
+"""A running server with a tiny real model, stubs on a channel to it, and images and products to send."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 
 class HeldModel:
-    """Loads the real model behind a `HeldSession`: `serve(load_session=HeldModel())`."""
+    """Loads the real model into a `HeldSession`: `serve(load_session=HeldModel())`."""
 
     session: HeldSession
 
     def __init__(self, seconds: float = 0.0) -> None:
-        """Have each run take at least so many seconds."""
+        """Make each run take at least so many seconds."""
         self._seconds = seconds
 
     def __call__(self, folder: ModelFolder, settings: Settings) -> HeldSession:
-        """Load it."""
+        """Load the model."""
         self.session = HeldSession(SlowSession(load_onnx(folder, settings), self._seconds))
         return self.session
 
@@ -63,7 +63,7 @@ class HeldModel:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let others run until the condition holds; a test that waits for ever fails after ten seconds."""
+    """Let other tasks run until the condition holds; fails after ten seconds."""
     async with asyncio.timeout(10):
         # No event to wait for: the condition is about the server's state, which has no hook for tests.
         while not condition():  # noqa: ASYNC110
@@ -71,7 +71,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def connect(target: str) -> grpc.aio.Channel:
-    """A channel that no proxy of the environment and no message limit stands in the way of."""
+    """Open a channel without proxies of the environment and without limits on messages."""
     return grpc.aio.insecure_channel(
         target,
         options=(
@@ -83,33 +83,33 @@ def connect(target: str) -> grpc.aio.Channel:
 
 
 def noise(seed: int, side: int = SIDE) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """An image of its own for every seed: uint8 [side, side, 3], in tiles so that the tiny model tells them apart."""
+    """Make another image for every seed: uint8 [side, side, 3], in tiles, which the tiny model distinguishes."""
     tiles = np.random.default_rng(seed).integers(0, 256, size=(4, 4, 3), dtype=np.uint8)
     return np.repeat(np.repeat(tiles, side // 4, axis=0), side // 4, axis=1)
 
 
 def raw(pixels: np.ndarray[Any, Any]) -> image_pb2.Image:
-    """These pixels as a request's image."""
+    """Make an image of a request from these pixels."""
     height, width, _ = pixels.shape
     return image_pb2.Image(rgb=image_pb2.RawImage(width=width, height=height, data=pixels.tobytes()))
 
 
 def encoded(pixels: np.ndarray[Any, Any], file_format: str = "PNG") -> image_pb2.Image:
-    """These pixels as a request's image, in a file."""
+    """Make an image of a request from these pixels, as a file."""
     buffer = io.BytesIO()
     Pillow.fromarray(pixels).save(buffer, file_format)
     return image_pb2.Image(encoded=buffer.getvalue())
 
 
 def product(product_id: str, seed: int, category: str = "Shoes", **facts: Any) -> product_pb2.ProductInput:
-    """A product to store, with one image of its own."""
+    """Make a product to upsert, with another image for every seed."""
     return product_pb2.ProductInput(
         id=product_id, category=category, title=f"Title {product_id}", images=[raw(noise(seed))], **facts
     )
 
 
 async def rejected(call: Awaitable[object]) -> tuple[grpc.StatusCode, str, status_pb2.Status]:
-    """The code, message and rich status of a call that must fail; it must carry a request id too."""
+    """Return the code, message and status of a call that must fail; it must have a request id too."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     trailers = dict(caught.value.trailing_metadata() or ())
@@ -120,7 +120,7 @@ async def rejected(call: Awaitable[object]) -> tuple[grpc.StatusCode, str, statu
 
 
 def violation(status: status_pb2.Status) -> str:
-    """The field that the rich status blames."""
+    """Return the field at fault in a status."""
     bad_request = error_details_pb2.BadRequest()
     assert any(detail.Unpack(bad_request) for detail in status.details)
     (only,) = bad_request.field_violations

@@ -1,4 +1,4 @@
-"""Opens real catalogs for tests, and writes and reads them shortly."""
+"""Real catalogs for tests, and short ways to write and read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from lookalike_server.domain.catalog import EmbeddedProduct, IndexChange, Product
 from lookalike_server.domain.inference import Floats, Metric, Model, Resize
-from lookalike_server.store.sqlite import Store
+from lookalike_server.store.catalog_store import Store
 
 DIM = 4
 MODEL = Model(
@@ -30,12 +30,12 @@ MODEL = Model(
 
 
 def ignore(_: IndexChange) -> None:
-    """Stand in for an index that nobody asks."""
+    """Stand in for an index that is never searched."""
 
 
 @contextmanager
 def opened(folder: Path, model: Model = MODEL, on_commit: Callable[[IndexChange], None] = ignore) -> Iterator[Store]:
-    """The catalog in this folder, until the end of the block."""
+    """Open the catalog in this folder until the end of the block."""
     store = Store(folder, model, on_commit)
     try:
         yield store
@@ -44,12 +44,12 @@ def opened(folder: Path, model: Model = MODEL, on_commit: Callable[[IndexChange]
 
 
 def product(product_id: str, category: str = "Shoes", **attributes: str) -> Product:
-    """A product with something in every field."""
+    """Return a product with a value in every field."""
     return Product(product_id, category, f"Title of {product_id}", f"file:///{product_id}.jpg", attributes)
 
 
 def vectors(*firsts: float) -> Floats:
-    """One embedding for each number, told apart by it."""
+    """Return one embedding for each number, which is its first component."""
     return np.array([[first, 0.25, -1.0, 1e-30] for first in firsts], dtype=np.float32)
 
 
@@ -60,7 +60,7 @@ def put(store: Store, product_id: str, *firsts: float, category: str = "Shoes", 
 
 
 def rows(store: Store) -> list[tuple[str, int, str, int, list[float]]]:
-    """Everything an index is made from, oldest first."""
+    """Return all rows that an index is loaded from, oldest first."""
     found = [
         (category, row.label, row.product_id, row.image_index, row.vector.tolist())
         for category in store.row_counts()

@@ -1,8 +1,8 @@
-"""Makes the tiny models that the server's tests run: `python tests/tiny_model.py` writes them to tests/models.
+"""Writes the tiny models that the server's tests run to tests/support/models: `python tests/support/tiny_model.py`.
 
 A real ONNX graph under the same contract as an exported one, small enough to commit: an image of 32 x 32 becomes the
-mean color of each of its 4 x 4 tiles, 48 numbers around mid-gray. Alike images are near each other, so answers can be
-judged.
+mean color of each of its 4 x 4 tiles, 48 dimensions centered on mid-gray. Similar images are near each other, so
+results can be checked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent / "models"
 
 
 def graph(metric: str) -> bytes:
-    """The serialized graph: uint8 [n, 32, 32, 3] to float32 [n, 48], of length 1 where the metric is cosine."""
+    """Serialize the graph: uint8 [n, 32, 32, 3] to float32 [n, 48], of length 1 where the metric is cosine."""
     nodes = [
         helper.make_node("Cast", ["images"], ["wide"], to=TensorProto.FLOAT),
         helper.make_node("Sub", ["wide", "middle"], ["centered"]),
@@ -32,16 +32,16 @@ def graph(metric: str) -> bytes:
         helper.make_node("AveragePool", ["planes"], ["tiles"], kernel_shape=[TILE, TILE], strides=[TILE, TILE]),
         helper.make_node("Flatten", ["tiles"], [features(metric)]),
     ]
-    return finished("tiny", nodes, {"middle": np.float32(127.5)}, metric, DIM)
+    return serialized_model("tiny", nodes, {"middle": np.float32(127.5)}, metric, DIM)
 
 
 def features(metric: str) -> str:
-    """The name of what comes before the length is made 1, or of the output where it is not."""
+    """Name the tensor before normalization, which is the output where there is none."""
     return "features" if metric == "cosine" else "embeddings"
 
 
-def finished(name: str, nodes: list[Any], constants: dict[str, Any], metric: str, dim: int) -> bytes:
-    """The serialized graph of nodes from uint8 `images` to float32 `features(metric)`, [n, dim], and what follows."""
+def serialized_model(name: str, nodes: list[Any], constants: dict[str, Any], metric: str, dim: int) -> bytes:
+    """Serialize nodes from uint8 `images` to float32 `features(metric)`, [n, dim], followed by normalization."""
     if metric == "cosine":
         nodes = [
             *nodes,
@@ -67,7 +67,7 @@ def finished(name: str, nodes: list[Any], constants: dict[str, Any], metric: str
 
 
 def manifest(metric: str, serialized: bytes, name: str, dim: int = DIM, pooling: str = "avg") -> str:
-    """The model.json beside it."""
+    """Return the model.json for a graph."""
     return (
         json.dumps(
             {
@@ -101,7 +101,7 @@ def manifest(metric: str, serialized: bytes, name: str, dim: int = DIM, pooling:
 
 
 def write(folder: Path) -> None:
-    """Write both model folders below this one."""
+    """Write both model folders into this folder."""
     for metric, name in (("cosine", "tiny"), ("euclidean", "tiny-euclidean")):
         serialized = graph(metric)
         (folder / name).mkdir(parents=True, exist_ok=True)

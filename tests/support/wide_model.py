@@ -1,7 +1,7 @@
-"""A tiny model with as many outputs as ResNet50 without pooling has: 100,352, and cheap to run.
+"""A tiny model with as many dimensions as ResNet50 without pooling has: 100,352, and cheap to run.
 
-An image of 32 x 32 becomes gray, 448 x 224 and flat. So alike images are near each other, as by the other tiny models.
-The graph is of 1 KB and made where a test wants it.
+An image of 32 x 32 becomes gray, is resized to 448 x 224 and flattened, so similar images are near each other, as with
+the other tiny models. The graph has 1 KB and is written by the tests that want it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from support.tiny_model import features, finished, manifest
+from support.tiny_model import features, manifest, serialized_model
 
 DIM = 7 * 7 * 2048
-"""Numbers in an embedding."""
+"""Dimensions of an embedding."""
 
-_SCALES = np.array([1, 1, 14, 7], dtype=np.float32)  # of 32 x 32: 448 x 224, which is DIM
+_SCALES = np.array([1, 1, 14, 7], dtype=np.float32)  # 32 x 32 becomes 448 x 224, which has DIM pixels
 _CONSTANTS: dict[str, Any] = {
     "middle": np.float32(127.5),
     "channels": np.array([3], dtype=np.int64),
@@ -27,7 +27,7 @@ _CONSTANTS: dict[str, Any] = {
 
 
 def graph(metric: str) -> bytes:
-    """The serialized graph: uint8 [n, 32, 32, 3] to float32 [n, DIM], of length 1 where the metric is cosine."""
+    """Serialize the graph: uint8 [n, 32, 32, 3] to float32 [n, DIM], of length 1 where the metric is cosine."""
     nodes = [
         helper.make_node("Cast", ["images"], ["wide"], to=TensorProto.FLOAT),
         helper.make_node("Sub", ["wide", "middle"], ["centered"]),
@@ -36,7 +36,7 @@ def graph(metric: str) -> bytes:
         helper.make_node("Resize", ["planes", "", "scales"], ["large"], mode="linear"),
         helper.make_node("Flatten", ["large"], [features(metric)]),
     ]
-    return finished("wide", nodes, _CONSTANTS, metric, DIM)
+    return serialized_model("wide", nodes, _CONSTANTS, metric, DIM)
 
 
 def write(folder: Path, metric: str = "euclidean") -> Path:

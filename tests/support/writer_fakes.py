@@ -1,4 +1,4 @@
-"""What the writer's tests write to: a real SQLite connection that can be held or fail, and an index that listens."""
+"""What the writer's tests use: a real SQLite connection that can be held or fail, and an index that records changes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lookalike_server.domain.catalog import IndexChange
-from lookalike_server.store.write_jobs import Act, Written
+from lookalike_server.store.write_jobs import WriteOp, WriteResult
 from lookalike_server.store.writer import Writer
 
 
-class Watched:
-    """A real connection that counts commits, holds them back while told to, and fails them on cue."""
+class FaultyConnection:
+    """A real connection that counts commits, and holds or fails them when a test says so."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -23,7 +23,7 @@ class Watched:
         self.commits = 0
         self.fail_commit = False
         self.failure = sqlite3.OperationalError("disk I/O error")
-        self.said: list[str] = []
+        self.statements: list[str] = []
         """Every statement, in order."""
         self.held = threading.Event()
         """Set once a commit is being held."""
@@ -31,8 +31,8 @@ class Watched:
         self.free.set()
 
     def execute(self, sql: str, arguments: tuple[object, ...] = (), /) -> Any:
-        """Run one statement, as SQLite does."""
-        self.said.append(sql)
+        """Run one statement."""
+        self.statements.append(sql)
         if sql == "COMMIT":
             self.held.set()
             assert self.free.wait(timeout=60)
@@ -46,38 +46,38 @@ class Watched:
         return [name for (name,) in self.real.execute("SELECT name FROM names ORDER BY rowid")]
 
 
-class Told:
-    """What the index would be told, in order; raises for the labels in `rejected`."""
+class RecordingIndex:
+    """Records the labels of the changes that an index would receive; raises for those in `rejected`."""
 
     def __init__(self) -> None:
         self.labels: list[int] = []
         self.rejected: set[int] = set()
 
     def __call__(self, change: IndexChange) -> None:
-        """Hear of a change."""
+        """Receive a change."""
         ((_, label),) = change.removed
         if label in self.rejected:
             raise ValueError(f"no {label} here")
         self.labels.append(label)
 
 
-def naming(number: int) -> Act:
-    """Writes this number's name; its result is the name, and the index is told the number."""
+def insert_op(number: int) -> WriteOp:
+    """Return an operation that inserts the name of a number, returns it, and passes the number to the index."""
 
-    def act(connection: Any) -> Written:
+    def op(connection: Any) -> WriteResult:
         connection.execute("INSERT INTO names VALUES (?)", (f"n{number}",))
-        return Written(f"n{number}", IndexChange([("c", number)], ()))
+        return WriteResult(f"n{number}", IndexChange([("c", number)], ()))
 
-    return act
+    return op
 
 
 def insert(writer: Writer, number: int) -> Future[str]:
-    """Queue that."""
-    return writer.submit(naming(number))
+    """Queue such an operation."""
+    return writer.submit(insert_op(number))
 
 
-def hold(writer: Writer, connection: Watched) -> Future[str]:
-    """Write n0 and hold its commit, so that whatever is queued now waits together."""
+def hold(writer: Writer, connection: FaultyConnection) -> Future[str]:
+    """Insert n0 and hold its commit, so that whatever is queued now waits together."""
     connection.held.clear()
     connection.free.clear()
     first = insert(writer, 0)

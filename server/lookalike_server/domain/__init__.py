@@ -1,1 +1,1 @@
-"""The values that the stages exchange, and what the stages expect of each other; imports no other package of ours."""
+"""The values that the stages exchange and the protocols between them; imports no other package of ours."""

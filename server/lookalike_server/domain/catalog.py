@@ -1,4 +1,4 @@
-"""Products, their images and embeddings, and what a write changes: plain frozen data."""
+"""Products, their images and embeddings, and the writes that change them: plain frozen data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from enum import Enum
 from lookalike_server.domain.inference import Floats, Image, Region
 
 MAX_ATTRIBUTES = 64
-"""Attributes that a product may have; the API promises this number."""
+"""The most attributes of a product; part of the API."""
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What a shop knows of a product."""
+    """A product's facts."""
 
     id: str
     category: str
@@ -25,7 +25,13 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """Identifies a write that is done at most once: the request's key, the item in it, and a digest of the item."""
+    """Identifies a write that is applied at most once.
+
+    Attributes:
+        key: The request's `idempotency_key`.
+        item: The product's id, because one request may write many products.
+        digest: SHA-256 of the item in hexadecimal, which tells a repeat from another request with the same key.
+    """
 
     key: str
     item: str
@@ -34,12 +40,12 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class ProductUpsert:
-    """A product to store: its facts, and either one to eight images or one to eight vectors (float32 [dim])."""
+    """A product to store, with either one to eight images or one to eight vectors (float32 [dim])."""
 
     product: Product
     images: tuple[Image, ...]
     vectors: tuple[Floats, ...]
-    name: IdempotencyKey | None = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class EmbeddedProduct:
     Attributes:
         product: Its facts.
         vectors: float32 [images, dim], of length 1 where the metric is cosine.
-        images: What each vector was made of, None where that is not kept; empty where none is.
+        images: The image of each vector, None where it is not stored; empty where no image is.
     """
 
     product: Product
@@ -69,25 +75,25 @@ class EmbeddedProduct:
 
 @dataclass(frozen=True, slots=True)
 class ProductDelete:
-    """A product to remove."""
+    """A product to delete."""
 
     product_id: str
-    name: IdempotencyKey | None = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AttributeUpdate:
-    """Attributes of a product to give values, and those to clear."""
+    """Attributes of a product to set, and the names of those to clear."""
 
     product_id: str
-    values: Mapping[str, str]
-    cleared: Sequence[str]
-    name: IdempotencyKey | None = None
+    attributes: Mapping[str, str]
+    clear: Sequence[str]
+    idempotency_key: IdempotencyKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """One image of one product in the index; `label` is never used again, so it names this version of the product."""
+    """One image of one product in the index; labels are never reused, so `label` identifies this version of it."""
 
     label: int
     product_id: str
@@ -98,22 +104,22 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True)
 class IndexChange:
-    """What one committed transaction means for the index.
+    """What one committed transaction changes in the index.
 
     Attributes:
-        removed: Rows gone, by category and label.
-        added: Rows new, by category.
-        described: Rows whose attributes are now these and no others, by category and label.
+        removed: The rows to remove, as category and label.
+        added: The rows to add, each with its category.
+        updated: The rows whose attributes are replaced, as category, label and attributes.
     """
 
     removed: Sequence[tuple[str, int]] = ()
     added: Sequence[tuple[str, IndexRow]] = ()
-    described: Sequence[tuple[str, int, Mapping[str, str]]] = ()
+    updated: Sequence[tuple[str, int, Mapping[str, str]]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
-    """A file of the index that can be trusted: its name, its size in bytes, and its sha256 in hexadecimal."""
+    """A file of the index: its name, its size in bytes, and its SHA-256 in hexadecimal."""
 
     name: str
     size: int
@@ -122,7 +128,7 @@ class SegmentFile:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Products in the order of their ids, and the id after which the next page begins (None: this was the last)."""
+    """Products by id, and the id after which the next page begins (None: this is the last page)."""
 
     products: Sequence[Product]
     next_after: str | None
@@ -130,7 +136,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class AttributeFacet:
-    """An attribute in a category: how many different values, and the most frequent of them with their counts."""
+    """An attribute in a category: how many distinct values it has, and the most frequent ones with their counts."""
 
     name: str
     distinct_values: int
@@ -138,7 +144,7 @@ class AttributeFacet:
 
 
 class IndexKind(Enum):
-    """How a category is searched: every row compared, or an HNSW graph choosing the rows."""
+    """How a category is searched: by comparing every row, or by an HNSW graph."""
 
     FLAT = "flat"
     HNSW = "hnsw"
@@ -146,7 +152,7 @@ class IndexKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One partition: its products, how it is searched, and what share of exact answers that finds, where known."""
+    """A category: its number of products, how it is searched, and the measured recall (0 to 1; None: not measured)."""
 
     name: str
     count: int

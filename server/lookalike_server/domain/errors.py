@@ -1,4 +1,4 @@
-"""The errors a caller can meet, without a word about gRPC; `rpc/status.py` maps each code to its canonical twin."""
+"""The errors that a caller may see, free of gRPC; `rpc/status.py` maps each code to its gRPC status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Code(Enum):
-    """What kind of failure it is; the names are those of the canonical gRPC codes."""
+    """The kind of failure; the names are those of gRPC's status codes."""
 
     INVALID_ARGUMENT = "invalid_argument"
     NOT_FOUND = "not_found"
@@ -22,21 +22,21 @@ class Code(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A thing that a request named: its kind ("product", "category") and its name."""
+    """What a request named: its kind ("product", "category") and its name."""
 
     kind: str
     name: str
 
 
 class LookalikeError(Exception):
-    """A failure written for the caller: what is wrong, with which field, and what to do.
+    """A failure whose message is for the caller: what is wrong, in which field, and what to do.
 
     Attributes:
         code: The kind of failure.
         message: One sentence for the caller.
-        field: Path of the request's field that is to blame, as in `products[2].images[0].encoded`, or None.
-        resource: The thing that was not found, or None.
-        retry_after: Seconds after which a repeat makes sense, or None.
+        field: Path of the request's field at fault, as in `products[2].images[0].encoded`, or None.
+        resource: What was not found, or None.
+        retry_after: Seconds after which a retry makes sense, or None.
     """
 
     def __init__(
@@ -60,22 +60,22 @@ class LookalikeError(Exception):
 
 
 def invalid(field: str, message: str) -> LookalikeError:
-    """The value of `field` cannot be used, and why."""
+    """INVALID_ARGUMENT: the value of `field` is wrong; the message continues the field's name."""
     return LookalikeError(Code.INVALID_ARGUMENT, message, field=field)
 
 
 def not_found(kind: str, name: str) -> LookalikeError:
-    """There is no such product or category."""
+    """NOT_FOUND: there is no such product, category or image."""
     return LookalikeError(Code.NOT_FOUND, f"no {kind} {name!r}", resource=Resource(kind, name))
 
 
 def exhausted(message: str, retry_after: float) -> LookalikeError:
-    """The server is full; a repeat after `retry_after` seconds makes sense."""
+    """RESOURCE_EXHAUSTED: the server is full; a retry makes sense after `retry_after` seconds."""
     return LookalikeError(Code.RESOURCE_EXHAUSTED, message, retry_after=retry_after)
 
 
 class ServerError(Exception):
-    """A failure of the server itself whose reason callers may know: they hear `public`, and the log hears it all."""
+    """A failure of the server whose reason callers may know: they get `public`, and the log gets the whole error."""
 
     def __init__(self, public: LookalikeError) -> None:
         super().__init__(public.message)
@@ -83,20 +83,20 @@ class ServerError(Exception):
 
 
 def disk_full() -> ServerError:
-    """The catalog's disk is full. Nobody knows when there will be room, so no time for a repeat is named."""
+    """RESOURCE_EXHAUSTED: the catalog's disk is full. When that ends is unknown, so there is no retry delay."""
     return ServerError(
         LookalikeError(
             Code.RESOURCE_EXHAUSTED,
-            "the disk of the catalog is full and nothing of this was stored; have room made on it, then repeat",
+            "the catalog's disk is full and nothing was stored; free some space on it, then retry",
         )
     )
 
 
 def deadline_exceeded() -> LookalikeError:
-    """The caller's deadline passed before the work was begun."""
-    return LookalikeError(Code.DEADLINE_EXCEEDED, "the call's deadline passed before its answer was ready")
+    """DEADLINE_EXCEEDED: the caller's deadline passed before the response was ready."""
+    return LookalikeError(Code.DEADLINE_EXCEEDED, "the call's deadline passed before its response was ready")
 
 
 def unavailable(message: str) -> LookalikeError:
-    """The server is not ready yet, or no longer."""
+    """UNAVAILABLE: the server is not ready yet, or no longer."""
     return LookalikeError(Code.UNAVAILABLE, message, retry_after=1.0)

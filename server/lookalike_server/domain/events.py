@@ -1,6 +1,6 @@
-"""What the stages report: one hook, and one details object per event, so that logs and metrics stay out of the stages.
+"""What the stages report to the observer: one hook, and one object of details per event.
 
-A new log line or metric needs `telemetry.py` alone; a new event is a class here and the line that reports it.
+A new log line or metric touches only `telemetry.py`; a new event is a class here and the line that reports it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class BatchCompleted:
 
 @dataclass(frozen=True, slots=True)
 class BatchFailed:
-    """The model raised; every caller of this batch got INTERNAL."""
+    """The model raised an error; every caller of this batch got INTERNAL."""
 
     size: int
     error: Exception
@@ -51,7 +51,7 @@ class CallCompleted:
         code: The name of its canonical code.
         seconds: From its arrival.
         request_id: Its `x-request-id`.
-        fault: The error where it is the server's, of which the caller learned nothing.
+        fault: The error where it is a fault of the server, which the caller did not see.
     """
 
     method: str
@@ -63,21 +63,21 @@ class CallCompleted:
 
 @dataclass(frozen=True, slots=True)
 class ItemFailed:
-    """One item of a request failed by the server's fault; its caller got INTERNAL."""
+    """One item of a request failed by a fault of the server; its caller got INTERNAL."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class SearchFellBack:
-    """A graph failed or found too few rows, and the exact search answered instead."""
+    """A graph failed or found too few rows, and an exact search took its place."""
 
     category: str
 
 
 @dataclass(frozen=True, slots=True)
 class RecallMeasured:
-    """A search that a graph had answered was repeated exactly; `recall` is 0 to 1."""
+    """An approximate search was repeated exactly; `recall` is 0 to 1."""
 
     category: str
     recall: float
@@ -110,7 +110,7 @@ class IndexMaintenanceFailed:
 
 @dataclass(frozen=True, slots=True)
 class GraphFileUnusable:
-    """A graph's file is missing, damaged or not for these settings; the graph is rebuilt."""
+    """A graph's file is missing, damaged or made with other settings; the graph is rebuilt."""
 
     category: str
     file: str

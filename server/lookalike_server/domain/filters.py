@@ -28,7 +28,7 @@ class NoneOf:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """The attribute's value reads as a decimal number from `minimum` to `maximum`, both included."""
+    """The attribute's value is a decimal number from `minimum` to `maximum`, both included."""
 
     attribute: str
     minimum: float
@@ -39,5 +39,5 @@ Condition: TypeAlias = OneOf | NoneOf | Between
 
 
 def number(text: str) -> float:
-    """The decimal number that a value reads as, NaN where it reads as none; `inf`, `1_000` and ` 1` are none."""
+    """Parse a decimal number, NaN where the text is none; `inf`, `1_000` and ` 1` are none."""
     return float(text) if _DECIMAL.fullmatch(text) else math.nan

@@ -21,7 +21,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 
 class Resize(Enum):
-    """How an image comes to the model's input size."""
+    """How an image is resized to the model's input."""
 
     BILINEAR = "bilinear"
     NEAREST = "nearest"
@@ -39,7 +39,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """An image file's bytes; `field` is where the caller put it, for error messages."""
+    """An image file's bytes; `field` is its path in the request, for errors."""
 
     data: bytes
     region: Region | None
@@ -48,7 +48,7 @@ class EncodedImage:
 
 @dataclass(frozen=True, slots=True)
 class RawImage:
-    """Decoded pixels: uint8 [height, width, 3], RGB; `field` as of an encoded one."""
+    """Decoded pixels: uint8 [height, width, 3], RGB; `field` as in `EncodedImage`."""
 
     pixels: Pixels
     region: Region | None
@@ -60,7 +60,7 @@ Image: TypeAlias = EncodedImage | RawImage
 
 @dataclass(frozen=True, slots=True)
 class BatchProfile:
-    """A batch size and the model's time for it in seconds while `concurrency` such batches run at once."""
+    """A batch size and the model's latency for it in seconds, while `concurrency` such batches run at once."""
 
     batch_size: int
     seconds: float
@@ -69,7 +69,7 @@ class BatchProfile:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a model folder says of itself; see `inference/manifest.py` for the file."""
+    """A model as its folder describes it; `inference/manifest.py` reads the file."""
 
     name: str
     backbone: str
@@ -86,7 +86,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """How the model runs here."""
+    """How the model runs on this machine."""
 
     provider: str
     batch_profiles: Sequence[BatchProfile]
@@ -99,25 +99,25 @@ class Metric(Enum):
     EUCLIDEAN = "euclidean"
 
     def similarity(self, distance: float) -> float:
-        """Of a distance: the cosine itself, or 1 / (1 + distance)."""
+        """Turn a distance into a similarity: the cosine itself, or 1 / (1 + distance)."""
         return 1.0 - distance if self is Metric.COSINE else 1.0 / (1.0 + distance)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call's moments: when it arrived, and after when its answer is of no use (infinite for never)."""
+    """When a call arrived, and its deadline (infinite for none)."""
 
     arrived: float
     deadline: float
 
-    def again(self) -> Call:
-        """The call of an item that arrives now, under the same deadline."""
+    def for_item(self) -> Call:
+        """Return the call of an item of a stream that arrives now, with the same deadline."""
         return Call(time.monotonic(), self.deadline)
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseStats:
-    """What one answer cost, in seconds, and how it came about; stages that did not take place are 0."""
+    """How a response was computed: durations in seconds (0 for stages that did not run), batch and cache."""
 
     decode: float = 0.0
     queue: float = 0.0
@@ -133,7 +133,7 @@ class ResponseStats:
 
 @dataclass(frozen=True, slots=True)
 class EmbedResult:
-    """An embedding (float32 [dim]) and what it cost so far."""
+    """An embedding (float32 [dim]) and its stats."""
 
     vector: Floats
     stats: ResponseStats

@@ -1,4 +1,4 @@
-"""What the stages expect of each other: the model, the index, and whoever watches."""
+"""What the stages expect of each other: the model's session, the index, and the store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from lookalike_server.domain.catalog import IndexChange, IndexKind, IndexRow, SegmentFile
+from lookalike_server.domain.catalog import (
+    AttributeFacet,
+    EmbeddedProduct,
+    IdempotencyKey,
+    IndexChange,
+    IndexKind,
+    IndexRow,
+    Page,
+    Product,
+    SegmentFile,
+    StoredImage,
+)
 from lookalike_server.domain.filters import Condition
 from lookalike_server.domain.inference import Floats, Pixels
 from lookalike_server.domain.search import IndexQuery, IndexResult
@@ -18,96 +29,146 @@ class Session(Protocol):
 
     @property
     def provider(self) -> str:
-        """The ONNX Runtime provider that runs it."""
+        """The ONNX Runtime execution provider that runs it."""
 
     @property
     def fixed_shapes(self) -> bool:
-        """Whether every new batch size costs it dearly, so that batches are padded to a few."""
+        """Whether every new batch size is expensive, so that batches are padded to a few sizes."""
 
     @property
-    def gains_from_lanes(self) -> bool:
-        """Whether runs side by side can be faster than one after another."""
+    def gains_from_concurrency(self) -> bool:
+        """Whether concurrent runs can be faster than one after another."""
 
     @property
     def in_flight(self) -> int:
-        """Batches it takes at once to compute them one after the other, copying one meanwhile; 1 where nothing is."""
+        """How many batches it takes at once, computing one while it copies the others; 1 where it takes one."""
         return 1
 
     def run(self, images: Pixels) -> Floats:
         """Embed uint8 [n, height, width, 3]: float32 [n, dim]."""
 
-    def stage(self, rows: int) -> AbstractContextManager[Stage] | None:  # noqa: ARG002 - most have none
-        """Memory for one batch of up to `rows` images, which runs as so many; None where any memory is as good."""
+    def stage(self, rows: int) -> AbstractContextManager[StagingBuffer] | None:  # noqa: ARG002 - most have none
+        """Reserve memory for one batch of up to `rows` images, run at that size; None where any memory will do."""
         return None
 
     def close(self) -> None:
-        """Give back what must be given back; nothing is run after it."""
+        """Free what the session holds; nothing may run after it."""
         return
 
 
-class Stage(Protocol):
-    """Where one batch is put together so that the device can fetch it from there.
+class StagingBuffer(Protocol):
+    """Memory in which one batch is assembled, and from which the device copies it.
 
     Attributes:
-        images: uint8 [rows, height, width, 3], to be filled from the first row on.
+        images: uint8 [rows, height, width, 3], filled from the first row on.
     """
 
     images: Pixels
 
     def run(self, size: int) -> Floats:
-        """Embed the first `size` images: float32 [size, dim], the caller's own."""
+        """Embed the first `size` images: float32 [size, dim], which the caller owns."""
 
 
 class VectorIndex(Protocol):
-    """Nearest products by category. `search` and `kind` may run in any thread beside one thread that calls `apply`."""
+    """Nearest products by category. `search` and `kind` may run in any thread while one thread calls `apply`."""
 
     def apply(self, change: IndexChange) -> None:
-        """Take in one committed change; it is visible to every search that starts after the return."""
+        """Apply one committed change; every search that starts after the return sees it."""
 
     def kind(self, category: str) -> IndexKind:
         """How this category is searched at present."""
 
     def recall(self, category: str) -> float | None:
-        """The share of exact answers that its approximate ones had of late, 0 to 1; None where none was compared."""
+        """Return the recent recall of approximate searches of this category, 0 to 1; None where none was measured."""
 
     def holds(self, category: str) -> bool:
-        """Whether any product is in this category; at once, without asking a disk or a network."""
+        """Whether any product is in this category; does not block."""
 
     def is_cheap(self, category: str) -> bool:
-        """Whether a search of this category takes about a millisecond and waits for nothing; at once itself."""
+        """Whether a search of this category takes about a millisecond and waits for nothing; does not block."""
 
     def search(
         self,
-        questions: Sequence[IndexQuery],
+        queries: Sequence[IndexQuery],
         *,
         category: str | None,
         exact: bool,
         conditions: Sequence[Condition] = (),
     ) -> list[IndexResult]:
-        """SearchResult queries about the products of one category (None: all) that meet the conditions, each by itself.
+        """Search the products of one category (None: all) that meet the conditions, for each query by itself.
 
         Where k such products exist, k come back. An unknown category has no hits.
         """
 
 
-class Manifest(Protocol):
-    """Which files of the index can be trusted, as the store knows in the catalog's own transactions."""
+class SegmentManifest(Protocol):
+    """Which files of the index can be trusted; the store records that in the catalog's own transactions."""
 
     def segments(self) -> Mapping[str, list[SegmentFile]]:
-        """The files of each category, oldest graph first."""
+        """Return the files of each category, oldest graph first."""
 
-    def keep_segments(self, category: str, files: Sequence[SegmentFile]) -> Future[None]:
+    def replace_segments(self, category: str, files: Sequence[SegmentFile]) -> Future[None]:
         """Trust these files of a category and no others; the future is done once that is durable."""
 
 
-class RowSource(Manifest, Protocol):
-    """What an index is made from."""
+class RowSource(SegmentManifest, Protocol):
+    """What an index is loaded from."""
 
     def row_counts(self) -> Mapping[str, int]:
         """How many rows each category has."""
 
     def rows(self, category: str) -> Iterable[IndexRow]:
-        """The rows of a category as they are at one moment, in any order."""
+        """Return the rows of a category as of one moment, in any order."""
 
     def wait_until_applied(self) -> None:
-        """Return once the index has heard of everything that was committed before the call."""
+        """Return once the index has applied everything that was committed before the call."""
+
+
+class CatalogStore(Protocol):
+    """The products, their embeddings and images. Reads block and may run in any thread; writes return futures."""
+
+    def upsert(self, product: EmbeddedProduct, idempotency_key: IdempotencyKey | None = None) -> Future[None]:
+        """Store or replace one product; the future is done once it is durable and searchable."""
+
+    def upsert_all(self, products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]]) -> Future[list[object]]:
+        """Store or replace products, each by itself; the future has the exception of each that was rejected."""
+
+    def delete(self, product_id: str, idempotency_key: IdempotencyKey | None = None) -> Future[bool]:
+        """Delete one product; the future says whether there was one."""
+
+    def update_attributes(
+        self,
+        product_id: str,
+        attributes: Mapping[str, str],
+        clear: Sequence[str],
+        idempotency_key: IdempotencyKey | None = None,
+    ) -> Future[bool]:
+        """Set and clear attributes of a product; the future says whether there is one."""
+
+    def done(self, idempotency_key: IdempotencyKey) -> bool:
+        """Whether the write with this key is done.
+
+        Raises:
+            LookalikeError: INVALID_ARGUMENT when another request had the key.
+        """
+
+    def products(self, ids: Sequence[str]) -> Mapping[str, Product]:
+        """Read products by id; unknown ids are missing from the result."""
+
+    def vectors(self, product_id: str) -> Floats:
+        """Read the embeddings of a product: float32 [images, dim], by image index; no rows where there is none."""
+
+    def image(self, product_id: str, image_index: int) -> StoredImage | None:
+        """Read an image of a product as it was sent; None where it was not stored."""
+
+    def page(self, category: str | None, after: str, size: int) -> Page:
+        """Read `size` products with ids greater than `after`, of one category or of all (None)."""
+
+    def embedded(self, category: str | None, after: str, size: int) -> list[EmbeddedProduct]:
+        """Read a page of products as `page` does, with their embeddings."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Count the products of each category, by name."""
+
+    def attribute_facets(self) -> Mapping[str, Sequence[AttributeFacet]]:
+        """Count the values of every attribute in every category; reads the whole catalog."""

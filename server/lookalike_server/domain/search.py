@@ -1,10 +1,14 @@
-"""Queries and results of a search: plain frozen data."""
+"""Queries and results of a search: plain frozen data.
+
+`Query` (what was asked) -> `EmbeddedQuery` (with its vectors) -> `IndexQuery` and `IndexResult` (ids and distances)
+-> `SearchResult` (products).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lookalike_server.domain.catalog import Product
 from lookalike_server.domain.filters import Condition
@@ -12,31 +16,14 @@ from lookalike_server.domain.inference import Floats, Image, ResponseStats
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """A product found: its nearest image and how far away that is."""
-
-    product_id: str
-    image_index: int
-    distance: float
-
-
-@dataclass(frozen=True, slots=True)
-class IndexResult:
-    """What a search found, nearest first, equally near by product id, and whether it compared every row."""
-
-    hits: Sequence[Hit]
-    exact: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ResultOptions:
-    """What of the nearest products is shown.
+    """Which of the nearest products a result lists.
 
     Attributes:
-        max_distance: None beyond this; infinite for no limit.
-        group_by: An attribute; empty for no groups.
-        group_limit: Of products that share a value of it, so many are shown.
-        collapse: Products with the same embedding are one answer.
+        max_distance: The largest distance listed; infinite for no limit.
+        group_by: The attribute whose values make the groups; empty for no groups.
+        group_limit: The most products of one group.
+        collapse: Whether products with the same embedding are listed as one.
     """
 
     max_distance: float = math.inf
@@ -47,7 +34,7 @@ class ResultOptions:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query: exactly one of `image`, `vector` (float32 [dim]) and `product_id`.
+    """A search as it was asked: exactly one of `image`, `vector` (float32 [dim]) and `product_id`.
 
     `category` None means every category, or with `product_id` and without `all_categories` the product's own.
     """
@@ -64,8 +51,50 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddedQuery:
+    """A query with its vectors, float32 [images, dim]; None while those of the product it names are still unread."""
+
+    query: Query
+    vectors: Floats | None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexQuery:
+    """One query to the index: the `k` products nearest to any of `vectors` (float32 [m, dim]), without `exclude`."""
+
+    vectors: Floats
+    k: int
+    exclude: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A product that the index found: its nearest image and the distance to it."""
+
+    product_id: str
+    image_index: int
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class IndexResult:
+    """The hits of one query, nearest first and equally near by product id, and whether every row was compared."""
+
+    hits: Sequence[Hit]
+    exact: bool
+
+
+@dataclass(slots=True)
+class ResultGroup:
+    """A hit that a result lists, and the ids of the products listed as its duplicates."""
+
+    hit: Hit
+    duplicates: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbor:
-    """A product that looks like the query, and those that were made one with it."""
+    """A product that looks like the query, and the products listed as its duplicates."""
 
     product: Product
     distance: float
@@ -76,16 +105,7 @@ class Neighbor:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The neighbors, nearest first, and what they cost."""
+    """The neighbors, nearest first, and the stats of the search."""
 
     neighbors: Sequence[Neighbor]
     stats: ResponseStats
-
-
-@dataclass(frozen=True, slots=True)
-class IndexQuery:
-    """What one caller asks an index: the k products nearest to any of `vectors` (float32 [m, dim]) but `exclude`."""
-
-    vectors: Floats
-    k: int
-    exclude: str | None = None

@@ -1,1 +1,1 @@
-""""""
+"""The operations of the server, free of gRPC."""

@@ -1,6 +1,6 @@
-"""What the server does, each act readable on one screen: embed, find_similar, upsert, delete, and the reads.
+"""The operations of the server: embed, search, upsert, delete, and the reads.
 
-Knows nothing of gRPC. Decoding, searching and reading block, so they run in worker pools; the event loop only waits.
+Decoding, searching and reading block, so they run in pools of threads; the event loop only waits.
 """
 
 from __future__ import annotations
@@ -27,25 +27,24 @@ from lookalike_server.domain.catalog import (
 from lookalike_server.domain.errors import LookalikeError, invalid, not_found
 from lookalike_server.domain.events import ItemFailed, Observer
 from lookalike_server.domain.inference import Call, EmbedResult, Floats, Image, Metric, Model, ResponseStats, Runtime
-from lookalike_server.domain.protocols import VectorIndex
-from lookalike_server.domain.search import Query, SearchResult
+from lookalike_server.domain.protocols import CatalogStore, VectorIndex
+from lookalike_server.domain.search import EmbeddedQuery, Query, SearchResult
 from lookalike_server.engine.api import EngineApi
 from lookalike_server.inference.embedder import ImageEmbedder
 from lookalike_server.search.coalescer import Coalescer
-from lookalike_server.search.retriever import EmbeddedQuery, Found, Retriever, together
-from lookalike_server.store.sqlite import Store
+from lookalike_server.search.retriever import Retriever, coalescing_key
 
-_LEARNING_RATE = 0.2  # weight of the newest search in the running cost
+_LEARNING_RATE = 0.2  # weight of the newest search in the moving average of its duration
 
 _EXPORT_BYTES = 2 * 1024 * 1024
-"""Embeddings in a page of an export whose products have one image each; with eight each it is eight times as large."""
+"""Bytes of embeddings in a page of an export whose products have one image each; with eight each, eight times that."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
 class Engine(EngineApi):
-    """The stages put together. Every method may raise `LookalikeError`; nothing else is meant for a caller."""
+    """The stages put together."""
 
     def __init__(
         self,
@@ -54,7 +53,7 @@ class Engine(EngineApi):
         runtime: Runtime,
         embedder: ImageEmbedder,
         index: VectorIndex,
-        store: Store,
+        store: CatalogStore,
         searchers: ThreadPoolExecutor,
         bulk_images: int,
         observer: Observer,
@@ -63,15 +62,15 @@ class Engine(EngineApi):
         """Take the stages; the composition root builds and closes them.
 
         Args:
-            model: What the model folder says.
-            runtime: How it runs.
-            embedder: Image to embedding.
-            index: Embedding to products' ids.
-            store: Ids to products.
-            searchers: Where the index and the store are asked.
-            bulk_images: How many images of streams and upserts may be on their way at once, over all callers.
-            observer: Told of items that fail by a fault of ours.
-            clock: The source of moments.
+            model: The model as its folder describes it.
+            runtime: How it runs here.
+            embedder: From images to embeddings.
+            index: From embeddings to ids of products.
+            store: From ids to products.
+            searchers: The pool in which the index is searched and the store is read.
+            bulk_images: The most images of streams and upserts in progress at once, over all callers.
+            observer: Receives the failures of items that are faults of the server.
+            clock: A monotonic clock.
         """
         self.model = model
         self.runtime = runtime
@@ -84,125 +83,112 @@ class Engine(EngineApi):
         self._observer = observer
         self._clock = clock
         self._retriever = Retriever(index, store, model.metric)
-        self._searches: Coalescer[EmbeddedQuery, Found | LookalikeError] = Coalescer(
-            searchers, together, self._retriever.answer, self._retriever.is_cheap
+        self._searches = Coalescer[EmbeddedQuery, SearchResult | LookalikeError](
+            searchers, coalescing_key, self._retriever.search, self._retriever.is_cheap
         )
-        self._search_cost = 0.0  # seconds, learned
+        self._search_seconds = 0.0  # a moving average
+
+    def __repr__(self) -> str:
+        return f"<Engine bulk images: {self._bulk!r}>"
 
     async def admit(self, call: Call) -> None:
-        """Reject an image that has not been read yet, where it could not be embedded in time."""
         self._embedder.admit(call.deadline)
 
     async def embed(self, image: Image, call: Call, *, bulk: bool = False) -> EmbedResult:
-        """Embed one image."""
         embedded = await self._embed(image, call, bulk=bulk)
-        return EmbedResult(embedded.vector, self._complete_stats(embedded.stats, call))
+        return replace(embedded, stats=self._complete_stats(embedded.stats, call))
 
-    async def find_similar(self, query: Query, call: Call, *, bulk: bool = False) -> SearchResult:
-        """Find the products that look most like an image, a vector or a product."""
-        # Before the model runs: a query that nobody can answer should not cost a run.
+    async def search(self, query: Query, call: Call, *, bulk: bool = False) -> SearchResult:
+        # Before the model runs: a query that cannot be answered should not cost a run.
         self._check_category(query.category)
         stats = ResponseStats()
         vectors: Floats | None = None
         if query.image is not None:
-            embedded = await self._embed(query.image, call, bulk=bulk, after=self._search_cost)
+            embedded = await self._embed(query.image, call, bulk=bulk, reserve=self._search_seconds)
             vectors, stats = embedded.vector[np.newaxis], embedded.stats
         elif query.vector is not None:
-            vectors = self._unit(query.vector[np.newaxis])
+            vectors = self._normalize(query.vector[np.newaxis])
         started = self._clock()
-        found = await self._searches.submit(EmbeddedQuery(query, vectors))
-        if isinstance(found, LookalikeError):
-            raise found
-        search = self._clock() - started
-        self._search_cost += _LEARNING_RATE * (search - self._search_cost)
-        return SearchResult(
-            found.neighbors, self._complete_stats(replace(stats, search=search, exact=found.exact), call)
-        )
+        result = await self._searches.submit(EmbeddedQuery(query, vectors))
+        if isinstance(result, LookalikeError):
+            raise result
+        seconds = self._clock() - started
+        self._search_seconds += _LEARNING_RATE * (seconds - self._search_seconds)
+        stats = replace(stats, search=seconds, exact=result.stats.exact)
+        return replace(result, stats=self._complete_stats(stats, call))
 
-    async def upsert(self, drafts: Sequence[ProductUpsert], call: Call) -> list[Exception | None]:
-        """Store or replace products; for each its error, or None once it is durable and searchable."""
-        ready = [draft for draft in drafts if draft.vectors]
-        storing = (
-            asyncio.wrap_future(self._store.upsert_all([self._ready(draft) for draft in ready])) if ready else None
-        )
+    async def upsert(self, upserts: Sequence[ProductUpsert], call: Call) -> list[Exception | None]:
+        with_vectors = [self._with_vectors(each) for each in upserts if each.vectors]
+        storing = asyncio.wrap_future(self._store.upsert_all(with_vectors)) if with_vectors else None
         try:
-            embedded = iter(await self._each(self._upsert(draft, call) for draft in drafts if not draft.vectors))
+            embedded = iter(await self._each(self._embed_and_store(each, call) for each in upserts if not each.vectors))
             stored = iter(await storing if storing else ())
         finally:
             if storing:
                 storing.cancel()  # where the caller gave up
-        return [self._rejection(next(stored)) if draft.vectors else next(embedded) for draft in drafts]
+        return [self._error(next(stored)) if each.vectors else next(embedded) for each in upserts]
 
-    async def delete(self, removals: Sequence[ProductDelete]) -> list[Exception | None]:
-        """Remove products; for each its error, or None once it is durably gone."""
-        return await self._each(map(self._delete, removals))
+    async def delete(self, deletes: Sequence[ProductDelete]) -> list[Exception | None]:
+        return await self._each(map(self._delete, deletes))
 
-    async def update_attributes(self, description: AttributeUpdate) -> Product:
-        """Change a product's attributes, and return it as it is then."""
-        product_id = description.product_id
-        done = self._store.update_attributes(product_id, description.values, description.cleared, description.name)
+    async def update_attributes(self, update: AttributeUpdate) -> Product:
+        done = self._store.update_attributes(update.product_id, update.attributes, update.clear, update.idempotency_key)
         if not await asyncio.wrap_future(done):
-            raise not_found("product", product_id)
-        return (await self.product(product_id))[0]
+            raise not_found("product", update.product_id)
+        return (await self.product(update.product_id))[0]
 
     def report_internal_error(self, error: Exception) -> None:
-        """Report an item's failure, if it is a fault of ours: its caller is told nothing of the inside."""
         if not isinstance(error, LookalikeError):
             self._observer(ItemFailed(error))
 
     async def product(self, product_id: str) -> tuple[Product, int]:
-        """Read a product and the number of images it is found by."""
-        return await self._in(self._searchers, self._read_product, product_id)
+        return await self._read(self._read_product, product_id)
 
-    async def image(self, product_id: str, image_index: int) -> StoredImage:
-        """Read an image of a product as it was sent."""
-        return await self._in(self._searchers, self._read_image, product_id, image_index)
+    async def stored_image(self, product_id: str, image_index: int) -> StoredImage:
+        return await self._read(self._read_image, product_id, image_index)
 
     async def page(self, category: str | None, after: str, size: int) -> Page:
-        """Read a page of products; see `Store.page`."""
-        return await self._in(self._searchers, self._read_page, category, after, size)
+        return await self._read(self._read_page, category, after, size)
 
     async def export_page(self, category: str | None, after: str, *, known: bool) -> list[EmbeddedProduct]:
-        """Read a page of an export."""
         self._check_category(None if known else category)
         size = max(1, min(1000, _EXPORT_BYTES // (4 * self.model.dim)))
-        return await self._in(self._searchers, self._store.embedded, category, after, size)
+        return await self._read(self._store.embedded, category, after, size)
 
     async def categories(self, *, include_attributes: bool) -> list[Category]:
-        """List the categories by name."""
-        return await self._in(self._searchers, self._read_categories, include_attributes)
+        return await self._read(self._read_categories, include_attributes)
 
-    async def _embed(self, image: Image, call: Call, *, bulk: bool, after: float = 0.0) -> EmbedResult:
-        """Embed an image in time for what comes `after`, in seconds."""
+    async def _embed(self, image: Image, call: Call, *, bulk: bool, reserve: float = 0.0) -> EmbedResult:
+        """Embed an image so early that `reserve` seconds are left before the call's deadline."""
         if not bulk:
-            return await self._embedder.embed(image, call.deadline - after)
+            return await self._embedder.embed(image, call.deadline - reserve)
         async with self._bulk:
-            return await self._embedder.embed(image, call.deadline - after, bulk=True)
+            return await self._embedder.embed(image, call.deadline - reserve, bulk=True)
 
     def _check_category(self, category: str | None) -> None:
         if category is not None and not self._index.holds(category):
             raise not_found("category", category)
 
-    async def _upsert(self, draft: ProductUpsert, call: Call) -> None:
-        if draft.name is not None and await self._in(self._searchers, self._store.done, draft.name):
+    async def _embed_and_store(self, upsert: ProductUpsert, call: Call) -> None:
+        if upsert.idempotency_key is not None and await self._read(self._store.done, upsert.idempotency_key):
             return  # a repeat need not be embedded again
-        vectors = [(await self._embed(image, call, bulk=True)).vector for image in draft.images]
-        images = [await self._embedder.keep(image) for image in draft.images]
-        embedded = EmbeddedProduct(draft.product, np.stack(vectors), images)
-        await asyncio.wrap_future(self._store.upsert(embedded, draft.name))
+        vectors = [(await self._embed(image, call, bulk=True)).vector for image in upsert.images]
+        images = [await self._embedder.stored_image(image) for image in upsert.images]
+        embedded = EmbeddedProduct(upsert.product, np.stack(vectors), images)
+        await asyncio.wrap_future(self._store.upsert(embedded, upsert.idempotency_key))
 
-    def _ready(self, draft: ProductUpsert) -> tuple[EmbeddedProduct, IdempotencyKey | None]:
-        return EmbeddedProduct(draft.product, self._unit(np.stack(draft.vectors))), draft.name
+    def _with_vectors(self, upsert: ProductUpsert) -> tuple[EmbeddedProduct, IdempotencyKey | None]:
+        return EmbeddedProduct(upsert.product, self._normalize(np.stack(upsert.vectors))), upsert.idempotency_key
 
-    def _rejection(self, outcome: object) -> Exception | None:
+    def _error(self, outcome: object) -> Exception | None:
         if not isinstance(outcome, Exception):
             return None
         self.report_internal_error(outcome)
         return outcome
 
-    async def _delete(self, removal: ProductDelete) -> None:
-        if not await asyncio.wrap_future(self._store.delete(removal.product_id, removal.name)):
-            raise not_found("product", removal.product_id)
+    async def _delete(self, delete: ProductDelete) -> None:
+        if not await asyncio.wrap_future(self._store.delete(delete.product_id, delete.idempotency_key)):
+            raise not_found("product", delete.product_id)
 
     def _read_image(self, product_id: str, image_index: int) -> StoredImage:
         image = self._store.image(product_id, image_index)
@@ -222,14 +208,14 @@ class Engine(EngineApi):
         return self._store.page(category, after, size)
 
     def _read_categories(self, include_attributes: bool) -> list[Category]:
-        seen = self._store.attribute_facets() if include_attributes else {}
+        facets = self._store.attribute_facets() if include_attributes else {}
         return [
-            Category(name, count, self._index.kind(name), self._index.recall(name), seen.get(name, ()))
+            Category(name, count, self._index.kind(name), self._index.recall(name), facets.get(name, ()))
             for name, count in self._store.counts().items()
         ]
 
-    def _unit(self, vectors: Floats) -> Floats:
-        """Each of length 1 where only the direction counts; in float64, so that no length over- or underflows."""
+    def _normalize(self, vectors: Floats) -> Floats:
+        """Scale to length 1 where the metric is cosine; in float64, so that no length over- or underflows."""
         if self.model.metric is not Metric.COSINE:
             return vectors
         wide = vectors.astype(np.float64)
@@ -239,19 +225,17 @@ class Engine(EngineApi):
     def _complete_stats(self, stats: ResponseStats, call: Call) -> ResponseStats:
         return replace(stats, total=self._clock() - call.arrived, model_digest=self.model.digest)
 
-    @staticmethod
-    async def _in(pool: ThreadPoolExecutor, act: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        return await asyncio.get_running_loop().run_in_executor(pool, act, *arguments)
+    async def _read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._searchers, function, *arguments)
 
-    async def _each(self, acts: Iterable[Coroutine[None, None, None]]) -> list[Exception | None]:
-        """Run the acts side by side; for each what it raised, or None. A cancelled caller cancels them all."""
-        outcomes = list(map(self._outcome, acts))
+    async def _each(self, items: Iterable[Coroutine[None, None, None]]) -> list[Exception | None]:
+        """Run the items concurrently; return what each raised, or None. Cancelling the caller cancels them all."""
+        outcomes = list(map(self._outcome, items))
         return list(await asyncio.gather(*outcomes)) if outcomes else []
 
-    async def _outcome(self, act: Coroutine[None, None, None]) -> Exception | None:
+    async def _outcome(self, item: Coroutine[None, None, None]) -> Exception | None:
         try:
-            await act
+            await item
         except Exception as error:  # noqa: BLE001 - one item's failure, of whatever kind, is not the others'
-            self.report_internal_error(error)
-            return error
+            return self._error(error)
         return None

@@ -1,4 +1,4 @@
-"""How the model of the settings is loaded and run; for serving and for a rebuild alike."""
+"""Loads the model as the settings say and measures how it runs best, for `serve` and `reembed`."""
 
 from __future__ import annotations
 
@@ -16,38 +16,42 @@ from lookalike_server.inference.cuda import CudaError
 from lookalike_server.inference.io_binding import IN_FLIGHT, BoundSession
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.onnx_session import OnnxSession
-from lookalike_server.inference.providers import Card
+from lookalike_server.inference.providers import CudaOptions
 
 LoadSession = Callable[[ModelFolder, Settings], Session]
 
 
 def load_onnx(folder: ModelFolder, settings: Settings) -> OnnxSession:
-    """Load the model as the settings say, without memory of its own on a card."""
-    card = Card(
+    """Load the model as the settings say, without device memory of its own.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when it cannot be loaded.
+    """
+    cuda = CudaOptions(
         graphs=settings.cuda_graphs,
-        search=settings.cudnn_conv_algo_search,
-        nhwc=settings.cuda_prefer_nhwc,
-        tf32=settings.cuda_use_tf32,
-        rows=settings.max_batch_size,
-        engines=settings.data_dir / "tensorrt",
+        conv_algo_search=settings.cudnn_conv_algo_search,
+        prefer_nhwc=settings.cuda_prefer_nhwc,
+        use_tf32=settings.cuda_use_tf32,
+        max_batch_size=settings.max_batch_size,
+        engine_dir=settings.data_dir / "tensorrt",
     )
-    return OnnxSession(folder, settings.provider, settings.intra_op_threads, settings.inference_precision, card=card)
+    return OnnxSession(folder, settings.provider, settings.intra_op_threads, settings.inference_precision, cuda=cuda)
 
 
 def load_model(
     folder: ModelFolder, settings: Settings, load: Callable[[ModelFolder, Settings], OnnxSession] = load_onnx
 ) -> Session:
-    """Load the model as the settings say, and bind it to the card's memory where one runs it.
+    """Load the model as the settings say, and bind it to the GPU's memory where one runs it.
 
-    A model that cannot be recorded as CUDA graphs is run without them, and the log says why.
+    A model that cannot be recorded as CUDA graphs runs without them, and the log says why.
 
     Args:
         folder: The model folder, already checked.
-        settings: How it is run.
+        settings: How it runs.
         load: Loads it into ONNX Runtime.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when it cannot be loaded, or the card has too little memory.
+        LookalikeError: FAILED_PRECONDITION when it cannot be loaded, or the GPU has too little memory.
     """
     if not settings.cuda_graphs:
         return _on_device(load(folder, settings), folder, settings)
@@ -63,17 +67,17 @@ def load_model(
 
 def _on_device(session: OnnxSession, folder: ModelFolder, settings: Settings) -> Session:
     try:
-        device = session.card()
+        device = session.gpu()
         if device is None:
             return session
         in_flight = settings.max_concurrent_batches or IN_FLIGHT
         return BoundSession(session, device, folder.model, rows=settings.max_batch_size, in_flight=in_flight)
     except CudaError as error:
-        raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot run the model on the card: {error}") from error
+        raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot run the model on the GPU: {error}") from error
 
 
 def _try(session: BoundSession, folder: ModelFolder) -> None:
-    """Run it once: what cannot be recorded shows then."""
+    """Run it once, which fails where it cannot be recorded; the session is closed then."""
     try:
         session.run(np.zeros((1, folder.model.height, folder.model.width, 3), dtype=np.uint8))
     except BaseException:
@@ -82,7 +86,7 @@ def _try(session: BoundSession, folder: ModelFolder) -> None:
 
 
 def plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSession | None = None) -> Plan:
-    """Load the model (by ONNX Runtime, unless told otherwise) and measure how it is best run; takes seconds.
+    """Load the model (with ONNX Runtime by default) and measure how it runs best; takes seconds.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when it cannot be loaded as the settings say.
@@ -90,7 +94,7 @@ def plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSessio
     chosen = load_session or load_model
 
     def load(threads: int) -> Session:
-        return chosen(folder, settings.model_copy(update={"threads": threads}) if threads else settings)
+        return chosen(folder, settings.model_copy(update={"intra_op_threads": threads}) if threads else settings)
 
     plan = measure_plan(
         load,

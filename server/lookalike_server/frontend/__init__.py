@@ -1,6 +1,6 @@
-"""Front-end processes: N that take calls and decode, one that has the model, the batcher, the index and the store.
+"""Frontend processes take calls and decode images; one engine process has the model, the index and the store.
 
-`supervisor` forks and replaces them; `worker` and `backend` are what they do, `remote` and `host` the two ends of a
-worker's connection: `rows` of shared memory for images, messages over a socket (`wire`) for the rest.
-docs/adr/0020 has the reasons.
+`supervisor` forks and replaces them; `frontend_process` and `engine_process` are what they run, `ipc_client` and
+`ipc_server` the two ends of a frontend's connection to the engine: images go through `shared_images`, everything else
+as messages over a socket (`ipc`). docs/adr/0020 has the reasons.
 """

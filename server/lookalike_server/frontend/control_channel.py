@@ -1,4 +1,4 @@
-"""A child's line to the supervisor: what it is told to do, the connections it is handed, and what it reports."""
+"""A child process's socket to the supervisor: commands, passed connections, and the child's reports."""
 
 from __future__ import annotations
 
@@ -7,46 +7,54 @@ import os
 import socket
 from contextlib import suppress
 
-OPEN, REJECTED = b"open", b"rejected"
-CONNECT, DRAIN, NOW = b"connect", b"drain", b"now"
+READY, FAILED = b"ready", b"failed"
+"""What a child reports: it serves; or it cannot start, with the reason as text."""
 
-MOST = 65536
+CONNECT, DRAIN, STOP = b"connect", b"drain", b"stop"
+"""What the supervisor sends: a connection's file descriptor; finish the calls under way; end without doing so."""
+
+MAX_MESSAGE_BYTES = 65536
 
 
 class ControlChannel:
-    """Lives on one event loop, and ends the process at once where the supervisor is gone: nobody else would."""
+    """The child's end. Lives on one event loop, and ends the process at once when the supervisor has died.
 
-    def __init__(self, line: socket.socket) -> None:
-        """Take the child's end."""
-        self._line = line
+    Attributes:
+        draining: Set once the process is to finish.
+        stopping: Set once it is to finish without waiting for calls under way.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        """Take the child's end of a SOCK_SEQPACKET pair."""
+        self._channel = channel
         self._connections: asyncio.Queue[socket.socket] = asyncio.Queue()
         self.draining = asyncio.Event()
-        self.now = asyncio.Event()
+        self.stopping = asyncio.Event()
 
-    def listen(self) -> None:
-        """Begin to hear."""
-        self._line.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._line, self._read)
+    def start(self) -> None:
+        """Receive commands from now on."""
+        self._channel.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._channel, self._receive)
 
     async def connection(self) -> socket.socket:
-        """The next connection that the supervisor hands over."""
+        """Wait for the next connection that the supervisor passes."""
         return await self._connections.get()
 
-    def tell(self, word: bytes, text: str = "") -> None:
-        """Report."""
-        with suppress(OSError):  # the supervisor is gone, as is about to be read
-            self._line.send(word + b" " + text.encode()[: MOST - 64])
+    def report(self, status: bytes, text: str = "") -> None:
+        """Send a status, and a text that is cut to fit."""
+        with suppress(OSError):  # the supervisor has died, and `_receive` is about to notice
+            self._channel.send(status + b" " + text.encode()[: MAX_MESSAGE_BYTES - 64])
 
-    def _read(self) -> None:
+    def _receive(self) -> None:
         try:
-            word, files, _, _ = socket.recv_fds(self._line, MOST, 1)
+            command, files, _, _ = socket.recv_fds(self._channel, MAX_MESSAGE_BYTES, 1)
         except ConnectionError:
-            word, files = b"", []
-        if not word:
+            command, files = b"", []
+        if not command:
             os._exit(1)
-        if word == CONNECT:
+        if command == CONNECT:
             self._connections.put_nowait(socket.socket(fileno=files[0]))
         else:
             self.draining.set()
-            if word == NOW:
-                self.now.set()
+            if command == STOP:
+                self.stopping.set()

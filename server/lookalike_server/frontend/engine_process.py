@@ -1,4 +1,4 @@
-"""The process with the model, the batcher, the index and the store; it answers workers and hears of no gRPC."""
+"""The process with the model, the batcher, the index and the store. It serves the frontend processes, not gRPC."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import structlog
 from lookalike_server.app import loading
 from lookalike_server.config import Settings
 from lookalike_server.engine.model_loading import LoadSession
-from lookalike_server.frontend.control_channel import OPEN, ControlChannel
+from lookalike_server.frontend.control_channel import READY, ControlChannel
 from lookalike_server.frontend.ipc_server import IpcServer
 from lookalike_server.telemetry import LogObserver
 
-_MOST_QUEUED = 1024
-"""Rows for the queue: beyond, images go as messages. Untouched rows take no memory."""
+_MAX_QUEUE_SLOTS = 1024
+"""Slots of shared memory for queued images; further images go as messages. Untouched slots take no memory."""
 
 
-async def answer_workers(settings: Settings, load_session: LoadSession | None, control: ControlChannel) -> None:
-    """Load, answer whichever workers the supervisor connects, and close everything when it says so.
+async def run_engine(settings: Settings, load_session: LoadSession | None, control: ControlChannel) -> None:
+    """Load, serve every frontend that the supervisor connects, and close everything when it says so.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the model or the catalog cannot be had.
+        LookalikeError: FAILED_PRECONDITION when the model or the catalog cannot be loaded.
     """
-    control.listen()
-    answering = asyncio.ensure_future(_answer(settings, load_session, control))
-    stopping = asyncio.ensure_future(control.draining.wait())
-    await asyncio.wait((answering, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    answering.cancel()
+    control.start()
+    serving = asyncio.ensure_future(_serve(settings, load_session, control))
+    draining = asyncio.ensure_future(control.draining.wait())
+    await asyncio.wait((serving, draining), return_when=asyncio.FIRST_COMPLETED)
+    draining.cancel()
+    serving.cancel()
     try:
-        await answering
+        await serving
     except asyncio.CancelledError:
         structlog.get_logger().info("engine_closed")
 
 
-async def _answer(settings: Settings, load_session: LoadSession | None, control: ControlChannel) -> None:
+async def _serve(settings: Settings, load_session: LoadSession | None, control: ControlChannel) -> None:
     async with loading(settings, LogObserver(), load_session) as loaded:
         plan, engine = loaded.plan, loaded.engine
         structlog.get_logger().info(
@@ -45,20 +45,20 @@ async def _answer(settings: Settings, load_session: LoadSession | None, control:
             max_concurrent_batches=plan.max_concurrent_batches,
             preferred_batch_size=plan.preferred_batch_size,
         )
-        control.tell(OPEN)
+        control.report(READY)
         running = plan.preferred_batch_size * (plan.max_concurrent_batches + plan.prefetch)
-        rows = min(settings.max_queue_size, _MOST_QUEUED) + running + engine.stream_window
-        hosts: set[IpcServer] = set()
+        slots = min(settings.max_queue_size, _MAX_QUEUE_SLOTS) + running + engine.stream_window
+        servers: set[IpcServer] = set()
         try:
             while True:
-                worker = await control.connection()
-                host = IpcServer(engine, hosts.discard)
+                frontend = await control.connection()
+                server = IpcServer(engine, servers.discard)
                 try:
-                    await host.start(worker, rows)
+                    await server.start(frontend, slots)
                 except OSError:
-                    worker.close()  # it has ended meanwhile
+                    frontend.close()  # the frontend has ended meanwhile
                 else:
-                    hosts.add(host)
+                    servers.add(server)
         finally:
-            for host in hosts:
-                host.close()
+            for server in servers:
+                server.close()

@@ -1,4 +1,4 @@
-"""A worker: takes calls on the shared port, decodes, and asks the process with the model."""
+"""A process that takes calls on the shared port, decodes their images, and calls the engine process."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import structlog
 
 from lookalike_server.app import image_decoder, pool, rpc_server
 from lookalike_server.config import Settings
-from lookalike_server.frontend.control_channel import OPEN, ControlChannel
+from lookalike_server.frontend.control_channel import READY, ControlChannel
 from lookalike_server.frontend.ipc_client import IpcEngine
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.server import RpcServer
 from lookalike_server.telemetry import LogObserver
 
 
-async def take_calls(settings: Settings, address: str, control: ControlChannel) -> None:
-    """Listen at once, serve while there is an engine to ask, and drain when the supervisor says so.
+async def run_frontend(settings: Settings, address: str, control: ControlChannel) -> None:
+    """Listen at once, serve while the engine process is there, and drain when the supervisor says so.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the address or the tokens cannot be had.
+        LookalikeError: FAILED_PRECONDITION when the address or the authentication keys cannot be used.
     """
     log = structlog.get_logger()
-    control.listen()
+    control.start()
     observer = LogObserver()
     gate = Gate()
     server = rpc_server(settings, gate, observer, shares_port=True)
     await server.start(address)
     threads = settings.decode_threads or max(1, (os.cpu_count() or 1) // settings.frontend_processes)
-    with pool(threads, "decoder") as decoders:
-        engine = IpcEngine(lambda model: image_decoder(settings, model), decoders, observer)
+    with pool(threads, "decoder") as decode_threads:
+        engine = IpcEngine(lambda model: image_decoder(settings, model), decode_threads, observer)
         serving = asyncio.create_task(_serve(gate, server, engine, control))
-        stopping = asyncio.create_task(control.draining.wait())
-        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        draining = asyncio.create_task(control.draining.wait())
+        await asyncio.wait((serving, draining), return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
-            serving.result()  # it only ends by a fault, and this process with it
+            serving.result()  # raises: it only ends by an error, and this process with it
         serving.cancel()
-        hurried = asyncio.create_task(control.now.wait())
-        draining = asyncio.create_task(server.drain(settings.shutdown_grace_seconds))
-        await asyncio.wait((hurried, draining), return_when=asyncio.FIRST_COMPLETED)
+        stopping = asyncio.create_task(control.stopping.wait())
+        finishing = asyncio.create_task(server.drain(settings.shutdown_grace_seconds))
+        await asyncio.wait((stopping, finishing), return_when=asyncio.FIRST_COMPLETED)
         if gate.inside:
             log.warning("shutdown_grace_exceeded")
         await server.stop()
@@ -52,8 +52,8 @@ async def _serve(gate: Gate, server: RpcServer, engine: IpcEngine, control: Cont
             continue
         gate.open(engine)
         await server.open()
-        control.tell(OPEN)
-        await engine.lost.wait()
+        control.report(READY)
+        await engine.disconnected.wait()
         gate.suspend()
         await server.suspend()
         log.warning("engine_process_lost")

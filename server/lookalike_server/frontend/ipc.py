@@ -1,6 +1,6 @@
-"""Messages between our own processes over an anonymous socket pair: many to a frame, a frame a turn of the event loop.
+"""Messages between the processes of one server, over a socket pair: one frame for all that is sent in a loop iteration.
 
-Pickle is safe here and only here: nobody but the processes of one server has an end of the socket.
+Pickle is safe here and only here, because nobody but these processes has an end of the socket.
 """
 
 from __future__ import annotations
@@ -24,50 +24,50 @@ LENGTH = struct.Struct("<Q")
 
 
 class EngineError(Exception):
-    """A fault of ours in the process with the model, as the text of its traceback."""
+    """An unexpected exception in the engine process, as the text of its traceback."""
 
 
-def portable(error: Exception) -> Exception:
-    """The error as another process may have it."""
+def picklable_error(error: Exception) -> Exception:
+    """Convert an error to one that can be sent: those of the domain as they are, others as their traceback."""
     if isinstance(error, LookalikeError | ServerError):
         return error
     return EngineError("".join(traceback.format_exception(error)))
 
 
 def dumps(value: Any) -> bytes:
-    """Pickle; several times as fast as the standard way with our dataclasses and arrays."""
+    """Pickle a value, several times as fast as `pickle.dumps` for the domain's dataclasses and arrays."""
     buffer = io.BytesIO()
     _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
     return buffer.getvalue()
 
 
 def loads(data: bytes) -> Any:
-    """Read back what `dumps` wrote; arrays are read-only."""
-    return pickle.loads(data)  # noqa: S301 - of a process of our own
+    """Unpickle what `dumps` wrote; arrays are read-only."""
+    return pickle.loads(data)  # noqa: S301 - sent by a process of this server
 
 
 class IpcConnection(asyncio.Protocol):
-    """One end: `send` here is `heard` there, in order."""
+    """One end of a connection: what one end sends, the other's `on_message` gets, in order."""
 
-    def __init__(self, heard: Callable[[Any], None], lost: Callable[[], None]) -> None:
-        self._heard = heard
-        self._lost = lost
+    def __init__(self, on_message: Callable[[Any], None], on_disconnect: Callable[[], None]) -> None:
+        self._on_message = on_message
+        self._on_disconnect = on_disconnect
         self._transport: asyncio.WriteTransport | None = None
         self._out: list[Any] = []
         self._in = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self._transport = cast("asyncio.WriteTransport", transport)  # a socket's is, but uvloop's does not say so
+        """Keep the transport."""
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's class does not derive from it
 
     def send(self, message: Any) -> None:
-        """Send with whatever else is sent in this turn; nothing happens where the other end is gone."""
+        """Send with whatever else is sent in this loop iteration; does nothing where the other end has closed."""
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
         self._out.append(message)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._transport is not None:
             self._transport.close()
 
@@ -78,12 +78,12 @@ class IpcConnection(asyncio.Protocol):
         try:
             frame = dumps(out)
         except Exception:
-            self._transport.abort()  # rather than have callers wait for what was never sent
+            self._transport.abort()  # or callers would wait for a reply to what was never sent
             raise
         self._transport.write(LENGTH.pack(len(frame)) + frame)
 
     def data_received(self, data: bytes) -> None:
-        """Take in a part of the stream."""
+        """Buffer data, and pass on each message of a complete frame."""
         self._in += data
         while len(self._in) >= LENGTH.size:
             end = LENGTH.size + LENGTH.unpack_from(self._in)[0]
@@ -92,13 +92,13 @@ class IpcConnection(asyncio.Protocol):
             frame = bytes(self._in[LENGTH.size : end])
             del self._in[:end]
             for message in loads(frame):
-                self._heard(message)
+                self._on_message(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell; the other end has closed, or has died."""
+        """Report that this end or the other one closed, or that the other process died."""
         del exc
         self._transport = None
-        self._lost()
+        self._on_disconnect()
 
 
 Reducer: TypeAlias = Callable[[Any], tuple[Callable[..., Any], tuple[Any, ...]]]
@@ -131,7 +131,7 @@ _REDUCERS |= {
         _lookalike_error,
         (error.code, error.message, error.field, error.resource, error.retry_after),
     ),
-    ServerError: lambda error: (ServerError, (error.told,)),
+    ServerError: lambda error: (ServerError, (error.public,)),
 }
 
 

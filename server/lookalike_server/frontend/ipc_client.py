@@ -1,4 +1,4 @@
-"""The engine as a worker has it: decodes images here, and asks the process with the model for the rest."""
+"""The engine as a frontend process sees it: decodes images here, and calls the engine process for the rest."""
 
 from __future__ import annotations
 
@@ -29,169 +29,174 @@ from lookalike_server.domain.inference import Call, EmbedResult, Image, Model, P
 from lookalike_server.domain.search import Query, SearchResult
 from lookalike_server.engine.api import EngineApi
 from lookalike_server.frontend.ipc import LENGTH, IpcConnection, loads
-from lookalike_server.frontend.ipc_server import Ask, Hello, Reply
+from lookalike_server.frontend.ipc_server import Handshake, IpcReply, IpcRequest
 from lookalike_server.frontend.shared_images import SharedImageWriter
 from lookalike_server.inference.image_decoding import ImageDecoder
 
-_PRESSED_SECONDS = 1.0
-"""For so long after a rejection Embed asks to be admitted before its image is read, which is one query more a call."""
+_ADMIT_SECONDS = 1.0
+"""For this long after a rejection, images are admitted before they are read, which costs a message per call."""
 
-_ANYWHERE = nullcontext()
+_NO_WINDOW = nullcontext()
 
 
 class IpcEngine(EngineApi):
-    """Lives on one event loop; `connect` again after the connection broke."""
+    """Lives on one event loop; `connect` again after the connection broke.
+
+    Attributes:
+        disconnected: Set while there is no connection, once there was one.
+    """
 
     def __init__(
-        self, make_reader: Callable[[Model], ImageDecoder], decoders: ThreadPoolExecutor, observer: Observer
+        self, make_decoder: Callable[[Model], ImageDecoder], decode_threads: ThreadPoolExecutor, observer: Observer
     ) -> None:
-        """Decode in these threads, as the model wants it."""
-        self._make_reader = make_reader
-        self._decoders = decoders
+        """Decode images in these threads, with a decoder for the engine's model."""
+        self._make_decoder = make_decoder
+        self._decode_threads = decode_threads
         self._observer = observer
-        self._reader: ImageDecoder
-        self._bulk: asyncio.Semaphore
-        self._wire: IpcConnection | None = None
-        self._rows: SharedImageWriter
+        self._decoder: ImageDecoder
+        self._bulk_window: asyncio.Semaphore
+        self._connection: IpcConnection | None = None
+        self._images: SharedImageWriter
         self._numbers = itertools.count()
-        self._asked: dict[int, asyncio.Future[Any]] = {}
-        self._pressed_until = 0.0
-        self.lost = asyncio.Event()
-        """Set once the connection broke."""
+        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._admit_until = 0.0
+        self.disconnected = asyncio.Event()
 
     @property
-    def rows_free(self) -> int:
-        """Rows that may be written; for tests, which want to see that they come back."""
-        return self._rows.free
+    def free_slots(self) -> int:
+        """How many slots of shared memory can take an image now; beyond them images go as messages."""
+        return self._images.free_slots
 
-    async def connect(self, backend: socket.socket) -> bool:
-        """Wait until the process at the other end is ready; False where it ended before."""
+    async def connect(self, engine: socket.socket) -> bool:
+        """Wait until the engine process at the other end is ready; False where it ended before."""
         loop = asyncio.get_running_loop()
-        backend.setblocking(False)
-        first = asyncio.Event()
-        loop.add_reader(backend, first.set)
+        engine.setblocking(False)
+        readable = asyncio.Event()
+        loop.add_reader(engine, readable.set)
         try:
-            await first.wait()
+            await readable.wait()
         finally:
-            loop.remove_reader(backend)
+            loop.remove_reader(engine)
         try:
-            data, files, _, _ = socket.recv_fds(backend, 65536, 1)
+            data, files, _, _ = socket.recv_fds(engine, 65536, 1)
         except ConnectionError:
             data, files = b"", []
         if not data:
-            backend.close()
+            engine.close()
             return False
-        hello: Hello = loads(data[LENGTH.size :])
-        self.model, self.runtime, self.stream_window = hello.model, hello.runtime, hello.stream_window
-        self._reader = self._make_reader(hello.model)
-        self._bulk = asyncio.Semaphore(hello.stream_window)
+        handshake: Handshake = loads(data[LENGTH.size :])
+        model = handshake.model
+        self.model, self.runtime, self.stream_window = model, handshake.runtime, handshake.stream_window
+        self._decoder = self._make_decoder(model)
+        self._bulk_window = asyncio.Semaphore(handshake.stream_window)
         try:
-            self._rows = SharedImageWriter(files[0], hello.rows, hello.model.height, hello.model.width)
+            self._images = SharedImageWriter(files[0], handshake.slots, model.height, model.width)
         finally:
             os.close(files[0])
-        self.lost.clear()
-        self._wire = wire = IpcConnection(self._heard, self._lose)
-        await loop.create_unix_connection(lambda: wire, sock=backend)
+        self.disconnected.clear()
+        self._connection = connection = IpcConnection(self._on_reply, self._on_connection_lost)
+        await loop.create_unix_connection(lambda: connection, sock=engine)
         return True
 
     async def admit(self, call: Call) -> None:
-        """Reject an image before it is read; only asked where one was rejected lately."""
-        if time.monotonic() < self._pressed_until:
-            await self._ask("admit", call)
+        """Reject an image before it is read; asks the engine process only after a recent rejection."""
+        if time.monotonic() < self._admit_until:
+            await self._call("admit", call)
 
     async def embed(self, image: Image, call: Call, *, bulk: bool = False) -> EmbedResult:
-        """Embed one image."""
-        async with self._bulk if bulk else _ANYWHERE:
-            pixels, decode = await self._read(image)
-            embedded: EmbedResult = await self._ask("embed", call, image=self._place(pixels), bulk=bulk)
-        return replace(embedded, stats=_signed(embedded.stats, decode, call))
+        """Decode an image here and embed it there."""
+        async with self._bulk_window if bulk else _NO_WINDOW:
+            pixels, decode = await self._decode(image)
+            result: EmbedResult = await self._call("embed", call, image=self._share(pixels), bulk=bulk)
+        return replace(result, stats=_complete_stats(result.stats, decode, call))
 
-    async def find_similar(self, query: Query, call: Call, *, bulk: bool = False) -> SearchResult:
-        """Find the products that look most like an image, a vector or a product."""
-        answer: SearchResult
+    async def search(self, query: Query, call: Call, *, bulk: bool = False) -> SearchResult:
+        """Decode the query's image here, where it has one, and search there."""
+        result: SearchResult
         if query.image is None:
-            answer = await self._ask("find_similar", query, call, bulk=bulk)
-            return replace(answer, stats=_signed(answer.stats, 0.0, call))
-        async with self._bulk if bulk else _ANYWHERE:
-            pixels, decode = await self._read(query.image)
-            bare = replace(query, image=None)
-            answer = await self._ask("find_similar", bare, call, image=self._place(pixels), bulk=bulk)
-        return replace(answer, stats=_signed(answer.stats, decode, call))
+            result = await self._call("search", query, call, bulk=bulk)
+            return replace(result, stats=_complete_stats(result.stats, 0.0, call))
+        async with self._bulk_window if bulk else _NO_WINDOW:
+            pixels, decode = await self._decode(query.image)
+            without_image = replace(query, image=None)
+            result = await self._call("search", without_image, call, image=self._share(pixels), bulk=bulk)
+        return replace(result, stats=_complete_stats(result.stats, decode, call))
 
-    async def upsert(self, drafts: Sequence[ProductUpsert], call: Call) -> list[Exception | None]:
-        """Store or replace products; the images go as they came, because the catalog keeps the files."""
-        return cast("list[Exception | None]", await self._ask("upsert", drafts, call))
+    async def upsert(self, upserts: Sequence[ProductUpsert], call: Call) -> list[Exception | None]:
+        """Store or replace products; their images are sent as files, because the catalog stores them."""
+        return cast("list[Exception | None]", await self._call("upsert", upserts, call))
 
-    async def delete(self, removals: Sequence[ProductDelete]) -> list[Exception | None]:
-        """Remove products."""
-        return cast("list[Exception | None]", await self._ask("delete", removals))
+    async def delete(self, deletes: Sequence[ProductDelete]) -> list[Exception | None]:
+        """Delete products; return for each its error, or None."""
+        return cast("list[Exception | None]", await self._call("delete", deletes))
 
-    async def update_attributes(self, description: AttributeUpdate) -> Product:
-        """Change a product's attributes."""
-        return cast("Product", await self._ask("describe", description))
+    async def update_attributes(self, update: AttributeUpdate) -> Product:
+        """Set and clear attributes of a product."""
+        return cast("Product", await self._call("update_attributes", update))
 
     def report_internal_error(self, error: Exception) -> None:
-        """Report an item's failure, if it is a fault of ours."""
+        """Report the failure of an item where it is a fault of the server."""
         if not isinstance(error, LookalikeError):
             self._observer(ItemFailed(error))
 
     async def product(self, product_id: str) -> tuple[Product, int]:
-        """Read a product and the number of images it is found by."""
-        return cast("tuple[Product, int]", await self._ask("product", product_id))
+        """Read a product and its number of images."""
+        return cast("tuple[Product, int]", await self._call("product", product_id))
 
-    async def image(self, product_id: str, image_index: int) -> StoredImage:
+    async def stored_image(self, product_id: str, image_index: int) -> StoredImage:
         """Read an image of a product as it was sent."""
-        return cast("StoredImage", await self._ask("image", product_id, image_index))
+        return cast("StoredImage", await self._call("stored_image", product_id, image_index))
 
     async def page(self, category: str | None, after: str, size: int) -> Page:
         """Read a page of products."""
-        return cast("Page", await self._ask("page", category, after, size))
+        return cast("Page", await self._call("page", category, after, size))
 
     async def export_page(self, category: str | None, after: str, *, known: bool) -> list[EmbeddedProduct]:
         """Read a page of an export."""
-        return cast("list[EmbeddedProduct]", await self._ask("export_page", category, after, known=known))
+        return cast("list[EmbeddedProduct]", await self._call("export_page", category, after, known=known))
 
     async def categories(self, *, include_attributes: bool) -> list[Category]:
         """List the categories by name."""
-        return cast("list[Category]", await self._ask("categories", include_attributes=include_attributes))
+        return cast("list[Category]", await self._call("categories", include_attributes=include_attributes))
 
-    async def _read(self, image: Image) -> tuple[Pixels, float]:
-        """The model's input, and the seconds that decoding took."""
+    async def _decode(self, image: Image) -> tuple[Pixels, float]:
+        """Return the model's input and the seconds that decoding took."""
         started = time.monotonic()
-        if isinstance(image, RawImage) and self._reader.is_input(image):
+        if isinstance(image, RawImage) and self._decoder.is_model_input(image):
             return image.pixels, time.monotonic() - started
-        pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, self._reader.read, image)
+        loop = asyncio.get_running_loop()
+        pixels = await loop.run_in_executor(self._decode_threads, self._decoder.decode, image)
         return pixels, time.monotonic() - started
 
-    def _place(self, pixels: Pixels) -> int | RawImage:
-        """Write an image into a row that is free; where none is it goes as a message, to be judged by the same queue."""
-        row = None if self._wire is None else self._rows.put(pixels)
-        return RawImage(pixels, None, "") if row is None else row
+    def _share(self, pixels: Pixels) -> int | RawImage:
+        """Write an image to a free slot; where none is free it goes in the message, to be judged by the same queue."""
+        slot = None if self._connection is None else self._images.write(pixels)
+        return RawImage(pixels, None, "") if slot is None else slot
 
-    async def _ask(self, method: str, *arguments: Any, image: int | RawImage | None = None, **options: Any) -> Any:
-        if self._wire is None:
-            raise _gone()
+    async def _call(self, method: str, *arguments: Any, image: int | RawImage | None = None, **options: Any) -> Any:
+        if self._connection is None:
+            raise _engine_unavailable()
         number = next(self._numbers)
-        future = self._asked[number] = asyncio.get_running_loop().create_future()
+        future = self._pending[number] = asyncio.get_running_loop().create_future()
         self._send((number, method, image, arguments, options))
         try:
             return await future
         finally:
-            if self._asked.pop(number, None) is not None:
-                self._send((number, None, None, (), {}))  # the caller gave up
+            if self._pending.pop(number, None) is not None:
+                self._send((number, None, None, (), {}))  # the caller has gone: cancel
 
-    def _send(self, ask: Ask) -> None:
-        if self._wire is not None:
-            self._wire.send(ask)
+    def _send(self, request: IpcRequest) -> None:
+        if self._connection is not None:
+            self._connection.send(request)
 
-    def _heard(self, message: Reply) -> None:
-        if isinstance(message, int):
-            self._rows.freed(message)
+    def _on_reply(self, reply: IpcReply) -> None:
+        if isinstance(reply, int):
+            self._images.free(reply)
             return
-        number, error, value = message
+        number, error, value = reply
         if isinstance(error, LookalikeError) and error.code is Code.RESOURCE_EXHAUSTED:
-            self._pressed_until = time.monotonic() + _PRESSED_SECONDS
-        future = self._asked.pop(number, None)
+            self._admit_until = time.monotonic() + _ADMIT_SECONDS
+        future = self._pending.pop(number, None)
         if future is None or future.done():
             return
         if error is None:
@@ -199,20 +204,20 @@ class IpcEngine(EngineApi):
         else:
             future.set_exception(error)
 
-    def _lose(self) -> None:
-        self._wire = None
-        del self._rows
-        for future in self._asked.values():
+    def _on_connection_lost(self) -> None:
+        self._connection = None
+        del self._images
+        for future in self._pending.values():
             if not future.done():
-                future.set_exception(_gone())
-        self._asked.clear()
-        self.lost.set()
+                future.set_exception(_engine_unavailable())
+        self._pending.clear()
+        self.disconnected.set()
 
 
-def _signed(stats: ResponseStats, decode: float, call: Call) -> ResponseStats:
-    """The stats with what only this process knows."""
+def _complete_stats(stats: ResponseStats, decode: float, call: Call) -> ResponseStats:
+    """Add what only this process measures."""
     return replace(stats, decode=decode, total=time.monotonic() - call.arrived)
 
 
-def _gone() -> LookalikeError:
-    return unavailable("the process that runs the model has ended and is started again; try again")
+def _engine_unavailable() -> LookalikeError:
+    return unavailable("the engine process has ended and is being restarted; try again")

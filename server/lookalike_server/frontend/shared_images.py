@@ -1,6 +1,6 @@
-"""Images in memory that two processes share: uint8 rows that a worker writes and the model's process reads in place.
+"""Images in memory that two processes share: uint8 slots that a frontend writes and the engine process reads in place.
 
-The memory is an anonymous file without a name: it is gone with the last process that has it, however that ends.
+The memory is an anonymous file (memfd), so it is gone with the last process that maps it, however that ends.
 """
 
 from __future__ import annotations
@@ -17,62 +17,62 @@ from lookalike_server.domain.inference import Pixels
 
 
 class SharedImageReader:
-    """The side of the model's process, which makes the memory.
+    """The engine process's side, which creates the memory.
 
-    A row is the reader's for as long as anybody here holds an array over it: also a run of the model that a caller
-    has left, and an image that another caller waits for too. Only then is the writer told that it is free.
+    A slot is in use for as long as anything in this process references an array over it, including a run of the model
+    whose caller has left, and an image that another caller waits for. Only then may the writer use it again.
     """
 
-    def __init__(self, count: int, height: int, width: int, freed: Callable[[int], None]) -> None:
-        """Make `count` rows; `freed` is called, in any thread, with the number of each that may be written again."""
+    def __init__(self, slots: int, height: int, width: int, on_free: Callable[[int], None]) -> None:
+        """Create the slots; `on_free` is called, in any thread, with the number of each that may be written again."""
         self._shape = (height, width, 3)
         self._size = height * width * 3
-        self._freed = freed
-        self._held: dict[int, weakref.ref[Pixels]] = {}
-        self.file = os.memfd_create("lookalike-rows", os.MFD_CLOEXEC)
-        os.ftruncate(self.file, count * self._size)
-        self._memory = mmap.mmap(self.file, count * self._size, prot=mmap.PROT_READ)
+        self._on_free = on_free
+        self._in_use: dict[int, weakref.ref[Pixels]] = {}
+        self.file = os.memfd_create("lookalike-images", os.MFD_CLOEXEC)
+        os.ftruncate(self.file, slots * self._size)
+        self._memory = mmap.mmap(self.file, slots * self._size, prot=mmap.PROT_READ)
 
-    def take(self, row: int) -> Pixels:
-        """The image in a row that was just written: uint8 [height, width, 3], read-only, not copied."""
-        # An array of its own for each image, never a view of a common one: NumPy has a view hold on to the array that
-        # was made from the memory, and to none in between.
-        pixels: Pixels = np.frombuffer(self._memory, np.uint8, self._size, row * self._size)
-        self._held[row] = weakref.ref(pixels, partial(self._free, row))
+    def read(self, slot: int) -> Pixels:
+        """Return the image in a slot that was just written: uint8 [height, width, 3], read-only, not copied."""
+        # A base array per image: NumPy views reference the array that was created from the memory and none in between,
+        # so a view of a common array would not keep its own weak reference alive.
+        pixels: Pixels = np.frombuffer(self._memory, np.uint8, self._size, slot * self._size)
+        self._in_use[slot] = weakref.ref(pixels, partial(self._free, slot))
         return pixels.reshape(self._shape)
 
     def close(self) -> None:
-        """Give up the file; the memory goes with its last reader."""
+        """Close the file; the memory lives on until its last reader is gone."""
         os.close(self.file)
 
-    def _free(self, row: int, _: weakref.ref[Pixels]) -> None:
-        del self._held[row]
-        self._freed(row)
+    def _free(self, slot: int, _: weakref.ref[Pixels]) -> None:
+        del self._in_use[slot]
+        self._on_free(slot)
 
 
 class SharedImageWriter:
-    """The worker's side."""
+    """A frontend's side."""
 
-    def __init__(self, file: int, count: int, height: int, width: int) -> None:
-        """Map the reader's memory."""
-        memory = mmap.mmap(file, count * height * width * 3)
-        self._rows: Pixels = np.frombuffer(memory, np.uint8).reshape(count, height, width, 3)
-        # The last one freed is the next one taken: what is never needed at once is never touched.
-        self._free = list(range(count))[::-1]
+    def __init__(self, file: int, slots: int, height: int, width: int) -> None:
+        """Map the memory that the reader created."""
+        memory = mmap.mmap(file, slots * height * width * 3)
+        self._slots: Pixels = np.frombuffer(memory, np.uint8).reshape(slots, height, width, 3)
+        # Last in, first out, so that slots that are never needed at once are never touched.
+        self._free = list(range(slots))[::-1]
 
     @property
-    def free(self) -> int:
-        """How many rows may be written."""
+    def free_slots(self) -> int:
+        """How many slots may be written."""
         return len(self._free)
 
-    def put(self, pixels: Pixels) -> int | None:
-        """Write an image (uint8 [height, width, 3]) and return its row; None where no row is free."""
+    def write(self, pixels: Pixels) -> int | None:
+        """Write an image (uint8 [height, width, 3]) and return its slot; None where none is free."""
         if not self._free:
             return None
-        row = self._free.pop()
-        self._rows[row] = pixels
-        return row
+        slot = self._free.pop()
+        self._slots[slot] = pixels
+        return slot
 
-    def freed(self, row: int) -> None:
-        """The reader is done with it."""
-        self._free.append(row)
+    def free(self, slot: int) -> None:
+        """Allow a slot to be written again, because the reader is done with it."""
+        self._free.append(slot)

@@ -1,83 +1,52 @@
-"""The process that the user starts: holds the port, forks the others, replaces those that die, and ends them in order.
+"""The process that the user starts: reserves the port, forks the others, restarts those that exit, and ends them.
 
-It has no event loop, no thread and no gRPC of its own, so that forking is safe at any time and costs milliseconds.
+It has no event loop, threads or gRPC of its own, so that forking is safe at any time and takes milliseconds.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
-import uvloop
 
 from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.engine.model_loading import LoadSession
-from lookalike_server.frontend.control_channel import CONNECT, DRAIN, MOST, NOW, OPEN, REJECTED, ControlChannel
-from lookalike_server.frontend.engine_process import answer_workers
-from lookalike_server.frontend.frontend_process import take_calls
-from lookalike_server.frontend.port_reservation import held
+from lookalike_server.frontend.child_process import Child, run_child
+from lookalike_server.frontend.control_channel import CONNECT, DRAIN, FAILED, MAX_MESSAGE_BYTES, READY, STOP
+from lookalike_server.frontend.engine_process import run_engine
+from lookalike_server.frontend.frontend_process import run_frontend
+from lookalike_server.frontend.port_reservation import reserve_port
 from lookalike_server.telemetry import configure_log
 
-STEADY_SECONDS = 10.0
-"""A process that was open for so long is well: if it dies, that is its first time."""
+STABLE_SECONDS = 10.0
+"""How long a process must have been ready for its exit to count as the first in a row."""
 
-MOST_DEATHS = 5
-FIRST_PAUSE = 0.1  # seconds before a dead process is replaced, doubled with each death
-
-Act = Callable[[ControlChannel], Coroutine[Any, Any, None]]
-
-
-@dataclass(eq=False, slots=True)
-class Child:
-    """A place and the process in it, if there is one.
-
-    Attributes:
-        name: The place's.
-        act: What the process does.
-        pid: Of the process; 0 while there is none.
-        line: Our end of its control line.
-        opened: When it said that it is open; 0.0 before.
-        deaths: How many in this place died one after the other without having been well.
-        due: When to start the next one.
-        rejection: Why the process could not start, in words for the user.
-    """
-
-    name: str
-    act: Act
-    pid: int = 0
-    line: socket.socket | None = None
-    opened: float = 0.0
-    deaths: int = 0
-    due: float = 0.0
-    rejection: str = ""
+MAX_EXITS = 5
+FIRST_RESTART_SECONDS = 0.1  # doubled with each exit in a row
 
 
 def supervise(settings: Settings, load_session: LoadSession | None = None) -> None:
-    """Serve with `settings.frontend_processes` workers until SIGTERM or SIGINT; a second signal does not wait for calls under way.
+    """Serve with frontend processes until SIGTERM or SIGINT; a second signal does not wait for the calls under way.
 
     Args:
-        settings: What to serve, and how.
-        load_session: Loads the model; ONNX Runtime without it.
+        settings: What to serve, and how; `frontend_processes` is at least 1.
+        load_session: Loads the model; with ONNX Runtime by default.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be had, or processes die
-            again and again.
+        LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be used, or a process
+            keeps exiting.
     """
     configure_log(settings.log_format, settings.log_level, process="supervisor", pid=os.getpid())
-    with held(settings.listen) as address:
+    with reserve_port(settings.listen) as address:
         Supervisor(settings, address, load_session).run()
     structlog.get_logger().info("stopped")
 
@@ -88,181 +57,153 @@ class Supervisor:
     def __init__(self, settings: Settings, address: str, load_session: LoadSession | None) -> None:
         self._settings = settings
         self._address = address
-        self._backend = Child("model", partial(answer_workers, settings, load_session))
-        self._workers = [
-            Child(f"worker {number}", partial(take_calls, settings, address))
+        self._engine = Child("engine", partial(run_engine, settings, load_session))
+        self._frontends = [
+            Child(f"frontend {number}", partial(run_frontend, settings, address))
             for number in range(1, settings.frontend_processes + 1)
         ]
-        self._all = (self._backend, *self._workers)
-        self._signals, self._woken = socket.socketpair()
+        self._children = (self._engine, *self._frontends)
+        self._signals, self._wakeup = socket.socketpair()
         self._stopping = False
         self._serving = False
         self._failure: LookalikeError | None = None
 
     def run(self) -> None:
-        """Start all, and return once all have ended."""
+        """Start all processes, and return once all have ended.
+
+        Raises:
+            LookalikeError: As `supervise`.
+        """
         self._signals.setblocking(False)
-        self._woken.setblocking(False)
-        before = signal.set_wakeup_fd(self._woken.fileno())
-        handlers = {number: signal.signal(number, _note) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._wakeup.setblocking(False)
+        previous = signal.set_wakeup_fd(self._wakeup.fileno())
+        handlers = {number: signal.signal(number, _ignore) for number in (signal.SIGTERM, signal.SIGINT)}
         gc.collect()
-        gc.freeze()  # collecting would touch, and so copy, the pages that the children share
+        gc.freeze()  # a collection would write to, and so copy, the pages that the children share
         try:
-            while not self._stopping or any(child.pid for child in self._all):
+            while not self._stopping or any(child.pid for child in self._children):
                 self._start_due()
-                self._hear(self._pause())
+                self._wait(self._seconds_to_next_start())
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            signal.set_wakeup_fd(before)
+            signal.set_wakeup_fd(previous)
         if self._failure is not None:
             raise self._failure
 
     def _start_due(self) -> None:
-        for child in self._all:
-            if not self._stopping and not child.pid and child.due <= time.monotonic():
+        for child in self._children:
+            if not self._stopping and not child.pid and child.start_at <= time.monotonic():
                 self._start(child)
 
-    def _pause(self) -> float | None:
-        """Seconds until there is something to do unasked; None for never."""
-        due = [child.due for child in self._all if not child.pid and not self._stopping]
+    def _seconds_to_next_start(self) -> float | None:
+        """Return the seconds until a process is to be started; None where none is."""
+        due = [child.start_at for child in self._children if not child.pid and not self._stopping]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
-    def _hear(self, pause: float | None) -> None:
-        lines: dict[Any, Child] = {child.line: child for child in self._all if child.line is not None}
-        for ready in wait([self._signals, *lines], pause):
+    def _wait(self, seconds: float | None) -> None:
+        """Wait for signals and reports, and handle them."""
+        channels: dict[Any, Child] = {child.channel: child for child in self._children if child.channel is not None}
+        for ready in wait([self._signals, *channels], seconds):
             if ready is self._signals:
                 for _ in self._signals.recv(64):
-                    self._stop(NOW if self._stopping else DRAIN)
+                    self._stop(STOP if self._stopping else DRAIN)
             else:
-                self._hear_child(lines[ready])
+                self._receive(channels[ready])
 
-    def _hear_child(self, child: Child) -> None:
-        assert child.line is not None  # noqa: S101 - it was just heard
+    def _receive(self, child: Child) -> None:
+        assert child.channel is not None  # noqa: S101 - it is ready to be read
         try:
-            word, _, text = child.line.recv(MOST).partition(b" ")
+            status, _, text = child.channel.recv(MAX_MESSAGE_BYTES).partition(b" ")
         except ConnectionError:
-            word, text = b"", b""
-        if word == OPEN:
-            child.opened = time.monotonic()
-            self._note_serving()
-        elif word == REJECTED:
-            child.rejection = text.decode()
+            status, text = b"", b""
+        if status == READY:
+            child.ready_at = time.monotonic()
+            self._log_serving()
+        elif status == FAILED:
+            child.error = text.decode()
         else:
-            self._bury(child)
+            self._handle_exit(child)
 
     def _start(self, child: Child) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            _live(self._settings, child, theirs, [ours, self._signals, self._woken, *self._lines()])
+            channels = [other.channel for other in self._children if other.channel is not None]
+            run_child(self._settings, child, theirs, [ours, self._signals, self._wakeup, *channels])
         theirs.close()
-        child.pid, child.line, child.opened, child.rejection = pid, ours, 0.0, ""
+        child.pid, child.channel, child.ready_at, child.error = pid, ours, 0.0, ""
         structlog.get_logger().info("process_started", child=child.name, child_pid=pid)
-        for worker in self._workers if child is self._backend else [child]:
-            self._connect(worker)
+        for frontend in self._frontends if child is self._engine else [child]:
+            self._connect(frontend)
 
-    def _lines(self) -> list[socket.socket]:
-        return [child.line for child in self._all if child.line is not None]
-
-    def _connect(self, worker: Child) -> None:
-        """Hand a worker and the process with the model the two ends of a new connection, where both are there."""
-        if worker.line is None or self._backend.line is None:
+    def _connect(self, frontend: Child) -> None:
+        """Pass a new connection's ends to a frontend and the engine, where both are running."""
+        if frontend.channel is None or self._engine.channel is None:
             return
-        one, other = socket.socketpair()
-        with one, other:
-            for line, end in ((worker.line, one), (self._backend.line, other)):
-                with suppress(OSError):  # dead, and about to be heard of
-                    socket.send_fds(line, [CONNECT], [end.fileno()])
+        frontend_end, engine_end = socket.socketpair()
+        with frontend_end, engine_end:
+            for channel, end in ((frontend.channel, frontend_end), (self._engine.channel, engine_end)):
+                with suppress(OSError):  # it has died, and `_wait` is about to notice
+                    socket.send_fds(channel, [CONNECT], [end.fileno()])
 
-    def _note_serving(self) -> None:
-        """Log once when every worker is open, and again after one was not."""
-        were, self._serving = self._serving, all(worker.opened for worker in self._workers)
-        if self._serving and not were:
+    def _log_serving(self) -> None:
+        """Log when every frontend is ready, and again after one was not."""
+        were_serving, self._serving = self._serving, all(frontend.ready_at for frontend in self._frontends)
+        if self._serving and not were_serving:
             structlog.get_logger().info(
                 "serving",
                 port=int(self._address.rpartition(":")[2]),
                 listen=self._settings.listen,
-                workers=len(self._workers),
+                frontend_processes=len(self._frontends),
             )
 
-    def _bury(self, child: Child) -> None:
-        """Take note of a process's end, and see to the next one."""
-        assert child.line is not None  # noqa: S101 - it was just heard
-        child.line.close()
+    def _handle_exit(self, child: Child) -> None:
+        """Reap a process, and plan its restart, the end of the others, or failure."""
+        assert child.channel is not None  # noqa: S101 - it was just read
+        child.channel.close()
         status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
-        pid, child.pid, child.line = child.pid, 0, None
-        well = child.opened and time.monotonic() - child.opened > STEADY_SECONDS
-        new = not child.opened and not child.deaths
-        for lost in self._workers if child is self._backend else [child]:
-            lost.opened = 0.0
-        self._note_serving()
+        pid, child.pid, child.channel = child.pid, 0, None
+        stable = child.ready_at and time.monotonic() - child.ready_at > STABLE_SECONDS
+        first_start = not child.ready_at and not child.exits
+        for lost in self._frontends if child is self._engine else [child]:
+            lost.ready_at = 0.0
+        self._log_serving()
         if self._stopping:
-            if not any(worker.pid for worker in self._workers):
-                self._tell(self._backend, DRAIN)
+            if not any(frontend.pid for frontend in self._frontends):
+                self._send(self._engine, DRAIN)
             return
-        child.deaths = 1 if well else child.deaths + 1
-        child.due = time.monotonic() + FIRST_PAUSE * 2 ** (child.deaths - 1)
+        child.exits = 1 if stable else child.exits + 1
+        child.start_at = time.monotonic() + FIRST_RESTART_SECONDS * 2 ** (child.exits - 1)
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
-        structlog.get_logger().error("process_exited", child=child.name, child_pid=pid, how=how, deaths=child.deaths)
-        if child.rejection and new:
-            self._fail(child.rejection)
-        elif child.deaths == MOST_DEATHS:
-            why = child.rejection or "the log above has the reason, if it had time to write one"
-            self._fail(f"the {child.name} process ended {MOST_DEATHS} times in a row, at last {how}; {why}")
+        structlog.get_logger().error("process_exited", child=child.name, child_pid=pid, how=how, exits=child.exits)
+        if child.error and first_start:
+            self._fail(child.error)
+        elif child.exits == MAX_EXITS:
+            why = child.error or "the log above has the reason, if the process could log one"
+            self._fail(f"the {child.name} process exited {MAX_EXITS} times in a row, the last time {how}; {why}")
 
     def _fail(self, message: str) -> None:
         self._failure = LookalikeError(Code.FAILED_PRECONDITION, message)
-        self._stop(NOW)
+        self._stop(STOP)
 
-    def _stop(self, word: bytes) -> None:
-        """Have the workers finish, and then the process with the model."""
+    def _stop(self, command: bytes) -> None:
+        """End the frontends, and the engine after them."""
         if not self._stopping:
             structlog.get_logger().info("draining", seconds=self._settings.shutdown_grace_seconds)
         self._stopping = True
-        for worker in self._workers:
-            self._tell(worker, word)
-        if not any(worker.pid for worker in self._workers):
-            self._tell(self._backend, DRAIN)
+        for frontend in self._frontends:
+            self._send(frontend, command)
+        if not any(frontend.pid for frontend in self._frontends):
+            self._send(self._engine, DRAIN)
 
     @staticmethod
-    def _tell(child: Child, word: bytes) -> None:
-        if child.line is not None:
-            with suppress(OSError):  # dead, and about to be heard of
-                child.line.send(word)
+    def _send(child: Child, command: bytes) -> None:
+        if child.channel is not None:
+            with suppress(OSError):  # it has died, and `_wait` is about to notice
+                child.channel.send(command)
 
 
-def _live(settings: Settings, child: Child, line: socket.socket, others: list[socket.socket]) -> NoReturn:
-    """Be the child: never returns to what the parent was doing."""
-    status = 1
-    try:
-        # Ctrl-C reaches every process of a terminal, and some service managers signal them all.
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        for other in others:  # or a child would not notice when the supervisor is gone
-            other.close()
-        configure_log(settings.log_format, settings.log_level, process=child.name, pid=os.getpid())
-        status = _act(child.act, line)
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def _act(act: Act, line: socket.socket) -> int:
-    control = ControlChannel(line)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(act(control))
-    except LookalikeError as error:
-        control.tell(REJECTED, str(error))
-        return 1
-    except Exception as error:  # noqa: BLE001 - the last who can say what it was
-        structlog.get_logger().error("process_failed", exc_info=error)
-        return 1
-    return 0
-
-
-def _note(number: int, frame: object) -> None:
-    """Nothing: the wake-up socket has the signal's number."""
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing, because the wake-up socket has the signal's number."""
     del number, frame

@@ -1,7 +1,7 @@
-"""All categories: a partition each, loaded when it is asked for or its turn comes, and dropped with its last row.
+"""All categories: one partition each, loaded on its first search or in the background, and dropped with its last row.
 
-The store's writer thread is the only one that calls `apply`. One thread of lower priority loads what nobody asked for
-yet, and builds and keeps graphs, one piece after another.
+Only the store's writer thread calls `apply`. One thread of lower priority loads categories in the background, and
+builds and saves graphs, one step at a time.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from lookalike_server.domain.catalog import IndexChange, IndexKind
 from lookalike_server.domain.events import CategoryLoaded, GraphBuilt, IndexMaintenanceFailed, Observer, SearchFellBack
@@ -21,64 +22,69 @@ from lookalike_server.domain.filters import Condition
 from lookalike_server.domain.protocols import RowSource
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
 from lookalike_server.index.graph_files import GraphFiles
-from lookalike_server.index.lazy_loading import PartitionChange, Turns, Unloaded, catch_up
+from lookalike_server.index.lazy_loading import PartitionChange, ReadPriority, UnloadedCategory, catch_up
 from lookalike_server.index.partition import Partition
 from lookalike_server.index.recall import RecallSampler
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.snapshot import Snapshot
 
-_NICE = 10  # of the thread that builds; a search should not wait for it
+_NICE = 10  # of the maintenance thread, so that searches come first
 
 
 class CategoryIndex:
-    """The embedded `VectorIndex`."""
+    """The `VectorIndex` in this process."""
 
     def __init__(self, settings: PartitionSettings, observer: Observer, recall_sample_rate: float = 0.0) -> None:
         self._settings = settings
         self._observer = observer
         self._recall = RecallSampler(recall_sample_rate, observer)
-        self._lock = threading.Lock()  # over what categories there are, and each change as a whole
+        self._lock = threading.Lock()  # guards the set of categories, and each change as a whole
         self._partitions: dict[str, Partition] = {}
-        self._unloaded: dict[str, Unloaded] = {}
+        self._unloaded: dict[str, UnloadedCategory] = {}
         self._source: RowSource | None = None
         self._files: GraphFiles | None = None
-        self._builder = ThreadPoolExecutor(1, "index-builder", initializer=_yield_to_others)
-        self._cared_for: set[str] = set()
-        self._turns = Turns()
+        self._maintenance = ThreadPoolExecutor(1, "index-maintenance", initializer=_lower_priority)
+        self._in_maintenance: set[str] = set()
+        self._read_priority = ReadPriority()
 
     def open(self, source: RowSource, folder: Path) -> int:
-        """Take over what a store holds, and return its number of rows; before any change is applied.
+        """Take over the contents of a store, before any change is applied, and return its number of rows.
 
-        Searches are right at once: a category is read when one asks for it. The rest follows in the background.
+        Searches are correct at once: they load the categories that they need. The others load in the background.
 
         Args:
             source: The store.
-            folder: Where graphs are kept; made when missing.
+            folder: The folder of the graph files; created if missing.
         """
         counts = source.row_counts()
         self._source = source
         self._files = GraphFiles(folder, source, self._settings, self._observer)
-        self._unloaded = {category: Unloaded(count) for category, count in counts.items()}
+        self._unloaded = {category: UnloadedCategory(count) for category, count in counts.items()}
         for category in counts:
-            self._builder.submit(self._load, category)
-        for category in self._files.named() - counts.keys():
+            self._maintenance.submit(self._load, category)
+        for category in self._files.categories() - counts.keys():
             self._maintain_if_needed(category)
         return sum(counts.values())
 
     def apply(self, change: IndexChange) -> None:
-        """Take in one committed change (see `VectorIndex`)."""
+        """Apply one committed change (see `VectorIndex`)."""
         changes: dict[str, PartitionChange] = {}
         for category, label in change.removed:
             changes.setdefault(category, PartitionChange()).removed.append(label)
         for category, row in change.added:
             changes.setdefault(category, PartitionChange()).added.append(row)
-        for category, label, attributes in change.described:
-            changes.setdefault(category, PartitionChange()).described.append((label, attributes))
+        for category, label, attributes in change.updated:
+            changes.setdefault(category, PartitionChange()).updated.append((label, attributes))
         with self._lock:
             for category, part in changes.items():
-                self._take_in(category, part)
+                self._apply(category, part)
         for category in changes:
             self._maintain_if_needed(category)
+
+    @property
+    def partitions(self) -> Mapping[str, Partition]:
+        """The categories that are in memory."""
+        return MappingProxyType(self._partitions)
 
     def kind(self, category: str) -> IndexKind:
         """How this category is searched at present (see `VectorIndex`)."""
@@ -97,61 +103,61 @@ class CategoryIndex:
 
     def search(
         self,
-        questions: Sequence[IndexQuery],
+        queries: Sequence[IndexQuery],
         *,
         category: str | None,
         exact: bool,
         conditions: Sequence[Condition] = (),
     ) -> list[IndexResult]:
-        """SearchResult queries about one category, or all, together (see `VectorIndex`)."""
+        """Search one category, or all, for several queries at once (see `VectorIndex`)."""
         if category is None:
-            found = [snapshot.search(questions, exact=exact) for snapshot in self._snapshots(conditions)]
-            return [_merged([hits[i] for hits in found], each.k) for i, each in enumerate(questions)]
+            by_category = [snapshot.search(queries, exact=exact) for snapshot in self._snapshots(conditions)]
+            return [_merge([results[i] for results in by_category], each.k) for i, each in enumerate(queries)]
         partition = self._partition(category)
         if partition is None:
-            return [IndexResult((), exact=True)] * len(questions)
+            return [IndexResult((), exact=True)] * len(queries)
         snapshot = partition.snapshot(conditions)
-        answers = snapshot.search(questions, exact=exact)
-        for question, answer in zip(questions, answers, strict=True):
-            self._recall.offer(category, answer, partial(_exactly, snapshot, question))
-        return answers
+        results = snapshot.search(queries, exact=exact)
+        for query, result in zip(queries, results, strict=True):
+            self._recall.offer(category, result, partial(_search_exactly, snapshot, query))
+        return results
 
     def recall(self, category: str) -> float | None:
-        """How much of the exact answers the category's graphs find of late (see `VectorIndex`)."""
-        return self._recall.of(category)
+        """Return the recent recall of the category's graphs (see `VectorIndex`)."""
+        return self._recall.recall(category)
 
-    def settle(self) -> None:
-        """Wait for what is being loaded, built, kept and repeated."""
-        self._builder.submit(int).result()
-        while self._cared_for:
-            self._builder.submit(int).result()
-        self._recall.settle()
+    def wait_until_idle(self) -> None:
+        """Wait for all background work: loading, building, saving, and measuring recall."""
+        self._maintenance.submit(int).result()
+        while self._in_maintenance:
+            self._maintenance.submit(int).result()
+        self._recall.wait_until_idle()
 
     def close(self) -> None:
-        """Stop caring; a piece under way ends first."""
-        self._builder.shutdown(cancel_futures=True)
+        """Stop the background work, once a running step has ended."""
+        self._maintenance.shutdown(cancel_futures=True)
         self._recall.close()
 
-    def _take_in(self, category: str, change: PartitionChange) -> None:
+    def _apply(self, category: str, change: PartitionChange) -> None:
         unloaded = self._unloaded.get(category)
         if unloaded is not None:
-            unloaded.take_in(change)
+            unloaded.apply(change)
             return
         partition = self._partitions.get(category)
         if partition is None:
-            partition = self._partitions[category] = Partition(self._settings, self._fell_back(category))
-        partition.change(change.removed, change.added, change.described)
+            partition = self._partitions[category] = Partition(self._settings, self._on_fallback(category))
+        partition.change(change.removed, change.added, change.updated)
         if len(partition) == 0:
             del self._partitions[category]
             self._recall.forget(category)
 
     def _partition(self, category: str, *, urgent: bool = True) -> Partition | None:
-        """A category, read now if it was not yet, before others if it is urgent; None where nothing is in it."""
+        """Return the partition of a category, loaded now if it was not yet; None if the category is empty."""
         unloaded = self._unloaded.get(category)
         if unloaded is None:
             return self._partitions.get(category)
         with unloaded.reading:
-            # Somebody else may have read it meanwhile.
+            # Another thread may have read it meanwhile.
             if self._unloaded.get(category) is unloaded:
                 self._read(category, unloaded, urgent=urgent)
         self._maintain_if_needed(category)
@@ -160,30 +166,30 @@ class CategoryIndex:
     def _load(self, category: str) -> None:
         try:
             self._partition(category, urgent=False)
-        except Exception as error:  # noqa: BLE001 - whoever asks for the category will hear of it
+        except Exception as error:  # noqa: BLE001 - a search of the category will raise it
             self._observer(IndexMaintenanceFailed(category, error))
 
-    def _read(self, category: str, unloaded: Unloaded, *, urgent: bool) -> None:
-        assert self._source is not None  # noqa: S101 - only `open` makes them unloaded
+    def _read(self, category: str, unloaded: UnloadedCategory, *, urgent: bool) -> None:
+        assert self._source is not None  # noqa: S101 - only `open` makes categories unloaded
         assert self._files is not None  # noqa: S101 - the same
         with self._lock:
-            # From here on changes are noted; what was committed before, the reading will see.
+            # Changes are recorded from here on; earlier ones are in what will be read.
             unloaded.missed = []
         graphs = self._files.load(category)
-        rows = self._turns.taken(self._source.rows(category), first=urgent)
-        partition = Partition.loaded(self._settings, self._fell_back(category), rows, unloaded.count, graphs)
-        # What the reading saw is among what was noted once it is applied: the other categories know of it then too.
+        rows = self._read_priority.pace(self._source.rows(category), urgent=urgent)
+        partition = Partition.load(self._settings, self._on_fallback(category), rows, unloaded.count, graphs)
+        # Then every change that the read has seen is recorded, and other categories have it too.
         self._source.wait_until_applied()
         with self._lock:
             catch_up(partition, unloaded.missed)
             if len(partition):
                 self._partitions[category] = partition
             del self._unloaded[category]
-            left = len(self._unloaded)
-        self._observer(CategoryLoaded(category, len(partition), left))
+            remaining = len(self._unloaded)
+        self._observer(CategoryLoaded(category, len(partition), remaining))
 
     def _snapshots(self, conditions: Sequence[Condition]) -> list[Snapshot]:
-        """Every category as it was at one and the same moment, so that a product on its way is in one of them."""
+        """Snapshots of all categories at the same moment, so that a product that moves is in exactly one of them."""
         for category in list(self._unloaded):
             self._partition(category)
         with self._lock:
@@ -192,57 +198,57 @@ class CategoryIndex:
     def _maintain_if_needed(self, category: str) -> None:
         with self._lock:
             partition = self._partitions.get(category)
-            wanted = partition.needs_maintenance if partition is not None else self._has_files_of_none(category)
-            if not wanted or category in self._cared_for:
+            needed = partition.needs_maintenance if partition is not None else self._has_stale_files(category)
+            if not needed or category in self._in_maintenance:
                 return
-            self._cared_for.add(category)
+            self._in_maintenance.add(category)
         try:
-            self._builder.submit(self._maintain, category)
+            self._maintenance.submit(self._maintain, category)
         except RuntimeError:
-            self._cared_for.discard(category)  # closed
+            self._in_maintenance.discard(category)  # closed
 
     def _maintain(self, category: str) -> None:
-        """Do what a category wants, and keep what came of it; where that fails, searches go on with what there is."""
+        """Do all maintenance that a category needs and save its graphs; after an error, searches use what there is."""
         try:
             partition = self._partitions.get(category)
             while partition is not None and partition.needs_maintenance:
                 if partition.maintain():
                     self._observer(GraphBuilt(category, len(partition)))
             if self._files is not None:
-                self._files.keep(category, partition.graphs() if partition else [])
+                self._files.save(category, partition.graphs() if partition else [])
         except Exception as error:  # noqa: BLE001 - the thread must outlive it
             self._observer(IndexMaintenanceFailed(category, error))
-            self._cared_for.discard(category)
+            self._in_maintenance.discard(category)
             return
-        self._cared_for.discard(category)
-        _give_back_memory()
-        # What came in the moment before that line found the category cared for.
+        self._in_maintenance.discard(category)
+        _release_memory()
+        # A change just before the discard found the category in maintenance, and did not start another.
         self._maintain_if_needed(category)
 
-    def _has_files_of_none(self, category: str) -> bool:
-        return self._files is not None and category not in self._unloaded and category in self._files.named()
+    def _has_stale_files(self, category: str) -> bool:
+        return self._files is not None and category not in self._unloaded and category in self._files.categories()
 
-    def _fell_back(self, category: str) -> partial[None]:
+    def _on_fallback(self, category: str) -> partial[None]:
         return partial(self._observer, SearchFellBack(category))
 
 
-def _exactly(snapshot: Snapshot, question: IndexQuery) -> IndexResult:
-    (hits,) = snapshot.search([question], exact=True)
-    return hits
+def _search_exactly(snapshot: Snapshot, query: IndexQuery) -> IndexResult:
+    (result,) = snapshot.search([query], exact=True)
+    return result
 
 
-def _merged(found: Sequence[IndexResult], k: int) -> IndexResult:
-    """The k nearest of several categories' hits; exact where all of them are."""
-    hits: list[Hit] = [hit for each in found for hit in each.hits]
+def _merge(results: Sequence[IndexResult], k: int) -> IndexResult:
+    """Return the k nearest hits of several categories, exact if all of them are."""
+    hits: list[Hit] = [hit for each in results for hit in each.hits]
     nearest = sorted(hits, key=lambda hit: (hit.distance, hit.product_id))[:k]
-    return IndexResult(nearest, exact=all(each.exact for each in found))
+    return IndexResult(nearest, exact=all(each.exact for each in results))
 
 
-def _give_back_memory() -> None:
-    # Building takes several times what it leaves, and glibc keeps what was freed for next time: a tenth of a catalog.
-    with suppress(AttributeError):  # another C library
+def _release_memory() -> None:
+    # A build needs several times the memory of its result, and glibc keeps freed memory: a tenth of a catalog's.
+    with suppress(AttributeError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _yield_to_others() -> None:
+def _lower_priority() -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

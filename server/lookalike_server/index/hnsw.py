@@ -1,9 +1,9 @@
-"""A sealed HNSW graph over rows of a segment; the only place that imports `hnswlib`.
+"""An immutable HNSW graph over the rows of a segment; the only module that imports `hnswlib`.
 
-Sealed: built once, then only queried, because hnswlib's queries are safe beside each other but not beside adds,
-resizes or saves; a graph grows by growing a copy. Its own deletion is not used: it loses rows when labels return. Nor
-are its files: they carry no checksum, and hnswlib neither reports a failing disk nor survives a damaged file. Its
-pickling gives the graph as arrays, which `files.py` keeps.
+Immutable, because hnswlib's queries may run concurrently with each other but not with adds, resizes or saves: only a
+copy of a graph is extended. hnswlib's own deletion is not used, since it loses rows when labels return. Nor are its
+files: they have no checksum, and hnswlib neither reports a failing disk nor survives a damaged file. Its pickled state
+gives the graph as arrays, which `graph_files.py` stores.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import numpy.typing as npt
 
 from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.index.projection import (
-    AT_ONCE,
-    KEPT_SHARED,
+    CHUNK_BYTES,
+    MIN_RECALL_SHARED,
     NEIGHBORS,
     Projection,
-    fitting_projection,
+    fit_projection,
     nearest,
-    share_found,
+    neighbor_recall,
 )
 from lookalike_server.index.row_storage import Rows, Slots, copies
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-_WHOLE = 16_384  # numbers; a graph over longer vectors as they are would be as large as they, and slow
-_PROBES = 64  # rows whose neighbors a graph that grew must find
-_FOUND = 0.99  # the share of them: less than a projection must keep, because a graph misses some by itself
+_MAX_DIM = 16_384  # a graph over longer vectors, unprojected, would be as large as the vectors, and slow
+_PROBES = 64  # rows whose neighbors an extended graph must find
+_MIN_FOUND = 0.99  # of those neighbors: less than of a projection, because a graph misses some by itself
 _PROJECTION = "projection"
 _NUMBERS = "numbers"
 
@@ -42,11 +42,11 @@ class HnswSettings:
     """How graphs are built and searched.
 
     Attributes:
-        m: Links a node keeps (hnswlib's M).
-        ef_construction: Candidates weighed while a node is linked.
-        ef_search: Candidates weighed by a query, and measured exactly where the graph is over projected vectors; more
-            where more rows are wanted.
-        numbers: Numbers that vectors are projected to for the graph, more where these do not do; 0 projects nothing.
+        m: Links of a node (hnswlib's M).
+        ef_construction: Candidates considered while a node is linked.
+        ef_search: Candidates considered by a query, and measured exactly if the graph is over projected vectors; more
+            for queries that need more rows.
+        numbers: Dimensions that vectors are projected to for the graph, more if these do not suffice; 0: no projection.
     """
 
     m: int = 16
@@ -55,8 +55,8 @@ class HnswSettings:
     numbers: int = 256
 
     @property
-    def sure(self) -> int:
-        """Of the weighed candidates so many are taken to be the nearest ones: towards their end a graph misses some."""
+    def reliable_candidates(self) -> int:
+        """How many of a query's candidates count as its nearest rows: among the farthest, a graph misses some."""
         return max(1, self.ef_search * 3 // 4)
 
 
@@ -71,9 +71,9 @@ class HnswGraph:
         settings: HnswSettings,
         origin: object | None = None,
     ) -> None:
-        """Wrap an index that is finished; see `built`, `extended` and `from_arrays`."""
+        """Wrap a finished hnswlib index; see `build`, `extend` and `from_arrays`."""
         self.origin = origin or object()
-        """The same for a graph and all that it was extended to."""
+        """Identifies a graph and all its extensions."""
         index.set_ef(settings.ef_search)
         self._index = index
         self._metric = metric
@@ -81,7 +81,7 @@ class HnswGraph:
         self.projection = projection
 
     @classmethod
-    def built(
+    def build(
         cls,
         vectors: Rows,
         offsets: Slots,
@@ -89,22 +89,24 @@ class HnswGraph:
         settings: HnswSettings,
         earlier: Projection | None = None,
     ) -> HnswGraph | None:
-        """Build a graph; None where the vectors are very long and no projection does, so that a graph does not pay.
+        """Build a graph; None if the vectors are too long for one and no projection preserves their neighbors.
 
         Args:
-            vectors: float32 [n, dim]; of length 1 where the metric is cosine.
-            offsets: int64 [m], m >= 1: the rows that are in it.
+            vectors: float32 [n, dim]; of length 1 if the metric is cosine.
+            offsets: int64 [m], m >= 1: the rows to index.
             metric: How distance is measured.
             settings: How to build and search it.
-            earlier: A projection that is taken if it does, so that graphs share it.
+            earlier: A projection to share with other graphs if it preserves neighbors.
         """
         projection = earlier
-        if earlier is None or not earlier.keeps(vectors, offsets, metric, settings.sure, KEPT_SHARED):
-            projection = fitting_projection(vectors, offsets, metric, settings.numbers, settings.sure)
-        if projection is None and settings.numbers and vectors.shape[1] > _WHOLE:
+        if earlier is None or not earlier.preserves_neighbors(
+            vectors, offsets, metric, settings.reliable_candidates, MIN_RECALL_SHARED
+        ):
+            projection = fit_projection(vectors, offsets, metric, settings.numbers, settings.reliable_candidates)
+        if projection is None and settings.numbers and vectors.shape[1] > _MAX_DIM:
             return None
         dim = projection.basis.shape[1] if projection else vectors.shape[1]
-        # 'ip' on vectors of length 1 is cosine without hnswlib normalizing each of them again.
+        # 'ip' on vectors of length 1 is cosine, without hnswlib normalizing them again.
         index = hnswlib.Index(space=_space(metric), dim=dim)
         index.init_index(max_elements=len(offsets), M=settings.m, ef_construction=settings.ef_construction)
         graph = cls(index, projection, metric, settings)
@@ -113,10 +115,10 @@ class HnswGraph:
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, dim: int, metric: Metric, settings: HnswSettings) -> HnswGraph:
-        """The graph that `arrays` gave; they must be exactly those.
+        """Restore the graph that `arrays` returned; the arrays must be undamaged.
 
         Raises:
-            ValueError: It was built with other settings, over vectors of another length or by another metric.
+            ValueError: The graph was built with other settings, over vectors of another length or by another metric.
         """
         state = {name: value.item() if value.ndim == 0 else value for name, value in arrays.items()}
         basis = state.pop(_PROJECTION, None)
@@ -127,77 +129,78 @@ class HnswGraph:
         return cls(hnswlib.Index(state), None if basis is None else Projection(basis), metric, settings)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """All of it as arrays, numbers and texts as arrays without dimensions."""
+        """Return the whole graph as arrays; numbers and strings are 0-dimensional."""
         arrays = {name: np.asarray(value) for name, value in self._state().items()}
         arrays[_NUMBERS] = np.asarray(self._settings.numbers)
         if self.projection is not None:
             arrays[_PROJECTION] = self.projection.basis
         return arrays
 
-    def extended(self, vectors: Rows, offsets: Slots) -> HnswGraph:
-        """A graph with these rows as well; arguments as of `built`."""
+    def extend(self, vectors: Rows, offsets: Slots) -> HnswGraph:
+        """Return a graph with these rows as well; the arguments are those of `build`."""
         index = hnswlib.Index(self._state())
         index.resize_index(len(self) + len(offsets))
         graph = HnswGraph(index, self.projection, self._metric, self._settings, self.origin)
         graph._add(vectors, offsets)
         return graph
 
-    def still_keeps(self, vectors: Rows, offsets: Slots) -> bool:
-        """Whether the projection does for these rows (arguments as of `built`), as one that is shared must."""
+    def projection_suffices(self, vectors: Rows, offsets: Slots) -> bool:
+        """Test whether the projection preserves the neighbors of these rows; the arguments are those of `build`."""
         if self.projection is None:
             return True
-        return self.projection.keeps(vectors, offsets, self._metric, self._settings.sure, KEPT_SHARED)
+        return self.projection.preserves_neighbors(
+            vectors, offsets, self._metric, self._settings.reliable_candidates, MIN_RECALL_SHARED
+        )
 
-    def finds(self, vectors: Rows, offsets: Slots, new: Slots) -> bool:
-        """Whether a search finds the neighbors of rows that joined late, tried on some of them.
+    def finds_neighbors(self, vectors: Rows, offsets: Slots, new: Slots) -> bool:
+        """Test whether a search finds the neighbors of some of the rows that were added last.
 
         Args:
-            vectors: float32 [n, dim], as of `built`.
-            offsets: int64 [m], all rows that count.
-            new: int64, those that joined.
+            vectors: float32 [n, dim], as in `build`.
+            offsets: int64 [m], all live rows.
+            new: int64, those that were added.
         """
         if self.projection is None:
             return True
         probes = new[np.linspace(0, len(new) - 1, min(_PROBES, len(new)), dtype=np.int64)]
         near = nearest(vectors, offsets, vectors[probes], self._metric, NEIGHBORS + 1)
         try:
-            found, _ = self.nearest(self.projection(vectors[probes]), self.weighed(NEIGHBORS))
+            found, _ = self.nearest(self.projection(vectors[probes]), self.candidates_for(NEIGHBORS))
         except RuntimeError:
             return False
-        return share_found(probes, near, list(found)) >= _FOUND
+        return neighbor_recall(probes, near, list(found)) >= _MIN_FOUND
 
     def __len__(self) -> int:
-        """Rows in it."""
         return int(self._index.element_count)
 
-    def weighed(self, rows: int) -> int:
-        """How many of its nearest should be asked for, so that the `rows` nearest are among them."""
-        # Projected, the nearest need not come first.
+    def candidates_for(self, rows: int) -> int:
+        """Return how many candidates to request so that the `rows` nearest are among them."""
+        # By projected vectors the nearest rows need not come first.
         return rows if self.projection is None else max(2 * rows, self._settings.ef_search)
 
     def nearest(self, vectors: Floats, rows: int) -> tuple[Slots, Floats]:
-        """About the `rows` nearest to each of the vectors, as `projection` made them.
+        """Find about the `rows` nearest to each of the vectors, which `projection` has been applied to.
 
         Returns:
-            Their offsets, int64 [m, rows or all], and how far they seem, float32 of the same shape: by that graphs of
-            one projection can be compared.
+            Their offsets, int64 [m, rows or all], and their approximate distances, float32 of the same shape, which are
+            comparable between graphs of one projection.
 
         Raises:
-            RuntimeError: The graph reaches fewer rows than were asked for.
+            RuntimeError: The graph reaches fewer rows than requested.
         """
         labels, far = self._index.knn_query(vectors, k=min(rows, len(self)), num_threads=1)
         return labels.astype(np.int64), far
 
     def _state(self) -> dict[str, Any]:
-        # What pickle would take and give back; `__setstate__` on an index that exists leaves one that crashes.
+        # The state for pickle; `hnswlib.Index(state)` restores it, while `__setstate__` leaves an index that crashes.
         (state,) = self._index.__getstate__()
         return dict(state)
 
     def _add(self, vectors: Rows, offsets: Slots) -> None:
         begin = 0
-        for rows in copies(vectors, offsets, AT_ONCE):
+        for rows in copies(vectors, offsets, CHUNK_BYTES):
             labels = offsets[begin : begin + len(rows)]
-            # One thread: searches and the model share the cores with this.
+            # One thread, because searches and the model need the other cores.
             self._index.add_items(self.projection(rows) if self.projection else rows, labels, num_threads=1)
             begin += len(rows)
 

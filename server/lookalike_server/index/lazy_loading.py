@@ -1,4 +1,4 @@
-"""A category that is in the store only, until somebody asks for it or its turn comes."""
+"""Categories that are in the store only: loaded on their first search, or else in the background."""
 
 from __future__ import annotations
 
@@ -12,78 +12,76 @@ from lookalike_server.index.partition import Partition
 
 @dataclass(frozen=True, slots=True)
 class PartitionChange:
-    """What one change means for one category; see `IndexChange`."""
+    """The part of an `IndexChange` that concerns one category."""
 
     removed: list[int] = field(default_factory=list)
     added: list[IndexRow] = field(default_factory=list)
-    described: list[tuple[int, Mapping[str, str]]] = field(default_factory=list)
+    updated: list[tuple[int, Mapping[str, str]]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class Unloaded:
-    """How many rows wait in the store, and what changed while they are being read.
+class UnloadedCategory:
+    """A category that is not in memory yet.
 
     Attributes:
-        count: Rows.
+        count: Its rows in the store.
         reading: Held by the thread that reads them.
-        missed: Changes since the reading began, which it may or may not have seen; None before.
+        missed: Changes since the read began, which it may or may not have seen; None before.
     """
 
     count: int
     reading: threading.Lock = field(default_factory=threading.Lock)
     missed: list[PartitionChange] | None = None
 
-    def take_in(self, change: PartitionChange) -> None:
-        """Note a change that was committed."""
+    def apply(self, change: PartitionChange) -> None:
+        """Record a committed change."""
         self.count += len(change.added) - len(change.removed)
         if self.missed is not None:
             self.missed.append(change)
 
 
-class Turns:
-    """Who reads first: while a category that is asked for is being read, the reading of all others rests."""
+class ReadPriority:
+    """Pauses background reads while an urgent read, which a search waits for, is running."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._first = 0
-        self._go_on = threading.Event()
-        self._go_on.set()
+        self._urgent = 0
+        self._idle = threading.Event()
+        self._idle.set()
 
-    def taken(self, rows: Iterable[IndexRow], *, first: bool) -> Iterator[IndexRow]:
-        """The same rows, as fast as they are asked for; or, not `first`, while nobody is first."""
-        if first:
-            return self._before_others(rows)
-        return self._after_others(rows)
+    def pace(self, rows: Iterable[IndexRow], *, urgent: bool) -> Iterator[IndexRow]:
+        """Yield the rows: without a pause if urgent, else only while no urgent read is running."""
+        return self._read_first(rows) if urgent else self._read_later(rows)
 
-    def _before_others(self, rows: Iterable[IndexRow]) -> Iterator[IndexRow]:
+    def _read_first(self, rows: Iterable[IndexRow]) -> Iterator[IndexRow]:
         self._count(1)
         try:
             yield from rows
         finally:
             self._count(-1)
 
-    def _after_others(self, rows: Iterable[IndexRow]) -> Iterator[IndexRow]:
+    def _read_later(self, rows: Iterable[IndexRow]) -> Iterator[IndexRow]:
         for row in rows:
-            self._go_on.wait()
+            self._idle.wait()
             yield row
 
     def _count(self, change: int) -> None:
         with self._lock:
-            self._first += change
-            if self._first:
-                self._go_on.clear()
+            self._urgent += change
+            if self._urgent:
+                self._idle.clear()
             else:
-                self._go_on.set()
+                self._idle.set()
 
 
 def catch_up(partition: Partition, missed: Sequence[PartitionChange]) -> None:
-    """Bring a partition up to date with changes some of which it holds already.
+    """Apply the missed changes to a partition that has some of them already.
 
-    Labels are never used twice, so a row that is there was read, and one that is not there to be removed was gone.
+    Labels are never reused: an added row that is present was read, and a removed one that is absent was already gone.
     """
     for change in missed:
         partition.change(
             [label for label in change.removed if label in partition],
             [row for row in change.added if row.label not in partition],
         )
-        partition.change((), (), [(label, values) for label, values in change.described if label in partition])
+        partition.change((), (), [(label, values) for label, values in change.updated if label in partition])

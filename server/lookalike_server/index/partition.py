@@ -1,9 +1,9 @@
-"""One category: a flat matrix of every row, and above a size segments of the older ones, each with an HNSW graph.
+"""One category: a matrix of all rows and, above a threshold, segments of the older ones with an HNSW graph each.
 
-A row is searchable at once: a search merges the graphs' candidates with an exact look at the rows that came after them,
-drops the dead, and measures what is left exactly. Graphs are built aside and swapped in as a reference; new rows join
-a copy of the last segment until it is full, so that no build and no call of a graph takes long. Where too many rows are
-dead the live ones are copied and their graphs built aside as well, while the old ones go on answering.
+A row is searchable at once: a search merges the candidates of the graphs with an exact scan of the rows that are in no
+graph yet, drops deleted ones, and measures the rest exactly. Graphs are built in the background and swapped in by
+reference; new rows are added to a copy of the last segment until it is full, so that no build takes long. When too many
+rows are deleted, the live ones are copied and their graphs are built in the background too (compaction).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from lookalike_server.domain.catalog import IndexKind, IndexRow
 from lookalike_server.domain.filters import Condition
 from lookalike_server.index.attributes import AttributeColumns
-from lookalike_server.index.brute_force import FlatRows, View
+from lookalike_server.index.brute_force import FlatIndex, FlatView
 from lookalike_server.index.hnsw import HnswGraph
 from lookalike_server.index.row_storage import Slots
 from lookalike_server.index.segment import (
@@ -30,44 +30,44 @@ from lookalike_server.index.segment import (
 from lookalike_server.index.snapshot import RowOwner, Snapshot
 
 COMPACTION_RATIO = 0.2
-"""The share of dead rows at which a partition is copied without them."""
+"""The share of deleted rows above which a partition is compacted."""
 
-_QUICK_NUMBERS = 1 << 21  # compared one by one in about half a millisecond
-_QUICK_SEGMENTS = 3  # walked in about as much
+_CHEAP_SCAN = 1 << 21  # dimensions of all rows together, which are compared in about half a millisecond
+_CHEAP_SEGMENTS = 3  # whose graphs take about as long
 
-_GONE = RowOwner(0, "", 0)  # of a slot whose row died before it was loaded
+_NO_OWNER = RowOwner(0, "", 0)  # of a slot whose row was deleted before it was loaded
 
-KeptGraph = tuple[Slots, HnswGraph]
-"""A graph and the labels of its rows by offset, int64 [n], some of which may have died since."""
+LabeledGraph = tuple[Slots, HnswGraph]
+"""The labels of a graph's rows by offset, int64 [n], and the graph; some rows may have been deleted since."""
 
 
 class Partition:
-    """The rows of one category. One thread changes it, another may care for it; any thread searches."""
+    """The rows of one category. One thread changes it, another one may maintain it; any thread searches."""
 
-    def __init__(self, settings: PartitionSettings, fell_back: Callable[[], None]) -> None:
+    def __init__(self, settings: PartitionSettings, on_fallback: Callable[[], None]) -> None:
         self._settings = settings
-        self._fell_back = fell_back
+        self._on_fallback = on_fallback
         self._lock = threading.Lock()
-        self._rows = FlatRows(settings.dim)
+        self._rows = FlatIndex(settings.dim)
         self._attributes = AttributeColumns()
         self._owners: list[RowOwner] = []  # by slot
         self._slots: dict[int, int] = {}  # by label
-        self._images: dict[str, int] = {}  # live rows a product
+        self._images: dict[str, int] = {}  # live rows, by product
         self._most_images = 1
         self._segments: tuple[Segment, ...] = ()
-        self._no_graph_before = 0  # rows; with fewer, none that pays was to be had
+        self._min_graph_rows = 0  # with fewer, no graph was worth building
 
     @classmethod
-    def loaded(
+    def load(
         cls,
         settings: PartitionSettings,
-        fell_back: Callable[[], None],
+        on_fallback: Callable[[], None],
         rows: Iterable[IndexRow],
         count: int,
-        graphs: Sequence[KeptGraph],
+        graphs: Sequence[LabeledGraph],
     ) -> Partition:
-        """A category as it was left: about `count` rows, and graphs over some of them."""
-        partition = cls(settings, fell_back)
+        """Restore a category from its rows, about `count`, and graphs over some of them."""
+        partition = cls(settings, on_fallback)
         gaps: dict[int, int] = {}
         segments: list[Segment] = []
         for labels, graph in graphs:
@@ -75,63 +75,78 @@ class Partition:
             segments.append(Segment(graph, begin, begin + len(labels)))
             gaps |= zip(labels.tolist(), range(begin, begin + len(labels)), strict=True)
         end = end_of(segments)
-        partition._rows = FlatRows.with_gaps(settings.dim, end, count)
-        partition._owners = [_GONE] * end
+        partition._rows = FlatIndex.with_gaps(settings.dim, end, count)
+        partition._owners = [_NO_OWNER] * end
         partition._segments = tuple(segments)
         for row in rows:
             partition._add(row, gaps.get(row.label))
         return partition
 
     def __len__(self) -> int:
-        """Products in it."""
+        """Count the products."""
         return len(self._images)
 
     def __contains__(self, label: int) -> bool:
-        """Whether a row of this label is in it."""
+        """Return whether a row has this label."""
         return label in self._slots
 
     @property
+    def segments(self) -> Sequence[Segment]:
+        """The segments, oldest first."""
+        return self._segments
+
+    @property
+    def row_count(self) -> int:
+        """Rows in memory, with deleted ones."""
+        return self._rows.count
+
+    @property
+    def deleted_count(self) -> int:
+        """Deleted rows that are still in memory."""
+        return self._rows.deleted
+
+    @property
     def kind(self) -> IndexKind:
-        """How it is searched at present."""
+        """How the category is searched at present."""
         return IndexKind.HNSW if self._segments else IndexKind.FLAT
 
     @property
     def is_cheap(self) -> bool:
-        """Whether a search compares few numbers: rows outside the graphs, and candidates that these choose."""
+        """Whether a search is fast: few rows outside the graphs, and few graphs."""
         compared = self._rows.count - end_of(self._segments)
         if self._segments:
             compared += self._settings.hnsw.ef_search
-        return compared * self._settings.dim <= _QUICK_NUMBERS and len(self._segments) <= _QUICK_SEGMENTS
+        return compared * self._settings.dim <= _CHEAP_SCAN and len(self._segments) <= _CHEAP_SEGMENTS
 
     @property
     def needs_maintenance(self) -> bool:
-        """Whether too many rows are dead, or more are outside the segments than a flat search should look at."""
-        return self._wants_compaction or self._wants_graph(self._rows, self._segments)
+        """Whether too many rows are deleted, or too many are in no segment."""
+        return self._needs_compaction or self._needs_graph(self._rows, self._segments)
 
     @property
-    def _wants_compaction(self) -> bool:
-        return self._rows.dead > COMPACTION_RATIO * self._rows.count
+    def _needs_compaction(self) -> bool:
+        return self._rows.deleted > COMPACTION_RATIO * self._rows.count
 
-    def _wants_graph(self, rows: FlatRows, segments: Sequence[Segment]) -> bool:
-        return rows.count >= self._no_graph_before and self._settings.wants_graph(rows.count, segments)
+    def _needs_graph(self, rows: FlatIndex, segments: Sequence[Segment]) -> bool:
+        return rows.count >= self._min_graph_rows and self._settings.needs_graph(rows.count, segments)
 
     def change(
         self,
         removed: Sequence[int],
         added: Sequence[IndexRow],
-        described: Sequence[tuple[int, Mapping[str, str]]] = (),
+        updated: Sequence[tuple[int, Mapping[str, str]]] = (),
     ) -> None:
-        """Take out rows by label, take these in, and describe others again; a search sees all of it or nothing."""
+        """Remove rows by label, add rows, and update attributes by label; a search sees the whole change or nothing."""
         with self._lock:
             for label in removed:
                 self._remove(label)
             for row in added:
                 self._add(row)
-            for label, attributes in described:
+            for label, attributes in updated:
                 self._attributes.put(self._slots[label], attributes)
 
     def snapshot(self, conditions: Sequence[Condition] = ()) -> Snapshot:
-        """What meets the conditions at this moment."""
+        """Return a snapshot of the rows that meet the conditions."""
         with self._lock:
             view = self._rows.view()
             if conditions:
@@ -143,11 +158,11 @@ class Partition:
                 self._segments,
                 self._most_images,
                 filtered=bool(conditions),
-                fell_back=self._fell_back,
+                on_fallback=self._on_fallback,
             )
 
-    def graphs(self) -> list[KeptGraph]:
-        """The graphs there are, oldest first. For the thread that cares: nobody else replaces owners and segments."""
+    def graphs(self) -> list[LabeledGraph]:
+        """Return the graphs, oldest first. For the maintenance thread, which alone replaces owners and segments."""
         with self._lock:
             owners, segments = self._owners, self._segments
         return [
@@ -157,11 +172,11 @@ class Partition:
         ]
 
     def maintain(self) -> bool:
-        """Do a piece of what it wants; takes long, and holds up neither searches nor changes. One thread does it.
+        """Do one step of maintenance. It takes long, blocks neither searches nor changes, and is for one thread only.
 
-        Returns whether it came to anything: a graph that does not pay is not built.
+        Returns whether anything changed: a graph that is not worth building is not built.
         """
-        if self._wants_compaction:
+        if self._needs_compaction:
             self._compact()
             return True
         return self._build_graph()
@@ -174,42 +189,42 @@ class Partition:
             *earlier, last = segments
             new = extend_segment(last, view, self._settings)
         else:
-            new = self._sealed(view, segments)
+            new = self._next_segment(view, segments)
         if new is None:
-            # Every row is compared, as before. What is there will not change by a few rows more.
-            self._no_graph_before = 2 * len(view.live)
+            # Every row is compared, as before; a few more rows will not change that.
+            self._min_graph_rows = 2 * len(view.live)
             return False
         with self._lock:
             self._segments = (*earlier, new)
         return True
 
     def _compact(self) -> None:
-        """Copy the live rows, build their graphs, and swap both in with what changed meanwhile."""
+        """Copy the live rows, build their graphs, and swap both in together with the changes made meanwhile."""
         with self._lock:
             before = self._rows.view()
-        kept = np.flatnonzero(before.live)
-        rows = FlatRows.copied(before, kept)
+        live = np.flatnonzero(before.live)
+        rows = FlatIndex.copy_of(before, live)
         segments: list[Segment] = []
-        while self._wants_graph(rows, segments):
-            new = self._sealed(rows.view(), segments)
+        while self._needs_graph(rows, segments):
+            new = self._next_segment(rows.view(), segments)
             if new is None:
-                self._no_graph_before = 2 * rows.count
+                self._min_graph_rows = 2 * rows.count
             else:
                 segments.append(new)
         with self._lock:
             now = self._rows.view()
-            for slot in np.flatnonzero(~now.live[kept]).tolist():
+            for slot in np.flatnonzero(~now.live[live]).tolist():
                 rows.remove(slot)
-            rows.extend(View(now.vectors.part(len(before.live), len(now.live)), now.live[len(before.live) :]))
-            order = np.concatenate([kept, np.arange(len(before.live), len(now.live))])
-            # New containers: searches under way go on with the old ones.
+            rows.extend(FlatView(now.vectors.part(len(before.live), len(now.live)), now.live[len(before.live) :]))
+            order = np.concatenate([live, np.arange(len(before.live), len(now.live))])
+            # New containers, because running searches use the old ones.
             self._owners = [self._owners[slot] for slot in order.tolist()]
-            alive = np.flatnonzero(now.live[order]).tolist()
-            self._slots = {self._owners[slot].label: slot for slot in alive}
-            self._attributes = self._attributes.taken(order)
+            still_live = np.flatnonzero(now.live[order]).tolist()
+            self._slots = {self._owners[slot].label: slot for slot in still_live}
+            self._attributes = self._attributes.select(order)
             self._rows, self._segments = rows, tuple(segments)
 
-    def _sealed(self, view: View, before: Sequence[Segment]) -> Segment | None:
+    def _next_segment(self, view: FlatView, before: Sequence[Segment]) -> Segment | None:
         return build_segment(view, end_of(before), self._settings, shared_projection(before))
 
     def _add(self, row: IndexRow, gap: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""How much of the truth the graphs find: a share of the searches is repeated exactly, beside everything else."""
+"""Measures the recall of the graphs: a sample of the searches is repeated exactly, in the background."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ from concurrent.futures import ThreadPoolExecutor
 from lookalike_server.domain.events import Observer, RecallMeasured
 from lookalike_server.domain.search import IndexResult
 
-_MOST_WAITING = 16  # repeats; where searches come faster than they can be repeated, fewer are
-_LEARNING_RATE = 0.05  # weight of the newest repeat in a category's running recall
+_MAX_PENDING = 16  # repeats; under a load that is too fast for them, fewer searches are repeated
+_SMOOTHING = 0.05  # weight of the newest repeat in a category's recall, an exponential moving average
 
-Repeat = Callable[[], IndexResult]
+ExactSearch = Callable[[], IndexResult]
 
 
 class RecallSampler:
-    """Repeats some searches in a thread of its own."""
+    """Repeats a sample of the searches, in a thread of its own."""
 
-    def __init__(self, share: float, observer: Observer, seed: int | None = None) -> None:
-        """Repeat this share of the searches that come, 0 to 1, and report each."""
-        self._share = share
+    def __init__(self, sample_rate: float, observer: Observer, seed: int | None = None) -> None:
+        """Repeat this share of the searches, 0 to 1, and report the recall of each."""
+        self._sample_rate = sample_rate
         self._observer = observer
         self._random = random.Random(seed)  # noqa: S311 - a sample, not a secret
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
-        self._waiting = 0
+        self._pending = 0
         self._recalls: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def of(self, category: str) -> float | None:
-        """The running recall of a category's graphs, 0 to 1; None before the first repeat."""
+    def recall(self, category: str) -> float | None:
+        """Return the recent recall of a category's graphs, 0 to 1; None before the first repeat."""
         return self._recalls.get(category)
 
-    def offer(self, category: str, found: IndexResult, repeat: Repeat) -> None:
-        """Maybe repeat a search that found this, by calling `repeat` for the exact answer."""
-        if found.exact or self._random.random() >= self._share:
+    def offer(self, category: str, found: IndexResult, exact: ExactSearch) -> None:
+        """Maybe repeat a search with this result, by calling `exact` later."""
+        if found.exact or self._random.random() >= self._sample_rate:
             return
         with self._lock:
-            if self._waiting == _MOST_WAITING:
+            if self._pending == _MAX_PENDING:
                 return
-            self._waiting += 1
-        self._thread.submit(self._compare, category, found, repeat)
+            self._pending += 1
+        self._thread.submit(self._compare, category, found, exact)
 
     def forget(self, category: str) -> None:
-        """The category is gone."""
+        """Drop the recall of a category that no longer exists."""
         self._recalls.pop(category, None)
 
-    def settle(self) -> None:
-        """Wait for the repeats under way."""
+    def wait_until_idle(self) -> None:
+        """Wait for the pending repeats."""
         self._thread.submit(int).result()
 
     def close(self) -> None:
-        """Stop; a repeat under way ends first."""
+        """Stop, once a running repeat has ended."""
         self._thread.shutdown(cancel_futures=True)
 
-    def _compare(self, category: str, found: IndexResult, repeat: Repeat) -> None:
+    def _compare(self, category: str, found: IndexResult, exact: ExactSearch) -> None:
         try:
-            value = recall(found, repeat())
+            value = recall(found, exact())
             before = self._recalls.get(category, value)
-            self._recalls[category] = before + _LEARNING_RATE * (value - before)
+            self._recalls[category] = before + _SMOOTHING * (value - before)
             self._observer(RecallMeasured(category, value))
         finally:
             with self._lock:
-                self._waiting -= 1
+                self._pending -= 1
 
 
 def recall(found: IndexResult, exact: IndexResult) -> float:
-    """The share of the exact answer that was found, 0 to 1; of products equally far away any will do."""
+    """Return the share of the exact result that was found, 0 to 1; of products at equal distances any one counts."""
     if not exact.hits:
         return 1.0
     farthest = exact.hits[-1].distance

@@ -1,7 +1,7 @@
-"""Rows of numbers in blocks of bounded size, so that growing copies little and no step over them takes much memory.
+"""A matrix in blocks of bounded size, so that growing copies little and no pass over it takes much memory.
 
-One array that grows has to be copied into a larger one, and both are there until the last search over the old one has
-ended: with embeddings of 100,352 numbers, gigabytes. Here only the first block grows so; the others are added whole.
+A single growing array is copied into a larger one, and both exist until the last search over the old one has ended:
+gigabytes for embeddings of 100,352 dimensions. Here only the first block grows that way; the others are added whole.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from lookalike_server.domain.inference import Floats
 Slots = npt.NDArray[np.int64]
 
 BLOCK_BYTES = 64 << 20
-"""Of a block, where a row is not larger."""
+"""The size of a block, unless a single row is larger."""
 
 CHUNK_BYTES = 8 << 20
-"""Of the rows that are copied, subtracted or widened at once: about what a core has for itself in its caches."""
+"""The size of the rows that are copied, subtracted or widened at once: about a core's own share of the CPU caches."""
 
 
 class Rows(Protocol):
-    """Rows to copy from: a `Matrix`, or an array float32 [n, dim]."""
+    """A source of rows: a `Matrix`, or an array float32 [n, dim]."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and numbers in each."""
+        """Rows and dimensions."""
 
     def __getitem__(self, slots: Slots, /) -> Floats:
-        """A copy of these rows (int64 [m]): float32 [m, dim]."""
+        """Return a copy of these rows (int64 [m]): float32 [m, dim]."""
 
 
 def rows_in(size: int, dim: int) -> int:
-    """How many rows of `dim` float32 numbers fit into so many bytes, at least one."""
+    """Return how many float32 rows of `dim` dimensions fit into `size` bytes, at least one."""
     return max(1, size // (4 * max(1, dim)))
 
 
 def copies(vectors: Rows, slots: Slots, size: int = CHUNK_BYTES) -> Iterator[Floats]:
-    """These rows (int64 [n]) in their order, in copies of at most so many bytes (or one row)."""
+    """Yield copies of these rows (int64 [n]) in their order, in chunks of at most `size` bytes (or one row)."""
     step = rows_in(size, vectors.shape[1])
     for begin in range(0, len(slots), step):
         yield vectors[slots[begin : begin + step]]
@@ -63,40 +63,40 @@ class Matrix:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and numbers in each."""
+        """Rows and dimensions."""
         return len(self), self._dim
 
     def __getitem__(self, slots: Slots, /) -> Floats:
-        """A copy of these rows (int64 [m]): float32 [m, dim]."""
+        """Return a copy of these rows (int64 [m]): float32 [m, dim]."""
         if len(self._blocks) == 1:
             return np.take(self._blocks[0], slots + self._begin, axis=0)
         block, row = np.divmod(slots + self._begin, self._height)
-        used = np.unique(block)
-        if len(used) == 1:
-            return np.take(self._blocks[used[0]], row, axis=0)
+        blocks = np.unique(block)
+        if len(blocks) == 1:
+            return np.take(self._blocks[blocks[0]], row, axis=0)
         rows = np.empty((len(slots), self._dim), dtype=np.float32)
-        for each in used.tolist():
+        for each in blocks.tolist():
             there = block == each
             rows[there] = self._blocks[each][row[there]]
         return rows
 
     def part(self, begin: int, end: int) -> Matrix:
-        """The rows from `begin` to before `end`, counted from `begin` on; nothing is copied."""
+        """Return the rows from `begin` to before `end`, without copying."""
         return Matrix(self._blocks, self._begin + begin, self._begin + end)
 
-    def pieces(self, size: int = CHUNK_BYTES) -> Iterator[Floats]:
-        """All rows in their order, in arrays of at most so many bytes (or one row); nothing is copied."""
-        most = rows_in(size, self._dim)
+    def chunks(self, size: int = CHUNK_BYTES) -> Iterator[Floats]:
+        """Yield all rows in their order, in arrays of at most `size` bytes (or one row), without copying."""
+        limit = rows_in(size, self._dim)
         slot = self._begin
         while slot < self._end:
             block, row = divmod(slot, self._height)
-            count = min(most, self._height - row, self._end - slot)
+            count = min(limit, self._height - row, self._end - slot)
             yield self._blocks[block][row : row + count]
             slot += count
 
 
 class GrowingMatrix:
-    """Rows that are added at the end. One thread changes it; what it showed before stays as it was."""
+    """A matrix that grows at the end. One thread changes it; matrices from `until` are not affected."""
 
     def __init__(self, dim: int, block_bytes: int = BLOCK_BYTES) -> None:
         self._dim = dim
@@ -104,17 +104,17 @@ class GrowingMatrix:
         self._blocks: list[Floats] = [np.empty((0, dim), dtype=np.float32)]
 
     def __setitem__(self, slot: int, vector: Floats) -> None:
-        """Put a row (float32 [dim]) where there is room for it."""
+        """Store a row (float32 [dim]) within the capacity."""
         block, row = divmod(slot, self._height)
         self._blocks[block][row] = vector
 
     @property
     def capacity(self) -> int:
-        """Rows that there is room for."""
+        """The rows for which memory is reserved."""
         return (len(self._blocks) - 1) * self._height + len(self._blocks[-1])
 
     def put(self, slot: int, rows: Floats) -> None:
-        """Put rows (float32 [n, dim]) where there is room for them, from a slot on."""
+        """Store rows (float32 [n, dim]) from a slot on, within the capacity."""
         while len(rows):
             block, row = divmod(slot, self._height)
             count = min(len(rows), self._height - row)
@@ -122,12 +122,12 @@ class GrowingMatrix:
             slot, rows = slot + count, rows[count:]
 
     def grow(self) -> None:
-        """Make room for at least one row more."""
+        """Reserve memory for at least one more row."""
         first = len(self._blocks[0])
         self.reserve(min(max(8, first + first // 2), self._height) if first < self._height else self.capacity + 1)
 
     def reserve(self, capacity: int) -> None:
-        """Make room for so many rows or more; memory is taken only when a row is put there."""
+        """Reserve memory for at least `capacity` rows; the system provides it when a row is stored."""
         first = self._blocks[0]
         if len(first) < min(capacity, self._height):
             # A new array, never resized in place: a search may still be reading the old one.
@@ -137,5 +137,5 @@ class GrowingMatrix:
             self._blocks.append(np.empty((self._height, self._dim), dtype=np.float32))
 
     def until(self, end: int) -> Matrix:
-        """The rows before `end`."""
+        """Return the rows before `end`, without copying."""
         return Matrix(tuple(self._blocks), 0, end)

@@ -1,8 +1,8 @@
-"""A CUDA card's memory, through the CUDA runtime that ONNX Runtime has loaded already.
+"""A CUDA GPU's memory, through the CUDA runtime that ONNX Runtime has loaded already.
 
-Each slot has page-locked host memory, which the card reads and writes by itself, and a stream of its own, so that its
-copies go beside another slot's run. A copy is over when the call returns: ONNX Runtime computes on a stream that waits
-for nobody else's.
+Each slot has page-locked host memory, which the GPU reads and writes by DMA, and a stream of its own, so that its
+copies overlap with another slot's run. Copies are synchronous for the caller, because ONNX Runtime computes on its own
+stream, which does not wait for a slot's.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
 
 
 class CudaError(Exception):
-    """A call of the CUDA runtime that failed; the message names it and says what CUDA says."""
+    """A failed call of the CUDA runtime; the message has the call's name and CUDA's own words."""
 
 
 class CudaRuntime:
-    """The calls of libcudart that are used here, every result checked. ctypes lets other threads go on meanwhile."""
+    """The calls of libcudart that are used here, with every result checked. ctypes releases the GIL during a call."""
 
     def __init__(self, library: str) -> None:
-        """Load it, by name or path.
+        """Load the library by name or path.
 
         Raises:
             CudaError: When it cannot be loaded.
@@ -56,54 +56,58 @@ class CudaRuntime:
             function = getattr(self._library, name)
             function.argtypes, function.restype = (ctypes.c_int,), ctypes.c_char_p
 
-    def devices(self) -> int:
-        """How many cards there are; one or more.
+    def device_count(self) -> int:
+        """Count the GPUs; at least one.
 
         Raises:
-            CudaError: When there is none, or no driver for it.
+            CudaError: When there is none, or no driver.
         """
         count = ctypes.c_int()
         self.call("cudaGetDeviceCount", ctypes.byref(count))
         return count.value
 
     def call(self, name: str, *arguments: object) -> None:
-        """Call one of them.
+        """Call a function by name.
 
         Raises:
             CudaError: When it fails.
         """
         code = getattr(self._library, name)(*arguments)
         if code:
-            known, told = self._library.cudaGetErrorName(code), self._library.cudaGetErrorString(code)
-            raise CudaError(f"{name} failed: {known.decode()} ({told.decode()})")
+            error, text = self._library.cudaGetErrorName(code), self._library.cudaGetErrorString(code)
+            raise CudaError(f"{name} failed: {error.decode()} ({text.decode()})")
 
-    def given(self, stack: ExitStack, take: str, give_back: str, *arguments: object) -> int:
-        """What a call of the kind that fills in a pointer gave; the stack gives it back."""
+    def allocate(self, stack: ExitStack, allocate: str, free: str, *arguments: object) -> int:
+        """Call the function `allocate`, which fills in a pointer, have the stack call `free`, and return the address.
+
+        Raises:
+            CudaError: When the allocation fails.
+        """
         pointer = ctypes.c_void_p()
-        self.call(take, ctypes.byref(pointer), *arguments)
-        stack.callback(self.call, give_back, pointer)
+        self.call(allocate, ctypes.byref(pointer), *arguments)
+        stack.callback(self.call, free, pointer)
         return pointer.value or 0
 
 
 class CudaSlot(Slot):
-    """The memory of one batch in flight on a card."""
+    """The memory of one batch in flight on a GPU."""
 
     def __init__(self, runtime: CudaRuntime, rows: int, image: tuple[int, int, int], dim: int) -> None:
         self._runtime = runtime
         self._image_bytes, self._vector_bytes = int(np.prod(image)), 4 * dim
         with ExitStack() as stack:
-            self._stream = runtime.given(stack, "cudaStreamCreateWithFlags", "cudaStreamDestroy", _NON_BLOCKING)
-            self.input = runtime.given(stack, "cudaMalloc", "cudaFree", rows * self._image_bytes)
-            self.output = runtime.given(stack, "cudaMalloc", "cudaFree", rows * self._vector_bytes)
-            images = runtime.given(stack, "cudaHostAlloc", "cudaFreeHost", rows * self._image_bytes, 0)
-            vectors = runtime.given(stack, "cudaHostAlloc", "cudaFreeHost", rows * self._vector_bytes, 0)
+            self._stream = runtime.allocate(stack, "cudaStreamCreateWithFlags", "cudaStreamDestroy", _NON_BLOCKING)
+            self.input = runtime.allocate(stack, "cudaMalloc", "cudaFree", rows * self._image_bytes)
+            self.output = runtime.allocate(stack, "cudaMalloc", "cudaFree", rows * self._vector_bytes)
+            images = runtime.allocate(stack, "cudaHostAlloc", "cudaFreeHost", rows * self._image_bytes, 0)
+            vectors = runtime.allocate(stack, "cudaHostAlloc", "cudaFreeHost", rows * self._vector_bytes, 0)
             self._memory = stack.pop_all()
         self._images, self._vectors = images, vectors
         self.images: Pixels = _array(images, rows * self._image_bytes).reshape(rows, *image)
         self.vectors: Floats = _array(vectors, rows * self._vector_bytes).view(np.float32).reshape(rows, dim)
 
     def copy_in(self, rows: int) -> None:
-        """One transfer, waited for.
+        """Copy the first `rows` images to the device and wait for the copy.
 
         Raises:
             CudaError: When it fails.
@@ -111,7 +115,7 @@ class CudaSlot(Slot):
         self._copy(self.input, self._images, rows * self._image_bytes, _TO_DEVICE)
 
     def copy_out(self, rows: int) -> None:
-        """One transfer, waited for.
+        """Copy the first `rows` embeddings from the device and wait for the copy.
 
         Raises:
             CudaError: When it fails.
@@ -119,12 +123,12 @@ class CudaSlot(Slot):
         self._copy(self._vectors, self.output, rows * self._vector_bytes, _TO_HOST)
 
     def close(self) -> None:
-        """Give all memory back, whatever fails on the way.
+        """Free all memory, also where one of the calls fails.
 
         Raises:
-            CudaError: When something failed.
+            CudaError: When a call failed.
         """
-        # Whoever still looks finds nothing rather than memory that is gone.
+        # Empty arrays, because a view of freed memory would crash whoever still reads it.
         self.images, self.vectors = self.images[:0].copy(), self.vectors[:0].copy()
         self._memory.close()
 
@@ -134,26 +138,25 @@ class CudaSlot(Slot):
 
 
 class CudaDevice(Device):
-    """The first card that CUDA shows; CUDA_VISIBLE_DEVICES chooses another."""
+    """The first GPU that CUDA lists; CUDA_VISIBLE_DEVICES selects another."""
 
     def __init__(self, runtime: CudaRuntime) -> None:
-        """Take the runtime that reaches it."""
         self._runtime = runtime
 
     @property
     def kind(self) -> str:
-        """CUDA's."""
+        """ONNX Runtime's name for a CUDA GPU's memory."""
         return "cuda"
 
     def slot(self, rows: int, image: tuple[int, int, int], dim: int) -> CudaSlot:
-        """Page-locked memory here, as much there, and a stream.
+        """Allocate page-locked host memory, device memory and a stream.
 
         Raises:
-            CudaError: When there is not enough of either.
+            CudaError: When there is too little memory.
         """
         return CudaSlot(self._runtime, rows, image, dim)
 
 
 def _array(address: int, size: int) -> Pixels:
-    """Memory as bytes, without a copy; it must outlive them."""
+    """View memory as bytes without a copy; it must outlive the view."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))

@@ -1,7 +1,8 @@
-"""Memory beside the processor's own: what a batch is copied into before its run, and out of after it.
+"""Device memory that batches are copied into before their run, and their embeddings out of afterwards.
 
-A `Slot` is the memory of one batch in flight, on both sides. Each batch is one copy of uint8 images in and one copy of
-float32 embeddings out. A slot's addresses never change, so that what was recorded with them (a CUDA graph) stays true.
+A `Slot` is the memory of one batch in flight, on the host and on the device. Each batch is one copy of uint8 images to
+the device and one copy of float32 embeddings back. A slot's addresses never change, so that a CUDA graph that was
+recorded with them stays valid.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from lookalike_server.domain.inference import Floats, Pixels
 
 
 class Slot(Protocol):
-    """The memory of one batch in flight. One thread uses it at a time.
+    """The memory of one batch in flight. One thread at a time uses it.
 
     Attributes:
-        images: uint8 [rows, height, width, 3] on the host, to be written by whoever makes the batch.
-        vectors: float32 [rows, dim] on the host, as `copy_out` left them.
-        input: The address of as many images on the device.
-        output: The address of as many embeddings on the device.
+        images: uint8 [rows, height, width, 3] on the host; the batch is written here.
+        vectors: float32 [rows, dim] on the host, as the last `copy_out` left them.
+        input: The address on the device of memory for as many images.
+        output: The address on the device of memory for as many embeddings.
     """
 
     images: Pixels
@@ -29,28 +30,28 @@ class Slot(Protocol):
     output: int
 
     def copy_in(self, rows: int) -> None:
-        """Copy the first images to the device; every run that begins after the return sees them."""
+        """Copy the first `rows` images to the device and wait for the copy."""
 
     def copy_out(self, rows: int) -> None:
-        """Copy the first embeddings from the device, where the run that made them is over."""
+        """Copy the first `rows` embeddings from the device, whose run has ended, and wait for the copy."""
 
     def close(self) -> None:
-        """Give the memory back; nothing may use it any more."""
+        """Free the memory; nothing may use it afterwards."""
 
 
 class Device(Protocol):
-    """Where batches are copied to."""
+    """Where a model runs and its slots have memory."""
 
     @property
     def kind(self) -> str:
-        """What ONNX Runtime calls its memory: "cuda" or "cpu"."""
+        """ONNX Runtime's name for its memory: "cuda" or "cpu"."""
 
     def slot(self, rows: int, image: tuple[int, int, int], dim: int) -> Slot:
-        """Memory for a batch of so many images of this shape, and for their embeddings of so many numbers."""
+        """Allocate memory for `rows` images (height, width, channels) and their embeddings of `dim` dimensions."""
 
 
 class HostSlot(Slot):
-    """Both sides in the processor's memory, and apart: what is not copied is not there."""
+    """Both sides in host memory but apart, so that a copy that is left out shows."""
 
     def __init__(self, rows: int, image: tuple[int, int, int], dim: int) -> None:
         self.images = np.zeros((rows, *image), dtype=np.uint8)
@@ -60,25 +61,25 @@ class HostSlot(Slot):
         self.input, self.output = self.device_images.ctypes.data, self.device_vectors.ctypes.data
 
     def copy_in(self, rows: int) -> None:
-        """Copy."""
+        """Copy the first `rows` images from array to array."""
         self.device_images[:rows] = self.images[:rows]
 
     def copy_out(self, rows: int) -> None:
-        """Copy."""
+        """Copy the first `rows` embeddings from array to array."""
         self.vectors[:rows] = self.device_vectors[:rows]
 
     def close(self) -> None:
-        """Nothing: NumPy's arrays look after themselves."""
+        """Do nothing: NumPy frees the arrays."""
 
 
 class HostDevice(Device):
-    """The processor as a device of its own: runs what a card runs, where there is none."""
+    """The CPU with device memory of its own: runs a GPU's code path where there is no GPU."""
 
     @property
     def kind(self) -> str:
-        """The processor's."""
+        """ONNX Runtime's name for host memory."""
         return "cpu"
 
     def slot(self, rows: int, image: tuple[int, int, int], dim: int) -> HostSlot:
-        """Plain memory."""
+        """Allocate the arrays of both sides."""
         return HostSlot(rows, image, dim)

@@ -1,82 +1,73 @@
-"""From an image to its embedding: reuse, decode, batch."""
+"""From an image to its embedding: look in the cache, decode, run in a batch."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from lookalike_server.domain.catalog import StoredImage
-from lookalike_server.domain.inference import EmbedResult, Image, RawImage, ResponseStats
+from lookalike_server.domain.inference import EmbedResult, Image, RawImage
 from lookalike_server.inference.batcher import MicroBatcher
-from lookalike_server.inference.embedding_cache import Embedding, EmbeddingCache
+from lookalike_server.inference.embedding_cache import EmbeddingCache
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.stored_image import stored_image_of
 
 
 class ImageEmbedder:
-    """The three stages put together. Lives on one event loop; decoding runs in a worker pool."""
+    """Cache, decoder and batcher in a row. Lives on one event loop; images are decoded in a pool of threads."""
 
     def __init__(
         self,
-        reader: ImageDecoder,
+        decoder: ImageDecoder,
         batcher: MicroBatcher,
-        reuse: EmbeddingCache,
-        decoders: ThreadPoolExecutor,
+        cache: EmbeddingCache,
+        decode_threads: ThreadPoolExecutor,
         clock: Callable[[], float],
-        keep_bytes: int,
+        max_stored_image_bytes: int,
     ) -> None:
-        """Take the stages; `decoders` is where images are read, and files of up to `keep_bytes` are kept (0: none)."""
-        self._keep_bytes = keep_bytes
-        self._reader = reader
+        """Take the stages; image files up to `max_stored_image_bytes` are kept for the catalog (0: none)."""
+        self._decoder = decoder
         self._batcher = batcher
-        self._reuse = reuse
-        self._decoders = decoders
+        self._cache = cache
+        self._decode_threads = decode_threads
         self._clock = clock
+        self._max_stored_image_bytes = max_stored_image_bytes
 
     def admit(self, deadline: float) -> None:
-        """Reject an image before it is seen; not where images come again, because then it may be known already.
+        """Reject an image before it is read, unless images repeat so often that the cache may have it.
 
         Raises:
             LookalikeError: As `MicroBatcher.admit`.
         """
-        if self._reuse.is_rare:
+        if self._cache.hits_are_rare:
             self._batcher.admit(deadline)
 
     async def embed(self, image: Image, deadline: float, *, bulk: bool = False) -> EmbedResult:
-        """Embed one image; the stats lacks what only the caller knows (search, total, model).
+        """Embed one image: float32 [dim], with the stats of decoding, queue, run and cache.
 
         Raises:
-            LookalikeError: As `ImageDecoder.read` and `MicroBatcher.embed`.
+            LookalikeError: As `ImageDecoder.decode` and `MicroBatcher.embed`.
         """
 
-        async def compute() -> Embedding:
+        async def compute() -> EmbedResult:
             started = self._clock()
-            if isinstance(image, RawImage) and self._reader.is_input(image):
-                pixels = image.pixels  # nothing to do, so no trip to another thread
+            if isinstance(image, RawImage) and self._decoder.is_model_input(image):
+                pixels = image.pixels  # nothing to decode, so no trip to another thread
             else:
-                pixels = await asyncio.get_running_loop().run_in_executor(self._decoders, self._reader.read, image)
-            decoded = self._clock()
-            ran = await self._batcher.embed(pixels, deadline, bulk=bulk)
-            return Embedding(ran.vector, decoded - started, ran)
+                loop = asyncio.get_running_loop()
+                pixels = await loop.run_in_executor(self._decode_threads, self._decoder.decode, image)
+            decode = self._clock() - started
+            result = await self._batcher.embed(pixels, deadline, bulk=bulk)
+            return replace(result, stats=replace(result.stats, decode=decode))
 
-        embedding = await self._reuse.embed(image, compute, bulk=bulk)
-        ran = embedding.ran
-        if ran is None:
-            return EmbedResult(embedding.vector, ResponseStats(cache_hit=True))
-        stats = ResponseStats(
-            decode=embedding.decode,
-            queue=ran.queue,
-            inference=ran.inference,
-            batch_size=ran.batch_size,
-            padded_size=ran.padded_size,
-        )
-        return EmbedResult(embedding.vector, stats)
+        return await self._cache.get_or_compute(image, compute, bulk=bulk)
 
-    async def keep(self, image: Image) -> StoredImage | None:
-        """The file of an embedded image as the catalog keeps it; None where it is too large or none is kept."""
-        if self._keep_bytes == 0:
+    async def stored_image(self, image: Image) -> StoredImage | None:
+        """Make the file that the catalog keeps of an image; None where it is too large or none is kept."""
+        if self._max_stored_image_bytes == 0:
             return None
         return await asyncio.get_running_loop().run_in_executor(
-            self._decoders, stored_image_of, image, self._keep_bytes
+            self._decode_threads, stored_image_of, image, self._max_stored_image_bytes
         )

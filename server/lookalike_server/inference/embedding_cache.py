@@ -1,6 +1,6 @@
-"""Identical images are embedded once: while one is on its way others wait for it, and afterwards a cache has it.
+"""Identical images are embedded once: concurrent callers share one computation, and a cache holds its result.
 
-The key is a 128-bit hash of the image as it was sent, with a seed of this process, so that nobody can prepare two
+The key is a 128-bit hash of the image as it was sent, with a random seed per process, so that nobody can prepare two
 images that collide.
 """
 
@@ -16,119 +16,119 @@ import xxhash
 
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import EmbeddingReused, Observer
-from lookalike_server.domain.inference import EncodedImage, Floats, Image
-from lookalike_server.inference.batcher import InferenceResult
+from lookalike_server.domain.inference import EmbedResult, EncodedImage, Floats, Image, ResponseStats
 
-_OVERHEAD = 200  # bytes that an entry takes beside its numbers, about
-_RARE, _LEARNING_RATE = 0.02, 0.02  # the second is the newest image's weight: fifty images, about, are remembered
+_OVERHEAD = 200  # bytes that an entry takes beside its vector, about
+_RARE = 0.02
+_LEARNING_RATE = 0.02  # weight of the newest image in the hit rate, which so covers about fifty images
 _SEED = secrets.randbits(64)
 
 _FIRST_CALLERS_OWN = frozenset({Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.INVALID_ARGUMENT})
-"""Failures about the first caller's time, or that name a field of its request: whoever waits along tries for itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """An image's embedding: float32 [dim], the seconds that decoding took, and its run (None from the cache)."""
-
-    vector: Floats
-    decode: float
-    ran: InferenceResult | None
+"""Errors about the first caller's deadline or request fields, after which the other callers compute for themselves."""
 
 
 @dataclass(eq=False, slots=True)
-class _Flight:
-    task: asyncio.Task[Embedding]
+class _Computation:
+    key: tuple[bytes, bool]
+    task: asyncio.Task[EmbedResult]
     waiting: int = 0
 
 
 class EmbeddingCache:
-    """Embeddings by image, on their way and done. Lives on one event loop."""
+    """An LRU cache of embeddings by image, and the computations under way. Lives on one event loop."""
 
     def __init__(self, capacity: int, observer: Observer) -> None:
-        """Keep at most `capacity` bytes; 0 reuses nothing at all."""
+        """Hold at most `capacity` bytes; with 0 every image is computed for itself."""
         self._capacity = capacity
         self._observer = observer
-        self._kept: OrderedDict[bytes, Floats] = OrderedDict()
+        self._vectors: OrderedDict[bytes, Floats] = OrderedDict()
         self._bytes = 0
-        self._flights: dict[tuple[bytes, bool], _Flight] = {}
-        self._share = 0.0  # of the images of late that were reused
+        self._computations: dict[tuple[bytes, bool], _Computation] = {}
+        self._hit_rate = 0.0  # of recent images
 
     @property
-    def is_rare(self) -> bool:
-        """Whether hardly any image of late was on its way or kept already."""
-        return self._share < _RARE
+    def hits_are_rare(self) -> bool:
+        """Whether hardly any recent image was cached or being computed already."""
+        return self._hit_rate < _RARE
 
-    async def embed(self, image: Image, compute: Callable[[], Awaitable[Embedding]], *, bulk: bool) -> Embedding:
-        """The image's embedding: kept, or of the same image on its way, or by `compute`.
+    async def get_or_compute(
+        self, image: Image, compute: Callable[[], Awaitable[EmbedResult]], *, bulk: bool
+    ) -> EmbedResult:
+        """Return the image's embedding: from the cache, from a computation under way, or by `compute`.
 
-        A caller that gives up does not disturb the others; the computation is given up with the last of them. Bulk and
-        interactive calls do not wait for each other: one is in less of a hurry.
+        A caller that is cancelled does not disturb the others; the computation is cancelled with the last of them. Bulk
+        and interactive calls do not share computations, because bulk ones may take far longer.
+
+        Raises:
+            Exception: What `compute` raises.
         """
         if self._capacity == 0:
             return await compute()
         key = image_key(image)
         while True:
-            vector = self._kept.get(key)
-            self._share += _LEARNING_RATE * ((vector is not None or (key, bulk) in self._flights) - self._share)
+            vector = self._vectors.get(key)
+            hit = vector is not None or (key, bulk) in self._computations
+            self._hit_rate += _LEARNING_RATE * (hit - self._hit_rate)
             if vector is not None:
-                self._kept.move_to_end(key)
+                self._vectors.move_to_end(key)
                 self._observer(EmbeddingReused(cached=True))
-                return Embedding(vector, 0.0, None)
-            flight = self._flights.get((key, bulk))
-            first = flight is None
-            if flight is None:
-                flight = self._start(key, compute, bulk=bulk)
+                return EmbedResult(vector, ResponseStats(cache_hit=True))
+            computation = self._computations.get((key, bulk))
+            first = computation is None
+            if computation is None:
+                computation = self._start(key, compute, bulk=bulk)
             else:
                 self._observer(EmbeddingReused(cached=False))
             try:
-                return await self._wait(flight)
+                return await self._wait(computation)
             except LookalikeError as error:
                 if first or error.code not in _FIRST_CALLERS_OWN:
                     raise
 
-    def _start(self, key: bytes, compute: Callable[[], Awaitable[Embedding]], *, bulk: bool) -> _Flight:
-        async def fly() -> Embedding:
-            embedding = await compute()
-            self._keep(key, embedding.vector)
-            return embedding
+    def _start(self, key: bytes, compute: Callable[[], Awaitable[EmbedResult]], *, bulk: bool) -> _Computation:
+        async def compute_and_store() -> EmbedResult:
+            result = await compute()
+            self._store(key, result.vector)
+            return result
 
-        flight = _Flight(asyncio.create_task(fly()))
-        self._flights[key, bulk] = flight
+        computation = _Computation((key, bulk), asyncio.create_task(compute_and_store()))
+        self._computations[computation.key] = computation
 
-        def land(task: asyncio.Task[Embedding]) -> None:
-            if self._flights.get((key, bulk)) is flight:
-                del self._flights[key, bulk]
+        def on_done(task: asyncio.Task[EmbedResult]) -> None:
+            self._forget(computation)
             if not task.cancelled():
-                task.exception()  # seen, also when every caller has gone
+                task.exception()  # retrieved, even where every caller has gone
 
-        flight.task.add_done_callback(land)
-        return flight
+        computation.task.add_done_callback(on_done)
+        return computation
 
-    async def _wait(self, flight: _Flight) -> Embedding:
-        flight.waiting += 1
+    async def _wait(self, computation: _Computation) -> EmbedResult:
+        computation.waiting += 1
         try:
-            return await asyncio.shield(flight.task)
+            return await asyncio.shield(computation.task)
         finally:
-            flight.waiting -= 1
-            if flight.waiting == 0 and not flight.task.done():
-                flight.task.cancel()
-                # A cancelled flight is nobody's to join.
-                self._flights = {key: other for key, other in self._flights.items() if other is not flight}
+            computation.waiting -= 1
+            if computation.waiting == 0 and not computation.task.done():
+                computation.task.cancel()
+                self._forget(computation)  # at once: nobody may join a cancelled computation
 
-    def _keep(self, key: bytes, vector: Floats) -> None:
-        if key in self._kept:
+    def _forget(self, computation: _Computation) -> None:
+        if self._computations.get(computation.key) is computation:
+            del self._computations[computation.key]
+
+    def _store(self, key: bytes, vector: Floats) -> None:
+        if key in self._vectors:
             return
         # A copy: the vector is a row of its whole batch, which would stay in memory with it.
-        self._kept[key] = vector.copy()
+        self._vectors[key] = vector.copy()
         self._bytes += vector.nbytes + _OVERHEAD
         while self._bytes > self._capacity:
-            _, oldest = self._kept.popitem(last=False)
+            _, oldest = self._vectors.popitem(last=False)
             self._bytes -= oldest.nbytes + _OVERHEAD
 
 
 def image_key(image: Image) -> bytes:
-    """16 bytes that name an image's content: its bytes or pixels, and its region."""
+    """Hash an image's content to 16 bytes: its file or pixels, and its region."""
     if isinstance(image, EncodedImage):
         digest = xxhash.xxh3_128(image.data, seed=_SEED)
         digest.update(b"encoded")

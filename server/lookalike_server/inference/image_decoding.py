@@ -1,7 +1,7 @@
-"""From an image to the model's input: decode, upright, RGB on white, crop, resize.
+"""From an image to the model's input: decode, rotate upright, convert to RGB on white, crop, resize.
 
-Runs in a worker pool; Pillow releases the GIL while it decodes and resizes. Sizes are checked from the header, before
-any pixel is decoded. A large JPEG is decoded at a half, a quarter or an eighth of its size (docs/adr/0008).
+Runs in a pool of threads; Pillow releases the GIL while it decodes and resizes. Sizes are checked from the header,
+before any pixel is decoded. A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size (docs/adr/0008).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from lookalike_server.domain.inference import EncodedImage, Image, Pixels, RawIm
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
-# `ImageDecoder` has a limit of its own, checked at the same point; Pillow's would warn instead of reject.
+# `ImageDecoder` checks its own limit at the same point; Pillow's would warn instead of reject.
 PilImage.MAX_IMAGE_PIXELS = None
 
-# Pillow warns of an image's faults in words that hold the caller's numbers; Python would print each and never forget it.
+# Pillow's warnings about broken files contain the caller's values; Python would print each and remember it forever.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _RESAMPLING = {Resize.BILINEAR: PilImage.Resampling.BILINEAR, Resize.NEAREST: PilImage.Resampling.NEAREST}
 
 _ORIENTATION_TAG = 0x0112
-# What makes an image upright, by the value of EXIF's orientation tag (EXIF 2.32, section 4.6.4); 1 is upright already.
+# The transposition that makes an image upright, by EXIF's orientation tag (EXIF 2.32, section 4.6.4); 1 is upright.
 _UPRIGHT = {
     2: PilImage.Transpose.FLIP_LEFT_RIGHT,
     3: PilImage.Transpose.ROTATE_180,
@@ -39,58 +39,58 @@ _UPRIGHT = {
     8: PilImage.Transpose.ROTATE_90,
 }
 
-# The orientations that make rows of the file's columns, and those after which the upright image's left or top side is
-# one that was on the right or below in the file.
+# The orientations that turn the file's columns into rows, and those that move the file's right or bottom side to the
+# left or the top.
 _SIDEWAYS = (5, 6, 7, 8)
-_FROM_THE_RIGHT = (2, 3, 6, 7)
-_FROM_BELOW = (3, 4, 7, 8)
+_RIGHT_TO_LEFT = (2, 3, 6, 7)
+_BOTTOM_TO_TOP = (3, 4, 7, 8)
 
 # A JPEG decoded at reduced size keeps at least this many times the model's pixels in each direction, so that the resize
-# still averages and the embedding stays within the bound that docs/adr/0008 sets.
-_SPARE = 2
+# still averages and the embedding stays within the bound of docs/adr/0008.
+_OVERSAMPLING = 2
 
 
 @dataclass(frozen=True, slots=True)
-class _Decoded:
-    """An image upright and in RGB, maybe at reduced size.
+class _UprightImage:
+    """Upright RGB pixels, decoded at full or reduced size.
 
     Attributes:
-        image: Its pixels.
-        width: Columns of the image itself.
-        height: Rows of the image itself.
-        scale: How many of them are one of the image.
-        left: Where in the image the image begins, less than one pixel from its edge.
+        pixels: The decoded pixels.
+        width: Columns of the full image.
+        height: Rows of the full image.
+        scale: The full image's columns per decoded column.
+        left: The decoded column, less than 1, at which the full image begins.
         top: The same for rows.
     """
 
-    image: PilImage.Image
+    pixels: PilImage.Image
     width: int
     height: int
     scale: int = 1
     left: float = 0.0
     top: float = 0.0
 
-    def resize(self, size: tuple[int, int], how: PilImage.Resampling, region: Region | None) -> PilImage.Image:
-        """The image, or this region of it, at this size."""
+    def resize(self, size: tuple[int, int], resampling: PilImage.Resampling, region: Region | None) -> PilImage.Image:
+        """Crop to the region, if any, and resize to this width and height."""
         inner = (0, 0, self.width, self.height) if region is None else _box(region, self.width, self.height)
         left, right = (self.left + x / self.scale for x in inner[::2])
         top, bottom = (self.top + y / self.scale for y in inner[1::2])
-        # Cropped before it is resized, so that nothing beside the region bleeds in.
+        # Crop before the resize, so that nothing from outside the region bleeds in.
         x, y = math.floor(left), math.floor(top)
-        image = self.image if region is None else self.image.crop((x, y, math.ceil(right), math.ceil(bottom)))
-        return image.resize(size, how, (left - x, top - y, right - x, bottom - y))
+        pixels = self.pixels if region is None else self.pixels.crop((x, y, math.ceil(right), math.ceil(bottom)))
+        return pixels.resize(size, resampling, (left - x, top - y, right - x, bottom - y))
 
 
 @dataclass(frozen=True, slots=True)
 class ImageDecoder:
-    """Turns images into model input.
+    """Turns images into the model's input.
 
     Attributes:
         height: Rows of the model's input.
         width: Columns of the model's input.
-        resize: How an image comes to that size.
-        max_bytes: The largest image file taken.
-        max_pixels: The most pixels an image may have.
+        resize: How images are resized to it.
+        max_bytes: The largest image file that is accepted.
+        max_pixels: The most pixels that an image may have.
     """
 
     height: int
@@ -99,57 +99,57 @@ class ImageDecoder:
     max_bytes: int
     max_pixels: int
 
-    def read(self, image: Image) -> Pixels:
-        """Decode and resize one image to uint8 [height, width, 3] RGB.
+    def decode(self, image: Image) -> Pixels:
+        """Decode and resize one image to uint8 [height, width, 3] in RGB.
 
         Raises:
-            LookalikeError: INVALID_ARGUMENT naming the field, when it is no image, broken, or too large.
+            LookalikeError: INVALID_ARGUMENT with the field, when it is not an image, broken, or too large.
         """
         if isinstance(image, EncodedImage):
-            decoded = self._decode(image)
-        elif self.is_input(image):
+            upright = self._decode_file(image)
+        elif self.is_model_input(image):
             return image.pixels
         else:
-            whole = self._from_pixels(image)
-            decoded = _Decoded(whole, whole.width, whole.height)
-        return np.asarray(decoded.resize((self.width, self.height), _RESAMPLING[self.resize], image.region))
+            upright = self._from_pixels(image)
+        return np.asarray(upright.resize((self.width, self.height), _RESAMPLING[self.resize], image.region))
 
-    def is_input(self, image: RawImage) -> bool:
-        """Whether these pixels are the model's input as they are."""
+    def is_model_input(self, image: RawImage) -> bool:
+        """Whether these pixels are the model's input already."""
         return image.region is None and image.pixels.shape == (self.height, self.width, 3)
 
     def reduction(self, width: int, height: int, region: Region | None) -> int:
-        """By how much a JPEG of this size is reduced while it is decoded: 1, 2, 4 or 8.
+        """Choose the factor by which a JPEG of this size is reduced while it is decoded: 1, 2, 4 or 8.
 
-        It is decided by the shortest side, since EXIF may yet turn the image; `nearest` is about single pixels.
+        The shorter side decides, because EXIF may still rotate the image. `nearest` picks single pixels, so there it
+        is 1.
         """
         if self.resize is not Resize.BILINEAR:
             return 1
         share = 1.0 if region is None else min(region.right - region.left, region.bottom - region.top)
-        wanted = _SPARE * max(self.height, self.width)
+        wanted = _OVERSAMPLING * max(self.height, self.width)
         return next((scale for scale in (8, 4, 2) if min(width, height) * share >= scale * wanted), 1)
 
-    def _from_pixels(self, image: RawImage) -> PilImage.Image:
+    def _from_pixels(self, image: RawImage) -> _UprightImage:
         height, width, _ = image.pixels.shape
         self._check_pixels(width, height, image.field)
-        return PilImage.fromarray(image.pixels)
+        return _UprightImage(PilImage.fromarray(image.pixels), width, height)
 
-    def _decode(self, image: EncodedImage) -> _Decoded:
+    def _decode_file(self, image: EncodedImage) -> _UprightImage:
         field = image.field
         if not image.data:
             raise invalid(field, "is empty; send the bytes of an image file")
         if len(image.data) > self.max_bytes:
-            raise invalid(field, f"holds {len(image.data):,} bytes; at most {self.max_bytes:,} are taken")
+            raise invalid(field, f"has {len(image.data):,} bytes; send at most {self.max_bytes:,}")
         try:
             opened = PilImage.open(io.BytesIO(image.data), formats=FORMATS)
-        except Exception as error:  # a broken header raises whatever the format's parser happens to
+        except Exception as error:  # a broken header raises whatever the format's parser raises
             raise invalid(field, "is not a JPEG, PNG, WebP, GIF or BMP image") from error
         with opened:
             self._check_pixels(opened.width, opened.height, field)
             try:
                 width, height = opened.size
                 scale = self.reduction(width, height, image.region)
-                # Takes the smallest image of its own that is no less than this; for all but JPEG it does nothing.
+                # Decodes at the smallest size that is not below this one; does nothing for formats other than JPEG.
                 drafted = opened.draft(None, (width // scale, height // scale))
                 opened.load()
                 if drafted is None:
@@ -160,31 +160,31 @@ class ImageDecoder:
 
     def _check_pixels(self, width: int, height: int, field: str) -> None:
         if width * height > self.max_pixels:
-            raise invalid(field, f"is {width} x {height} pixels; at most {self.max_pixels:,} are taken")
+            raise invalid(field, f"is {width} x {height} pixels; send at most {self.max_pixels:,}")
 
 
-def _upright(image: PilImage.Image, width: int, height: int, scale: int) -> _Decoded:
+def _upright(image: PilImage.Image, width: int, height: int, scale: int) -> _UprightImage:
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001 - an image with unreadable EXIF is still an image
         orientation = 1
     transposition = _UPRIGHT.get(orientation)
     if transposition is None:
-        return _Decoded(_to_rgb(image), width, height, scale)
-    # The decoder rounds a reduced size up; what it adds on the right and below is turned with the rest.
+        return _UprightImage(_to_rgb(image), width, height, scale)
+    # The decoder rounds a reduced size up; what it adds on the right and below is transposed with the rest.
     right, below = image.width - width / scale, image.height - height / scale
     if orientation in _SIDEWAYS:
         width, height, right, below = height, width, below, right
-    left = right if orientation in _FROM_THE_RIGHT else 0.0
-    top = below if orientation in _FROM_BELOW else 0.0
-    return _Decoded(_to_rgb(image.transpose(transposition)), width, height, scale, left, top)
+    left = right if orientation in _RIGHT_TO_LEFT else 0.0
+    top = below if orientation in _BOTTOM_TO_TOP else 0.0
+    return _UprightImage(_to_rgb(image.transpose(transposition)), width, height, scale, left, top)
 
 
 def _to_rgb(image: PilImage.Image) -> PilImage.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
-        # 16 bits of gray; Pillow's own conversion would clip them at 255 instead of scaling.
+        # 16-bit gray: Pillow's own conversion would clip it at 255 instead of scaling.
         gray = np.asarray(image).astype(np.uint32) >> 8
         return PilImage.fromarray(gray.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
@@ -194,7 +194,7 @@ def _to_rgb(image: PilImage.Image) -> PilImage.Image:
 
 
 def _box(region: Region, width: int, height: int) -> tuple[int, int, int, int]:
-    """Every pixel that the region touches; at least one."""
+    """Return left, top, right, bottom of the pixels that the region touches; at least one."""
     left = min(int(region.left * width), width - 1)
     top = min(int(region.top * height), height - 1)
     right = max(left + 1, int(np.ceil(region.right * width)))

@@ -1,7 +1,7 @@
-"""Reads a model folder: `model.json`, as the exporter wrote it, beside the graph it describes.
+"""Reads a model folder: `model.json`, as the exporter wrote it, and the graph that it describes.
 
-The digest is the sha256 of the graph file. The exporter writes what matters outside the arithmetic (resize, input
-size, metric) into the graph's metadata too, so that the digest covers the whole contract.
+The model's digest is the SHA-256 of the graph file. The exporter also writes what the graph does not compute (resize,
+input size, metric) into the graph's metadata, so that the digest covers the whole contract.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import Metric, Model, Resize
 
 SCHEMA_VERSIONS = (1, 2)
-"""The versions that are read; version 1 spells two keys `colour` and `normalised`."""
+"""The schema versions that can be read; version 1 spells two keys in British English."""
 
 P = TypeVar("P", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model on disk: what it says of itself, and where its graph is and what that calls its ends."""
+    """A model on disk: its description, the path of its graph and the names of the graph's input and output."""
 
     model: Model
     graph: Path
@@ -33,7 +33,7 @@ class ModelFolder:
 
 
 class _Part(BaseModel):
-    # Unknown keys are allowed: what is only told about (parity figures, tool versions) may grow.
+    # Unknown keys are allowed, because what only informs (parity figures, tool versions) may grow.
     model_config = ConfigDict(frozen=True, strict=True)
 
 
@@ -49,7 +49,7 @@ class _Input(_Part):
     width: int = Field(ge=1)
     layout: Literal["NHWC"]
     dtype: Literal["uint8"]
-    color: Literal["RGB"] = Field(validation_alias=AliasChoices("color", "colour"))
+    color: Literal["RGB"] = Field(validation_alias=AliasChoices("color", "colour"))  # codespell:ignore
     resize: Literal["bilinear", "nearest"]
 
 
@@ -57,7 +57,7 @@ class _Output(_Part):
     dim: int = Field(ge=1)
     pooling: str
     metric: Literal["cosine", "euclidean"]
-    normalized: bool = Field(validation_alias=AliasChoices("normalized", "normalised"))
+    normalized: bool = Field(validation_alias=AliasChoices("normalized", "normalised"))  # codespell:ignore
 
 
 class _Versioned(_Part):
@@ -78,20 +78,21 @@ def read_model_folder(folder: Path) -> ModelFolder:
     """Read and check a model folder.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when it is missing, of another schema, or the graph is another one.
+        LookalikeError: FAILED_PRECONDITION when it is missing, has another schema, or its graph is another one.
     """
     path = folder / "model.json"
     try:
         text = path.read_bytes()
     except OSError as error:
         raise _unusable(
-            f"cannot read {path} ({error.strerror}); make a model with `lookalike-exporter export`"
+            f"cannot read {path} ({error.strerror}); create a model with `lookalike-exporter export`"
         ) from None
-    # The version first: a file of another one may differ in everything else.
+    # The version first, because a file with another one may differ in everything else.
     version = _parse(_Versioned, path, text).schema_version
     if version not in SCHEMA_VERSIONS:
         raise _unusable(
-            f"{path} has schema version {version}, this server reads {SCHEMA_VERSIONS[0]} to {SCHEMA_VERSIONS[-1]}; export the model again"
+            f"{path} has schema version {version}, this server reads {SCHEMA_VERSIONS[0]} to {SCHEMA_VERSIONS[-1]};"
+            " export the model again"
         )
     manifest = _parse(_Manifest, path, text)
     if manifest.output.metric == "cosine" and not manifest.output.normalized:

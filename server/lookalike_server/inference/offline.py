@@ -1,6 +1,6 @@
-"""Images to embeddings with no caller waiting: in order, in full batches, decoded and run a few ahead of what is taken.
+"""Embeds many images without callers: in order, in full batches, decoded and run a few ahead of the consumer.
 
-Serving has deadlines and so the batcher; here nobody can be late, and memory is bounded by what is under way.
+Serving needs the batcher for its deadlines; here there are none, and memory is bounded by what is under way.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R")
 
-_NOT_FINITE = "the model answers it with numbers that are not finite"
+_NOT_FINITE = "its embedding has values that are not finite"
 
 
 @dataclass(frozen=True, slots=True)
 class OfflineBatch(Generic[K]):
-    """What became of some images, by the names that they came with.
+    """The embeddings of some images, by the caller's keys.
 
     Attributes:
-        keys: Those that were embedded.
-        vectors: float32 [keys, dim], as the model gave them.
-        rejected: Those that cannot be, each with the reason.
+        keys: The images that were embedded.
+        vectors: float32 [keys, dim], as the model returned them.
+        rejected: The images that cannot be embedded, each with the reason.
     """
 
     keys: list[K]
@@ -46,25 +46,25 @@ class OfflineBatch(Generic[K]):
 
 
 def embed_all(
-    images: Iterable[tuple[K, Image]], reader: ImageDecoder, plan: Plan, decode_threads: int, observer: Observer
+    images: Iterable[tuple[K, Image]], decoder: ImageDecoder, plan: Plan, decode_threads: int, observer: Observer
 ) -> Generator[OfflineBatch[K]]:
-    """Embed images that each have a name, in batches of the plan's size.
+    """Embed images with keys, in batches of the plan's size.
 
     Args:
-        images: Read in the thread that takes the batches, and only a few of them ahead.
-        reader: Decodes them.
-        plan: How the model is run.
-        decode_threads: Images decoded side by side.
-        observer: Told of every run of the model.
+        images: Iterated in the consumer's thread, and only a few of them ahead.
+        decoder: Decodes the images.
+        plan: How the model runs.
+        decode_threads: Images decoded at once.
+        observer: Receives every batch.
 
     Raises:
         LookalikeError: INTERNAL when the model fails.
     """
 
-    def decode(named: tuple[K, Image]) -> tuple[K, Pixels | str]:
-        key, image = named
+    def decode(item: tuple[K, Image]) -> tuple[K, Pixels | str]:
+        key, image = item
         try:
-            return key, reader.read(image)
+            return key, decoder.decode(image)
         except LookalikeError as error:
             return key, error.message
 
@@ -81,12 +81,11 @@ def embed_all(
 
     with (
         _pool(decode_threads, "decoder") as decoders,
-        _pool(plan.max_concurrent_batches, "lane") as max_concurrent_batches,
+        _pool(plan.max_concurrent_batches, "model") as runners,
     ):
-        decoded = _ahead(decoders, decode, images, plan.preferred_batch_size + 2 * decode_threads)
-        yield from _ahead(
-            max_concurrent_batches, run, _batches(decoded, plan.preferred_batch_size), plan.max_concurrent_batches + 1
-        )
+        decoded = _map_ahead(decoders, decode, images, plan.preferred_batch_size + 2 * decode_threads)
+        batches = _batches(decoded, plan.preferred_batch_size)
+        yield from _map_ahead(runners, run, batches, plan.max_concurrent_batches + 1)
 
 
 def _run(plan: Plan, pixels: list[Pixels], observer: Observer) -> Floats:
@@ -104,15 +103,15 @@ def _run(plan: Plan, pixels: list[Pixels], observer: Observer) -> Floats:
     return vectors[:size]
 
 
-def _ahead(pool: ThreadPoolExecutor, act: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
-    """What `act` makes of each item, in order, with at most `limit` of them under way or waiting to be taken."""
-    under_way: deque[Future[R]] = deque()
+def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
+    """Apply the function to each item, in order, with at most `limit` results computed ahead of the consumer."""
+    pending: deque[Future[R]] = deque()
     for item in items:
-        under_way.append(pool.submit(act, item))
-        if len(under_way) == limit:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
+        pending.append(pool.submit(function, item))
+        if len(pending) == limit:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -128,7 +127,7 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 @contextmanager
 def _pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """Threads that finish what they are at when the block ends early, and begin nothing more."""
+    """Provide threads that, where the block ends early, finish what they run and start nothing more."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
     try:
         yield pool

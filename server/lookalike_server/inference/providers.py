@@ -1,4 +1,4 @@
-"""ONNX Runtime's providers: what each is told, and why one cannot be had, before a session is tried with it."""
+"""ONNX Runtime's providers: the options of each, and why one is not available, before a session is created."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
-"""Settings' names for ONNX Runtime's providers, in the order in which `auto` tries them."""
+"""ONNX Runtime's providers by their names in the settings, in the order in which `auto` tries them."""
 
-ON_CARD = ("tensorrt", "cuda")
-"""Those that run on a CUDA card."""
+ON_GPU = ("tensorrt", "cuda")
+"""The providers that run on a CUDA GPU."""
 
-Options = list[tuple[str, dict[str, str]]]
-"""Providers by ONNX Runtime's names, the first for whatever it can run, each with what it is told."""
+ProviderOptions = list[tuple[str, dict[str, str]]]
+"""Providers by ONNX Runtime's names, with their options; each runs what those before it cannot."""
 
 _INSTALL = {"tensorrt": "gpu", "cuda": "gpu", "openvino": "openvino", "cpu": "cpu"}
 _OPENVINO_PRECISIONS = {"bf16": "bf16", "fp32": "f32"}
@@ -34,41 +34,41 @@ _TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnx
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """How a model is run on a CUDA card.
+class CudaOptions:
+    """How a model runs on a CUDA GPU.
 
     Attributes:
-        graphs: Whether each batch size's work is recorded once and replayed as a whole.
-        search: How cuDNN's kernels are chosen.
-        nhwc: Whether convolutions run with channels last.
-        tf32: Whether float32 products may be rounded to TF32 on the way in.
-        rows: The most images in a run, for which TensorRT builds its engine.
-        engines: The folder where TensorRT keeps its engines, made when missing; without it every start builds them.
+        graphs: Whether each batch size is recorded as a CUDA graph and replayed.
+        conv_algo_search: How cuDNN's convolution kernels are chosen.
+        prefer_nhwc: Whether convolutions run with channels last.
+        use_tf32: Whether float32 factors may be rounded to TF32.
+        max_batch_size: The most images in a batch, for which TensorRT builds its engine.
+        engine_dir: The folder for TensorRT's engines, created when missing; without it every start builds them.
     """
 
     graphs: bool = False
-    search: Literal["heuristic", "exhaustive", "default"] = "heuristic"
-    nhwc: bool = False
-    tf32: bool = True
-    rows: int = 16
-    engines: Path | None = None
+    conv_algo_search: Literal["heuristic", "exhaustive", "default"] = "heuristic"
+    prefer_nhwc: bool = False
+    use_tf32: bool = True
+    max_batch_size: int = 16
+    engine_dir: Path | None = None
 
 
-def why_not(ort: Any, name: str) -> str | None:
-    """Why a provider cannot be had: not in this build, no libraries, no card; None where nothing speaks against it.
+def unavailable_reason(ort: Any, name: str) -> str | None:
+    """Say why a provider is not available: not in this build, no libraries, no GPU. None where nothing is missing.
 
     Args:
         ort: The module `onnxruntime`.
         name: A key of `PROVIDERS`.
     """
     if PROVIDERS[name] not in ort.get_available_providers():
-        # The builds have one import name: installed side by side, one's files are the other's.
+        # All builds have one import name, so one that is installed beside another overwrites its files.
         install = f"pip uninstall onnxruntime, then pip install 'lookalike-server[{_INSTALL[name]}]'"
         return f"{name}: this build of ONNX Runtime lacks {PROVIDERS[name]} ({install})"
     try:
         if name == "tensorrt":
             _load_tensorrt()
-        if name in ON_CARD:
+        if name in ON_GPU:
             cuda_runtime(ort)
     except (CudaError, OSError) as error:
         return f"{name}: {error}"
@@ -76,58 +76,60 @@ def why_not(ort: Any, name: str) -> str | None:
 
 
 def cuda_runtime(ort: Any) -> CudaRuntime:
-    """The CUDA runtime that this build of ONNX Runtime uses, with a card behind it.
+    """Load the CUDA runtime that this build of ONNX Runtime uses, and check that it finds a GPU.
 
     Raises:
-        CudaError: When there is no such library, no driver or no card.
+        CudaError: When there is no such library, no driver or no GPU.
     """
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):  # it prints what it could not load
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):  # it prints what it could not load
         ort.preload_dlls()
-    missing = [line for line in told.getvalue().splitlines() if line.startswith("Failed to load")]
+    missing = [line for line in output.getvalue().splitlines() if line.startswith("Failed to load")]
     if missing:
-        raise CudaError(f"{missing[0]}: pip install 'lookalike-server[gpu]' brings the libraries of CUDA and cuDNN")
+        raise CudaError(f"{missing[0]}: pip install 'lookalike-server[gpu]' installs the libraries of CUDA and cuDNN")
     runtime = CudaRuntime(f"libcudart.so.{ort.cuda_version.partition('.')[0]}")
     try:
-        runtime.devices()
+        runtime.device_count()
     except CudaError as error:
-        raise CudaError(f"{error}; this process must see NVIDIA's driver and a card") from None
+        raise CudaError(f"{error}; this process needs NVIDIA's driver and a GPU that it can see") from None
     return runtime
 
 
-def options_of(name: str, folder: ModelFolder, threads: int, inference_precision: str, card: Card) -> Options:
-    """What a provider is told, and the one that runs what it cannot."""
+def provider_options(
+    name: str, folder: ModelFolder, threads: int, inference_precision: str, cuda: CudaOptions
+) -> ProviderOptions:
+    """Return the options of a provider, and of the one that runs what it cannot."""
     if name == "openvino":
         return [(PROVIDERS[name], _openvino_options(inference_precision, threads))]
     if name == "cuda":
-        return [(PROVIDERS[name], _cuda_options(card, graphs=card.graphs))]
+        return [(PROVIDERS[name], _cuda_options(cuda, graphs=cuda.graphs))]
     if name == "tensorrt":
         return [
-            (PROVIDERS[name], _tensorrt_options(folder, card)),
-            (PROVIDERS["cuda"], _cuda_options(card, graphs=False)),
+            (PROVIDERS[name], _tensorrt_options(folder, cuda)),
+            (PROVIDERS["cuda"], _cuda_options(cuda, graphs=False)),
         ]
     return [(PROVIDERS[name], {})]
 
 
 def _openvino_options(precision: str, threads: int) -> dict[str, str]:
-    """What OpenVINO is told: to run on the processor, in one stream, and in which precision."""
+    """Run on the CPU, in one stream."""
     settings = {"INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision], "NUM_STREAMS": "1"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     return {"device_type": "CPU", "load_config": json.dumps({"CPU": settings})}
 
 
-def _cuda_options(card: Card, *, graphs: bool) -> dict[str, str]:
+def _cuda_options(cuda: CudaOptions, *, graphs: bool) -> dict[str, str]:
     return {
-        "cudnn_conv_algo_search": card.search.upper(),
+        "cudnn_conv_algo_search": cuda.conv_algo_search.upper(),
         "enable_cuda_graph": str(int(graphs)),
-        "prefer_nhwc": str(int(card.nhwc)),
-        "use_tf32": str(int(card.tf32)),
+        "prefer_nhwc": str(int(cuda.prefer_nhwc)),
+        "use_tf32": str(int(cuda.use_tf32)),
     }
 
 
-def _tensorrt_options(folder: ModelFolder, card: Card) -> dict[str, str]:
-    """One engine for every batch size up to the largest, best at that one, and kept for the next start."""
+def _tensorrt_options(folder: ModelFolder, cuda: CudaOptions) -> dict[str, str]:
+    """Build one engine for every batch size, optimized for the largest, and cache it for the next start."""
     model = folder.model
 
     def shape(rows: int) -> str:
@@ -135,14 +137,14 @@ def _tensorrt_options(folder: ModelFolder, card: Card) -> dict[str, str]:
 
     options = {
         "trt_profile_min_shapes": shape(1),
-        "trt_profile_opt_shapes": shape(card.rows),
-        "trt_profile_max_shapes": shape(card.rows),
+        "trt_profile_opt_shapes": shape(cuda.max_batch_size),
+        "trt_profile_max_shapes": shape(cuda.max_batch_size),
         "trt_fp16_enable": str(int(model.precision == "fp16")),
     }
-    if card.engines is not None:
-        card.engines.mkdir(parents=True, exist_ok=True)
-        # Their names tell the graph and the card that they are for.
-        options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(card.engines)}
+    if cuda.engine_dir is not None:
+        cuda.engine_dir.mkdir(parents=True, exist_ok=True)
+        # TensorRT puts the graph and the GPU into the names of its engines.
+        options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cuda.engine_dir)}
     return options
 
 
@@ -152,7 +154,7 @@ def _load_tensorrt() -> None:
     Raises:
         OSError: When they are not installed.
     """
-    package = importlib.util.find_spec("tensorrt_libs")  # its wheel has them where no loader looks
+    package = importlib.util.find_spec("tensorrt_libs")  # its wheel installs them where no loader looks
     folder = Path(package.origin).parent if package and package.origin else None
     for name in _TENSORRT_LIBRARIES:
         inside = folder / name if folder else None

@@ -1,4 +1,4 @@
-"""What leaves the queues when a lane of the model is free: a decision, pure."""
+"""Which waiting images form the next batch: a pure decision."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
 
-class Waiting(Protocol):
-    """What `take_batch` asks of an entry."""
+class QueueEntry(Protocol):
+    """What `take_batch` reads of an image in the queue. Times are those of the batcher's clock, in seconds."""
 
     @property
     def deadline(self) -> float:
-        """The moment after which its answer is of no use; infinite for none."""
+        """When its result becomes useless; infinite for never."""
 
     @property
     def arrived(self) -> float:
-        """The moment it came."""
+        """When it arrived."""
 
     @property
-    def given_up(self) -> bool:
-        """Whether its caller is gone."""
+    def abandoned(self) -> bool:
+        """Whether its caller has gone."""
 
 
-E = TypeVar("E", bound=Waiting)
+E = TypeVar("E", bound=QueueEntry)
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledBatch(Generic[E]):
-    """A decision: what runs now, and what leaves unrun because its time or its caller is gone."""
+    """The entries that run now, and those that leave the queue without running."""
 
     batch: Sequence[E]
     expired: Sequence[E]
@@ -40,28 +40,28 @@ class ScheduledBatch(Generic[E]):
 def take_batch(
     interactive: Collection[E], bulk: Collection[E], now: float, *, limit: int, fill_to: int, bulk_wait: float
 ) -> ScheduledBatch[E]:
-    """Decide what runs now and what leaves without.
+    """Decide which entries run now and which leave without running.
 
     Bulk entries that have waited too long go first, so that they cannot starve; then interactive ones, earliest
-    deadline first and, among equals, as they came; then bulk ones, into what is left.
+    deadline first and, among equals, in order of arrival; then bulk ones, into the room that is left.
 
     Args:
-        interactive: Entries whose callers wait, oldest first.
+        interactive: Entries of single calls, oldest first.
         bulk: Entries of streams and imports, oldest first.
-        now: This moment, as deadlines and arrivals are told.
+        now: The current time.
         limit: The most entries in the batch.
-        fill_to: Up to which size bulk entries may join interactive ones: the slots that padding would waste.
-        bulk_wait: Seconds after which a bulk entry counts as having waited too long.
+        fill_to: The batch size up to which bulk entries may join interactive ones: rows that padding would waste.
+        bulk_wait: Seconds after which a bulk entry has waited too long.
     """
-    cancelled = [entry for queue in (interactive, bulk) for entry in queue if entry.given_up]
+    cancelled = [entry for queue in (interactive, bulk) for entry in queue if entry.abandoned]
     expired = [
-        entry for queue in (interactive, bulk) for entry in queue if not entry.given_up and entry.deadline <= now
+        entry for queue in (interactive, bulk) for entry in queue if not entry.abandoned and entry.deadline <= now
     ]
-    live_bulk = [entry for entry in bulk if not entry.given_up and entry.deadline > now]
+    live_bulk = [entry for entry in bulk if not entry.abandoned and entry.deadline > now]
     overdue = [entry for entry in live_bulk if now - entry.arrived >= bulk_wait][:limit]
     urgent = nsmallest(
         limit - len(overdue),
-        (entry for entry in interactive if not entry.given_up and entry.deadline > now),
+        (entry for entry in interactive if not entry.abandoned and entry.deadline > now),
         key=attrgetter("deadline"),
     )
     room = (fill_to if urgent else limit) - len(overdue) - len(urgent)

@@ -1,4 +1,4 @@
-"""The image file that is kept of an image: what a change of model embeds again, and what a page shows."""
+"""The image file that the catalog stores: `reembed` reads it after a change of model, and pages show it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SIGNATURES = (
     (b"RIFF", "image/webp"),
     (b"BM", "image/bmp"),
 )
-_MOST_SHRINKING = 8  # times; a PNG of an image is seldom so much smaller than its pixels, and takes long to find out
-_FAST = 1  # zlib's level: an image's pixels shrink little more with the others, and take far longer
+_MAX_COMPRESSION = 8  # a PNG is rarely smaller than its pixels by more, and encoding it just to find out takes long
+_FAST = 1  # zlib's level: higher ones compress an image hardly more and take far longer
 
 
 def stored_image_of(image: Image, limit: int) -> StoredImage | None:
-    """The file of an embedded image: as it was sent, or of raw pixels a PNG. None where it is over `limit` bytes.
+    """Return the file as it was sent, or a PNG of raw pixels; None where it is larger than `limit` bytes.
 
-    Blocks: it hashes the file, and makes it where there was none.
+    Blocks while it encodes and hashes.
     """
     if isinstance(image, EncodedImage):
         data = image.data
-    elif image.pixels.nbytes > _MOST_SHRINKING * limit:
+    elif image.pixels.nbytes > _MAX_COMPRESSION * limit:
         return None
     else:
         data = _png(image.pixels)

@@ -1,1 +1,1 @@
-"""gRPC: an adapter over the engine, which does not know that RPC exists."""
+"""gRPC: an adapter to the engine, which knows nothing of RPCs."""

@@ -1,6 +1,6 @@
 """Who may call: bearer tokens from a file, each of a reader or a writer. Without a file everybody may do everything.
 
-The file has one `reader TOKEN` or `writer TOKEN` a line; empty lines and lines that begin with # are passed over.
+The file has one `reader TOKEN` or `writer TOKEN` per line; empty lines and lines that begin with # are ignored.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ WRITES = frozenset(
 
 
 class Authenticator:
-    """Checks calls against known tokens, held only as digests: comparing those leaks nothing by its timing."""
+    """Checks calls against the known tokens, kept as digests: comparing those leaks nothing by its timing."""
 
     def __init__(self, tokens: Mapping[str, Role] | None) -> None:
-        """Know these tokens; None lets everybody in."""
+        """Accept these tokens; with None every call is accepted."""
         self._roles = None if tokens is None else {_digest(token): role for token, role in tokens.items()}
 
     def check(self, method: str, metadata: Sequence[tuple[str, str | bytes]]) -> None:
-        """Let this call pass.
+        """Check a call.
 
         Raises:
-            LookalikeError: UNAUTHENTICATED without a known token, PERMISSION_DENIED where it does not reach.
+            LookalikeError: UNAUTHENTICATED without a known token, PERMISSION_DENIED where its role may not call this.
         """
         if self._roles is None:
             return
@@ -47,11 +47,12 @@ class Authenticator:
         role = self._roles.get(_digest(token.strip())) if scheme.lower() == "bearer" else None
         if role is None:
             raise LookalikeError(
-                Code.UNAUTHENTICATED, "send a known token in the metadata, as `authorization: Bearer TOKEN`"
+                Code.UNAUTHENTICATED,
+                "the call has no known token; send one in the metadata, as `authorization: Bearer TOKEN`",
             )
         if role is not Role.WRITER and method in WRITES:
             raise LookalikeError(
-                Code.PERMISSION_DENIED, f"this token may read; {method.rpartition('/')[2]} needs a writer's"
+                Code.PERMISSION_DENIED, f"this token is a reader's; {method.rpartition('/')[2]} needs a writer's"
             )
 
 
@@ -59,7 +60,7 @@ def read_tokens(path: Path) -> dict[str, Role]:
     """Read a file of tokens.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION naming the line that cannot be understood, or that there is no token.
+        LookalikeError: FAILED_PRECONDITION when it cannot be read, has a line that is not as above, or has no token.
     """
     tokens = {}
     try:
@@ -75,10 +76,15 @@ def read_tokens(path: Path) -> dict[str, Role]:
                 Code.FAILED_PRECONDITION, f"{path}:{number}: expected `reader TOKEN` or `writer TOKEN`"
             )
         if words[1] in tokens:
-            raise LookalikeError(Code.FAILED_PRECONDITION, f"{path}:{number}: this token stands above already")
+            raise LookalikeError(
+                Code.FAILED_PRECONDITION, f"{path}:{number}: this token appears twice; remove one of its lines"
+            )
         tokens[words[1]] = Role(words[0])
     if not tokens:
-        raise LookalikeError(Code.FAILED_PRECONDITION, f"{path} has no token, so nobody could call")
+        raise LookalikeError(
+            Code.FAILED_PRECONDITION,
+            f"{path} has no token, so nobody could call; add a `reader TOKEN` or `writer TOKEN` line",
+        )
     return tokens
 
 

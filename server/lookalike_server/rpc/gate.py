@@ -1,4 +1,4 @@
-"""Whether calls are let in: not before the engine is ready, not while draining; and how many are inside."""
+"""The gate: whether the engine is ready for calls, and how many calls are being served."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lookalike_server.engine.api import EngineApi
 
 
 class Gate:
-    """Opened with the engine, shut where that is lost, and closed once for good. Lives on one event loop."""
+    """Opened with the engine, suspended while that is lost, closed for good by draining. Lives on one event loop."""
 
     def __init__(self) -> None:
         self._engine: EngineApi | None = None
@@ -19,32 +19,32 @@ class Gate:
         self._empty.set()
 
     def open(self, engine: EngineApi) -> None:
-        """Let calls in."""
+        """Serve calls with this engine."""
         self._engine = engine
 
     def suspend(self) -> None:
-        """Let nobody in until it is opened again; those inside keep the engine they have."""
+        """Reject calls until it is opened again; those being served keep the engine they have."""
         self._engine = None
 
     @property
     def engine(self) -> EngineApi:
-        """The engine, for a call that was let in."""
+        """The engine, for a call that has entered."""
         if self._engine is None:
             raise self._rejection()
         return self._engine
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are let in."""
+        """Whether calls may enter."""
         return self._engine is not None and not self._closed
 
     @property
     def inside(self) -> int:
-        """Calls that were let in and are not over."""
+        """Calls that have entered and not left."""
         return self._inside
 
     def enter(self) -> None:
-        """Let one call in.
+        """Count one call in.
 
         Raises:
             LookalikeError: UNAVAILABLE while the server starts or drains.
@@ -55,13 +55,13 @@ class Gate:
         self._empty.clear()
 
     def leave(self) -> None:
-        """One call that was let in is over."""
+        """Count one call out."""
         self._inside -= 1
         if self._inside == 0:
             self._empty.set()
 
     async def drain(self, seconds: float) -> bool:
-        """Let nobody in any more and wait for those inside, at most this long; whether all came out."""
+        """Reject calls from now on and wait for those inside, at most this long; return whether all of them left."""
         self._closed = True
         try:
             await asyncio.wait_for(self._empty.wait(), seconds)
@@ -71,5 +71,5 @@ class Gate:
 
     def _rejection(self) -> LookalikeError:
         if self._closed:
-            return unavailable("the server is shutting down; ask another one")
-        return unavailable("the server is starting: its model is not ready yet; try again")
+            return unavailable("the server is shutting down; call another one")
+        return unavailable("the server is starting and its model is not ready yet; try again")

@@ -1,4 +1,4 @@
-"""Asks a server for its health, for the `health` command and through it for container engines."""
+"""Asks a server for its health: for the `health` command, and through it for container engines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 def ask_health(target: str, timeout: float) -> str:
     """Ask the server at HOST:PORT and return "SERVING", "NOT_SERVING", or why no answer came in `timeout` seconds."""
-    # No proxy: a prober asks a neighbor, and proxies in the environment are for other hosts.
+    # No proxy: probers are on this host or network, and the proxies of the environment are for others.
     with grpc.insecure_channel(target, options=(("grpc.enable_http_proxy", 0),)) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # its type stub lacks the methods
         try:

@@ -1,7 +1,7 @@
-"""The standard services, with what grpcio's own leave out: health's List, and reflection of methods and as v1.
+"""The standard services, with what grpcio's leave out: health's List, and reflection of methods and as v1.
 
-By reflection grpcurl, ghz and buf curl call without the proto files, and print an error's details, whose messages no
-service names: importing them (status.py) is what makes them known.
+With reflection, grpcurl, ghz and buf curl call without the proto files and print the details of errors. No service
+names the messages of those details: importing them (status.py) makes them known.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class HealthService(health.aio.HealthServicer):
     _server_status: dict[str, int]
 
     async def List(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - the proto gives the name
-        """Tell the health of every service by name; the server's own name is empty."""
+        """Return the health of every service by name; the server's own name is empty."""
         known = self._server_status.items()
         return MESSAGES.HealthListResponse(
             statuses={name: MESSAGES.HealthCheckResponse(status=status) for name, status in known}
@@ -33,7 +33,7 @@ class HealthService(health.aio.HealthServicer):
 
 
 class Symbols:
-    """Protobuf's descriptors, where methods are found by name too: it is all that ghz asks for."""
+    """Protobuf's descriptors, where methods are found by name too, which is how ghz looks for them."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
@@ -51,9 +51,9 @@ class Symbols:
 
 
 def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
-    """Have the server describe these services, and reflection itself, as v1 and as v1alpha.
+    """Add reflection of these services, and of itself, as v1 and as v1alpha.
 
-    grpcio-reflection has v1alpha alone (grpc/grpc#38576), and tools ask for v1 first, which differs in its name only.
+    grpcio-reflection has v1alpha only (grpc/grpc#38576); tools ask for v1 first, which differs only in its name.
     """
     pool = descriptor_pool.Default()
     pool.AddSerializedFile(reflection_v1().SerializeToString())

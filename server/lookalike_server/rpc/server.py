@@ -1,4 +1,4 @@
-"""The gRPC server: our services behind the guard, the standard health service, and reflection."""
+"""The gRPC server: our services behind the interceptors, the standard health service, and reflection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ from lookalike_server.domain.events import Observer
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.health_reflection import HealthService, add_reflection
-from lookalike_server.rpc.interceptors import CallGuard
+from lookalike_server.rpc.interceptors.access_log import AccessLogInterceptor
+from lookalike_server.rpc.interceptors.auth import AuthInterceptor
+from lookalike_server.rpc.interceptors.deadline import DeadlineInterceptor
+from lookalike_server.rpc.interceptors.errors import ErrorsInterceptor
+from lookalike_server.rpc.interceptors.gate import GateInterceptor
+from lookalike_server.rpc.interceptors.request_reading import RequestInterceptor
 from lookalike_server.rpc.oip.service import InferenceService
 from lookalike_server.rpc.v1.services import CatalogService, EmbeddingService, SearchService
 
@@ -37,7 +42,7 @@ SERVICES = tuple(
 
 
 class RpcServer:
-    """Listens from the start; health says NOT_SERVING until `open` and again from `drain` on."""
+    """Listens from `start` on; health says NOT_SERVING until `open`, and again from `drain` on."""
 
     def __init__(
         self,
@@ -49,10 +54,17 @@ class RpcServer:
         default_deadline_seconds: float,
         shares_port: bool = False,
     ) -> None:
-        """Assemble the server; nothing listens before `start`. Only workers of one server share their port."""
+        """Assemble the server; it listens from `start` on. Only frontend processes of one server share their port."""
         self._gate = gate
         self._server = grpc.aio.server(
-            interceptors=(CallGuard(gate, authenticator, observer, default_deadline_seconds),),
+            interceptors=(
+                AccessLogInterceptor(observer),
+                GateInterceptor(gate),
+                ErrorsInterceptor(),
+                AuthInterceptor(authenticator),
+                DeadlineInterceptor(default_deadline_seconds),
+                RequestInterceptor(gate),
+            ),
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
@@ -71,40 +83,41 @@ class RpcServer:
         add_reflection((*SERVICES, health.SERVICE_NAME), self._server)
 
     async def start(self, address: str) -> int:
-        """Listen on HOST:PORT (port 0: any free one) and return the port.
+        """Listen on HOST:PORT (port 0: any free one), and return the port.
 
         Raises:
-            LookalikeError: FAILED_PRECONDITION when the address cannot be had.
+            LookalikeError: FAILED_PRECONDITION when the address cannot be listened on.
         """
-        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError:
             port = 0
         if port == 0:
             raise LookalikeError(
-                Code.FAILED_PRECONDITION, f"cannot listen on {address}: in use, not of this host, or not HOST:PORT"
+                Code.FAILED_PRECONDITION,
+                f"cannot listen on {address}: it is in use, not of this host, or not HOST:PORT",
             )
         await self._server.start()
         return port
 
     async def open(self) -> None:
-        """Say SERVING; the gate is open."""
-        await self._report(health_pb2.HealthCheckResponse.SERVING)
+        """Report SERVING; the gate is open."""
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def suspend(self) -> None:
-        """Say NOT_SERVING until it is opened again; the gate is shut."""
-        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        """Report NOT_SERVING until it is opened again; the gate is suspended."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def drain(self, seconds: float) -> bool:
-        """Say NOT_SERVING, reject new calls, and let those inside finish; whether all did in that time."""
-        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        """Report NOT_SERVING, reject new calls, and wait for the others; return whether all finished in that time."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         return await self._gate.drain(seconds)
 
     async def stop(self) -> None:
-        """Close the port and cancel what is still under way (health watchers among them)."""
+        """Close the port and cancel the calls still in progress (health watchers among them)."""
         await self._server.stop(grace=None)
 
-    async def _report(self, status: Any) -> None:
+    async def _set_health(self, status: Any) -> None:
         for service in ("", *SERVICES):
             await self._health.set(service, status)

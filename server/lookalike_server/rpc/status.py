@@ -1,4 +1,4 @@
-"""Our errors as `google.rpc.Status`: the one table of codes, and details that say which field and when to come back."""
+"""Errors as `google.rpc.Status`: the table of codes, and details with the field at fault and the retry delay."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ INTERNAL = LookalikeError(Code.INTERNAL, "the server failed; its log has the cau
 
 
 def to_status(error: Exception) -> status_pb2.Status:
-    """Describe an error for the caller; what was not written for it is INTERNAL and tells nothing of the inside."""
-    known = _known(error)
+    """Describe an error for the caller; one that is not meant for it becomes INTERNAL without any details."""
+    public = _public_error(error)
     details: list[Message] = []
-    if known.field is not None:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=known.field, description=known.message)
+    if public.field is not None:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=public.field, description=public.message)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if known.resource is not None:
+    if public.resource is not None:
         details.append(
-            error_details_pb2.ResourceInfo(resource_type=known.resource.kind, resource_name=known.resource.name)
+            error_details_pb2.ResourceInfo(resource_type=public.resource.kind, resource_name=public.resource.name)
         )
-    if known.retry_after is not None:
+    if public.retry_after is not None:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(_milliseconds(known.retry_after))
+        retry.retry_delay.FromMilliseconds(_milliseconds(public.retry_after))
         details.append(retry)
     return status_pb2.Status(
-        code=GRPC_CODES[known.code].value[0], message=str(known), details=[_packed(detail) for detail in details]
+        code=GRPC_CODES[public.code].value[0], message=str(public), details=[_packed(detail) for detail in details]
     )
 
 
 async def abort(
     context: grpc.aio.ServicerContext[object, object], status: status_pb2.Status, error: Exception, request_id: str
 ) -> NoReturn:
-    """End the call with this error, of which `to_status` made the status, and its request id."""
+    """End the call with this error, its status as of `to_status`, and its request id."""
     trailers = [(DETAILS_KEY, status.SerializeToString()), ("x-request-id", request_id)]
-    retry_after = _known(error).retry_after
+    retry_after = _public_error(error).retry_after
     if retry_after is not None:
         trailers.append((PUSHBACK_KEY, str(_milliseconds(retry_after))))
     await context.abort(CODES[status.code], status.message, tuple(trailers))
 
 
-def _known(error: Exception) -> LookalikeError:
+def _public_error(error: Exception) -> LookalikeError:
     if isinstance(error, ServerError):
         return error.public
     return error if isinstance(error, LookalikeError) else INTERNAL

@@ -1,38 +1,38 @@
-"""Many items over one stream: answered side by side, in any order, never more at once than a window.
+"""Streams of independent items: served concurrently, in any order, never more at once than a window.
 
-The window is the backpressure: an item leaves it only once its answer has been taken, so a caller that sends faster
-than the server answers, or never reads, is simply not read any further.
+The window is the backpressure: an item leaves it only once its response has been taken, so the requests of a caller
+that sends faster than the server responds, or that does not read the responses, are not read any further.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 Q = TypeVar("Q")
-A = TypeVar("A")
+R = TypeVar("R")
 
 
-async def answer_each(requests: AsyncIterator[Q], answer: Callable[[Q], Awaitable[A]], window: int) -> AsyncIterator[A]:
-    """SearchResult every request of a stream, at most `window` at once, as they are done.
+async def serve_each(requests: AsyncIterator[Q], serve: Callable[[Q], Awaitable[R]], window: int) -> AsyncGenerator[R]:
+    """Serve every request of a stream, at most `window` at once, and yield the responses as they are done.
 
     Args:
-        requests: The caller's stream; it may end at once.
-        answer: Answers one; must turn its failures into answers.
-        window: The most items between being read and their answer being taken.
+        requests: The caller's stream.
+        serve: Serves one; must turn its failures into responses.
+        window: The most items between being read and their response being taken.
     """
     room = asyncio.Semaphore(window)
-    done: asyncio.Queue[A | None] = asyncio.Queue()
+    done: asyncio.Queue[R | None] = asyncio.Queue()
 
-    async def answer_one(request: Q) -> None:
-        done.put_nowait(await answer(request))
+    async def serve_one(request: Q) -> None:
+        done.put_nowait(await serve(request))
 
     async def read() -> None:
-        async with asyncio.TaskGroup() as answering:
+        async with asyncio.TaskGroup() as group:
             await room.acquire()
             async for request in requests:
-                answering.create_task(answer_one(request))
+                group.create_task(serve_one(request))
                 await room.acquire()
         done.put_nowait(None)
 

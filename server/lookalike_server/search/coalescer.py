@@ -1,9 +1,8 @@
-"""Queries that come in one turn of the event loop are answered by one call in a worker thread.
+"""Coalesces queries that arrive in one turn of the event loop into one call in a worker thread.
 
-The rows of one batch of the model are handed out in one turn, so their searches of the same category reach the index as
-one multi-query call, while the next batch runs. A query that comes alone is asked alone, in the same turn; where
-nobody else is being answered and it takes about a millisecond it is answered by the event loop itself, because waking a
-thread and being woken by it can take as long.
+The rows of one batch of the model are returned in one turn, so their searches of the same category reach the index as
+one multi-query call while the next batch runs. A single cheap query, while no call is under way, is answered on the
+event loop itself: waking a thread and being woken by it can take as long as the search.
 """
 
 from __future__ import annotations
@@ -11,82 +10,88 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Q = TypeVar("Q")
-A = TypeVar("A")
+R = TypeVar("R")
 
 
-class Coalescer(Generic[Q, A]):
+@dataclass(frozen=True, slots=True)
+class _Pending(Generic[Q, R]):
+    query: Q
+    future: asyncio.Future[R]
+    is_cheap: bool
+
+
+class Coalescer(Generic[Q, R]):
     """Groups queries by a key. Lives on one event loop."""
 
     def __init__(
         self,
         pool: Executor,
         key: Callable[[Q], Hashable],
-        answer: Callable[[Sequence[Q]], Sequence[A]],
+        search: Callable[[Sequence[Q]], Sequence[R]],
         is_cheap: Callable[[Q], bool] = lambda _: False,
     ) -> None:
-        """Ask together what has the same key.
+        """Search queries with the same key together.
 
         Args:
-            pool: Where `answer` runs.
-            key: What queries must share to be asked together.
-            answer: Answers queries of one key, in their order; may raise for all of them.
-            is_cheap: Whether a query takes so little that the event loop may answer it where it is the only one.
+            pool: Where `search` runs.
+            key: What queries must share to be searched together.
+            search: Returns the results of queries with one key, in their order; what it raises fails all of them.
+            is_cheap: Whether a query is so fast that it may run on the event loop where it is the only one.
         """
         self._pool = pool
         self._key = key
-        self._answer = answer
-        self._is_quick = is_cheap
-        self._working = 0
-        self._asked: dict[Hashable, list[tuple[Q, asyncio.Future[A], bool]]] = {}
+        self._search = search
+        self._is_cheap = is_cheap
+        self._running = 0
+        self._pending: dict[Hashable, list[_Pending[Q, R]]] = {}
 
-    async def submit(self, query: Q) -> A:
-        """The answer to this query."""
+    async def submit(self, query: Q) -> R:
+        """Return the result of this query."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[A] = loop.create_future()
-        quick = self._is_quick(query)
-        if not self._asked:
+        pending: _Pending[Q, R] = _Pending(query, loop.create_future(), self._is_cheap(query))
+        if not self._pending:
             loop.call_soon(self._flush)
-        self._asked.setdefault(self._key(query), []).append((query, future, quick))
-        return await future
+        self._pending.setdefault(self._key(query), []).append(pending)
+        return await pending.future
 
     def _flush(self) -> None:
-        groups, self._asked = self._asked, {}
-        live = [[each for each in group if not each[1].done()] for group in groups.values()]
-        alone = not self._working and sum(map(len, live)) == 1
+        groups, self._pending = self._pending, {}
+        live = [[each for each in group if not each.future.done()] for group in groups.values()]
+        alone = not self._running and sum(map(len, live)) == 1
         for group in filter(None, live):
-            queries, futures = [each[0] for each in group], [each[1] for each in group]
-            if alone and group[0][2]:
-                self._answer_now(queries, futures)
+            if alone and group[0].is_cheap:
+                self._search_inline(group)
             else:
-                self._send(queries, futures)
+                self._search_in_pool(group)
 
-    def _answer_now(self, queries: Sequence[Q], futures: Sequence[asyncio.Future[A]]) -> None:
-        work: asyncio.Future[Sequence[A]] = futures[0].get_loop().create_future()
+    def _search_inline(self, group: Sequence[_Pending[Q, R]]) -> None:
+        call: asyncio.Future[Sequence[R]] = group[0].future.get_loop().create_future()
         try:
-            work.set_result(self._answer(queries))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to who asked
-            work.set_exception(error)
-        _hand_out(work, futures)
+            call.set_result(self._search([each.query for each in group]))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
+            call.set_exception(error)
+        _distribute(call, group)
 
-    def _send(self, queries: Sequence[Q], futures: Sequence[asyncio.Future[A]]) -> None:
-        def done(work: asyncio.Future[Sequence[A]]) -> None:
-            self._working -= 1
-            _hand_out(work, futures)
+    def _search_in_pool(self, group: Sequence[_Pending[Q, R]]) -> None:
+        def on_done(call: asyncio.Future[Sequence[R]]) -> None:
+            self._running -= 1
+            _distribute(call, group)
 
-        self._working += 1
-        work = asyncio.get_running_loop().run_in_executor(self._pool, self._answer, queries)
-        work.add_done_callback(done)
+        self._running += 1
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(self._pool, self._search, [each.query for each in group]).add_done_callback(on_done)
 
 
-def _hand_out(work: asyncio.Future[Sequence[A]], futures: Sequence[asyncio.Future[A]]) -> None:
-    error = work.exception()
-    for position, future in enumerate(futures):
-        if future.done():
+def _distribute(call: asyncio.Future[Sequence[R]], group: Sequence[_Pending[Q, R]]) -> None:
+    error = call.exception()
+    for position, pending in enumerate(group):
+        if pending.future.done():
             continue
         if error is not None:
-            future.set_exception(error)
+            pending.future.set_exception(error)
         else:
-            future.set_result(work.result()[position])
+            pending.future.set_result(call.result()[position])

@@ -1,1 +1,1 @@
-"""The durable catalog: the truth that every index is a cache of."""
+"""The durable catalog, of which every index is a cache."""

@@ -1,4 +1,4 @@
-"""A copy of the catalog while it is served, and a look at whether everything in it is whole."""
+"""Backup and verification of a catalog, also while a server uses it."""
 
 from __future__ import annotations
 
@@ -13,59 +13,61 @@ from typing import Any
 import numpy as np
 
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.store.sqlite import FILE, Failure, connect
+from lookalike_server.store.sqlite import FILE, SqliteError, connect
 
-_MOST_PROBLEMS = 100  # of one kind; a broken file has them by the thousand
+_MAX_PROBLEMS = 100  # of one kind; a broken file can have thousands
 
 
 def backup(folder: Path, target: Path) -> int:
-    """Copy the catalog of `folder`, as it is at one moment, to a new file, and return the number of products in it.
+    """Copy a consistent snapshot of the catalog in `folder` to a new file, and return its number of products.
 
-    A server may have the folder and goes on writing meanwhile. The copy is whole or not there.
+    A server may use the folder meanwhile. After an error there is no copy, not even a partial one.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when there is no catalog, the file is there already or cannot be written.
+        LookalikeError: FAILED_PRECONDITION if there is no catalog, the file already exists or cannot be written.
     """
     if target.exists():
-        raise LookalikeError(Code.FAILED_PRECONDITION, f"{target} is there already; name a file that is not")
+        raise LookalikeError(Code.FAILED_PRECONDITION, f"{target} already exists; choose another file")
     part = target.with_name(f"{target.name}.part")
     try:
         with closing(_opened(folder)) as source, closing(connect(part, "rwc")) as copy:
-            source.backup(copy)  # in one step, so from one moment; readers do not hold up the writer
+            source.backup(copy)  # in one step, hence of one moment; readers do not block the writer
             (products,) = copy.execute("SELECT count(*) FROM products").fetchone()
-            # One file: what a WAL beside it would hold is in it.
+            # A single file, without a WAL beside it.
             copy.execute("PRAGMA journal_mode = DELETE")
         _sync(part)
         part.rename(target)
         _sync(target.parent)
-    except (OSError, Failure) as error:
+    except (OSError, SqliteError) as error:
         part.unlink(missing_ok=True)
         raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot copy the catalog to {target}: {error}") from error
     return int(products)
 
 
 def verify(folder: Path) -> Iterator[str]:
-    """Look through the catalog of `folder`, also while it is served: one sentence for everything that is wrong.
+    """Check the catalog in `folder`, which a server may use meanwhile, and yield a sentence for every problem.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when there is no catalog or it cannot be read at all.
+        LookalikeError: FAILED_PRECONDITION if there is no catalog.
     """
     try:
         with closing(_opened(folder)) as connection:
             for check in (_file, _references, _vectors, _attributes, _images):
                 for number, problem in enumerate(check(connection)):
-                    if number == _MOST_PROBLEMS:
-                        yield f"... and more of the kind: {problem}"
+                    if number == _MAX_PROBLEMS:
+                        yield f"... and more problems like this: {problem}"
                         break
                     yield problem
-    except Failure as error:
-        yield f"the file cannot be read on: {error}"
+    except SqliteError as error:
+        yield f"the file cannot be read any further: {error}"
 
 
 def _opened(folder: Path) -> Any:
     path = folder / FILE
     if not path.is_file():
-        raise LookalikeError(Code.FAILED_PRECONDITION, f"{path} is not there; name the --data-dir folder of a catalog")
+        raise LookalikeError(
+            Code.FAILED_PRECONDITION, f"{path} does not exist; set --data-dir to the folder of a catalog"
+        )
     return connect(path, "ro")
 
 
@@ -77,7 +79,7 @@ def _file(connection: Any) -> Iterator[str]:
 
 def _references(connection: Any) -> Iterator[str]:
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
-        yield f"{table} row {row} names a row of {parent} that is not there"
+        yield f"{table} row {row} refers to a row of {parent} that does not exist"
     for (product_id,) in connection.execute(
         "SELECT id FROM products WHERE NOT EXISTS (SELECT 1 FROM embeddings WHERE product_id = id)"
     ):
@@ -91,26 +93,25 @@ def _vectors(connection: Any) -> Iterator[str]:
     ):
         length = length or len(blob)
         if len(blob) != length or length % 4:
-            yield f"embedding {image_index} of {product_id!r} has {len(blob)} bytes, others {length}"
+            yield f"embedding {image_index} of {product_id!r} has {len(blob)} bytes, others have {length}"
         elif not np.isfinite(np.frombuffer(blob, dtype="<f4")).all():
-            yield f"embedding {image_index} of {product_id!r} has a number that is NaN or infinite"
+            yield f"embedding {image_index} of {product_id!r} has a value that is NaN or infinite"
 
 
 def _attributes(connection: Any) -> Iterator[str]:
     for product_id, text in connection.execute("SELECT id, attributes FROM products"):
-        attributes = _parsed(text)
+        attributes = _parse(text)
         if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):
-            yield f"the attributes of {product_id!r} are not texts by name"
+            yield f"the attributes of {product_id!r} are not a JSON object of strings"
 
 
 def _images(connection: Any) -> Iterator[str]:
     for digest, data in connection.execute("SELECT sha256, data FROM images"):
         if hashlib.sha256(data).hexdigest() != digest:
-            yield f"image {digest} is not what was stored: its sha256 is another"
+            yield f"image {digest} is damaged: its sha256 differs"
 
 
-def _parsed(text: str) -> object:
-    """What a JSON text says; None where it is none."""
+def _parse(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError:

@@ -1,13 +1,14 @@
-"""The store's schema as an ordered list of steps; a step that was released is never edited, only followed by another.
+"""The schema as an ordered list of migrations; one that was released is never edited, only followed by another.
 
-`PRAGMA user_version` counts the steps a file has taken.
+`PRAGMA user_version` counts the migrations of a file. SQLite stores the text of every CREATE statement, comments and
+all, so that text must not change either.
 """
 
 from __future__ import annotations
 
 MIGRATIONS: tuple[str, ...] = (
     """
-    -- One value a key: what the whole file was made with (the model's digest).
+    -- What holds for the whole file, such as the digest of the model that made the embeddings.
     CREATE TABLE meta (
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL
@@ -22,7 +23,7 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX products_by_category ON products (category, id);
 
-    -- AUTOINCREMENT: a label is never given twice, also not after a delete, so it names one version of a product.
+    -- AUTOINCREMENT: a label is never reused, not even after a delete, so it identifies one version of a product.
     CREATE TABLE embeddings (
         label INTEGER PRIMARY KEY AUTOINCREMENT,
         product_id TEXT NOT NULL REFERENCES products (id) ON DELETE CASCADE,
@@ -32,7 +33,7 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     """,
     """
-    -- Pictures as they were sent, each once; `region` is the part that was embedded, as [left, top, right, bottom].
+    -- Images as they were sent, each once; `region` is the part that was embedded, as [left, top, right, bottom].
     CREATE TABLE pictures (
         sha256 TEXT PRIMARY KEY,
         media_type TEXT NOT NULL,
@@ -42,7 +43,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE embeddings ADD COLUMN region TEXT;
     CREATE INDEX embeddings_by_picture ON embeddings (picture) WHERE picture IS NOT NULL;
 
-    -- Writes that were done under an idempotency key, so that a repeat does nothing.
+    -- Writes that were applied with an idempotency key, so that a repeat does nothing.
     CREATE TABLE requests (
         request_id TEXT NOT NULL,
         item TEXT NOT NULL,
@@ -53,7 +54,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX requests_by_age ON requests (done_at);
     """,
     """
-    -- The index's files: graphs over rows of a category, oldest first. What no file here vouches for is rebuilt.
+    -- The trusted files of the index: graphs over rows of a category, oldest first. All other graphs are rebuilt.
     CREATE TABLE segments (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         category TEXT NOT NULL,
@@ -63,7 +64,7 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX segments_by_category ON segments (category, id);
 
-    -- What another model made of the pictures so far, while the catalog is being reembedded for it; else empty.
+    -- While the catalog is being reembedded: the new model's vectors so far.
     CREATE TABLE rebuilt (
         picture TEXT NOT NULL,
         region TEXT NOT NULL,
@@ -72,7 +73,7 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     """,
     """
-    -- The standard terms, before the first release. Indexes follow the renamed tables and columns.
+    -- Standard terms for tables and columns; SQLite adapts the indexes, and an index gets a new name by being created.
     ALTER TABLE pictures RENAME TO images;
     ALTER TABLE embeddings RENAME COLUMN picture TO image;
     DROP INDEX embeddings_by_picture;

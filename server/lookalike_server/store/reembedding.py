@@ -1,8 +1,8 @@
-"""Another model's embeddings for a whole catalog: made beside the old ones, put in their place in one transaction.
+"""A new model's embeddings for a whole catalog: collected beside the old ones, then swapped in by one transaction.
 
-Until that transaction the catalog is the old one in every respect, and the old model can serve it. What was made so
-far is on disk in the table `reembedded`, so that a rebuild which died is taken up again; `reembedding_digest` in `meta`
-says which model made it. An image, or a region of one, is there once however many products show it.
+Until that transaction the catalog is unchanged in every respect, and the old model can serve it. The new vectors so far
+are in the table `reembedded`, so that an interrupted run is resumed; `reembedding_digest` in `meta` says which model
+made them. An image, or a region of one, is in it once, however many products have it.
 """
 
 from __future__ import annotations
@@ -16,107 +16,105 @@ from typing import Any, TypeAlias
 
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import EncodedImage, Floats, Model, Region
-
-# The lock and the steps of the schema are the same for whoever writes: a server, or a rebuild in its place.
-from lookalike_server.store.sqlite import FILE, Failure, connect, lock_folder, prepare
+from lookalike_server.store.sqlite import FILE, SqliteError, connect, lock_folder, prepare
 from lookalike_server.store.wal import Wal
 
-Key: TypeAlias = tuple[str, str]
-"""What a vector is made of: an image's sha256, and the region of it as `embeddings.region` has it ('': all of it)."""
+ImageKey: TypeAlias = tuple[str, str]
+"""What a vector is made from: an image's sha256, and its region as in `embeddings.region` ('': the whole image)."""
 
-_PAGE = 1000  # rows read or replaced at a time, so that memory does not grow with the catalog
-_PAGE_BYTES = 16 << 20  # of the vectors among what is replaced at a time
+_PAGE = 1000  # rows read or replaced at a time, so that memory use does not grow with the catalog
+_PAGE_BYTES = 16 << 20  # of vectors replaced at a time
 
-# Of the embeddings, which all statements here call `old`.
-_PART = "coalesce(old.region, '')"
-_LOST = "(image IS NULL OR NOT EXISTS (SELECT 1 FROM images WHERE sha256 = image))"
-_MADE = f"EXISTS (SELECT 1 FROM reembedded AS made WHERE made.image = old.image AND made.region = {_PART})"  # noqa: S608 - constants
-# Nothing need be embedded of a product that cannot be embedded whole, unless another one shows the same.
-_NEEDED = f"NOT EXISTS (SELECT 1 FROM embeddings WHERE product_id = old.product_id AND {_LOST})"  # noqa: S608 - constants
+# Conditions on a row of embeddings, which all statements here call `old`.
+_REGION = "coalesce(old.region, '')"
+_NO_IMAGE = "(image IS NULL OR NOT EXISTS (SELECT 1 FROM images WHERE sha256 = image))"
+_EMBEDDED = f"EXISTS (SELECT 1 FROM reembedded AS new WHERE new.image = old.image AND new.region = {_REGION})"  # noqa: S608 - constants
+# A product that lacks an image cannot be reembedded as a whole, so its other images need no vectors.
+_NEEDED = f"NOT EXISTS (SELECT 1 FROM embeddings WHERE product_id = old.product_id AND {_NO_IMAGE})"  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """Products that cannot have new embeddings: how many; of the first few the id and an image, where one is kept."""
+class UnembeddedProducts:
+    """Products that lack a new embedding: how many, and of the first few the id and an image's sha256, if stored."""
 
     count: int
     first: Sequence[tuple[str, str | None]]
 
 
 class Reembedding:
-    """A catalog that is held while it is rebuilt for another model. One thread uses it."""
+    """A locked catalog that is being converted to a new model. One thread uses it."""
 
-    def __init__(self, connection: Any, log: Wal, model: Model, digest: str) -> None:
-        """Take the only connection that writes, its log, the new model, and the digest of the catalog's own."""
+    def __init__(self, connection: Any, wal: Wal, model: Model, digest: str) -> None:
+        """Take the only connection that writes, its WAL, the new model, and the digest of the catalog's present one."""
         self._connection = connection
-        self._log = log
+        self._wal = wal
         self._model = model
         self.digest = digest
 
     def begin(self) -> None:
-        """Say for which model it is rebuilt; what another one had made is forgotten."""
+        """Record the new model; vectors that any other model left behind are deleted."""
         with self._transaction():
             if self._meta("reembedding_digest") != self._model.digest:
                 self._connection.execute("DELETE FROM reembedded")
                 self._set("reembedding_digest", self._model.digest)
 
-    def without_image(self, few: int) -> Left:
-        """The products with an embedding whose image is not kept; the images of the first `few` are None."""
-        return self._left(_LOST, few, "NULL")
+    def without_image(self, limit: int) -> UnembeddedProducts:
+        """Find products with an embedding whose image is not stored: all are counted, `limit` are named."""
+        return self._unembedded(_NO_IMAGE, limit, "NULL")
 
-    def not_made(self, few: int) -> Left:
-        """The products with an embedding that the new model has made no counterpart of."""
-        return self._left(f"NOT {_MADE}", few, "image")
+    def without_vector(self, limit: int) -> UnembeddedProducts:
+        """Find products with an embedding that has no new vector: all are counted, `limit` are named."""
+        return self._unembedded(f"NOT {_EMBEDDED}", limit, "image")
 
     def counts(self) -> tuple[int, int]:
-        """How many vectors are made already, and how many it takes in all."""
-        distinct = f"SELECT count(*) FROM (SELECT DISTINCT image, {_PART} FROM embeddings AS old WHERE {_NEEDED}"  # noqa: S608
-        (of,) = self._connection.execute(f"{distinct})").fetchone()
-        (done,) = self._connection.execute(f"{distinct} AND {_MADE})").fetchone()
-        return done, of
+        """Return how many new vectors there are, and how many are needed in all."""
+        distinct = f"SELECT count(*) FROM (SELECT DISTINCT image, {_REGION} FROM embeddings AS old WHERE {_NEEDED}"  # noqa: S608
+        (total,) = self._connection.execute(f"{distinct})").fetchone()
+        (done,) = self._connection.execute(f"{distinct} AND {_EMBEDDED})").fetchone()
+        return done, total
 
-    def pending(self) -> Iterator[tuple[Key, EncodedImage]]:
-        """What is still to be embedded, by sha256; `keep` may be called meanwhile."""
+    def pending(self) -> Iterator[tuple[ImageKey, EncodedImage]]:
+        """Yield what still needs a vector, in the order of sha256; `add` may be called meanwhile."""
         after = ""
         while True:
             page = self._connection.execute(
                 "SELECT DISTINCT image FROM embeddings AS old"  # noqa: S608 - constants
-                f" WHERE image > ? AND {_NEEDED} AND NOT {_MADE} ORDER BY image LIMIT ?",
+                f" WHERE image > ? AND {_NEEDED} AND NOT {_EMBEDDED} ORDER BY image LIMIT ?",
                 (after, _PAGE),
             ).fetchall()
             if not page:
                 return
             for (image,) in page:
-                yield from self._parts(image)
+                yield from self._regions(image)
             after = page[-1][0]
 
-    def keep(self, keys: Sequence[Key], vectors: Floats) -> None:
-        """Store what the new model made, float32 [n, dim]; on return it is on disk."""
+    def add(self, keys: Sequence[ImageKey], vectors: Floats) -> None:
+        """Store new vectors, float32 [n, dim]; they are on disk when it returns."""
         with self._transaction():
             self._connection.executemany(
                 "INSERT INTO reembedded (image, region, vector) VALUES (?, ?, ?)",
                 [(*key, vector.astype("<f4").tobytes()) for key, vector in zip(keys, vectors, strict=True)],
             )
-        if self._log.wrote(2 * vectors.nbytes):
-            self._log.checkpoint()
+        if self._wal.record_write(2 * vectors.nbytes):
+            self._wal.checkpoint()
 
     def finish(self, *, drop: bool) -> tuple[int, int]:
-        """Make the catalog the new model's, in one transaction: all of it, or nothing.
+        """Replace all embeddings by the new ones in one transaction, and bind the catalog to the new model.
 
         Args:
-            drop: Remove the products that the new model has not made every embedding of.
+            drop: Delete the products that lack a new embedding.
 
         Returns:
-            How many products there are now, and how many were removed.
+            How many products there are now, and how many were deleted.
 
         Raises:
-            LookalikeError: FAILED_PRECONDITION when there are such products and they are not to be removed, or no other
-                would be left: then the model or its images are at fault, not the products.
+            LookalikeError: FAILED_PRECONDITION if products lack an embedding and `drop` is false, or all of them do:
+                then the model or the images are at fault, not the products.
         """
         with self._transaction():
             dropped = self._drop() if drop else 0
             self._replace()
-            # The index's files are a cache of the old vectors.
+            # The index files are a cache of the old vectors.
             self._connection.execute("DELETE FROM segments")
             self._connection.execute("DELETE FROM reembedded")
             self._connection.execute("DELETE FROM meta WHERE key = 'reembedding_digest'")
@@ -125,22 +123,22 @@ class Reembedding:
             if dropped and not products:
                 raise LookalikeError(
                     Code.FAILED_PRECONDITION,
-                    f"none of the {dropped:,} products can be embedded again, and all of them are never removed. The"
-                    " catalog is as it was; to begin an empty one name another --data-dir folder",
+                    f"none of the {dropped:,} products can be embedded again, and a catalog is never emptied. It is"
+                    " unchanged; for an empty catalog choose another --data-dir",
                 )
         return products, dropped
 
-    def _left(self, condition: str, few: int, image: str) -> Left:
+    def _unembedded(self, condition: str, limit: int, image: str) -> UnembeddedProducts:
         rows = f"FROM embeddings AS old WHERE {condition}"
         (count,) = self._connection.execute(f"SELECT count(DISTINCT product_id) {rows}").fetchone()
         first = self._connection.execute(
-            f"SELECT product_id, min({image}) {rows} GROUP BY product_id ORDER BY product_id LIMIT ?", (few,)
+            f"SELECT product_id, min({image}) {rows} GROUP BY product_id ORDER BY product_id LIMIT ?", (limit,)
         ).fetchall()
-        return Left(count, first)
+        return UnembeddedProducts(count, first)
 
-    def _parts(self, image: str) -> Iterator[tuple[Key, EncodedImage]]:
+    def _regions(self, image: str) -> Iterator[tuple[ImageKey, EncodedImage]]:
         regions = self._connection.execute(
-            f"SELECT DISTINCT {_PART} FROM embeddings AS old WHERE image = ? AND {_NEEDED} AND NOT {_MADE}",  # noqa: S608
+            f"SELECT DISTINCT {_REGION} FROM embeddings AS old WHERE image = ? AND {_NEEDED} AND NOT {_EMBEDDED}",  # noqa: S608
             (image,),
         ).fetchall()
         (data,) = self._connection.execute("SELECT data FROM images WHERE sha256 = ?", (image,)).fetchone()
@@ -150,7 +148,7 @@ class Reembedding:
 
     def _drop(self) -> int:
         dropped: int = self._connection.execute(
-            f"DELETE FROM products WHERE id IN (SELECT product_id FROM embeddings AS old WHERE NOT {_MADE})"  # noqa: S608
+            f"DELETE FROM products WHERE id IN (SELECT product_id FROM embeddings AS old WHERE NOT {_EMBEDDED})"  # noqa: S608
         ).rowcount
         if dropped:
             self._connection.execute(
@@ -159,7 +157,7 @@ class Reembedding:
         return dropped
 
     def _replace(self) -> None:
-        """Give every embedding its new vector under a new label, because a label names one version of a product."""
+        """Give every embedding its new vector and a new label, because a label identifies one version of a product."""
         (last,) = self._connection.execute("SELECT coalesce(max(label), 0) FROM embeddings").fetchone()
         page = max(1, min(_PAGE, _PAGE_BYTES // (4 * self._model.dim)))
         after = 0
@@ -169,18 +167,20 @@ class Reembedding:
                 " (SELECT label FROM embeddings WHERE label > ? AND label <= ? ORDER BY label LIMIT ?)",
                 (after, last, page),
             ).fetchone()
-            # The old row makes way, because a product has one of each image index; AUTOINCREMENT gives the label.
+            # REPLACE deletes the old row, since (product_id, image_index) is unique; AUTOINCREMENT gives the new label.
             self._connection.execute(
                 "INSERT OR REPLACE INTO embeddings (product_id, image_index, vector, image, region)"
-                " SELECT product_id, image_index, made.vector, old.image, old.region FROM embeddings AS old"
-                " JOIN reembedded AS made ON made.image = old.image AND made.region = coalesce(old.region, '')"
+                " SELECT product_id, image_index, new.vector, old.image, old.region FROM embeddings AS old"
+                " JOIN reembedded AS new ON new.image = old.image AND new.region = coalesce(old.region, '')"
                 " WHERE label > ? AND label <= ? ORDER BY label",
                 (after, until),
             )
             after = until
         (left,) = self._connection.execute("SELECT count(*) FROM embeddings WHERE label <= ?", (last,)).fetchone()
         if left:
-            raise LookalikeError(Code.FAILED_PRECONDITION, f"{left} embeddings have no counterpart of the new model")
+            raise LookalikeError(
+                Code.FAILED_PRECONDITION, f"{left} embeddings have no new vector; run the command again"
+            )
 
     def _meta(self, key: str) -> str | None:
         row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -195,33 +195,35 @@ class Reembedding:
         try:
             yield
             self._connection.execute("COMMIT")
-        except BaseException:  # also when the user stops it
-            with suppress(Failure):  # SQLite has rolled back already when the error was its own
+        except BaseException:  # also Ctrl-C
+            with suppress(SqliteError):  # after an error of its own SQLite has already rolled back
                 self._connection.execute("ROLLBACK")
             raise
 
 
 @contextmanager
 def open_reembedding(folder: Path, model: Model) -> Iterator[Reembedding]:
-    """Hold the catalog of `folder` to rebuild it for `model`, until the end of the block.
+    """Lock the catalog of `folder` until the end of the block, to convert it to `model`.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when there is none, a server or another rebuild has it, it is of a newer
-            version, or it cannot be read or written; in the block too.
+        LookalikeError: FAILED_PRECONDITION if there is no catalog, another process uses it, a newer version wrote it,
+            or it cannot be read or written, in the block too.
     """
     path = folder / FILE
     if not path.is_file():
-        raise LookalikeError(Code.FAILED_PRECONDITION, f"{path} is not there; name the --data-dir folder of a catalog")
+        raise LookalikeError(
+            Code.FAILED_PRECONDITION, f"{path} does not exist; set --data-dir to the folder of a catalog"
+        )
     try:
         with lock_folder(folder), closing(connect(path, "rwc")) as connection:
             row = connection.execute("SELECT value FROM meta WHERE key = 'model_digest'").fetchone()
             digest = model.digest if row is None else row[0]
-            log = Wal(connection)
-            prepare(connection, path, replace(model, digest=digest), log)
-            yield Reembedding(connection, log, model, digest)
-            log.checkpoint()
-    except (OSError, Failure) as error:
+            wal = Wal(connection)
+            prepare(connection, path, replace(model, digest=digest), wal)
+            yield Reembedding(connection, wal, model, digest)
+            wal.checkpoint()
+    except (OSError, SqliteError) as error:
         raise LookalikeError(
             Code.FAILED_PRECONDITION,
-            f"cannot use {path}: {error}. The catalog is as it was; the same command goes on where this one stopped",
+            f"cannot use {path}: {error}. The catalog is unchanged; the same command resumes where this one stopped",
         ) from error

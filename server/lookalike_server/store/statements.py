@@ -1,7 +1,7 @@
-"""What each kind of write does, inside the writer's transaction: statements, and what they mean for the index.
+"""The write operations, which run inside the writer's transaction: their SQL, and their changes for the index.
 
-A write that carries the name of its request is done once: what became of it is kept beside it, in the same transaction,
-and a repeat is told that instead of doing it again.
+A write with an idempotency key is applied once: the key is stored in the same transaction, and a repeat does nothing
+and returns the same result.
 """
 
 from __future__ import annotations
@@ -23,58 +23,58 @@ from lookalike_server.domain.catalog import (
     StoredImage,
 )
 from lookalike_server.domain.errors import invalid
-from lookalike_server.store.write_jobs import Act, Written
+from lookalike_server.store.write_jobs import WriteOp, WriteResult
 
 COLUMNS = "id, category, title, image_uri, attributes"
-REMEMBERED = 24 * 3600
-"""Seconds after which a request's name may be forgotten; the API promises them."""
+KEY_LIFETIME = 24 * 3600
+"""Seconds after which an idempotency key may be forgotten; the API promises this number."""
 
-NOTHING = IndexChange()
+NO_CHANGE = IndexChange()
 
 
-def once(name: IdempotencyKey | None, act: Act, now: float) -> Act:
-    """The same act, done at most once under this name; `now` is in seconds since 1970.
+def idempotent(key: IdempotencyKey | None, op: WriteOp, now: float) -> WriteOp:
+    """Return the operation, applied at most once for this key; `now` is in seconds since 1970.
 
     Raises:
-        LookalikeError: INVALID_ARGUMENT when another request had the name.
+        LookalikeError: INVALID_ARGUMENT, from the operation, if the key was used for another request.
     """
-    if name is None:
-        return act
+    if key is None:
+        return op
 
-    def act_once(connection: Any) -> Written:
-        if repeated(connection, name):
-            return Written(True, NOTHING)
-        written = act(connection)
-        if written.result is False:
-            return written  # there was nothing to change; a repeat may find something
-        connection.execute("DELETE FROM idempotency_keys WHERE done_at < ?", (int(now) - REMEMBERED,))
+    def run_once(connection: Any) -> WriteResult:
+        if is_repeat(connection, key):
+            return WriteResult(True, NO_CHANGE)
+        result = op(connection)
+        if result.value is False:
+            return result  # there was nothing to change; a repeat may find something
+        connection.execute("DELETE FROM idempotency_keys WHERE done_at < ?", (int(now) - KEY_LIFETIME,))
         connection.execute(
             "INSERT INTO idempotency_keys (key, item, digest, done_at) VALUES (?, ?, ?, ?)",
-            (name.key, name.item, name.digest, int(now)),
+            (key.key, key.item, key.digest, int(now)),
         )
-        return written
+        return result
 
-    return act_once
+    return run_once
 
 
-def repeated(connection: Any, name: IdempotencyKey) -> bool:
-    """Whether this was done already.
+def is_repeat(connection: Any, key: IdempotencyKey) -> bool:
+    """Return whether a write with this key was applied already.
 
     Raises:
-        LookalikeError: INVALID_ARGUMENT when another request had the name.
+        LookalikeError: INVALID_ARGUMENT if the key was used for another request.
     """
     row = connection.execute(
-        "SELECT digest FROM idempotency_keys WHERE key = ? AND item = ?", (name.key, name.item)
+        "SELECT digest FROM idempotency_keys WHERE key = ? AND item = ?", (key.key, key.item)
     ).fetchone()
-    if row is not None and row[0] != name.digest:
-        raise invalid("idempotency_key", "was the name of another request; give every request a name of its own")
+    if row is not None and row[0] != key.digest:
+        raise invalid("idempotency_key", "was used for another request; use a new key for every request")
     return row is not None
 
 
-def upsert(embedded: EmbeddedProduct) -> Act:
+def upsert(embedded: EmbeddedProduct) -> WriteOp:
     """Store or replace a product as a whole."""
 
-    def act(connection: Any) -> Written:
+    def op(connection: Any) -> WriteResult:
         product = embedded.product
         removed, replaced = _embeddings_of(connection, product.id)
         if removed:
@@ -95,73 +95,76 @@ def upsert(embedded: EmbeddedProduct) -> Act:
                 )
             cursor = connection.execute(
                 "INSERT INTO embeddings (product_id, image_index, vector, image, region) VALUES (?, ?, ?, ?, ?)",
-                (product.id, image_index, np.ascontiguousarray(vector, dtype="<f4"), *_where_from(image)),
+                (product.id, image_index, np.ascontiguousarray(vector, dtype="<f4"), *_image_columns(image)),
             )
             row = IndexRow(cursor.lastrowid, product.id, image_index, vector, product.attributes)
             added.append((product.category, row))
-        _forget(connection, replaced)
+        _delete_unused_images(connection, replaced)
         size = embedded.vectors.nbytes + sum(len(image.data) for image in images if image is not None)
-        return Written(None, IndexChange(removed, added), size)
+        return WriteResult(None, IndexChange(removed, added), size)
 
-    return act
+    return op
 
 
-def keep_segments(category: str, files: Sequence[SegmentFile]) -> Act:
-    """Name these files of the index as the only ones of a category."""
+def replace_segments(category: str, files: Sequence[SegmentFile]) -> WriteOp:
+    """Make these the only index files of a category."""
 
-    def act(connection: Any) -> Written:
+    def op(connection: Any) -> WriteResult:
         connection.execute("DELETE FROM segments WHERE category = ?", (category,))
         connection.executemany(
             "INSERT INTO segments (category, file, size, sha256) VALUES (?, ?, ?, ?)",
             [(category, file.name, file.size, file.sha256) for file in files],
         )
-        return Written(None, NOTHING)
+        return WriteResult(None, NO_CHANGE)
 
-    return act
+    return op
 
 
-def delete(product_id: str) -> Act:
-    """Remove a product; the result tells whether there was one."""
+def delete(product_id: str) -> WriteOp:
+    """Delete a product; the value says whether it existed."""
 
-    def act(connection: Any) -> Written:
+    def op(connection: Any) -> WriteResult:
         removed, images = _embeddings_of(connection, product_id)
         deleted = connection.execute("DELETE FROM products WHERE id = ?", (product_id,)).rowcount
-        _forget(connection, images)
-        return Written(deleted > 0, IndexChange(removed))
+        _delete_unused_images(connection, images)
+        return WriteResult(deleted > 0, IndexChange(removed))
 
-    return act
+    return op
 
 
-def update_attributes(product_id: str, values: Mapping[str, str], cleared: Sequence[str]) -> Act:
-    """Give attributes these values and clear others; the result tells whether there is such a product.
+def update_attributes(product_id: str, attributes: Mapping[str, str], clear: Sequence[str]) -> WriteOp:
+    """Set attributes and clear others; the value says whether the product exists.
 
     Raises:
-        LookalikeError: INVALID_ARGUMENT when the product would have too many attributes.
+        LookalikeError: INVALID_ARGUMENT, from the operation, if the product would have too many attributes.
     """
 
-    def act(connection: Any) -> Written:
+    def op(connection: Any) -> WriteResult:
         row = connection.execute("SELECT attributes FROM products WHERE id = ?", (product_id,)).fetchone()
         if row is None:
-            return Written(False, NOTHING)
+            return WriteResult(False, NO_CHANGE)
         before: dict[str, str] = json.loads(row[0])
-        attributes = {key: value for key, value in before.items() if key not in cleared} | dict(values)
-        if len(attributes) > MAX_ATTRIBUTES:
-            raise invalid("attributes", f"would then be {len(attributes)}; a product has at most {MAX_ATTRIBUTES}")
-        connection.execute("UPDATE products SET attributes = ? WHERE id = ?", (_text(attributes), product_id))
-        described = [(category, label, attributes) for category, label in _embeddings_of(connection, product_id)[0]]
-        return Written(True, IndexChange(described=described))
+        after = {name: value for name, value in before.items() if name not in clear} | dict(attributes)
+        if len(after) > MAX_ATTRIBUTES:
+            raise invalid(
+                "attributes",
+                f"would become {len(after)}; a product has at most {MAX_ATTRIBUTES}: clear some in the same request",
+            )
+        connection.execute("UPDATE products SET attributes = ? WHERE id = ?", (_text(after), product_id))
+        updated = [(category, label, after) for category, label in _embeddings_of(connection, product_id)[0]]
+        return WriteResult(True, IndexChange(updated=updated))
 
-    return act
+    return op
 
 
 def product_of(row: Sequence[object]) -> Product:
-    """A product from a row of `COLUMNS`."""
+    """Return the product of a row of `COLUMNS`."""
     product_id, category, title, image_uri, attributes = map(str, row)
     return Product(product_id, category, title, image_uri, json.loads(attributes))
 
 
 def _embeddings_of(connection: Any, product_id: str) -> tuple[list[tuple[str, int]], set[str]]:
-    """The category and label of each embedding of a product, and the images they were made of."""
+    """Return the category and label of each embedding of a product, and the sha256 of each of its images."""
     rows = connection.execute(
         "SELECT category, label, image FROM embeddings JOIN products ON id = product_id WHERE product_id = ?",
         (product_id,),
@@ -169,8 +172,8 @@ def _embeddings_of(connection: Any, product_id: str) -> tuple[list[tuple[str, in
     return [(category, label) for category, label, _ in rows], {image for *_, image in rows if image is not None}
 
 
-def _forget(connection: Any, images: set[str]) -> None:
-    """Remove those of the images that no product has any more."""
+def _delete_unused_images(connection: Any, images: set[str]) -> None:
+    """Delete those of the images that no embedding refers to any more."""
     for digest in images:
         connection.execute(
             "DELETE FROM images WHERE sha256 = ?1 AND NOT EXISTS (SELECT 1 FROM embeddings WHERE image = ?1)",
@@ -178,7 +181,7 @@ def _forget(connection: Any, images: set[str]) -> None:
         )
 
 
-def _where_from(image: StoredImage | None) -> tuple[str | None, str | None]:
+def _image_columns(image: StoredImage | None) -> tuple[str | None, str | None]:
     if image is None:
         return None, None
     region = image.region

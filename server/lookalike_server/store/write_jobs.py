@@ -1,4 +1,4 @@
-"""What the writer is given to do: acts on a connection, in jobs whose callers wait for what becomes of them."""
+"""What the writer runs: write operations on a connection, in jobs whose callers wait for the outcomes."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from lookalike_server.domain.catalog import IndexChange
 
 
 @dataclass(frozen=True)
-class Written:
-    """What an act returns: the result for its caller, what it means for the index, and about how much it wrote."""
+class WriteResult:
+    """What an operation returns: a value for its caller, the change for the index, and roughly the bytes written."""
 
-    result: Any
+    value: Any
     change: IndexChange
     size: int = 0
 
 
-Act = Callable[[Any], Written]
-"""Writes on a connection; may raise, and then nothing of it is done. It may be run more than once."""
+WriteOp = Callable[[Any], WriteResult]
+"""Writes on a connection; when it raises, nothing of it is stored. It may run more than once."""
 
 
-class Job:
-    """EngineApi that were queued together. Its future is done with the last of them, and then has what became of each."""
+class WriteJob:
+    """Operations queued together. The future completes with the last of them and holds every outcome, in order."""
 
-    def __init__(self, acts: Sequence[Act]) -> None:
+    def __init__(self, ops: Sequence[WriteOp]) -> None:
         self.future: Future[Any] = Future()
-        self.items = [Item(act, self, position) for position, act in enumerate(acts)]
-        self._outcomes: list[Any] = [None] * len(acts)
-        self._undecided = len(acts)
+        self.items = [WriteItem(op, self, position) for position, op in enumerate(ops)]
+        self._outcomes: list[Any] = [None] * len(ops)
+        self._pending = len(ops)
 
-    def decide(self, position: int, outcome: Any) -> None:
-        """Note what became of an act: its result, or what it raised."""
+    def complete(self, position: int, outcome: Any) -> None:
+        """Record the outcome of one operation: its value, or the exception it raised."""
         self._outcomes[position] = outcome
-        self._undecided -= 1
-        if not self._undecided:
-            self._tell(self._outcomes)
+        self._pending -= 1
+        if not self._pending:
+            self._resolve(self._outcomes)
 
-    def _tell(self, outcomes: list[Any]) -> None:
+    def _resolve(self, outcomes: list[Any]) -> None:
         self.future.set_result(outcomes)
 
 
-class LoneJob(Job):
-    """One act, whose result, or what it raised, is the future's own."""
+class SingleWriteJob(WriteJob):
+    """One operation, whose value or exception is the future's own."""
 
-    def __init__(self, act: Act) -> None:
-        super().__init__([act])
+    def __init__(self, op: WriteOp) -> None:
+        super().__init__([op])
 
-    def _tell(self, outcomes: list[Any]) -> None:
+    def _resolve(self, outcomes: list[Any]) -> None:
         (outcome,) = outcomes
         if isinstance(outcome, Exception):
             self.future.set_exception(outcome)
@@ -58,15 +58,15 @@ class LoneJob(Job):
 
 
 @dataclass(slots=True, eq=False)
-class Item:
-    """An act of a job."""
+class WriteItem:
+    """An operation of a job."""
 
-    act: Act
-    job: Job
+    op: WriteOp
+    job: WriteJob
     position: int
-    decided: bool = False
+    completed: bool = False
 
-    def decide(self, outcome: Any) -> None:
-        """Note what became of it: its result, or what it raised."""
-        self.decided = True
-        self.job.decide(self.position, outcome)
+    def complete(self, outcome: Any) -> None:
+        """Record the outcome: a value, or the exception raised."""
+        self.completed = True
+        self.job.complete(self.position, outcome)

@@ -1,17 +1,17 @@
-"""One thread that writes: it runs queued acts in transactions and tells their callers once the disk has them.
+"""The writer thread: runs queued operations in transactions and completes their futures once the disk has them.
 
-What waits together shares one transaction, hence one flush (group commit); a lone act is not delayed. Where an act
-raises, the group is done again with each act in a SAVEPOINT, so that it is undone alone: that is rare, and savepoints
-cost each act two statements. What an act means for the index is handed on in commit order, before its caller hears of
-it, so a caller finds what it wrote.
+Operations that wait at the same time share a transaction, hence one flush (group commit); a lone one is not delayed.
+If an operation raises, the group runs again with each operation in a SAVEPOINT, so that only the failing one is undone:
+that is rare, and savepoints cost two statements each. The index receives the changes in commit order, before the
+callers' futures complete, so that callers find what they wrote.
 
-When the disk rejects a write or a flush, nothing of the group is done. Where it is full each act is tried alone then,
-so that what does not fit fails nothing else. Where it failed every caller of the group is told, and the log is begun
-again before anything else is acknowledged, for a later flush that succeeds proves nothing of what is in it (`wal.py`);
-until that can be done every write is rejected.
+If the disk rejects a write or a flush, nothing of the group is stored. On a full disk each operation is then tried
+alone, so that one that does not fit fails no other. On a failing disk every caller of the group gets the error, and the
+WAL is reset before anything else is acknowledged, because a later flush that succeeds proves nothing about its contents
+(see `wal.py`). Until the reset succeeds, every write is rejected.
 
-What a failed flush leaves open is whether the group is there after a crash: its frames may have reached the disk after
-all. It is there as a whole or not at all, and its callers heard INTERNAL.
+After a failed flush it is open whether a crash would keep the group: its frames may have reached the disk after all. It
+is kept as a whole or not at all, and its callers got INTERNAL.
 """
 
 from __future__ import annotations
@@ -27,53 +27,53 @@ from typing import Any, Protocol
 from lookalike_server.domain.catalog import IndexChange
 from lookalike_server.domain.errors import disk_full
 from lookalike_server.store.wal import Wal
-from lookalike_server.store.write_jobs import Act, Item, Job, LoneJob, Written
+from lookalike_server.store.write_jobs import SingleWriteJob, WriteItem, WriteJob, WriteOp, WriteResult
 
-_OVERHEAD = 12 << 10  # bytes an act writes besides what it stores: the pages of its rows and their indexes
+_OVERHEAD = 12 << 10  # bytes an operation writes besides its data: the pages of its rows and their indexes
 
 GROUP_LIMIT = 64
-"""EngineApi after which no more are taken into a transaction, so that the first of them does not wait for an endless one."""
+"""No more jobs join a transaction of this many operations, so that its first caller does not wait indefinitely."""
 
 
 class Connection(Protocol):
-    """The part of an SQLite connection that the writer steers."""
+    """The part of an SQLite connection that the writer uses."""
 
     def execute(self, sql: str, /) -> Any:
         """Run one statement."""
 
 
 class Writer:
-    """Owns the thread and, from the start to `close`, the only connection that writes."""
+    """Owns the thread and, until `close`, the only connection that writes."""
 
-    def __init__(self, connection: Connection, log: Wal, on_commit: Callable[[IndexChange], None]) -> None:
+    def __init__(self, connection: Connection, wal: Wal, on_commit: Callable[[IndexChange], None]) -> None:
         self._connection = connection
-        self._log = log
+        self._wal = wal
         self._on_commit = on_commit
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[WriteJob | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
-        """Why the log cannot be relied on, where it cannot."""
+        """The disk error since which the WAL cannot be trusted, if any."""
         self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, act: Act) -> Future[Any]:
-        """Queue an act; its future has its result once it is durable, or what it raised (`ServerError`: disk full).
+    def submit(self, op: WriteOp) -> Future[Any]:
+        """Queue an operation; the future has its value once it is durable, or its exception (`ServerError`: disk full).
 
         Raises:
             RuntimeError: The store is closed.
         """
-        return self._queue(LoneJob(act))
+        return self._queue(SingleWriteJob(op))
 
-    def submit_all(self, acts: Sequence[Act]) -> Future[list[Any]]:
-        """Queue acts, at least one; the future has for each its result once all are durable, or what it raised.
+    def submit_all(self, ops: Sequence[WriteOp]) -> Future[list[Any]]:
+        """Queue one or more operations; the future has the value or exception of each once all are durable.
 
         Raises:
             RuntimeError: The store is closed.
         """
-        return self._queue(Job(acts))
+        return self._queue(WriteJob(ops))
 
-    def _queue(self, job: Job) -> Future[Any]:
+    def _queue(self, job: WriteJob) -> Future[Any]:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the store is closed")
@@ -81,7 +81,7 @@ class Writer:
         return job.future
 
     def close(self) -> None:
-        """Finish what is queued, then stop; the connection is the caller's again."""
+        """Finish the queue, then stop; the connection is the caller's again."""
         with self._lock:
             self._closed = True
             self._jobs.put(None)
@@ -95,96 +95,96 @@ class Writer:
             if job is None:
                 return
             group = [job]
-            acts = len(job.items)
+            ops = len(job.items)
             last = False
-            while acts < GROUP_LIMIT and not self._jobs.empty():
+            while ops < GROUP_LIMIT and not self._jobs.empty():
                 following = self._jobs.get()
                 if following is None:
                     last = True
                     break
                 group.append(following)
-                acts += len(following.items)
-            # A caller that gave up before its job began is left out; from here on a job can no longer be cancelled.
-            going = [job for job in group if job.future.set_running_or_notify_cancel()]
-            self._transact([item for job in going for item in job.items])
+                ops += len(following.items)
+            # Jobs cancelled while they waited are left out; from here on they can no longer be cancelled.
+            running = [job for job in group if job.future.set_running_or_notify_cancel()]
+            self._transact([item for job in running for item in job.items])
             if last:
                 return
 
-    def _transact(self, items: list[Item], *, apart: bool = False) -> None:
-        """Do these, and tell their callers; `apart`: so that each can be undone alone."""
-        done: list[tuple[Item, Written]] = []
+    def _transact(self, items: list[WriteItem], *, savepoints: bool = False) -> None:
+        """Run these in one transaction and complete them; with `savepoints`, each can be undone alone."""
+        done: list[tuple[WriteItem, WriteResult]] = []
         try:
-            self._trust_log()
+            self._reset_wal()
             self._connection.execute("BEGIN IMMEDIATE")
             for item in items:
-                if apart:
-                    self._do_apart(item, done)
+                if savepoints:
+                    self._run_in_savepoint(item, done)
                 else:
-                    done.append((item, item.act(self._connection)))
+                    done.append((item, item.op(self._connection)))
             self._connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - a full or failing disk, or an act's own
-            self._undo()
+        except Exception as error:  # noqa: BLE001 - a full or failing disk, or an operation's own
+            self._rollback()
             if _has_failed(error):
                 self._failure = error
-            undecided = [item for item in items if not item.decided]
-            if len(undecided) > 1 and _is_full(error):
-                for item in undecided:
-                    self._transact([item])  # what does not fit shall not fail what does
-            elif len(undecided) > 1 and not apart and not _has_failed(error):
-                self._transact(undecided, apart=True)
+            pending = [item for item in items if not item.completed]
+            if len(pending) > 1 and _is_full(error):
+                for item in pending:
+                    self._transact([item])  # what does not fit must not fail what does
+            elif len(pending) > 1 and not savepoints and not _has_failed(error):
+                self._transact(pending, savepoints=True)
             else:
-                for item in undecided:
-                    item.decide(_public_error(error))
+                for item in pending:
+                    item.complete(public_error(error))
             return
-        for item, written in done:
+        for item, result in done:
             try:
-                self._on_commit(written.change)
-            except Exception as error:  # noqa: BLE001 - the thread must outlive a fault of the index
-                item.decide(error)
+                self._on_commit(result.change)
+            except Exception as error:  # noqa: BLE001 - the thread must outlive a bug in the index
+                item.complete(error)
             else:
-                item.decide(written.result)
-        if self._log.wrote(sum(written.size + _OVERHEAD for _, written in done)):
+                item.complete(result.value)
+        if self._wal.record_write(sum(result.size + _OVERHEAD for _, result in done)):
             self._checkpoint()
 
-    def _do_apart(self, item: Item, done: list[tuple[Item, Written]]) -> None:
-        self._connection.execute("SAVEPOINT act")
+    def _run_in_savepoint(self, item: WriteItem, done: list[tuple[WriteItem, WriteResult]]) -> None:
+        self._connection.execute("SAVEPOINT op")
         try:
-            done.append((item, item.act(self._connection)))
-        except Exception as error:  # noqa: BLE001 - whatever an act raises belongs to its caller
-            self._undo_act(error)
-            item.decide(_public_error(error))
-        self._connection.execute("RELEASE act")
+            done.append((item, item.op(self._connection)))
+        except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
+            self._rollback_to_savepoint(error)
+            item.complete(public_error(error))
+        self._connection.execute("RELEASE op")
 
     def _checkpoint(self) -> None:
         try:
-            self._log.checkpoint()
+            self._wal.checkpoint()
         except OSError:
-            pass  # what the log holds is safe, and the next time is soon
-        except Exception as error:  # noqa: BLE001 - SQLite's; every write is rejected until the log is begun again
+            pass  # the WAL's contents are safe, and the next checkpoint is soon
+        except Exception as error:  # noqa: BLE001 - SQLite's; every write is rejected until the WAL is reset
             self._failure = error
 
-    def _trust_log(self) -> None:
-        """Begin the log again where it cannot be relied on; raises where that cannot be done now."""
+    def _reset_wal(self) -> None:
+        """Reset the WAL if it cannot be trusted; raises if that is impossible now."""
         if self._failure is not None:
-            if not self._log.reset():
+            if not self._wal.reset():
                 raise self._failure
             self._failure = None
 
-    def _undo_act(self, error: Exception) -> None:
+    def _rollback_to_savepoint(self, error: Exception) -> None:
         try:
-            self._connection.execute("ROLLBACK TO act")
-        except Exception:  # noqa: BLE001 - what comes of an error that was there before
-            # On a full or failing disk SQLite undoes the whole transaction, savepoints and all; so fails the group.
+            self._connection.execute("ROLLBACK TO op")
+        except Exception:  # noqa: BLE001 - a consequence of the first error
+            # On a full or failing disk SQLite undoes the whole transaction, savepoints and all, so the group fails.
             raise error from None
 
-    def _undo(self) -> None:
-        # SQLite has already rolled back when the error was its own, and then rejects to do it again.
+    def _rollback(self) -> None:
+        # After an error of its own SQLite has already rolled back, and rejects a second ROLLBACK.
         with contextlib.suppress(Exception):
             self._connection.execute("ROLLBACK")
 
 
 def _has_failed(error: Exception) -> bool:
-    """Whether the disk failed, as SQLite says."""
+    """Whether the disk failed, by SQLite's error name."""
     return str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_IOERR")
 
 
@@ -194,8 +194,8 @@ def _is_full(error: Exception) -> bool:
     return getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
 
 
-def _public_error(error: Exception) -> Exception:
-    """The error as its caller gets it; SQLite's own are known by the names that it gives them."""
+def public_error(error: Exception) -> Exception:
+    """Return the error as its caller gets it: a `ServerError` that explains it if the disk is full."""
     if not _is_full(error):
         return error
     fault = disk_full()

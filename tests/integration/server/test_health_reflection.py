@@ -1,4 +1,4 @@
-"""The standard services as tools meet them: reflection in both versions, and health's List."""
+"""The standard services as tools use them: reflection in both versions, and health's List."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ class Reflection:
 
     def __init__(self, served: Served, version: str) -> None:
         channel: Any = served.channel
-        self._ask = channel.stream_stream(
+        self._method = channel.stream_stream(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
             request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
             response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
         )
 
-    async def ask(self, **question: Any) -> reflection_pb2.ServerReflectionResponse:
-        """Ask one query."""
-        call = self._ask(iter([reflection_pb2.ServerReflectionRequest(**question)]))
+    async def call(self, **request: Any) -> reflection_pb2.ServerReflectionResponse:
+        """Send one request."""
+        call = self._method(iter([reflection_pb2.ServerReflectionRequest(**request)]))
         answer: reflection_pb2.ServerReflectionResponse = await call.read()
         return answer
 
     async def services(self) -> set[str]:
         """The names of all services."""
-        answer = await self.ask(list_services="")
+        answer = await self.call(list_services="")
         return {service.name for service in answer.list_services_response.service}
 
     async def files(self, symbol: str) -> list[FileDescriptorProto]:
         """The file that has a symbol, and those that it imports."""
-        answer = await self.ask(file_containing_symbol=symbol)
+        answer = await self.call(file_containing_symbol=symbol)
         return [FileDescriptorProto.FromString(file) for file in answer.file_descriptor_response.file_descriptor_proto]
 
 
@@ -58,7 +58,7 @@ async def test_services_are_listed(reflection: Reflection) -> None:
 
 
 async def test_services_and_methods_are_found_by_name(reflection: Reflection) -> None:
-    """Every listed service is described, and its methods are found by their own names, which is how ghz asks."""
+    """Every listed service is described, and its methods are found by their own names, as ghz looks for them."""
     for service in await reflection.services():
         package, _, name = service.rpartition(".")
         (found,) = [
@@ -83,13 +83,13 @@ async def test_error_details_are_known(reflection: Reflection, detail: Message) 
 
 @pytest.mark.parametrize("symbol", ["lookalike.v1.SearchService.Nope", "lookalike.v1.Nope", ""])
 async def test_unknown_symbols_are_not_found(reflection: Reflection, symbol: str) -> None:
-    """A name that nothing has is answered with NOT_FOUND."""
-    answer = await reflection.ask(file_containing_symbol=symbol)
+    """An unknown name is NOT_FOUND."""
+    answer = await reflection.call(file_containing_symbol=symbol)
     assert answer.error_response.error_code == NOT_FOUND
 
 
 async def test_health_lists_every_service(served: Served) -> None:
-    """Health's List tells what its Check tells of the server and of each service."""
+    """Health's List has the status of the server and of each service."""
     stub: Any = health_pb2_grpc.HealthStub(served.channel)
     messages: Any = health_pb2  # the type stubs are older than List
     answer = await stub.List(messages.HealthListRequest())

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over real gRPC and a real model: what it tells, and what it embeds."""
+"""The Open Inference Protocol over real gRPC and a real model: metadata, probes and embeddings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERVICE = "inference.GRPCInferenceService"
 
 
 async def test_probes_and_metadata(served: Served) -> None:
-    """A server that answers is live and ready with its one model, and says what that takes and gives."""
+    """A server that answers is live and ready with its one model, and describes its inputs and outputs."""
     calls = stub(served)
     assert (await calls.ServerLive(pb.ServerLiveRequest())).live
     assert (await calls.ServerReady(pb.ServerReadyRequest())).ready
@@ -46,8 +46,8 @@ async def test_health_and_reflection_know_it(served: Served) -> None:
     checked = await checker.Check(health_pb2.HealthCheckRequest(service=SERVICE))
     assert checked.status == health_pb2.HealthCheckResponse.SERVING
     lister: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
-    question = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE)
-    found = await lister.ServerReflectionInfo(iter([question])).read()
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE)
+    found = await lister.ServerReflectionInfo(iter([request])).read()
     assert len(found.file_descriptor_response.file_descriptor_proto) == 1
 
 
@@ -63,7 +63,7 @@ async def test_images_as_embed_has_them(served: Served, make: Callable[..., Any]
 
 @pytest.mark.parametrize("make", [raw_files, typed_files], ids=["raw", "typed"])
 async def test_files_as_embed_has_them(served: Served, make: Callable[..., Any]) -> None:
-    """StoredImage files of any size are decoded and resized as Embed does it."""
+    """Image files of any size are decoded and resized as Embed does it."""
     encoded_files = [encoded(np.repeat(pixels, 2, axis=1), "JPEG").encoded for pixels in images(5)]
     response = await stub(served).ModelInfer(make(encoded_files))
     for file, vector in zip(encoded_files, vectors(response), strict=True):
@@ -73,13 +73,13 @@ async def test_files_as_embed_has_them(served: Served, make: Callable[..., Any])
 
 
 async def test_files_in_a_column(served: Served) -> None:
-    """StoredImage files may have the shape [N, 1], as models with batches have them elsewhere."""
+    """Image files may have the shape [N, 1], as models with batches have them elsewhere."""
     column = await stub(served).ModelInfer(raw_files(files(3), 3, 1))
     np.testing.assert_array_equal(vectors(column), vectors(await stub(served).ModelInfer(raw_files(files(3)))))
 
 
-async def test_answer_has_what_was_asked_for(served: Served) -> None:
-    """The answer names the model, its version, the request and the output, which is of float32 [n, dim]."""
+async def test_response_has_the_requested_output(served: Served) -> None:
+    """The response names the model, its version, the request and the output, which is of float32 [n, dim]."""
     request = raw_images(images(2), id="mine", model_version="1", outputs=[Output(name="embedding")])
     response = await stub(served).ModelInfer(request)
     assert (response.model_name, response.model_version, response.id) == ("tiny", "1", "mine")
@@ -89,8 +89,8 @@ async def test_answer_has_what_was_asked_for(served: Served) -> None:
     assert [len(data) for data in response.raw_output_contents] == [2 * 48 * 4]
 
 
-async def test_parameters_are_the_receipt(serve: Serve) -> None:
-    """The answer's parameters are the largest figures of its images' stats, and how many were known already."""
+async def test_parameters_are_the_stats(serve: Serve) -> None:
+    """The response's parameters are the maxima of its images' stats, and how many images were in the cache."""
     async with serve(embedding_cache_bytes=1 << 20) as served:
         calls = stub(served)
         request = raw_files(files(4))

@@ -23,7 +23,7 @@ IDLE = "<MicroBatcher [Queued: 0 | Running: 0]>"
 
 
 async def ready(calls: Any) -> tuple[bool, bool, bool]:
-    """What the probes say: live, ready, model ready."""
+    """Call the probes: live, ready, model ready."""
     return (
         (await calls.ServerLive(pb.ServerLiveRequest())).live,
         (await calls.ServerReady(pb.ServerReadyRequest())).ready,
@@ -31,8 +31,8 @@ async def ready(calls: Any) -> tuple[bool, bool, bool]:
     )
 
 
-async def say(calls: Any, live: bool, is_ready: bool, model_ready: bool) -> None:
-    """Return once the probes say this; a server that never does fails the test."""
+async def wait_for_probes(calls: Any, live: bool, is_ready: bool, model_ready: bool) -> None:
+    """Return once the probes answer this; a server that never does fails the test."""
     async with asyncio.timeout(30):
         while await ready(calls) != (live, is_ready, model_ready):
             pass
@@ -66,7 +66,7 @@ async def test_starting(serve: Serve, tmp_path: Path) -> None:
             assert code == grpc.StatusCode.UNAVAILABLE
             assert "starting" in message
         may_load.set()
-        await say(calls, True, True, True)
+        await wait_for_probes(calls, True, True, True)
         assert vectors(await calls.ModelInfer(raw_images(images(1)))).shape == (1, 48)
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
@@ -80,7 +80,7 @@ async def test_draining(serve: Serve) -> None:
         inside = infer(served, raw_images(images(3)))
         await model.caught()
         draining = asyncio.create_task(served.app.server.drain(30))
-        await say(stub(served), True, False, False)
+        await wait_for_probes(stub(served), True, False, False)
         code, message, _ = await rejected(stub(served).ModelInfer(raw_images(images(1))))
         assert code == grpc.StatusCode.UNAVAILABLE
         assert "shutting down" in message
@@ -127,7 +127,7 @@ async def test_expired_call_is_not_computed(serve: Serve, count: int) -> None:
 
 @pytest.mark.parametrize("settings", [{"default_deadline_seconds": 0.05}, {}], ids=["default", "parameter"])
 async def test_call_without_a_deadline_of_its_own(serve: Serve, settings: dict[str, float]) -> None:
-    """The configured deadline ends a call that brings none, and so does its own `timeout` in microseconds."""
+    """The default deadline ends a call that has none, and so does its own `timeout` in microseconds."""
     model = HeldModel()
     async with serve(load_session=model, **settings) as served:
         model.session.hold()
@@ -142,7 +142,7 @@ async def test_call_without_a_deadline_of_its_own(serve: Serve, settings: dict[s
 
 
 async def test_timeout_that_cannot_be_met_is_rejected(serve: Serve) -> None:
-    """A busy server rejects at once a call that it predicts to answer after the request's own `timeout`."""
+    """A busy server rejects at once a call that would be answered only after the request's own `timeout`."""
     model = HeldModel(seconds=0.1)
     async with serve(load_session=model, max_batch_size=1, preferred_batch_size=1) as served:
         model.session.hold()
@@ -158,7 +158,7 @@ async def test_timeout_that_cannot_be_met_is_rejected(serve: Serve) -> None:
 
 
 async def test_timeout_does_not_lengthen_a_call(served: Served) -> None:
-    """A `timeout` of 0 or of ages leaves the call's deadline as it is."""
+    """A `timeout` of 0, or one beyond the call's deadline, leaves that deadline as it is."""
     request = raw_images(images(1))
     for value in (
         pb.InferParameter(int64_param=0),

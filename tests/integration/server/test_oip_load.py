@@ -1,4 +1,4 @@
-"""The Open Inference Protocol on a busy server: who is rejected, who waits, and whom a failure touches."""
+"""The Open Inference Protocol on a busy server: which calls are rejected, which wait, and which fail together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.oip_requests import embed, files, images, infer, raw_files, raw_ima
 from support.serving import HeldModel, Serve, rejected, until, violation
 
 
-async def test_full_queue_is_rejected_with_a_time_to_come_back(serve: Serve) -> None:
+async def test_full_queue_is_rejected_with_a_retry_delay(serve: Serve) -> None:
     """A few images are rejected at once where Embed is, with RetryInfo and the trailer that clients obey."""
     model = HeldModel()
     async with serve(load_session=model, max_queue_size=16) as served:
@@ -30,7 +30,7 @@ async def test_full_queue_is_rejected_with_a_time_to_come_back(serve: Serve) -> 
         retry = error_details_pb2.RetryInfo()
         assert any(detail.Unpack(retry) for detail in status.details)
         assert int(dict(await call.trailing_metadata())["grpc-retry-pushback-ms"]) == retry.retry_delay.ToMilliseconds()
-        # The one that did find room has left again.
+        # The image that did enter the queue has left it again.
         await until(lambda: "Queued: 15 " in repr(served.app.batcher))
         model.session.let_go()
         await asyncio.gather(first, *inside)
@@ -62,7 +62,7 @@ async def test_bulk_calls_take_turns(serve: Serve) -> None:
         window = served.app.engine.stream_window
         await until(lambda: f"Queued: {window - 1} " in repr(served.app.batcher))
         short = infer(served, raw_images(images(window + 1)))
-        await until(lambda: f"waiters:{window}]" in repr(served.app.engine._bulk))  # nothing else tells who waits there
+        await until(lambda: f"waiters:{window}]" in repr(served.app.engine))
         model.session.let_go()
         await short
         assert not long.done()
@@ -87,7 +87,7 @@ async def test_one_call_does_not_fill_the_queue(serve: Serve) -> None:
 
 
 async def test_small_window_does_not_reject_its_own_call(serve: Serve) -> None:
-    """A call whose images alone are more than the queue holds is not rejected by its own weight."""
+    """A call with more images than the queue holds is not rejected because of its own images."""
     async with serve(max_queue_size=2) as served:
         assert vectors(await stub(served).ModelInfer(raw_images(images(16)))).shape == (16, 48)
 
@@ -112,8 +112,8 @@ async def test_bad_file_ends_its_own_call_alone(serve: Serve) -> None:
         assert model.session.sizes == [1, 1]
 
 
-async def test_failing_model_tells_nothing_of_the_inside(serve: Serve) -> None:
-    """A run that raises is INTERNAL for the whole call, without the reason, and the next call is answered."""
+async def test_failing_model_is_internal_without_a_reason(serve: Serve) -> None:
+    """A failed run is INTERNAL for the whole call, without the reason, and the next call is answered."""
     sessions = []
 
     def load(folder: ModelFolder, settings: Settings) -> FailingSession:

@@ -1,4 +1,4 @@
-"""Products that another model cannot embed: rejected by name, or removed when the user says so."""
+"""Products that another model cannot embed: an error names them, or they are deleted with --drop-missing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from support.reembed_fixtures import (
     SHARED,
     SHOP,
     CountingModel,
-    answers,
     change,
     embeddings,
     everything,
     fill,
     item,
-    remade,
+    reembed_catalog,
+    search_results,
     table,
 )
 from support.serving import Serve, encoded, noise, raw
@@ -36,78 +36,76 @@ VECTORS = [
     product_pb2.ProductInput(id=f"vector-{number}", category="Shoes", vectors=[image_pb2.Vector(values=range(1, 49))])
     for number in range(7)
 ]
-TOO_LARGE = encoded(
-    np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
-)  # noise shrinks to no smaller file
+TOO_LARGE = encoded(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8))  # noise cannot be compressed
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Where the catalog lives."""
+    """Return the folder of the catalog."""
     return tmp_path / "data"
 
 
 def rejection(data: Path, model: CountingModel | None = None) -> str:
-    """Why this catalog is not rebuilt; it must be as it was."""
+    """Return why this catalog is not reembedded; it must be unchanged."""
     before = everything(data)
     with pytest.raises(LookalikeError) as caught:
-        remade(data, load_session=model)
+        reembed_catalog(data, load_session=model)
     assert caught.value.code is Code.FAILED_PRECONDITION
     assert everything(data) == before
     return caught.value.message
 
 
 async def test_given_as_vectors(serve: Serve, data: Path) -> None:
-    """Products given as vectors are rejected before any work, with their number, the first few, and what to do."""
+    """Products upserted as vectors are an error before any work, with their count, the first few, and what to do."""
     async with serve() as served:
         await fill(served, [*SHOP, *VECTORS])
     model = CountingModel()
     message = rejection(data, model)
     assert message.startswith(
-        "7 products have an embedding whose image is not kept:"
+        "7 products have an embedding whose image is not stored:"
         " 'vector-0', 'vector-1', 'vector-2', 'vector-3', 'vector-4' and 2 more. "
     )
     assert "--drop-missing" in message
-    assert "Store them again with their images" in message
+    assert "Upsert them again with their images" in message
     assert model.loaded == 0
 
 
 @pytest.mark.parametrize("limit", [0, 8000])
-async def test_images_that_were_not_kept(serve: Serve, data: Path, limit: int) -> None:
-    """Products whose images were not kept, or of which one was too large to be, are rejected."""
+async def test_images_that_were_not_stored(serve: Serve, data: Path, limit: int) -> None:
+    """Products whose images were not stored, or of which one was too large for that, are an error."""
     async with serve(max_stored_image_bytes=limit) as served:
         await fill(served, [item("small", SHARED), item("both", SHARED, TOO_LARGE)])
     named = "'both', 'small'" if limit == 0 else "'both'"
-    assert f"not kept: {named}. " in rejection(data)
+    assert f"not stored: {named}. " in rejection(data)
 
 
-async def test_removed_when_told_to(serve: Serve, data: Path) -> None:
-    """With --drop-missing they go with their images, which are not embedded for them, and all others stay."""
+async def test_deleted_with_drop_missing(serve: Serve, data: Path) -> None:
+    """With --drop-missing they are deleted with their images, which are not embedded, and all others stay."""
     others = [item("half", TOO_LARGE, encoded(noise(60))), item("half-shared", TOO_LARGE, SHARED)]
     async with serve(max_stored_image_bytes=8000) as served:
         await fill(served, [*(each for each in SHOP if each.id != "large"), *VECTORS, *others])
     model = CountingModel()
-    done = remade(data, load_session=model, drop_missing=True)
+    done = reembed_catalog(data, load_session=model, drop_missing=True)
     assert (done.products, done.dropped) == (len(SHOP) - 1, len(VECTORS) + len(others))
     assert done.embedded == model.images == DISTINCT - 1
     assert {key for key, _ in embeddings(data)} == {each.id for each in SHOP if each.id != "large"}
     assert {row[0] for row in table(data, "images")} == {row[4] for row in table(data, "embeddings")}
     async with serve(model=NEW) as served:
-        assert await answers(served)
+        assert await search_results(served)
 
 
-async def test_not_everything_is_removed(serve: Serve, data: Path) -> None:
-    """Where no product would be left none is removed, also with --drop-missing."""
+async def test_not_everything_is_deleted(serve: Serve, data: Path) -> None:
+    """Where no product would be left none is deleted, also with --drop-missing."""
     async with serve() as served:
         await fill(served, VECTORS)
     before = everything(data)
     with pytest.raises(LookalikeError, match="none of the 7 products can be embedded again"):
-        remade(data, drop_missing=True)
+        reembed_catalog(data, drop_missing=True)
     assert everything(data) == before
 
 
-async def test_limits_of_today(serve: Serve, data: Path) -> None:
-    """What is kept was let in when it came, so the limits for new images do not matter to it."""
+async def test_limits_do_not_apply(serve: Serve, data: Path) -> None:
+    """A stored image was accepted once, so the limits for new images do not apply to it."""
     async with serve(max_stored_image_bytes=20_000) as served:
         await fill(served, [item("pixels", raw(noise(1, side=200))), item("file", encoded(noise(2, side=200)))])
     strict = Settings(
@@ -117,16 +115,16 @@ async def test_limits_of_today(serve: Serve, data: Path) -> None:
     assert done.embedded == 2
 
 
-async def test_nothing_to_remove(serve: Serve, data: Path) -> None:
-    """Where every image is kept --drop-missing removes nothing."""
+async def test_nothing_to_delete(serve: Serve, data: Path) -> None:
+    """Where every image is stored --drop-missing deletes nothing."""
     async with serve() as served:
         await fill(served)
-    done = remade(data, drop_missing=True)
+    done = reembed_catalog(data, drop_missing=True)
     assert (done.products, done.dropped) == (len(SHOP), 0)
 
 
-async def test_a_image_that_is_broken(serve: Serve, data: Path) -> None:
-    """A stored image that cannot be decoded is told by the product's id with the reason; the others are not lost."""
+async def test_an_image_that_is_broken(serve: Serve, data: Path) -> None:
+    """A stored image that cannot be decoded is named by its product's id with the reason; the others are not lost."""
     async with serve() as served:
         await fill(served)
     [(sha256,)] = [row[4:5] for row in table(data, "embeddings") if row[1] == "large"]
@@ -136,38 +134,40 @@ async def test_a_image_that_is_broken(serve: Serve, data: Path) -> None:
         "1 product has an image that cannot be embedded: 'large' (is a truncated or broken JPEG image). "
     )
     model = CountingModel()
-    done = remade(data, load_session=model, drop_missing=True)
-    assert (done.products, done.dropped, done.found, model.images) == (len(SHOP) - 1, 1, DISTINCT - 1, 0)
+    done = reembed_catalog(data, load_session=model, drop_missing=True)
+    assert (done.products, done.dropped, done.resumed, model.images) == (len(SHOP) - 1, 1, DISTINCT - 1, 0)
 
 
-async def test_a_image_that_was_lost(serve: Serve, data: Path) -> None:
-    """An image that a damaged file does not hold any more counts as one that was not kept."""
+async def test_an_image_that_was_lost(serve: Serve, data: Path) -> None:
+    """An image that a damaged file has lost counts as one that was not stored."""
     async with serve() as served:
         await fill(served)
     [(sha256,)] = [row[4:5] for row in table(data, "embeddings") if row[1] == "large"]
     change(data, f"PRAGMA foreign_keys = 0; DELETE FROM images WHERE sha256 = '{sha256}'")  # noqa: S608
-    assert "not kept: 'large'. " in rejection(data)
-    assert remade(data, drop_missing=True).dropped == 1
+    assert "not stored: 'large'. " in rejection(data)
+    assert reembed_catalog(data, drop_missing=True).dropped == 1
 
 
-async def test_a_model_that_gives_no_numbers(serve: Serve, data: Path) -> None:
-    """An image that the model answers with NaN is treated as one that cannot be embedded, and none is stored."""
+async def test_a_model_that_returns_nan(serve: Serve, data: Path) -> None:
+    """An image whose embedding is NaN counts as one that cannot be embedded, and no NaN is stored."""
     async with serve() as served:
         await fill(served)
-    message = rejection(data, CountingModel(_NoNumbers))
-    assert message.startswith("1 product has an image that cannot be embedded: 'pixels' (the model answers it with")
-    assert all(np.isfinite(np.frombuffer(row[2], "<f4")).all() for row in table(data, "rebuilt"))
-    assert remade(data).products == len(SHOP)
+    message = rejection(data, CountingModel(_NanSession))
+    assert message.startswith(
+        "1 product has an image that cannot be embedded: 'pixels' (its embedding has values that are not finite). "
+    )
+    assert all(np.isfinite(np.frombuffer(row[2], "<f4")).all() for row in table(data, "reembedded"))
+    assert reembed_catalog(data).products == len(SHOP)
 
 
-class _NoNumbers(Wrapped):
-    """A model that fails on the image of `pixels`, as one of half precision may on a very bright one."""
+class _NanSession(Wrapped):
+    """A model that returns NaN for the image of `pixels`, as one of half precision may for a very bright one."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
 
     def run(self, images: Pixels) -> Floats:
-        """Run, and answer that image with NaN."""
+        """Run, and return NaN for that image."""
         vectors = self._session.run(images)
         vectors[(images == noise(3)).all(axis=(1, 2, 3))] = np.nan
         return vectors

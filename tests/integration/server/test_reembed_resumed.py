@@ -1,4 +1,4 @@
-"""What a rebuild does not do: what was done before, by itself or by one that was stopped, and anything twice."""
+"""An interrupted reembedding: what it embedded is not embedded again, and the catalog is unchanged until the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from support.reembed_fixtures import (
     OLD,
     SHOP,
     CountingModel,
-    answers,
     change,
     embeddings,
     everything,
@@ -24,73 +23,74 @@ from support.reembed_fixtures import (
     item,
     load_mean_colors,
     mean_colors,
-    remade,
+    reembed_catalog,
+    search_results,
     table,
 )
 from support.serving import Serve, encoded, noise
 
-BATCH = 4  # the images of a run in these tests
+BATCH = 4  # images in each batch of these tests
 
 
 @pytest.fixture
 async def data(serve: Serve, tmp_path: Path) -> Path:
-    """The shop, as the old model left it."""
+    """Return the folder of a catalog with the shop's products, embedded by the old model."""
     async with serve() as served:
         await fill(served)
     return tmp_path / "data"
 
 
 def stop_after(batches: int) -> Callable[[int, int], None]:
-    """What to tell the progress to, to have a rebuild stopped by Ctrl-C once so many batches are on disk."""
-    told: list[int] = []
+    """Return a progress callback that interrupts, as Ctrl-C does, once so many batches are durable."""
+    calls: list[int] = []
 
-    def progress(done: int, of: int) -> None:
-        told.append(done)
-        if len(told) > batches:
+    def progress(done: int, total: int) -> None:
+        calls.append(done)
+        if len(calls) > batches:
             raise KeyboardInterrupt
 
     return progress
 
 
 def test_shared_images_are_embedded_once(data: Path) -> None:
-    """An image, and each region of one, is seen by the model once, however many products have it."""
+    """An image, and each region of one, is embedded once, however many products have it."""
     model, observer = CountingModel(), RecordingObserver()
-    remade(data, load_session=model, observer=observer)
+    reembed_catalog(data, load_session=model, observer=observer)
     assert model.images == sum(observer.batches) == DISTINCT
 
 
-def test_a_second_one_does_nothing(data: Path) -> None:
-    """A catalog that is the model's already is left alone, and the model is not even loaded."""
-    remade(data)
+def test_a_second_run_does_nothing(data: Path) -> None:
+    """A catalog that already has the model's embeddings is left alone, and the model is not even loaded."""
+    reembed_catalog(data)
     before, model = everything(data), CountingModel()
-    assert not remade(data, load_session=model).changed
+    assert not reembed_catalog(data, load_session=model).changed
     assert (everything(data), model.loaded) == (before, 0)
 
 
-def test_stopped_and_taken_up(data: Path) -> None:
-    """What was on disk when it was stopped is not embedded again, and the end is that of one that was not stopped."""
-    before, seen = everything(data), list[tuple[int, int]]()
+def test_interrupted_and_resumed(data: Path) -> None:
+    """What was durable at the interruption is not embedded again, and the progress counts it."""
+    before, progress = everything(data), list[tuple[int, int]]()
     with pytest.raises(KeyboardInterrupt):
-        remade(data, progress=stop_after(1))
+        reembed_catalog(data, progress=stop_after(1))
     assert everything(data) == before
-    assert len(table(data, "rebuilt")) == BATCH
+    assert len(table(data, "reembedded")) == BATCH
     model = CountingModel()
-    done = remade(data, load_session=model, progress=lambda done, of: seen.append((done, of)))
-    assert (done.found, done.embedded, model.images) == (BATCH, DISTINCT - BATCH, DISTINCT - BATCH)
-    assert seen == [(BATCH, DISTINCT), (DISTINCT, DISTINCT)]
+    done = reembed_catalog(data, load_session=model, progress=lambda done, total: progress.append((done, total)))
+    assert (done.resumed, done.embedded, model.images) == (BATCH, DISTINCT - BATCH, DISTINCT - BATCH)
+    assert progress == [(BATCH, DISTINCT), (DISTINCT, DISTINCT)]
 
 
-def test_stopped_at_the_end(data: Path) -> None:
+def test_interrupted_at_the_end(data: Path) -> None:
     """When all is embedded and only the last transaction is missing, the model is not loaded again."""
     with pytest.raises(KeyboardInterrupt):
-        remade(data, progress=stop_after(2))
+        reembed_catalog(data, progress=stop_after(2))
     model = CountingModel()
-    done = remade(data, load_session=model)
-    assert (done.changed, done.found, done.embedded, model.loaded) == (True, DISTINCT, 0, 0)
+    done = reembed_catalog(data, load_session=model)
+    assert (done.changed, done.resumed, done.embedded, model.loaded) == (True, DISTINCT, 0, 0)
 
 
 def test_a_model_that_fails(data: Path) -> None:
-    """When the model fails the message says so, the batches before it are kept, and the catalog is as it was."""
+    """When the model fails the error says so, the batches before are kept, and the catalog is unchanged."""
     before, sessions = everything(data), list[FailingSession]()
 
     def wrap(session: Session) -> Session:
@@ -103,11 +103,11 @@ def test_a_model_that_fails(data: Path) -> None:
 
     observer = RecordingObserver()
     with pytest.raises(LookalikeError, match="the model failed on a batch of 4 images: run 1 fails") as caught:
-        remade(data, load_session=CountingModel(wrap), progress=begin, observer=observer)
+        reembed_catalog(data, load_session=CountingModel(wrap), progress=begin, observer=observer)
     assert caught.value.code is Code.INTERNAL
     assert len(observer.failed_batches) == 1
     assert everything(data) == before
-    assert remade(data).products == len(SHOP)
+    assert reembed_catalog(data).products == len(SHOP)
 
 
 def test_a_write_that_fails_at_the_end(data: Path) -> None:
@@ -118,42 +118,42 @@ def test_a_write_that_fails_at_the_end(data: Path) -> None:
         "CREATE TRIGGER full BEFORE INSERT ON embeddings WHEN new.product_id = 'shared-2'"
         " BEGIN SELECT RAISE(ABORT, 'no room'); END",
     )
-    with pytest.raises(LookalikeError, match=r"no room\. The catalog is as it was"):
-        remade(data)
+    with pytest.raises(LookalikeError, match=r"no room\. The catalog is unchanged"):
+        reembed_catalog(data)
     assert everything(data) == before
     change(data, "DROP TRIGGER full")
-    assert remade(data).found == DISTINCT
+    assert reembed_catalog(data).resumed == DISTINCT
 
 
-async def test_served_in_between(serve: Serve, data: Path) -> None:
-    """A catalog whose rebuild was stopped is served and changed as ever, and only what is new is embedded later."""
+async def test_served_between_two_runs(serve: Serve, data: Path) -> None:
+    """After an interruption the catalog can be served and changed, and then only new images are embedded."""
     async with serve() as served:
-        before = await answers(served)
+        before = await search_results(served)
     with pytest.raises(KeyboardInterrupt):
-        remade(data, progress=stop_after(2))
+        reembed_catalog(data, progress=stop_after(2))
     async with serve() as served:
-        assert await answers(served) == before
+        assert await search_results(served) == before
         await fill(served, [item("later", encoded(noise(50)))])
         await served.catalog.DeleteProducts(pb.DeleteProductsRequest(ids=["file"]))
     model = CountingModel()
-    done = remade(data, load_session=model)
-    assert (done.found, done.embedded, model.images) == (DISTINCT - 1, 1, 1)
+    done = reembed_catalog(data, load_session=model)
+    assert (done.resumed, done.embedded, model.images) == (DISTINCT - 1, 1, 1)
     assert ("later", 0) in embeddings(data)
     assert ("file", 0) not in embeddings(data)
 
 
-def test_for_another_model_than_before(data: Path, tmp_path: Path) -> None:
-    """What one model made is of no use to another: everything is embedded, and nothing of the first is left."""
+def test_another_model_than_before(data: Path, tmp_path: Path) -> None:
+    """After an interruption another model embeds everything, and no vector of the first is left."""
     with pytest.raises(KeyboardInterrupt):
-        remade(data, progress=stop_after(2))
-    done = remade(data, mean_colors(tmp_path / "model"), load_mean_colors)
-    assert (done.found, done.embedded) == (0, DISTINCT)
+        reembed_catalog(data, progress=stop_after(2))
+    done = reembed_catalog(data, mean_colors(tmp_path / "model"), load_mean_colors)
+    assert (done.resumed, done.embedded) == (0, DISTINCT)
     assert {len(vector) for vector in embeddings(data).values()} == {3}
 
 
-def test_the_old_model_after_all(data: Path) -> None:
-    """When the model is the catalog's own, what a stopped rebuild made for another is kept for that."""
+def test_the_old_model_in_between(data: Path) -> None:
+    """A run with the catalog's own model changes nothing, and an interrupted one for another can still resume."""
     with pytest.raises(KeyboardInterrupt):
-        remade(data, progress=stop_after(1))
-    assert not remade(data, OLD).changed
-    assert remade(data).found == BATCH
+        reembed_catalog(data, progress=stop_after(1))
+    assert not reembed_catalog(data, OLD).changed
+    assert reembed_catalog(data).resumed == BATCH

@@ -1,4 +1,4 @@
-"""Bad images over real gRPC: the code, the field, and neighbors in the same batch that are none the worse."""
+"""Bad images over real gRPC: the code, the field, and valid images in the same batch that are not affected."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 def jpeg(side: int = 64) -> bytes:
-    """A good image file."""
+    """Make a valid image file."""
     buffer = io.BytesIO()
     Pillow.fromarray(noise(1, side)).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A PNG whose header claims this size and which holds next to nothing."""
+    """Make a PNG whose header claims this size and which has hardly any data."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -76,7 +76,7 @@ BAD_IMAGES = {
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
 async def test_bad_image(serve: Serve, name: str) -> None:
-    """An image that cannot be used is INVALID_ARGUMENT naming its field, for Embed, Search and Upsert alike."""
+    """A bad image is INVALID_ARGUMENT naming its field, for Embed, Search and Upsert alike."""
     image, field = BAD_IMAGES[name]
     async with serve(max_image_bytes=50_000, max_image_pixels=100_000) as served:
         code, message, status = await rejected(served.embedding.Embed(embedding_service_pb2.EmbedRequest(image=image)))
@@ -95,7 +95,7 @@ async def test_bad_image(serve: Serve, name: str) -> None:
 
 
 async def test_bad_images_do_not_harm_the_batch(serve: Serve) -> None:
-    """Bad images among good ones that share a batch fail alone; the good ones are answered as they are alone."""
+    """Bad images among good ones that share a batch fail alone; the good ones are embedded as they are alone."""
     model = HeldModel()
     async with serve(load_session=model) as served:
 

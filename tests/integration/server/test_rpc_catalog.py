@@ -23,14 +23,14 @@ async def upsert(served: Served, *products: product_pb2.ProductInput) -> list[in
 
 
 async def nearest(served: Served, seed: int, category: str = "Shoes") -> list[str]:
-    """The ids that look most like an image."""
+    """Search for an image, and return the ids."""
     request = search_service_pb2.SearchRequest(image=raw(noise(seed)), category=category, k=100)
     return [neighbor.product.id for neighbor in (await served.search.Search(request)).neighbors]
 
 
 async def test_what_was_stored_is_read(served: Served) -> None:
     """Every fact of a product comes back as it was sent, in any script."""
-    sent = product("ä/1", 1, image_uri="images/ä.jpg", attributes={"color": "rouge", "größe": "42", "empty": ""})
+    sent = product("ä/1", 1, image_uri="images/ä.jpg", attributes={"color": "vermilion", "größe": "42", "empty": ""})
     sent.title = "Schuh 靴 👟"
     assert await upsert(served, sent) == [0]
     response = await served.catalog.GetProduct(pb.GetProductRequest(id="ä/1"))
@@ -41,7 +41,7 @@ async def test_what_was_stored_is_read(served: Served) -> None:
         "Schuh 靴 👟",
         "images/ä.jpg",
     )
-    assert dict(stored.attributes) == {"color": "rouge", "größe": "42", "empty": ""}
+    assert dict(stored.attributes) == {"color": "vermilion", "größe": "42", "empty": ""}
     assert response.image_count == 1
 
 
@@ -110,6 +110,18 @@ async def test_pages_hold_everything_once(served: Served) -> None:
     assert [item.id for item in second.products] == names[10:20]
 
 
+async def test_page_size_above_the_maximum_is_coerced(served: Served) -> None:
+    """A page size above 1000 is that of 1000, with a token to the rest (AIP-158)."""
+    vector = image_pb2.Vector(values=[1.0] * 48)
+    items = [product_pb2.ProductInput(id=f"{i:04}", category="Shoes", vectors=[vector]) for i in range(1001)]
+    for chunk in (items[:1000], items[1000:]):
+        assert await upsert(served, *chunk) == [0] * len(chunk)
+    first = await served.catalog.ListProducts(pb.ListProductsRequest(page_size=5000))
+    assert [item.id for item in first.products] == [item.id for item in items[:1000]]
+    rest = pb.ListProductsRequest(page_size=5000, page_token=first.next_page_token)
+    assert [item.id for item in (await served.catalog.ListProducts(rest)).products] == ["1000"]
+
+
 async def test_pages_of_one_category(served: Served) -> None:
     """With a category only its products are listed, and its tokens are good for it alone."""
     await upsert(served, *(product(f"{i}", i, category="Shoes" if i % 2 else "Shirts") for i in range(8)))
@@ -121,7 +133,7 @@ async def test_pages_of_one_category(served: Served) -> None:
 
 
 async def test_categories_and_their_attributes(served: Served) -> None:
-    """Categories come by name with their counts and, when asked, the values of every attribute by frequency."""
+    """Categories come by name with their counts and on request the values of every attribute by frequency."""
     colors = ["red", "blue", "red", "green"]
     await upsert(served, *(product(f"{i}", i, attributes={"color": color}) for i, color in enumerate(colors)))
     plain = await served.catalog.ListCategories(pb.ListCategoriesRequest())
@@ -133,21 +145,21 @@ async def test_categories_and_their_attributes(served: Served) -> None:
     assert [(v.value, v.count) for v in seen.top_values] == [("red", 2), ("blue", 1), ("green", 1)]
 
 
-async def test_restart_gives_the_same_answers(serve: Serve) -> None:
-    """After a restart the same query has the same answer, bit for bit, and nothing is embedded again."""
-    question = search_service_pb2.SearchRequest(product_id="05", k=20)
+async def test_restart_gives_the_same_results(serve: Serve) -> None:
+    """After a restart the same query has the same result, bit for bit, and nothing is embedded again."""
+    request = search_service_pb2.SearchRequest(product_id="05", k=20)
     async with serve() as served:
         await upsert(served, *(product(f"{i:02}", i) for i in range(20)))
         await served.catalog.DeleteProducts(pb.DeleteProductsRequest(ids=["03"]))
-        before = await served.search.Search(question)
+        before = await served.search.Search(request)
     async with serve() as served:
-        after = await served.search.Search(question)
+        after = await served.search.Search(request)
         assert after.neighbors == before.neighbors
         assert served.observer.batches == []
 
 
 async def test_another_model_is_rejected(serve: Serve) -> None:
-    """A catalog of one model does not open under another, and the rejection says what to do."""
+    """A catalog of one model does not open under another, and the error says what to do."""
     async with serve() as served:
         await upsert(served, product("a", 1))
     with pytest.raises(Exception, match="lookalike-server reembed"):
@@ -158,14 +170,14 @@ async def test_another_model_is_rejected(serve: Serve) -> None:
 
 
 async def test_a_broken_catalog_is_rejected(serve: Serve, tmp_path: Path) -> None:
-    """A file whose pages were overwritten ends the start with words, whichever page is read first."""
+    """A file whose pages were overwritten ends the start with an error, whichever page is read first."""
     async with serve() as served:
         await upsert(served, *(product(f"p{number}", number) for number in range(200)))
     path = tmp_path / "data" / "catalog.sqlite"
     good = path.read_bytes()
     for first in range(1, len(good) // 4096, 5):
         path.write_bytes(good[: first * 4096] + bytes([7]) * (len(good) - first * 4096))
-        with contextlib.suppress(LookalikeError):  # pages that a start does not read are not looked at
+        with contextlib.suppress(LookalikeError):  # pages that a start does not read are not checked
             async with serve():
                 pass
     path.write_bytes(good[:8192] + bytes([7]) * (len(good) - 8192))

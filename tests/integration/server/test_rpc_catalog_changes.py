@@ -1,4 +1,4 @@
-"""Attributes that change, images that are kept, and requests that are repeated, over real gRPC and a real store."""
+"""Updates of attributes, stored images, and idempotency keys, over real gRPC and a real store."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from lookalike.v1 import image_pb2, product_pb2
 from support.serving import Serve, Served, noise, product, rejected, violation
 
 
-async def upsert(served: Served, *products: product_pb2.ProductInput, request_id: str = "") -> list[int]:
-    """Store products under this name and return their codes."""
-    request = pb.UpsertProductsRequest(products=products, idempotency_key=request_id)
+async def upsert(served: Served, *products: product_pb2.ProductInput, idempotency_key: str = "") -> list[int]:
+    """Upsert products with this key, and return their codes."""
+    request = pb.UpsertProductsRequest(products=products, idempotency_key=idempotency_key)
     return [result.status.code for result in (await served.catalog.UpsertProducts(request)).results]
 
 
 async def attributes(served: Served, product_id: str) -> dict[str, str]:
-    """What a product has now."""
+    """Read the attributes of a product."""
     return dict((await served.catalog.GetProduct(pb.GetProductRequest(id=product_id))).product.attributes)
 
 
 def png(seed: int) -> bytes:
-    """An image file."""
+    """Make an image file."""
     file = io.BytesIO()
     Image.fromarray(noise(seed)).save(file, "PNG")
     return file.getvalue()
@@ -64,7 +64,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 async def test_bad_updates(served: Served, name: str) -> None:
-    """An update that cannot be meant is INVALID_ARGUMENT naming the field, and changes nothing."""
+    """An invalid update is INVALID_ARGUMENT naming the field, and changes nothing."""
     await upsert(served, product("a", 1, attributes={"color": "red"}))
     request, field = BAD[name]
     code, _, status = await rejected(served.catalog.UpdateAttributes(request))
@@ -85,21 +85,21 @@ async def test_image_as_it_was_sent(served: Served) -> None:
     item = product("a", 1)
     item.images.append(image_pb2.Image(encoded=png(2)))
     await upsert(served, item)
-    answer = await served.catalog.GetImage(pb.GetImageRequest(id="a", image_index=1))
-    assert (answer.encoded, answer.media_type) == (png(2), "image/png")
-    assert answer.sha256 == hashlib.sha256(png(2)).hexdigest()
+    response = await served.catalog.GetImage(pb.GetImageRequest(id="a", image_index=1))
+    assert (response.encoded, response.media_type) == (png(2), "image/png")
+    assert response.sha256 == hashlib.sha256(png(2)).hexdigest()
 
 
 async def test_raw_pixels_come_back_as_png(served: Served) -> None:
-    """Raw pixels are kept without loss."""
+    """Raw pixels are stored without loss."""
     await upsert(served, product("a", 1))
-    answer = await served.catalog.GetImage(pb.GetImageRequest(id="a"))
-    assert answer.media_type == "image/png"
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.encoded))), noise(1))
+    response = await served.catalog.GetImage(pb.GetImageRequest(id="a"))
+    assert response.media_type == "image/png"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(response.encoded))), noise(1))
 
 
 async def test_images_that_are_not_there(served: Served, serve: Serve, tmp_path: Path) -> None:
-    """An unknown product, a product of vectors, a place beyond the last and an image too large to keep say which."""
+    """An unknown product, one of vectors, an index beyond the last and an image too large to store are errors."""
     vector = image_pb2.Vector(values=[1.0] * 48)
     await upsert(served, product("a", 1), product_pb2.ProductInput(id="v", category="Shoes", vectors=[vector]))
     for request, expected in (
@@ -117,11 +117,11 @@ async def test_images_that_are_not_there(served: Served, serve: Serve, tmp_path:
 
 
 async def test_repeat_does_nothing(served: Served) -> None:
-    """A named request that comes again is answered as before, without the model and without undoing what came since."""
-    await upsert(served, product("a", 1, attributes={"version": "1"}), request_id="r1")
+    """A repeated request succeeds without the model, and without undoing what was written since."""
+    await upsert(served, product("a", 1, attributes={"version": "1"}), idempotency_key="r1")
     await upsert(served, product("a", 2, attributes={"version": "2"}))
     runs = len(served.observer.batches)
-    assert await upsert(served, product("a", 1, attributes={"version": "1"}), request_id="r1") == [0]
+    assert await upsert(served, product("a", 1, attributes={"version": "1"}), idempotency_key="r1") == [0]
     assert await attributes(served, "a") == {"version": "2"}
     assert len(served.observer.batches) == runs
     deletion = pb.DeleteProductsRequest(ids=["a"], idempotency_key="r2")
@@ -135,30 +135,33 @@ async def test_repeat_does_nothing(served: Served) -> None:
 
 
 async def test_repeat_does_what_failed(served: Served) -> None:
-    """Of a named request that comes again only the items that failed are done."""
+    """Of a repeated request only the items that failed are written."""
     bad = product("b", 2)
     bad.images[0].CopyFrom(image_pb2.Image(encoded=b"not an image"))
-    assert await upsert(served, product("a", 1), bad, request_id="r1") == [0, code_pb2.INVALID_ARGUMENT]
+    assert await upsert(served, product("a", 1), bad, idempotency_key="r1") == [0, code_pb2.INVALID_ARGUMENT]
     await served.catalog.DeleteProducts(pb.DeleteProductsRequest(ids=["a"]))
-    assert await upsert(served, product("a", 1), product("b", 2), request_id="r1") == [0, 0]
+    assert await upsert(served, product("a", 1), product("b", 2), idempotency_key="r1") == [0, 0]
     found = await served.catalog.ListProducts(pb.ListProductsRequest())
     assert [each.id for each in found.products] == ["b"]
 
 
-async def test_a_name_is_one_requests(served: Served) -> None:
-    """Another request under a name that was used is rejected, item by item where it has items."""
-    await upsert(served, product("a", 1), request_id="r1")
-    assert await upsert(served, product("a", 2), product("b", 2), request_id="r1") == [code_pb2.INVALID_ARGUMENT, 0]
+async def test_a_key_belongs_to_one_request(served: Served) -> None:
+    """Another request with a used key is rejected, item by item where it has items."""
+    await upsert(served, product("a", 1), idempotency_key="r1")
+    assert await upsert(served, product("a", 2), product("b", 2), idempotency_key="r1") == [
+        code_pb2.INVALID_ARGUMENT,
+        0,
+    ]
     update = pb.UpdateAttributesRequest(id="a", attributes={"x": "y"}, idempotency_key="r1")
     code, _, status = await rejected(served.catalog.UpdateAttributes(update))
     assert (code, violation(status)) == (grpc.StatusCode.INVALID_ARGUMENT, "idempotency_key")
 
 
-async def test_names_outlive_a_restart(serve: Serve) -> None:
-    """What was done under a name is known after a restart, because it is stored with what was done."""
+async def test_keys_survive_a_restart(serve: Serve) -> None:
+    """Keys are still known after a restart, because they are stored with the write."""
     async with serve() as served:
-        await upsert(served, product("a", 1), request_id="r1")
+        await upsert(served, product("a", 1), idempotency_key="r1")
         await served.catalog.DeleteProducts(pb.DeleteProductsRequest(ids=["a"]))
     async with serve() as served:
-        assert await upsert(served, product("a", 1), request_id="r1") == [0]
+        assert await upsert(served, product("a", 1), idempotency_key="r1") == [0]
         assert not (await served.catalog.ListProducts(pb.ListProductsRequest())).products

@@ -56,7 +56,7 @@ async def test_encoded_and_raw_are_one(served: Served) -> None:
 
 
 async def test_region_is_what_counts(served: Served) -> None:
-    """With a region only that part of the image is looked at."""
+    """With a region only that part of the image is embedded."""
     wide = np.concatenate([noise(1), noise(2)], axis=1)
     image = encoded(wide)
     image.region.left, image.region.right, image.region.top, image.region.bottom = 0.5, 1.0, 0.0, 1.0
@@ -65,8 +65,8 @@ async def test_region_is_what_counts(served: Served) -> None:
     assert part.embedding == whole.embedding
 
 
-async def test_receipt_adds_up(served: Served) -> None:
-    """The stats names the model, the batch and stages that fit into the total."""
+async def test_stats_add_up(served: Served) -> None:
+    """The stats name the model and the batch, and their stages fit into the total."""
     response = await served.embedding.Embed(pb.EmbedRequest(image=encoded(noise(1))))
     stats = response.stats
     assert stats.decode_us > 0
@@ -78,7 +78,7 @@ async def test_receipt_adds_up(served: Served) -> None:
 
 
 async def test_get_model(serve: Serve) -> None:
-    """GetModel says what answers: name, network, weights, size, metric, provider, digest and the measured batch_profiles."""
+    """GetModel describes the model: names, input, metric, provider, digest and the measured batch profiles."""
     async with serve(max_batch_size=6) as served:
         model = await served.embedding.GetModel(pb.GetModelRequest())
         assert (model.name, model.backbone, model.weights) == ("tiny", "tiles", "none")
@@ -89,7 +89,7 @@ async def test_get_model(serve: Serve) -> None:
         assert model.provider == "CPUExecutionProvider"
         assert len(model.digest) == 64
         assert [profile.batch_size for profile in model.batch_profiles] == [1, 2, 4, 6]
-        assert all(profile.milliseconds > 0 for profile in model.batch_profiles)
+        assert all(profile.latency_ms > 0 for profile in model.batch_profiles)
 
 
 async def test_many_callers_share_batches(served: Served) -> None:

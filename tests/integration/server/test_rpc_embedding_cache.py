@@ -1,4 +1,4 @@
-"""The cache as callers see it: a stats that says so, and the same answer."""
+"""The cache as callers see it: stats that say so, and the same embedding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from support.serving import Serve, encoded, noise, raw
 
 
 async def test_second_time_is_from_the_cache(serve: Serve) -> None:
-    """An image sent again is answered from the cache with the same embedding, and the stats says that."""
+    """An image sent again is answered from the cache with the same embedding, and the stats say so."""
     async with serve(embedding_cache_bytes=100_000) as served:
         for image in (encoded(noise(1)), raw(noise(2))):
             first = await served.embedding.Embed(pb.EmbedRequest(image=image))

@@ -1,4 +1,4 @@
-"""Reading products back with their embeddings: complete, in order, paged, and never a burden on the server."""
+"""Reading products back with their embeddings: complete, in order, paged, and only as fast as the caller reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def vector(seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 async def store(served: Served, count: int, category: str = "Shoes", images: int = 1) -> list[str]:
-    """Store products by vectors that their place and image make, and return their ids in order."""
+    """Store products by vectors, each of its own, and return their ids in order."""
     ids = [f"{category}{number:05}" for number in range(count)]
     for begin in range(0, count, 500):
         items = [
@@ -44,13 +44,13 @@ async def store(served: Served, count: int, category: str = "Shoes", images: int
 
 
 async def exported(served: Served, **request: str) -> list[pb.ExportProductsResponse]:
-    """Everything that an export answers."""
+    """Collect the responses of an export."""
     return [each async for each in served.catalog.ExportProducts(pb.ExportProductsRequest(**request))]
 
 
 async def test_facts_and_embeddings_come_back(served: Served) -> None:
-    """A product comes as it was stored, with one embedding an image in their order, the same that Embed answers."""
-    sent = product("ä", 1, image_uri="ä.jpg", attributes={"color": "rouge", "empty": ""})
+    """A product comes as it was stored, with one embedding an image in their order, the same that Embed returns."""
+    sent = product("ä", 1, image_uri="ä.jpg", attributes={"color": "vermilion", "empty": ""})
     sent.title = "Schuh 靴"
     sent.images.append(raw(noise(2)))
     await served.catalog.UpsertProducts(pb.UpsertProductsRequest(products=[sent]))
@@ -74,7 +74,7 @@ async def test_many_products_over_several_pages(served: Served) -> None:
 
 
 async def test_an_empty_catalog_exports_nothing(served: Served) -> None:
-    """Without products the stream ends at once and well."""
+    """Without products the stream ends at once with OK."""
     assert await exported(served) == []
 
 
@@ -89,7 +89,7 @@ async def test_one_category_alone(served: Served) -> None:
     assert (code, message) == (grpc.StatusCode.NOT_FOUND, "no category 'Coats'")
 
 
-async def test_an_export_is_taken_up_after_an_id(served: Served) -> None:
+async def test_an_export_resumes_after_an_id(served: Served) -> None:
     """After an id come those greater than it, whether it is a product's or not; after the last one nothing."""
     ids = await store(served, 10)
     assert [each.product.id for each in await exported(served, after_id=ids[6])] == ids[7:]
@@ -103,7 +103,7 @@ async def test_an_export_is_taken_up_after_an_id(served: Served) -> None:
     ids=["long category", "long id", "control character"],
 )
 async def test_bad_requests_name_the_field(served: Served, request_: dict[str, str], field: str) -> None:
-    """What no category and no id can be is INVALID_ARGUMENT, and the field is named."""
+    """An invalid category or id is INVALID_ARGUMENT naming the field."""
     code, _, status = await rejected(exported(served, **request_))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert violation(status) == field
@@ -122,7 +122,7 @@ async def test_bytes_that_are_no_message(served: Served) -> None:
 
 
 async def test_a_reader_may_export(serve: Serve, tmp_path: Path) -> None:
-    """Reading is all it takes: a reader's token does, and no token is rejected."""
+    """A reader's token may export, and a call without a token is rejected."""
     tokens = tmp_path / "tokens"
     tokens.write_text("reader r\nwriter w\n", encoding="utf-8")
     async with serve(auth_keys_file=tokens) as served:
@@ -149,7 +149,7 @@ async def test_products_that_go_and_come_meanwhile(served: Served) -> None:
 
 
 async def test_a_caller_that_stops_reading(served: Served, tmp_path: Path) -> None:
-    """A caller that reads one product and no more is not read ahead for, keeps nothing open, and bothers nobody."""
+    """A caller that reads one product and stops is not read ahead for, keeps nothing open, and affects no other."""
     await store(served, 3000, images=8)
     async with connect(f"127.0.0.1:{served.app.port}") as channel:
         stuck = channel.unary_stream(
@@ -161,7 +161,7 @@ async def test_a_caller_that_stops_reading(served: Served, tmp_path: Path) -> No
         assert first.product.id == "Shoes00000"
         await served.catalog.DeleteProducts(pb.DeleteProductsRequest(ids=["Shoes02999"]))
         assert len(await exported(served)) == 2999
-        # 5 MB are on offer; most of it was never sent, so the export has not ended.
+        # The export has 5 MB; most of it was never sent, so it has not ended.
         assert [method for method, *_ in served.observer.calls].count(METHOD) == 1
         with closing(sqlite3.connect(tmp_path / "data" / "catalog.sqlite")) as file:
             (busy, _, _) = file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

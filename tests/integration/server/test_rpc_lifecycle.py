@@ -169,7 +169,7 @@ async def test_busy_server_rejects_a_image_unread(serve: Serve) -> None:
 
 
 async def test_call_without_a_message(served: Served) -> None:
-    """A caller that sends headers and nothing more is told so."""
+    """A caller that sends headers and nothing more gets an error that says so."""
     call: Any = served.channel.stream_unary("/lookalike.v1.EmbeddingService/Embed")()
     await call.done_writing()
     code, message, _ = await rejected(call)

@@ -1,4 +1,4 @@
-"""Filters, groups and collapsed duplicates over real gRPC: they change what is shown, and k answers still come back."""
+"""Filters, groups and collapsed duplicates over real gRPC; k products still come back."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ async def fill(served: Served) -> None:
 
 
 async def search(served: Served, **fields: object) -> list[pb.Neighbor]:
-    """What comes back for the first image."""
+    """Search for the first image."""
     request = pb.SearchRequest(image=raw(noise(0)), category="Shoes", **fields)  # type: ignore[arg-type]
     return list((await served.search.Search(request)).neighbors)
 
 
 def where(attribute: str, **condition: object) -> pb.Filter:
-    """A filter."""
+    """Make a filter."""
     return pb.Filter(attribute=attribute, **condition)  # type: ignore[arg-type]
 
 
@@ -55,7 +55,7 @@ FILTERS: dict[str, tuple[list[pb.Filter], Meets]] = {
 
 @pytest.mark.parametrize("name", FILTERS)
 async def test_filters(served: Served, name: str) -> None:
-    """The answer is what the unfiltered one leaves of the products that meet every condition."""
+    """The result is the unfiltered one without the products that fail a condition."""
     await fill(served)
     filters, meets = FILTERS[name]
     everything = [each.product for each in await search(served, k=100)]
@@ -71,28 +71,28 @@ async def test_groups_fill_k(served: Served) -> None:
     await fill(served)
     everything = [each.product for each in await search(served, k=100)]
     for limit in (None, 2):
-        shown = await search(served, k=12, group_by="brand", **({} if limit is None else {"group_limit": limit}))
+        neighbors = await search(served, k=12, group_by="brand", **({} if limit is None else {"group_limit": limit}))
         expected: list[product_pb2.Product] = []
         for each in everything:
             if sum(other.attributes["brand"] == each.attributes["brand"] for other in expected) < (limit or 1):
                 expected.append(each)
-        assert [each.product.id for each in shown] == [each.id for each in expected]
-        assert len(shown) == 5 * (limit or 1)
+        assert [each.product.id for each in neighbors] == [each.id for each in expected]
+        assert len(neighbors) == 5 * (limit or 1)
 
 
 async def test_duplicates_fill_k(served: Served) -> None:
-    """Thirty products with twenty images are twenty answers, and the ten others are listed with them."""
+    """Thirty products with twenty images are twenty neighbors, and the ten others are listed as their duplicates."""
     await fill(served)
-    shown = await search(served, k=20, collapse_duplicates=True)
-    assert len(shown) == 20
-    twins = {each.product.id: [twin.id for twin in each.duplicates] for each in shown}
-    assert twins == {f"p{i:02}": [f"p{i + 20:02}"] if i < 10 else [] for i in range(20)}
+    neighbors = await search(served, k=20, collapse_duplicates=True)
+    assert len(neighbors) == 20
+    duplicates = {each.product.id: [other.id for other in each.duplicates] for each in neighbors}
+    assert duplicates == {f"p{i:02}": [f"p{i + 20:02}"] if i < 10 else [] for i in range(20)}
     (first,) = await search(served, k=1, collapse_duplicates=True)
-    assert (first.product.id, [twin.id for twin in first.duplicates]) == ("p00", ["p20"])
+    assert (first.product.id, [other.id for other in first.duplicates]) == ("p00", ["p20"])
 
 
 async def test_a_product_is_not_its_own_duplicate(served: Served) -> None:
-    """Asked by product id, a product whose image another has finds that one first, and not itself."""
+    """A query by product id finds another product with the same image first, and not the product itself."""
     await fill(served)
     request = pb.SearchRequest(product_id="p00", k=3, collapse_duplicates=True)
     first, *_ = (await served.search.Search(request)).neighbors
@@ -115,20 +115,20 @@ async def test_everything_together_in_all_categories(served: Served) -> None:
         collapse_duplicates=True,
         max_distance=0.9,
     )
-    shown = (await served.search.Search(request)).neighbors
-    assert (shown[0].product.id, [twin.id for twin in shown[0].duplicates]) == ("hat", ["p03", "p23"])
-    assert len({each.product.attributes["brand"] for each in shown}) == len(shown)
-    assert all(each.product.attributes["color"] != "blue" for each in shown)
+    neighbors = (await served.search.Search(request)).neighbors
+    assert (neighbors[0].product.id, [other.id for other in neighbors[0].duplicates]) == ("hat", ["p03", "p23"])
+    assert len({each.product.attributes["brand"] for each in neighbors}) == len(neighbors)
+    assert all(each.product.attributes["color"] != "blue" for each in neighbors)
 
 
 async def test_streams_take_filters(served: Served) -> None:
-    """SearchStream asks the same queries."""
+    """SearchStream takes the same queries."""
     await fill(served)
-    question = pb.SearchRequest(product_id="p00", k=30, filters=[where("color", equals="red")])
-    stream = served.search.SearchStream(iter([pb.SearchStreamRequest(id="q", search=question)]))
-    (answer,) = [each async for each in stream]
-    assert {each.product.attributes["color"] for each in answer.response.neighbors} == {"red"}
-    assert len(answer.response.neighbors) == 9
+    query = pb.SearchRequest(product_id="p00", k=30, filters=[where("color", equals="red")])
+    stream = served.search.SearchStream(iter([pb.SearchStreamRequest(id="q", search=query)]))
+    (response,) = [each async for each in stream]
+    assert {each.product.attributes["color"] for each in response.response.neighbors} == {"red"}
+    assert len(response.response.neighbors) == 9
 
 
 BAD = {
@@ -146,8 +146,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_bad_shapes(served: Served, name: str) -> None:
-    """A filter or group that cannot be meant is INVALID_ARGUMENT naming the field."""
+async def test_bad_options(served: Served, name: str) -> None:
+    """An invalid filter or group is INVALID_ARGUMENT naming the field."""
     fields, field = BAD[name]
     request = pb.SearchRequest(product_id="a", **fields)  # type: ignore[arg-type]
     code, _, status = await rejected(served.search.Search(request))
@@ -155,7 +155,7 @@ async def test_bad_shapes(served: Served, name: str) -> None:
 
 
 async def test_changed_attributes_are_seen_by_the_next_search(served: Served) -> None:
-    """Stock and prices change without the image, and the same caller's next search goes by what they are now."""
+    """Stock and prices change without the image, and the next search sees the new values."""
     await fill(served)
     runs = len(served.observer.batches)
     response = await served.catalog.UpdateAttributes(

@@ -21,20 +21,20 @@ async def fill(served: Served, count: int = 12, category: str = "Shoes", first: 
 
 
 async def embedding(served: Served, seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """What the model makes of an image."""
+    """Embed an image."""
     response = await served.embedding.Embed(embedding_service_pb2.EmbedRequest(image=raw(noise(seed))))
     return np.array(response.embedding, dtype=np.float32)
 
 
 def ids(response: pb.SearchResponse) -> list[str]:
-    """The ids of an answer, in order."""
+    """Return the ids of a response, in order."""
     return [neighbor.product.id for neighbor in response.neighbors]
 
 
 async def brute(served: Served, query: int, seeds: Sequence[int]) -> list[tuple[float, str]]:
     """Distances from one image to others by NumPy, nearest first."""
-    asked = await embedding(served, query)
-    found = [(1.0 - float(np.dot(asked, await embedding(served, seed))), f"p{seed:02}") for seed in seeds]
+    query_vector = await embedding(served, query)
+    found = [(1.0 - float(np.dot(query_vector, await embedding(served, seed))), f"p{seed:02}") for seed in seeds]
     return sorted(found)
 
 
@@ -55,7 +55,7 @@ async def test_by_product(served: Served) -> None:
 
 
 async def test_by_image_and_by_vector_agree(served: Served) -> None:
-    """An image and its embedding ask the same query; the product with that image comes first, at distance 0."""
+    """An image and its embedding are the same query; the product with that image comes first, at distance 0."""
     await fill(served)
     by_image = await served.search.Search(pb.SearchRequest(image=raw(noise(5)), category="Shoes", k=4))
     vector = image_pb2.Vector(values=await embedding(served, 5))
@@ -68,11 +68,11 @@ async def test_by_image_and_by_vector_agree(served: Served) -> None:
 
 
 async def test_length_of_a_vector_does_not_count_under_cosine(served: Served) -> None:
-    """A vector scaled by any factor asks the same query."""
+    """A vector scaled by any factor is the same query."""
     await fill(served)
-    asked = await embedding(served, 5)
+    query_vector = await embedding(served, 5)
     for factor in (1e-30, 1e30):
-        vector = image_pb2.Vector(values=asked * np.float32(factor))
+        vector = image_pb2.Vector(values=query_vector * np.float32(factor))
         response = await served.search.Search(pb.SearchRequest(vector=vector, category="Shoes", k=3))
         assert ids(response)[0] == "p05"
         assert response.neighbors[0].distance == pytest.approx(0, abs=1e-6)
@@ -83,9 +83,9 @@ async def test_euclidean_distances(serve: Serve) -> None:
     async with serve(model=MODELS / "tiny-euclidean") as served:
         await fill(served)
         response = await served.search.Search(pb.SearchRequest(product_id="p00", k=11))
-        asked = await embedding(served, 0)
+        query_vector = await embedding(served, 0)
         for neighbor in response.neighbors:
-            expected = np.linalg.norm(asked - await embedding(served, int(neighbor.product.id[1:])))
+            expected = np.linalg.norm(query_vector - await embedding(served, int(neighbor.product.id[1:])))
             assert neighbor.distance == pytest.approx(expected, rel=1e-5)
             assert neighbor.similarity == pytest.approx(1 / (1 + expected), rel=1e-5)
         distances = [neighbor.distance for neighbor in response.neighbors]
@@ -102,7 +102,7 @@ async def test_k_defaults_to_ten_and_may_exceed_the_category(served: Served) -> 
 
 
 async def test_equally_near_products_come_by_id(served: Served) -> None:
-    """Products with the same image are ordered by id, at whatever k the answer is cut."""
+    """Products with the same image are ordered by id, whatever k is."""
     products = [product(f"twin{i:02}", 1) for i in (7, 3, 9, 1, 5, 0, 8, 2, 6, 4)]
     await served.catalog.UpsertProducts(catalog_service_pb2.UpsertProductsRequest(products=products))
     for k in (1, 4, 10):
@@ -120,7 +120,7 @@ async def test_max_distance_cuts(served: Served) -> None:
 
 
 async def test_all_categories_are_merged(served: Served) -> None:
-    """With all_categories the answer is that of one search over everything."""
+    """With all_categories the result is that of one search over everything."""
     await fill(served, 8, "Shoes")
     await fill(served, 8, "Shirts", first=8)
     response = await served.search.Search(pb.SearchRequest(product_id="p00", all_categories=True, k=15))
@@ -137,7 +137,7 @@ async def test_another_category_than_the_products_own(served: Served) -> None:
 
 
 async def test_product_with_several_images_comes_once_by_its_best(served: Served) -> None:
-    """A product of three images is one answer, at the distance of the nearest, which image_index names."""
+    """A product of three images comes once, at the distance of the nearest, which image_index names."""
     many = product("many", 1)
     many.images.extend([raw(noise(2)), raw(noise(3))])
     await served.catalog.UpsertProducts(catalog_service_pb2.UpsertProductsRequest(products=[many, product("other", 9)]))
@@ -152,15 +152,15 @@ async def test_product_with_several_images_comes_once_by_its_best(served: Served
 
 
 async def test_large_category_is_searched_by_a_graph(serve: Serve) -> None:
-    """Above the flat limit a category is searched through HNSW and says so; `exact` compares every row all the same."""
+    """Above full_scan_threshold a category is searched through HNSW and says so; `exact` still compares every row."""
     async with serve(full_scan_threshold=20) as served:
         await fill(served, count=60)
-        served.app.index.settle()
+        served.app.index.wait_until_idle()
         listed = await served.catalog.ListCategories(catalog_service_pb2.ListCategoriesRequest())
         assert listed.categories[0].index_kind == catalog_service_pb2.INDEX_KIND_HNSW
         fast = await served.search.Search(pb.SearchRequest(product_id="p00", k=5))
         slow = await served.search.Search(pb.SearchRequest(product_id="p00", k=5, exact=True))
         assert not fast.stats.exact
         assert slow.stats.exact
-        # With so few rows ef_search covers the whole graph, so both must be the brute-force answer.
+        # With so few rows ef_search covers the whole graph, so both must give the brute-force result.
         assert ids(fast) == ids(slow) == [name for _, name in (await brute(served, 0, range(1, 60)))[:5]]

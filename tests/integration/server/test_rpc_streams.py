@@ -1,4 +1,4 @@
-"""Bulk over streams: every item answered once, slowed rather than rejected, and one bad item failing alone."""
+"""Streams: every item is answered once, waits rather than being rejected, and fails alone."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ def images(seeds: Iterable[int]) -> list[embedding_service_pb2.EmbedStreamReques
 
 
 async def embed_stream(served: Served, requests: Iterable[Any]) -> dict[str, Any]:
-    """Every answer of an EmbedStream by id; no id may come twice."""
-    answers: dict[str, Any] = {}
+    """Collect the responses of an EmbedStream by id; no id may come twice."""
+    responses: dict[str, Any] = {}
     async for response in served.embedding.EmbedStream(iter(requests)):
-        assert response.id not in answers
-        answers[response.id] = response
-    return answers
+        assert response.id not in responses
+        responses[response.id] = response
+    return responses
 
 
-async def test_embed_stream_answers_each_with_its_own(served: Served) -> None:
-    """Every image of a stream has the embedding that it has alone, under its own id, with a stats."""
-    answers = await embed_stream(served, images(range(40)))
-    assert len(answers) == 40
+async def test_embed_stream_responses_each_with_its_own(served: Served) -> None:
+    """Every image of a stream has the embedding that it has alone, under its own id, with stats."""
+    responses = await embed_stream(served, images(range(40)))
+    assert len(responses) == 40
     for seed in (0, 17, 39):
         alone = await served.embedding.Embed(embedding_service_pb2.EmbedRequest(image=raw(noise(seed))))
-        assert np.dot(alone.embedding, answers[str(seed)].embedding.values) >= 0.99999
-        assert answers[str(seed)].stats.batch_size >= 1
+        assert np.dot(alone.embedding, responses[str(seed)].embedding.values) >= 0.99999
+        assert responses[str(seed)].stats.batch_size >= 1
     assert max(served.observer.batches) > 1
 
 
 async def test_empty_streams(served: Served) -> None:
-    """A stream without items ends at once and well."""
+    """A stream without items ends at once with OK."""
     assert await embed_stream(served, []) == {}
     assert [r async for r in served.search.SearchStream(iter([]))] == []
     assert [r async for r in served.catalog.ImportProducts(iter([]))] == []
@@ -51,11 +51,11 @@ async def test_bad_items_fail_alone(served: Served) -> None:
     requests = images(range(6))
     requests[2].image.CopyFrom(image_pb2.Image(encoded=b"nonsense"))
     requests[4].ClearField("image")
-    answers = await embed_stream(served, requests)
-    assert sorted(name for name, answer in answers.items() if answer.HasField("status")) == ["2", "4"]
-    assert answers["2"].status.code == code_pb2.INVALID_ARGUMENT
-    assert answers["2"].status.message.startswith("image.encoded: ")
-    assert answers["4"].status.message.startswith("image: ")
+    responses = await embed_stream(served, requests)
+    assert sorted(name for name, response in responses.items() if response.HasField("status")) == ["2", "4"]
+    assert responses["2"].status.code == code_pb2.INVALID_ARGUMENT
+    assert responses["2"].status.message.startswith("image.encoded: ")
+    assert responses["4"].status.message.startswith("image: ")
 
 
 async def test_import_and_search_streams(served: Served) -> None:
@@ -68,34 +68,34 @@ async def test_import_and_search_streams(served: Served) -> None:
     assert len(results) == 20
     assert [name for name, status in results.items() if status.code] == ["p7"]
     assert results["p7"].message.startswith("product.category: ")
-    questions = [
+    queries = [
         search_service_pb2.SearchStreamRequest(
             id=f"q{i}", search=search_service_pb2.SearchRequest(image=raw(noise(i)), category="Shoes", k=1)
         )
         for i in range(10)
     ]
-    questions.append(
+    queries.append(
         search_service_pb2.SearchStreamRequest(id="ghost", search=search_service_pb2.SearchRequest(product_id="ghost"))
     )
-    answers = {answer.id: answer async for answer in served.search.SearchStream(iter(questions))}
-    assert len(answers) == 11
-    assert answers["ghost"].status.code == code_pb2.NOT_FOUND
+    responses = {response.id: response async for response in served.search.SearchStream(iter(queries))}
+    assert len(responses) == 11
+    assert responses["ghost"].status.code == code_pb2.NOT_FOUND
     for i in range(10):
         if i != 7:
-            assert answers[f"q{i}"].response.neighbors[0].product.id == f"p{i}"
+            assert responses[f"q{i}"].response.neighbors[0].product.id == f"p{i}"
 
 
 async def test_ten_thousand_images_on_one_stream(served: Served) -> None:
     """A stream far longer than any queue is answered completely, and nothing of it is rejected."""
     one = image_pb2.Image(rgb=image_pb2.RawImage(width=32, height=32, data=noise(1).tobytes()))
     requests = (embedding_service_pb2.EmbedStreamRequest(id=str(i), image=one) for i in range(10_000))
-    answers = await embed_stream(served, requests)
-    assert len(answers) == 10_000
-    assert all(answer.HasField("embedding") for answer in answers.values())
+    responses = await embed_stream(served, requests)
+    assert len(responses) == 10_000
+    assert all(response.HasField("embedding") for response in responses.values())
 
 
 async def test_stream_whose_caller_never_reads(serve: Serve) -> None:
-    """A caller that sends and never reads is not read beyond the window, and nobody else notices."""
+    """A caller that sends and never reads is not read beyond the window, and no other call is affected."""
     model = HeldModel()
     async with serve(load_session=model, max_batch_size=4) as served:
         sent = 0
@@ -110,7 +110,7 @@ async def test_stream_whose_caller_never_reads(serve: Serve) -> None:
         call = served.embedding.EmbedStream(endless())
         await model.caught()
         await until(lambda: "Queued: 7 " in repr(served.app.batcher) or "Queued: 4 " in repr(served.app.batcher))
-        # 3 MB are on offer; what the window and gRPC's buffers do not hold stays with the caller.
+        # The caller offers 3 MB; what the window and gRPC's buffers do not hold is not read.
         assert sent < 1000
         model.session.let_go()
         response = await served.embedding.Embed(embedding_service_pb2.EmbedRequest(image=raw(noise(1))))
@@ -129,10 +129,10 @@ async def test_streams_wait_where_calls_are_rejected(serve: Serve) -> None:
         single = asyncio.ensure_future(served.embedding.Embed(embedding_service_pb2.EmbedRequest(image=raw(noise(99)))))
         await until(lambda: "Queued: " in repr(served.app.batcher))
         model.session.let_go()
-        answers = await first
+        responses = await first
         assert len((await single).embedding) == 48
-        assert len(answers) == 30
-        assert all(answer.HasField("embedding") for answer in answers.values())
+        assert len(responses) == 30
+        assert all(response.HasField("embedding") for response in responses.values())
 
 
 @pytest.mark.parametrize("count", [1, 5, 50])

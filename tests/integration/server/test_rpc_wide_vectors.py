@@ -1,4 +1,4 @@
-"""Embeddings of 100,352 numbers, as of ResNet50 without pooling, through the whole server."""
+"""Embeddings of 100,352 dimensions, as of ResNet50 without pooling, through the whole server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def metric(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def model(tmp_path: Path, metric: str) -> Path:
-    """The model's folder."""
+    """Return the model's folder."""
     return write(tmp_path / "wide", metric)
 
 
@@ -41,15 +41,15 @@ def looks(count: int, seed: int, rank: int = 8) -> Array:
 
 
 def distances(rows: Array, query: Array, metric: str) -> Array:
-    """By the textbook, in float64."""
-    wide, asked = rows.astype(np.float64), query.astype(np.float64)
+    """Compute the distances in float64."""
+    wide, wide_query = rows.astype(np.float64), query.astype(np.float64)
     if metric == "euclidean":
-        return np.asarray(np.linalg.norm(wide - asked, axis=1))
-    return np.asarray(1 - wide @ asked / np.linalg.norm(wide, axis=1) / np.linalg.norm(asked))
+        return np.asarray(np.linalg.norm(wide - wide_query, axis=1))
+    return np.asarray(1 - wide @ wide_query / np.linalg.norm(wide, axis=1) / np.linalg.norm(wide_query))
 
 
 def of_vectors(ids: Sequence[str], rows: Array) -> list[product_pb2.ProductInput]:
-    """A product for each row."""
+    """Make a product for each row."""
     return [
         product_pb2.ProductInput(id=name, category="Shoes", vectors=[wire.to_vector(row)])
         for name, row in zip(ids, rows, strict=True)
@@ -62,9 +62,9 @@ async def stored(served: Served, products: Sequence[product_pb2.ProductInput]) -
     assert [result.status.message for result in response.results if result.status.code] == []
 
 
-async def found(served: Served, k: int = 10, **question: Any) -> tuple[list[str], Array, bool]:
-    """The ids of an answer, their distances, and whether it is exact."""
-    answer = await served.search.Search(search_service_pb2.SearchRequest(k=k, **question))
+async def found(served: Served, k: int = 10, **fields: Any) -> tuple[list[str], Array, bool]:
+    """Search; return the ids, their distances, and whether the result is exact."""
+    answer = await served.search.Search(search_service_pb2.SearchRequest(k=k, **fields))
     neighbors = answer.neighbors
     return (
         [each.product.id for each in neighbors],
@@ -74,7 +74,7 @@ async def found(served: Served, k: int = 10, **question: Any) -> tuple[list[str]
 
 
 @pytest.mark.parametrize("exact", [False, True])
-async def test_answers_are_those_of_brute_force(serve: Serve, model: Path, metric: str, exact: bool) -> None:
+async def test_results_are_those_of_brute_force(serve: Serve, model: Path, metric: str, exact: bool) -> None:
     """By vector, by product and by image the ids come in the right order, with distances right to 1e-3."""
     rows = looks(64, seed=1)
     ids = [f"p{number:02}" for number in range(64)]
@@ -131,8 +131,8 @@ async def test_a_stream_in_and_a_stream_out(serve: Serve, model: Path, metric: s
 
 
 @pytest.mark.parametrize("metric", ["euclidean"], indirect=True)
-async def test_a_category_beyond_the_flat_limit(serve: Serve, model: Path, metric: str) -> None:
-    """A graph over projections is built and kept, and its answers are right; after a restart they are the same."""
+async def test_a_category_above_the_full_scan_threshold(serve: Serve, model: Path, metric: str) -> None:
+    """A graph over projections is built and kept, and its results are right; after a restart they are the same."""
     rows = looks(200, seed=4)
     ids = [f"p{number:03}" for number in range(200)]
     queries = looks(3, seed=5)
@@ -145,10 +145,12 @@ async def test_a_category_beyond_the_flat_limit(serve: Serve, model: Path, metri
             for exact in (True, False):
                 for query, far in zip(queries, right, strict=True):
                     order = np.argsort(far)[:10]
-                    names, told, _ = await found(served, vector=wire.to_vector(query), category="Shoes", exact=exact)
+                    names, distances_found, _ = await found(
+                        served, vector=wire.to_vector(query), category="Shoes", exact=exact
+                    )
                     assert names == [ids[each] for each in order]
-                    np.testing.assert_allclose(told, far[order], rtol=1e-3)
-                served.app.index.settle()
+                    np.testing.assert_allclose(distances_found, far[order], rtol=1e-3)
+                served.app.index.wait_until_idle()
             assert served.app.index.kind("Shoes") is IndexKind.HNSW
             assert served.observer.maintenance_faults == []
             assert not again or served.observer.graphs_built == []
@@ -161,8 +163,8 @@ async def test_a_vector_of_another_length_is_rejected(serve: Serve, model: Path)
         good, bad = of_vectors(["good", "bad"], looks(2, seed=6))
         bad.vectors[0].values.append(1.0)
         response = await served.catalog.UpsertProducts(pb.UpsertProductsRequest(products=[good, bad]))
-        told = response.results[1].status.message
-        assert told == "products[1].vectors[0].values: has 100353 numbers; this model's embeddings have 100352"
+        message = response.results[1].status.message
+        assert message == "products[1].vectors[0].values: has 100353 dimensions; this model's embeddings have 100352"
         assert response.results[0].status.code == 0
         nothing = search_service_pb2.SearchRequest(vector=image_pb2.Vector(), category="Shoes")
         code, _, status = await rejected(served.search.Search(nothing))
@@ -171,7 +173,7 @@ async def test_a_vector_of_another_length_is_rejected(serve: Serve, model: Path)
 
 
 async def test_vectors_in_any_encoding(served: Served) -> None:
-    """Numbers that are sent one by one, and in parts with something unknown between them, are the same vector."""
+    """Values that are sent unpacked, and packed in parts with an unknown field between them, are the same vector."""
     values = np.random.default_rng(7).normal(size=48).astype("<f4")
     apart = b"".join(b"\x0d" + value.tobytes() for value in values)
     unknown = b"\x7a\x05later"

@@ -1,4 +1,4 @@
-"""The rows of shared memory that images come in, both ends in one process: nobody reads what is being written."""
+"""The slots of shared memory for images, with both ends in one process: no slot is written while it is read."""
 
 from __future__ import annotations
 
@@ -27,67 +27,67 @@ from support.fakes import RecordingObserver
 from support.paths import MODELS
 from support.serving import HeldModel, noise, until
 
-ROWS = 6
+SLOTS = 6
 QUEUE = 3
 
 
 class Pair:
-    """A worker's engine, the model's process's end of it, and the model, which can be held."""
+    """A frontend's engine, its server in the engine process, and the model, which can be held."""
 
-    def __init__(self, remote: IpcEngine, host: IpcServer, batcher: MicroBatcher, model: HeldModel) -> None:
-        self.remote = remote
-        self.host = host
+    def __init__(self, client: IpcEngine, server: IpcServer, batcher: MicroBatcher, model: HeldModel) -> None:
+        self.client = client
+        self.server = server
         self.batcher = batcher
         self.model = model
 
     def embed(self, seed: int, seconds: float = 30.0, *, bulk: bool = False) -> asyncio.Task[Any]:
-        """Embed an image of its own for every seed."""
-        return asyncio.create_task(self.remote.embed(image(noise(seed)), call(seconds), bulk=bulk))
+        """Embed the image of a seed."""
+        return asyncio.create_task(self.client.embed(image(noise(seed)), call(seconds), bulk=bulk))
 
     async def hold(self) -> asyncio.Task[Any]:
-        """Have an image's run held."""
+        """Hold the run of an image."""
         self.model.session.hold()
         task = self.embed(1000)
         await self.model.caught()
         return task
 
     async def queued(self, count: int) -> None:
-        """Return once so many wait."""
+        """Return once this many images are queued."""
         await until(lambda: f"Queued: {count} " in repr(self.batcher))
 
     async def settled(self) -> None:
-        """Return once what was sent before has had its effect: messages keep their order, and this one takes long."""
-        await self.remote.categories(include_attributes=False)
+        """Return once earlier messages have had their effect: they keep their order, and this call takes long."""
+        await self.client.categories(include_attributes=False)
 
     async def all_free(self) -> None:
-        """Return once every row may be written again."""
-        await until(lambda: self.remote.rows_free == ROWS)
+        """Return once every slot is free."""
+        await until(lambda: self.client.free_slots == SLOTS)
 
 
 Connect = Callable[..., AbstractAsyncContextManager[Pair]]
 
 
 def call(seconds: float = 30.0) -> Call:
-    """A call that came now."""
+    """Make a call that arrives now."""
     now = time.monotonic()
     return Call(now, now + seconds)
 
 
 def image(pixels: Pixels) -> RawImage:
-    """These pixels as a request's image."""
+    """Make a request's image of pixels."""
     return RawImage(pixels, None, "image.rgb")
 
 
 def expected(seed: int) -> Any:
-    """What the tiny model makes of that seed's image."""
+    """Compute the tiny model's embedding of a seed's image."""
     tiles = noise(seed).reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)) - 127.5
-    row = tiles.transpose(2, 0, 1).ravel()
-    return row / np.linalg.norm(row)
+    vector = tiles.transpose(2, 0, 1).ravel()
+    return vector / np.linalg.norm(vector)
 
 
 @pytest.fixture
 def connected(tmp_path: Path) -> Connect:
-    """What connects a worker's engine with a real one, in this process."""
+    """Provide a function that connects a frontend's engine with a real one, in this process."""
 
     @asynccontextmanager
     async def connect(**changes: Any) -> AsyncIterator[Pair]:
@@ -104,15 +104,15 @@ def connected(tmp_path: Path) -> Connect:
         ended = asyncio.Event()
         async with loading(settings, observer, model) as loaded:
             with pool(1, "decoder") as decoders:
-                host = IpcServer(loaded.engine, lambda _: ended.set())
-                remote = IpcEngine(lambda of: image_decoder(settings, of), decoders, observer)
+                server = IpcServer(loaded.engine, lambda _: ended.set())
+                client = IpcEngine(lambda model: image_decoder(settings, model), decoders, observer)
                 one, other = socket.socketpair()
-                await host.start(one, ROWS)
-                assert await remote.connect(other)
-                yield Pair(remote, host, loaded.batcher, model)
+                await server.start(one, SLOTS)
+                assert await client.connect(other)
+                yield Pair(client, server, loaded.batcher, model)
                 model.session.let_go()
-                host.close()
-                await remote.lost.wait()
+                server.close()
+                await client.disconnected.wait()
                 await ended.wait()
 
     return connect
@@ -120,7 +120,7 @@ def connected(tmp_path: Path) -> Connect:
 
 @pytest.fixture
 async def pair(connected: Connect) -> AsyncIterator[Pair]:
-    """One such pair. Without the garbage collector: a row must not wait for it."""
+    """Provide a connected pair without the garbage collector, which must not be needed to free a slot."""
     async with connected() as one:
         gc.disable()
         try:
@@ -129,38 +129,38 @@ async def pair(connected: Connect) -> AsyncIterator[Pair]:
             gc.enable()
 
 
-async def test_rows_come_back_after_answers(pair: Pair) -> None:
-    """More images than there are rows, one after the other and side by side, have their own embeddings."""
-    for seed in range(2 * ROWS):
+async def test_slots_are_freed_after_results(pair: Pair) -> None:
+    """More images than slots, one after the other and concurrently, have their own embeddings."""
+    for seed in range(2 * SLOTS):
         np.testing.assert_allclose((await pair.embed(seed)).vector, expected(seed), atol=1e-6)
     await pair.all_free()
-    answers = await asyncio.gather(*(pair.embed(seed, bulk=True) for seed in range(5 * ROWS)))
+    answers = await asyncio.gather(*(pair.embed(seed, bulk=True) for seed in range(5 * SLOTS)))
     for seed, answer in enumerate(answers):
         np.testing.assert_allclose(answer.vector, expected(seed), atol=1e-6)
     await pair.all_free()
 
 
-async def test_rows_come_back_after_rejections(pair: Pair) -> None:
-    """An image that is rejected, or whose search is for nothing, gives its row back at once."""
+async def test_slots_are_freed_after_rejections(pair: Pair) -> None:
+    """An image that is rejected, or whose search fails, frees its slot at once."""
     first = await pair.hold()
-    inside = [pair.embed(seed) for seed in range(QUEUE)]
+    waiting = [pair.embed(seed) for seed in range(QUEUE)]
     await pair.queued(QUEUE)
-    for seed in range(2 * ROWS):
+    for seed in range(2 * SLOTS):
         with pytest.raises(LookalikeError) as caught:
             await pair.embed(seed)
         assert caught.value.code is Code.RESOURCE_EXHAUSTED
         assert caught.value.retry_after is not None
     with pytest.raises(LookalikeError) as caught:
-        await pair.remote.find_similar(Query(image=image(noise(1)), category="none"), call())
+        await pair.client.search(Query(image=image(noise(1)), category="none"), call())
     assert caught.value.resource is not None
-    await until(lambda: pair.remote.rows_free == ROWS - 1 - QUEUE)
+    await until(lambda: pair.client.free_slots == SLOTS - 1 - QUEUE)
     pair.model.session.let_go()
-    await asyncio.gather(first, *inside)
+    await asyncio.gather(first, *waiting)
     await pair.all_free()
 
 
-async def test_rows_come_back_after_deadlines(pair: Pair) -> None:
-    """An image that expires in the queue gives its row back when it leaves."""
+async def test_slots_are_freed_after_deadlines(pair: Pair) -> None:
+    """An image that expires in the queue frees its slot when it leaves the queue."""
     first = await pair.hold()
     late = [pair.embed(seed, 0.05, bulk=True) for seed in range(QUEUE)]
     await pair.queued(QUEUE)
@@ -175,8 +175,8 @@ async def test_rows_come_back_after_deadlines(pair: Pair) -> None:
     await pair.all_free()
 
 
-async def test_cancelled_image_keeps_its_row_while_it_is_read(pair: Pair) -> None:
-    """A run that a caller has left still reads its image, so the row is free only after the run."""
+async def test_cancelled_image_keeps_its_slot_while_it_runs(pair: Pair) -> None:
+    """A run whose caller has cancelled still reads its image, so the slot is freed only after the run."""
     first = await pair.hold()
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
@@ -184,16 +184,16 @@ async def test_cancelled_image_keeps_its_row_while_it_is_read(pair: Pair) -> Non
     await pair.queued(1)
     waiting.cancel()
     await pair.queued(0)
-    # The one that left the queue is free; the one that is being run is not.
+    # The slot of the image that left the queue is free; that of the running one is not.
     await pair.settled()
-    assert pair.remote.rows_free == ROWS - 1
+    assert pair.client.free_slots == SLOTS - 1
     pair.model.session.let_go()
     await pair.all_free()
 
 
-async def test_cancelled_before_it_was_begun(pair: Pair) -> None:
-    """A call that is made and given up in one turn of the event loop takes no row with it."""
-    for seed in range(2 * ROWS):
+async def test_cancelled_before_it_started(pair: Pair) -> None:
+    """A call that is made and cancelled in one iteration of the event loop frees its slot."""
+    for seed in range(2 * SLOTS):
         task = pair.embed(seed)
         await asyncio.sleep(0)
         task.cancel()
@@ -202,7 +202,7 @@ async def test_cancelled_before_it_was_begun(pair: Pair) -> None:
 
 
 async def test_shared_image_outlives_its_first_caller(connected: Connect) -> None:
-    """Who waits for the same image as a caller that gave up gets that image's embedding, whatever came after."""
+    """A caller that waits for the same image as a cancelled one gets its embedding, whatever is sent afterwards."""
     async with connected(embedding_cache_bytes=1_000_000, max_queue_size=100) as pair:
         first = await pair.hold()
         leaving, staying = pair.embed(1), pair.embed(1)
@@ -210,8 +210,8 @@ async def test_shared_image_outlives_its_first_caller(connected: Connect) -> Non
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
         await pair.settled()
-        others = [pair.embed(seed) for seed in range(2, 2 + ROWS)]  # write whatever row there is
-        await pair.queued(1 + ROWS)
+        others = [pair.embed(seed) for seed in range(2, 2 + SLOTS)]  # write every free slot
+        await pair.queued(1 + SLOTS)
         pair.model.session.let_go()
         np.testing.assert_allclose((await staying).vector, expected(1), atol=1e-6)
         for seed, other in enumerate(others, start=2):
@@ -220,27 +220,27 @@ async def test_shared_image_outlives_its_first_caller(connected: Connect) -> Non
         await pair.all_free()
 
 
-async def test_images_go_without_a_row_where_none_is_free(connected: Connect) -> None:
-    """More images at once than there are rows are judged by the queue like any others."""
-    async with connected(max_queue_size=3 * ROWS) as pair:
+async def test_images_are_sent_in_messages_where_no_slot_is_free(connected: Connect) -> None:
+    """Images beyond the slots are queued like the others."""
+    async with connected(max_queue_size=3 * SLOTS) as pair:
         first = await pair.hold()
-        inside = [pair.embed(seed) for seed in range(3 * ROWS)]
-        await pair.queued(3 * ROWS)
-        assert pair.remote.rows_free == 0
+        waiting = [pair.embed(seed) for seed in range(3 * SLOTS)]
+        await pair.queued(3 * SLOTS)
+        assert pair.client.free_slots == 0
         pair.model.session.let_go()
-        for seed, answer in enumerate(await asyncio.gather(*inside)):
+        for seed, answer in enumerate(await asyncio.gather(*waiting)):
             np.testing.assert_allclose(answer.vector, expected(seed), atol=1e-6)
         await first
         await pair.all_free()
 
 
-async def test_broken_connection_gives_everything_up(pair: Pair) -> None:
-    """When the connection breaks the callers are told UNAVAILABLE, and the model's side drops what they asked."""
+async def test_broken_connection_cancels_every_call(pair: Pair) -> None:
+    """When the connection breaks the callers get UNAVAILABLE, and the engine process cancels their calls."""
     first = await pair.hold()
-    inside = [pair.embed(seed) for seed in range(QUEUE)]
+    waiting = [pair.embed(seed) for seed in range(QUEUE)]
     await pair.queued(QUEUE)
-    pair.host.close()
-    for task in (first, *inside):
+    pair.server.close()
+    for task in (first, *waiting):
         with pytest.raises(LookalikeError) as caught:
             await task
         assert caught.value.code is Code.UNAVAILABLE
@@ -251,7 +251,7 @@ async def test_broken_connection_gives_everything_up(pair: Pair) -> None:
     assert caught.value.code is Code.UNAVAILABLE
 
 
-async def test_fault_of_the_models_process_is_told_with_its_traceback(pair: Pair) -> None:
-    """What raises over there comes back as a fault whose text says where, for this process's log."""
+async def test_an_internal_error_has_its_traceback(pair: Pair) -> None:
+    """An unexpected exception in the engine comes back with its traceback as text, for the frontend's log."""
     with pytest.raises(EngineError, match="in _read_page"):
-        await pair.remote.page(None, "", "none")  # type: ignore[arg-type]
+        await pair.client.page(None, "", "none")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Indexes for the tests of the embedded index, and writers for those of the store's."""
+"""Fixtures for the tests of the index and of the store's writer."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lookalike_server.store.wal import Wal
 from lookalike_server.store.writer import Writer
 from support.fakes import RecordingObserver
 from support.index_model import DIM, MakeIndex
-from support.writer_fakes import Told, Watched
+from support.writer_fakes import FaultyConnection, RecordingIndex
 
 
 @pytest.fixture
 def observer() -> RecordingObserver:
-    """What the indexes of a test report."""
+    """Return an observer that records the events of a test's indexes."""
     return RecordingObserver()
 
 
 @pytest.fixture
 def make_index(observer: RecordingObserver) -> Iterator[MakeIndex]:
-    """Makes indexes and closes them."""
+    """Return a function that makes indexes, which are closed after the test."""
     made = []
 
     def build(
@@ -47,23 +47,23 @@ def make_index(observer: RecordingObserver) -> Iterator[MakeIndex]:
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Watched]:
-    """A file of its own."""
-    made = Watched(tmp_path / "names.sqlite")
+def connection(tmp_path: Path) -> Iterator[FaultyConnection]:
+    """Return a connection to a new file."""
+    made = FaultyConnection(tmp_path / "names.sqlite")
     yield made
     made.real.close()
 
 
 @pytest.fixture
-def log() -> Told:
-    """What is told on commit."""
-    return Told()
+def recording_index() -> RecordingIndex:
+    """Return what the writer calls on every commit."""
+    return RecordingIndex()
 
 
 @pytest.fixture
-def writer(connection: Watched, log: Told) -> Iterator[Writer]:
-    """A writer over it, closed in the end."""
-    made = Writer(connection, Wal(connection.real), log)
+def writer(connection: FaultyConnection, recording_index: RecordingIndex) -> Iterator[Writer]:
+    """Return a writer over the connection, which is closed after the test."""
+    made = Writer(connection, Wal(connection.real), recording_index)
     yield made
     connection.free.set()
     made.close()

@@ -1,4 +1,4 @@
-"""Store and index together against a plain dictionary: any history of writes, restarts and searches."""
+"""Store, index and retriever against a plain dictionary: any history of writes, restarts and searches."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from lookalike_server.domain.catalog import EmbeddedProduct, Product
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.domain.filters import Condition, NoneOf, OneOf
 from lookalike_server.domain.inference import Metric
-from lookalike_server.domain.search import IndexQuery, Query, ResultOptions
+from lookalike_server.domain.search import EmbeddedQuery, IndexQuery, Query, ResultOptions, SearchResult
 from lookalike_server.index.category_index import CategoryIndex
 from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
-from lookalike_server.search.retriever import EmbeddedQuery, Found, Retriever
-from lookalike_server.store.sqlite import Store
+from lookalike_server.search.retriever import Retriever
+from lookalike_server.store.catalog_store import Store
 from support.fakes import RecordingObserver
 from support.index_model import distance, meets, vectors
 from support.store_fixtures import MODEL
 
 DIM = 4
-LOOKS = vectors(10, DIM, Metric.COSINE, seed=1)  # few, so that many products look the same
+VECTORS = vectors(10, DIM, Metric.COSINE, seed=1)  # few, so that many products are equal
 COSINE = replace(MODEL, metric=Metric.COSINE, dim=DIM)
 
 PRODUCTS = st.sampled_from([f"p{number:02}" for number in range(8)])
 CATEGORIES = st.sampled_from(["a", "b", "c"])
 COLORS = st.sampled_from(["red", "blue"])
-LOOKS_OF_ONE = st.lists(st.integers(0, 9), min_size=1, max_size=3)
+CHOICES = st.lists(st.integers(0, 9), min_size=1, max_size=3)
 FILTERS: tuple[tuple[Condition, ...], ...] = (
     (),
     (OneOf("color", frozenset({"red"})),),
@@ -42,15 +42,15 @@ FILTERS: tuple[tuple[Condition, ...], ...] = (
 
 @dataclass(frozen=True)
 class Known:
-    """A product as it must be."""
+    """The expected state of a product."""
 
     category: str
     attributes: dict[str, str]
-    looks: tuple[int, ...]
+    choices: tuple[int, ...]
 
 
 class Catalog(RuleBasedStateMachine):
-    """Writes through the store, searches through the retriever, and a dictionary that knows better."""
+    """Writes to the store, searches by the retriever, and a dictionary with the expected contents."""
 
     @initialize()
     def open(self) -> None:
@@ -71,27 +71,27 @@ class Catalog(RuleBasedStateMachine):
         self._store.close()
 
     def teardown(self) -> None:
-        """Leave nothing behind."""
+        """Close everything and delete the folder."""
         if hasattr(self, "_folder"):
             self._stop()
             self._folder.cleanup()
 
-    @rule(names=st.sets(PRODUCTS, min_size=1), category=CATEGORIES, color=COLORS, looks=LOOKS_OF_ONE)
-    def upsert(self, names: set[str], category: str, color: str, looks: list[int]) -> None:
+    @rule(names=st.sets(PRODUCTS, min_size=1), category=CATEGORIES, color=COLORS, choices=CHOICES)
+    def upsert(self, names: set[str], category: str, color: str, choices: list[int]) -> None:
         """Store, replace or move products."""
         for name in sorted(names):
-            self._known[name] = Known(category, {"color": color}, tuple(looks))
+            self._known[name] = Known(category, {"color": color}, tuple(choices))
             product = Product(name, category, "", "", {"color": color})
-            self._store.upsert(EmbeddedProduct(product, LOOKS[looks])).result(timeout=60)
+            self._store.upsert(EmbeddedProduct(product, VECTORS[choices])).result(timeout=60)
 
     @rule(name=PRODUCTS)
     def delete(self, name: str) -> None:
-        """Delete a product, if it is there."""
+        """Delete a product, if it exists."""
         assert self._store.delete(name).result(timeout=60) is (self._known.pop(name, None) is not None)
 
     @rule(name=PRODUCTS, color=COLORS)
     def update_attributes(self, name: str, color: str) -> None:
-        """Change a product's attributes, if it is there."""
+        """Change a product's attributes, if it exists."""
         known = self._known.get(name)
         assert self._store.update_attributes(name, {"color": color}, ["no such"]).result(timeout=60) is (
             known is not None
@@ -106,23 +106,23 @@ class Catalog(RuleBasedStateMachine):
         self._start()
 
     @rule()
-    def settle(self) -> None:
+    def wait_until_idle(self) -> None:
         """Wait for the graphs."""
-        self._index.settle()
+        self._index.wait_until_idle()
 
     @rule(
-        look=st.integers(0, 9),
+        choice=st.integers(0, 9),
         category=st.none() | CATEGORIES,
         k=st.integers(1, 20),
         conditions=st.sampled_from(FILTERS),
         collapse=st.booleans(),
     )
     def search(
-        self, look: int, category: str | None, k: int, conditions: tuple[Condition, ...], *, collapse: bool
+        self, choice: int, category: str | None, k: int, conditions: tuple[Condition, ...], *, collapse: bool
     ) -> None:
-        """Ask, and compare with what the dictionary says."""
+        """Search, and compare with the dictionary."""
         query = Query(
-            vector=LOOKS[look],
+            vector=VECTORS[choice],
             category=category,
             all_categories=category is None,
             k=k,
@@ -130,60 +130,60 @@ class Catalog(RuleBasedStateMachine):
             conditions=conditions,
             options=ResultOptions(collapse=collapse),
         )
-        (found,) = self._retriever.answer([EmbeddedQuery(query, LOOKS[look][np.newaxis])])
-        assert isinstance(found, Found)
-        right = self._right(look, category, conditions)
-        told = [(each.distance, each.product.id) for each in found.neighbors]
+        (result,) = self._retriever.search([EmbeddedQuery(query, VECTORS[choice][np.newaxis])])
+        assert isinstance(result, SearchResult)
+        expected = self._expected(choice, category, conditions)
+        found = [(each.distance, each.product.id) for each in result.neighbors]
         if not collapse:
-            assert [name for _, name in told] == [name for _, name, _ in right[:k]]
+            assert [name for _, name in found] == [name for _, name, _ in expected[:k]]
         else:
-            shown: dict[int, list[str]] = {}
-            for _, name, nearest in right:
-                shown.setdefault(nearest, []).append(name)
-            groups = list(shown.values())[:k]
-            answered = [[each.product.id, *(twin.id for twin in each.duplicates)] for each in found.neighbors]
-            assert answered == groups
-        by_name = {name: far for far, name, _ in right}
-        np.testing.assert_allclose([far for far, _ in told], [by_name[name] for _, name in told], atol=1e-6)
+            by_choice: dict[int, list[str]] = {}
+            for _, name, nearest in expected:
+                by_choice.setdefault(nearest, []).append(name)
+            groups = list(by_choice.values())[:k]
+            actual = [[each.product.id, *(duplicate.id for duplicate in each.duplicates)] for each in result.neighbors]
+            assert actual == groups
+        by_name = {name: far for far, name, _ in expected}
+        np.testing.assert_allclose([far for far, _ in found], [by_name[name] for _, name in found], atol=1e-6)
 
-    def _right(
-        self, look: int, category: str | None, conditions: tuple[Condition, ...]
+    def _expected(
+        self, choice: int, category: str | None, conditions: tuple[Condition, ...]
     ) -> list[tuple[float, str, int]]:
-        """Distance, name and nearest look of every product that may be found, nearest first."""
+        """Distance, name and nearest vector of every product that meets the conditions, nearest first."""
         return sorted(
-            min((distance(LOOKS[each], LOOKS[look], Metric.COSINE), name, each) for each in known.looks)
+            min((distance(VECTORS[each], VECTORS[choice], Metric.COSINE), name, each) for each in known.choices)
             for name, known in self._known.items()
             if category in (None, known.category) and all(meets(known.attributes, each) for each in conditions)
         )
 
     @rule(name=PRODUCTS)
     def by_product(self, name: str) -> None:
-        """Ask for a product's neighbors: it is not among them, and an unknown one is told."""
-        (found,) = self._retriever.answer([EmbeddedQuery(Query(product_id=name, k=20), None)])
+        """Search for a product's neighbors: it is not among them, and an unknown one is an error."""
+        (result,) = self._retriever.search([EmbeddedQuery(Query(product_id=name, k=20), None)])
         if name not in self._known:
-            assert isinstance(found, LookalikeError)
+            assert isinstance(result, LookalikeError)
             return
-        assert isinstance(found, Found)
+        assert isinstance(result, SearchResult)
         category = self._known[name].category
         others = {other for other, known in self._known.items() if known.category == category and other != name}
-        assert {each.product.id for each in found.neighbors} == others
+        assert {each.product.id for each in result.neighbors} == others
 
     @invariant()
-    def index_is_right(self) -> None:
-        """Every category, and all of them, have the products that the dictionary has, by every filter."""
+    def index_is_correct(self) -> None:
+        """Every category, and all of them, have the products of the dictionary, with every filter."""
         if not hasattr(self, "_store"):
             return
         for category in (None, "a", "b", "c"):
             for conditions in FILTERS:
                 for exact in (False, True):
-                    question = IndexQuery(LOOKS[:1], 50)
-                    (hits,) = self._index.search([question], category=category, exact=exact, conditions=conditions)
-                    right = [name for _, name, _ in self._right(0, category, conditions)]
-                    assert [hit.product_id for hit in hits.hits] == right
+                    query = IndexQuery(VECTORS[:1], 50)
+                    (result,) = self._index.search([query], category=category, exact=exact, conditions=conditions)
+                    expected = [name for _, name, _ in self._expected(0, category, conditions)]
+                    assert [hit.product_id for hit in result.hits] == expected
 
     @invariant()
-    def store_is_right(self) -> None:
-        """The store holds what the dictionary holds."""
+    def store_is_correct(self) -> None:
+        """The store has the products of the dictionary."""
         if not hasattr(self, "_store"):
             return
         products = self._store.page(None, "", 1000).products

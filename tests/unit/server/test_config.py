@@ -1,4 +1,4 @@
-"""Settings: where they come from and who wins, what a mistake is told, and the commands that need no server."""
+"""Settings: their sources and precedence, the errors, renamed settings, and the commands that need no server."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from click.testing import CliRunner
 from lookalike_server.__main__ import main
 from lookalike_server.config import Settings, load_settings
 from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.renamed import COMMANDS, SETTINGS
 
 MODEL: dict[str, Any] = {"model": "models/shoes"}
 
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings from where the tests run."""
+    """Remove the settings of the environment that the tests run in."""
     for key in [key for key in os.environ if key.upper().startswith("LOOKALIKE_")]:
         monkeypatch.delenv(key)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A configuration file to write."""
+    """Return the path of a configuration file."""
     return tmp_path / "lookalike.toml"
 
 
 @pytest.fixture
 def runner() -> Iterator[CliRunner]:
-    """Runs commands; `serve` sends the log to a stream that is gone after it, so that is set back."""
+    """Run commands; `serve` sends the log to a stream that is gone afterwards, so that is reset."""
     yield CliRunner()
     structlog.reset_defaults()
 
 
 def rejection(flags: dict[str, Any], config: Path | None = None) -> str:
-    """Why these settings are rejected."""
+    """Return why these settings are rejected."""
     with pytest.raises(LookalikeError) as caught:
         load_settings(flags, config)
     assert caught.value.code is Code.FAILED_PRECONDITION
@@ -48,16 +49,18 @@ def rejection(flags: dict[str, Any], config: Path | None = None) -> str:
 
 
 def test_defaults() -> None:
-    """Only the model must be given; a flag that was not given counts as nothing."""
+    """Only the model is required; a flag that is None was not given."""
     settings = load_settings(MODEL | {"listen": None, "intra_op_threads": None})
     assert settings.model == Path("models/shoes")
     assert settings.listen == "127.0.0.1:50051"
     assert settings == Settings(**MODEL)
 
 
-def test_who_wins(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
-    """Flags win over the environment, that over the file, and that over the defaults."""
-    file.write_text('model = "from-file"\nmax_batch = 2\nmax_queue = 2\nthreads = 2\n', encoding="utf-8")
+def test_precedence(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    """Flags override variables, variables the file, and the file the defaults."""
+    file.write_text(
+        'model = "from-file"\nmax_batch_size = 2\nmax_queue_size = 2\nintra_op_threads = 2\n', encoding="utf-8"
+    )
     monkeypatch.setenv("LOOKALIKE_MAX_BATCH_SIZE", "3")
     monkeypatch.setenv("LOOKALIKE_MAX_QUEUE_SIZE", "3")
     settings = load_settings({"max_batch_size": "4"}, file)
@@ -72,8 +75,8 @@ def test_who_wins(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
 
 
 def test_file_from_the_environment(monkeypatch: pytest.MonkeyPatch, file: Path, tmp_path: Path) -> None:
-    """LOOKALIKE_CONFIG names the file; a flag names another one in its place."""
-    file.write_text("threads = 2\n", encoding="utf-8")
+    """LOOKALIKE_CONFIG names the file; `--config` overrides it."""
+    file.write_text("intra_op_threads = 2\n", encoding="utf-8")
     other = tmp_path / "other.toml"
     other.write_text("max_batch_size = 5\n", encoding="utf-8")
     monkeypatch.setenv("LOOKALIKE_CONFIG", str(file))
@@ -82,25 +85,25 @@ def test_file_from_the_environment(monkeypatch: pytest.MonkeyPatch, file: Path, 
 
 
 def test_settings_do_not_change() -> None:
-    """Settings are read once."""
+    """Settings are frozen."""
     settings = load_settings(MODEL)
     with pytest.raises(ValueError, match="frozen"):
         settings.intra_op_threads = 5
 
 
 def test_missing_model() -> None:
-    """What must be given is asked for by its flag and its variable."""
-    assert rejection({}) == "model is needed: give --model or LOOKALIKE_MODEL"
+    """A missing setting is named by its flag and its variable."""
+    assert rejection({}) == "model is missing: set --model or LOOKALIKE_MODEL"
 
 
 def test_unknown_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable of ours that is no setting is a typing error, and named."""
+    """A variable with our prefix that is no setting is an error that names it."""
     monkeypatch.setenv("LOOKALIKE_MAX_BACH", "3")
     assert rejection(MODEL) == "LOOKALIKE_MAX_BACH is not a setting; `lookalike-server show-config` lists them"
 
 
-def test_the_clients_variables_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client's variables may stand beside the server's."""
+def test_variables_of_the_client_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's variables may be set beside the server's."""
     monkeypatch.setenv("LOOKALIKE_CLIENT_TARGET", "localhost:1")
     monkeypatch.setenv("LOOKALIKE_CLIENT_TOKEN", "abc")
     monkeypatch.setenv("OTHER_THREADS", "x")
@@ -108,24 +111,24 @@ def test_the_clients_variables_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("max_bach = 3\n", "max_bach: Extra inputs are not permitted"),
-        ("[server]\nthreads = 3\n", "server: Extra inputs are not permitted"),
-        ('threads = "many"\n', "threads: "),
-        ("threads = [1]\n", "threads: "),
-        ("threads = \n", "cannot read the configuration"),
+        ("[server]\nintra_op_threads = 3\n", "server: Extra inputs are not permitted"),
+        ('intra_op_threads = "many"\n', "intra_op_threads: "),
+        ("intra_op_threads = [1]\n", "intra_op_threads: "),
+        ("intra_op_threads = \n", "cannot read the configuration"),
         ("\xff", "cannot read the configuration"),
     ],
 )
-def test_wrong_file(file: Path, text: str, told: str) -> None:
-    """A key that is no setting, a wrong value and what is not TOML are named."""
+def test_wrong_file(file: Path, text: str, message: str) -> None:
+    """An unknown key, a wrong value and a file that is not TOML are errors that name them."""
     file.write_text(text, encoding="latin-1")
-    assert told in rejection(MODEL, file)
+    assert message in rejection(MODEL, file)
 
 
 def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is not there is an error, wherever it was named."""
+    """A missing file is an error, wherever it was named."""
     assert str(tmp_path / "none.toml") in rejection(MODEL, tmp_path / "none.toml")
     monkeypatch.setenv("LOOKALIKE_CONFIG", str(tmp_path / "gone.toml"))
     assert str(tmp_path / "gone.toml") in rejection(MODEL)
@@ -133,9 +136,9 @@ def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 WRONG = [
     ("provider", "tpu"),
-    ("threads", "-1"),
-    ("threads", "two"),
-    ("threads", "1.5"),
+    ("intra_op_threads", "-1"),
+    ("intra_op_threads", "two"),
+    ("intra_op_threads", "1.5"),
     ("max_batch_size", "0"),
     ("max_batch_size", "1025"),
     ("max_queue_size", "0"),
@@ -153,7 +156,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
 def test_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """A value outside its range is rejected with the setting's name and the value, from a flag as from a variable."""
+    """A value out of range is an error with the setting and the value, from a flag as from a variable."""
     for flags in (MODEL | {name: value}, MODEL):
         message = rejection(flags)
         assert message.startswith(f"{name}: ")
@@ -162,14 +165,14 @@ def test_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> 
 
 
 def test_every_setting_is_described() -> None:
-    """Every setting tells what it means; the flags, `show-config` and the documentation are made from that."""
+    """Every setting has a description, which flags, `show-config` and the documentation use."""
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
 
 
 def test_show_config(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`show-config` prints every setting with its meaning and the value in force."""
+    """`show-config` prints every setting with its description and its value."""
     monkeypatch.setenv("LOOKALIKE_MAX_QUEUE_SIZE", "7")
     ran = runner.invoke(main, ["show-config", "--model", "models/shoes", "--max-batch-size", "4"])
     assert ran.exit_code == 0
@@ -178,12 +181,12 @@ def test_show_config(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None
     for at, (name, field) in enumerate(Settings.model_fields.items()):
         assert lines[2 * at] == f"# {field.description}"
         assert lines[2 * at + 1].startswith(f"{name} = ")
-    assert {"model = models/shoes", "max_batch_size = 4", "max_queue_size = 7", "threads = 0"} <= set(lines)
+    assert {"model = models/shoes", "max_batch_size = 4", "max_queue_size = 7", "intra_op_threads = 0"} <= set(lines)
 
 
 @pytest.mark.parametrize("command", ["serve", "show-config"])
 def test_every_setting_has_a_flag(runner: CliRunner, command: str) -> None:
-    """Each setting can be given as a flag, and the help tells it with its default."""
+    """Each setting has a flag, which the help lists."""
     ran = runner.invoke(main, [command, "--help"])
     assert ran.exit_code == 0
     for name in Settings.model_fields:
@@ -191,18 +194,18 @@ def test_every_setting_has_a_flag(runner: CliRunner, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "show-config"])
-def test_a_mistake_ends_the_command(runner: CliRunner, command: str) -> None:
-    """A wrong setting is told in one line on stderr, with exit status 1."""
+def test_an_error_ends_the_command(runner: CliRunner, command: str) -> None:
+    """A wrong setting is one line on standard error, with exit status 1."""
     ran = runner.invoke(main, [command, "--model", "m", "--intra-op-threads", "many"])
     assert ran.exit_code == 1
     assert ran.stdout == ""
-    assert ran.stderr.startswith("lookalike-server: threads: ")
+    assert ran.stderr.startswith("lookalike-server: intra_op_threads: ")
     assert len(ran.stderr.splitlines()) == 1
 
 
 def test_serving_a_missing_model(runner: CliRunner, tmp_path: Path) -> None:
-    """`serve` without a model folder says where it looked and how to make one, with exit status 1."""
-    options = {"model": tmp_path / "none", "data_dir": tmp_path / "data", "listen": "127.0.0.1:0", "drain-seconds": "0"}
+    """`serve` without a model folder names the folder and the command that makes one, with exit status 1."""
+    options = {"model": tmp_path / "none", "data-dir": tmp_path / "data", "listen": "127.0.0.1:0"}
     ran = runner.invoke(main, ["serve", *(f"--{name}={value}" for name, value in options.items())])
     assert ran.exit_code == 1
     assert f"lookalike-server: cannot read {tmp_path / 'none' / 'model.json'}" in ran.stderr
@@ -210,9 +213,9 @@ def test_serving_a_missing_model(runner: CliRunner, tmp_path: Path) -> None:
 
 
 def test_health_of_nothing(runner: CliRunner) -> None:
-    """`health` says that nothing answers, and exits with 1."""
+    """`health` says that no server answers, and exits with 1."""
     with socket.socket() as bound:
-        # Bound but not listening: nobody else can take the port meanwhile, and nobody answers.
+        # Bound but not listening: no other process can take the port meanwhile, and none answers.
         bound.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{bound.getsockname()[1]}"
         ran = runner.invoke(main, ["health", "--target", target, "--timeout", "30"])
@@ -221,13 +224,58 @@ def test_health_of_nothing(runner: CliRunner) -> None:
 
 
 def test_empty_and_lower_case_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty variable counts as not given; a name counts in any case, over the file too, and so does a wrong one."""
+    """An empty variable is ignored; names are case-insensitive, also over the file and where they are unknown."""
     config = tmp_path / "settings.toml"
-    config.write_text("threads = 3\nmax_batch = 5\n", encoding="utf-8")
+    config.write_text("intra_op_threads = 3\nmax_batch_size = 5\n", encoding="utf-8")
     monkeypatch.setenv("LOOKALIKE_AUTH_KEYS_FILE", "")
     monkeypatch.setenv("LOOKALIKE_MAX_BATCH_SIZE", "")
-    monkeypatch.setenv("lookalike_threads", "2")
+    monkeypatch.setenv("lookalike_intra_op_threads", "2")
     settings = load_settings(MODEL, config)
     assert (settings.auth_keys_file, settings.max_batch_size, settings.intra_op_threads) == (None, 5, 2)
-    monkeypatch.setenv("lookalike_treads", "2")
-    assert "LOOKALIKE_TREADS" in rejection(MODEL)
+    monkeypatch.setenv("lookalike_intra_op_treads", "2")
+    assert "LOOKALIKE_INTRA_OP_TREADS" in rejection(MODEL)
+
+
+def test_new_names_are_settings() -> None:
+    """Every new name of a renamed setting is a setting, and no old one is."""
+    assert set(SETTINGS.values()) <= set(Settings.model_fields)
+    assert not set(SETTINGS) & set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("old", SETTINGS)
+def test_renamed_flag(runner: CliRunner, old: str) -> None:
+    """An old flag is a usage error, as an unknown flag is, that names the new one."""
+    flag = f"--{old.replace('_', '-')}"
+    unknown = runner.invoke(main, ["serve", "--model", "m", "--no-such-flag", "1"])
+    for arguments in ([flag, "1"], [f"{flag}=1"]):
+        ran = runner.invoke(main, ["serve", "--model", "m", *arguments])
+        assert ran.exit_code == unknown.exit_code == 2
+        assert ran.stderr.endswith(f"\nError: {flag} was renamed to --{SETTINGS[old].replace('_', '-')}\n")
+
+
+@pytest.mark.parametrize("old", SETTINGS)
+def test_renamed_variable_and_key(monkeypatch: pytest.MonkeyPatch, file: Path, old: str) -> None:
+    """An old variable or TOML key is an error, as an unknown one is, that names the new one."""
+    file.write_text(f"{old} = 1\n", encoding="utf-8")
+    assert rejection(MODEL, file) == f"{old} in {file} was renamed to {SETTINGS[old]}"
+    monkeypatch.setenv(f"LOOKALIKE_{old.upper()}", "1")
+    assert rejection(MODEL) == f"LOOKALIKE_{old.upper()} was renamed to LOOKALIKE_{SETTINGS[old].upper()}"
+
+
+@pytest.mark.parametrize("command", [["backup", "copy.sqlite"], ["verify"]])
+def test_renamed_data_folder(runner: CliRunner, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    """The commands for a catalog reject the old flag and variable of its folder too, rather than use the default."""
+    ran = runner.invoke(main, [*command, "--data", "shop"])
+    assert (ran.exit_code, "--data was renamed to --data-dir" in ran.stderr) == (2, True)
+    monkeypatch.setenv("LOOKALIKE_DATA", "shop")
+    ran = runner.invoke(main, command)
+    assert (ran.exit_code, "LOOKALIKE_DATA was renamed to LOOKALIKE_DATA_DIR" in ran.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("old", COMMANDS)
+def test_renamed_command(runner: CliRunner, old: str) -> None:
+    """An old command is a usage error, as an unknown one is, that names the new one."""
+    ran = runner.invoke(main, [old, "--model", "m"])
+    assert ran.exit_code == runner.invoke(main, ["no-such-command"]).exit_code == 2
+    assert ran.stderr.endswith(f"\nError: {old} was renamed to {COMMANDS[old]}\n")
+    assert COMMANDS[old] in main.commands

@@ -1,4 +1,4 @@
-"""Identical images: computed once while on their way, kept within a number of bytes, and no caller tied to another."""
+"""Identical images: computed once at a time, cached within a number of bytes, and callers independent of each other."""
 
 from __future__ import annotations
 
@@ -7,145 +7,145 @@ import asyncio
 import numpy as np
 
 from lookalike_server.domain.errors import Code, LookalikeError, deadline_exceeded, invalid
-from lookalike_server.domain.inference import EncodedImage, Image, RawImage, Region
-from lookalike_server.inference.embedding_cache import Embedding, EmbeddingCache, image_key
+from lookalike_server.domain.inference import EmbedResult, EncodedImage, Image, RawImage, Region, ResponseStats
+from lookalike_server.inference.embedding_cache import EmbeddingCache, image_key
 from support.fakes import RecordingObserver
 from support.serving import until
 
-ROOM = 48 * 4 + 200  # bytes that one embedding of 48 numbers takes
+ENTRY_BYTES = 48 * 4 + 200  # bytes that one embedding of 48 dimensions takes
 
 
 def image(name: str) -> EncodedImage:
-    """An image that is like no other."""
+    """An image for each name."""
     return EncodedImage(name.encode(), None, "image")
 
 
-class Computing:
-    """Computes embeddings when told to, and counts."""
+class Computation:
+    """Computes embeddings once `go` is set, and counts."""
 
     def __init__(self) -> None:
         self.started = 0
         self.go = asyncio.Event()
         self.failures: list[Exception] = []
 
-    async def __call__(self) -> Embedding:
-        """Wait for the word, then fail or give a vector of this computation's number."""
+    async def __call__(self) -> EmbedResult:
+        """Wait, then fail or return a vector of this computation's number."""
         self.started += 1
         number = self.started
         await self.go.wait()
         if self.failures:
             raise self.failures.pop(0)
-        return Embedding(np.full(48, number, dtype=np.float32), 0.0, None)
+        return EmbedResult(np.full(48, number, dtype=np.float32), ResponseStats())
 
 
-async def test_the_same_image_on_its_way_is_computed_once() -> None:
+async def test_concurrent_callers_share_one_computation() -> None:
     """Ten callers with one image share one computation; another image has its own."""
-    reuse, computing = EmbeddingCache(10 * ROOM, observer := RecordingObserver()), Computing()
-    callers = [asyncio.create_task(reuse.embed(image("a"), computing, bulk=False)) for _ in range(10)]
-    other = asyncio.create_task(reuse.embed(image("b"), computing, bulk=False))
-    await until(lambda: computing.started == 2)
-    computing.go.set()
+    cache, compute = EmbeddingCache(10 * ENTRY_BYTES, observer := RecordingObserver()), Computation()
+    callers = [asyncio.create_task(cache.get_or_compute(image("a"), compute, bulk=False)) for _ in range(10)]
+    other = asyncio.create_task(cache.get_or_compute(image("b"), compute, bulk=False))
+    await until(lambda: compute.started == 2)
+    compute.go.set()
     assert {float(embedding.vector[0]) for embedding in await asyncio.gather(*callers)} == {1.0}
     assert float((await other).vector[0]) == 2.0
     assert observer.reused == [False] * 9
 
 
-async def test_kept_embeddings_are_used() -> None:
+async def test_cached_embeddings_are_used() -> None:
     """An image that was embedded is not embedded again."""
-    reuse, computing = EmbeddingCache(10 * ROOM, observer := RecordingObserver()), Computing()
-    computing.go.set()
-    first = await reuse.embed(image("a"), computing, bulk=False)
-    second = await reuse.embed(image("a"), computing, bulk=True)
-    assert computing.started == 1
+    cache, compute = EmbeddingCache(10 * ENTRY_BYTES, observer := RecordingObserver()), Computation()
+    compute.go.set()
+    first = await cache.get_or_compute(image("a"), compute, bulk=False)
+    second = await cache.get_or_compute(image("a"), compute, bulk=True)
+    assert compute.started == 1
     np.testing.assert_array_equal(first.vector, second.vector)
-    assert second.ran is None
+    assert (first.stats.cache_hit, second.stats.cache_hit) == (False, True)
     assert observer.reused == [True]
 
 
-async def test_the_cache_is_bounded_and_forgets_the_least_recently_used() -> None:
-    """With room for three, the fourth image pushes out the one that was used longest ago."""
-    reuse, computing = EmbeddingCache(3 * ROOM, RecordingObserver()), Computing()
-    computing.go.set()
+async def test_the_least_recently_used_embedding_is_evicted() -> None:
+    """With room for three, the fourth image evicts the one that was used longest ago."""
+    cache, compute = EmbeddingCache(3 * ENTRY_BYTES, RecordingObserver()), Computation()
+    compute.go.set()
     for name in ("a", "b", "c", "a", "d"):
-        await reuse.embed(image(name), computing, bulk=False)
-    assert computing.started == 4
+        await cache.get_or_compute(image(name), compute, bulk=False)
+    assert compute.started == 4
     for name in ("a", "c", "d"):
-        await reuse.embed(image(name), computing, bulk=False)
-    assert computing.started == 4
-    await reuse.embed(image("b"), computing, bulk=False)
-    assert computing.started == 5
+        await cache.get_or_compute(image(name), compute, bulk=False)
+    assert compute.started == 4
+    await cache.get_or_compute(image("b"), compute, bulk=False)
+    assert compute.started == 5
 
 
-async def test_off_means_off() -> None:
-    """With no bytes, every image is computed for itself."""
-    reuse, computing = EmbeddingCache(0, RecordingObserver()), Computing()
-    computing.go.set()
-    await asyncio.gather(*(reuse.embed(image("a"), computing, bulk=False) for _ in range(5)))
-    assert computing.started == 5
+async def test_without_capacity_nothing_is_shared() -> None:
+    """With a capacity of 0 bytes, every image is computed for itself."""
+    cache, compute = EmbeddingCache(0, RecordingObserver()), Computation()
+    compute.go.set()
+    await asyncio.gather(*(cache.get_or_compute(image("a"), compute, bulk=False) for _ in range(5)))
+    assert compute.started == 5
 
 
-async def test_a_caller_that_gives_up_does_not_disturb_the_others() -> None:
-    """The first caller's cancel leaves the computation to the others; with the last of them it is given up."""
-    reuse, computing = EmbeddingCache(10 * ROOM, RecordingObserver()), Computing()
-    callers = [asyncio.create_task(reuse.embed(image("a"), computing, bulk=False)) for _ in range(3)]
-    await until(lambda: computing.started == 1)
+async def test_a_cancelled_caller_does_not_disturb_the_others() -> None:
+    """A computation goes on when its first caller is cancelled, and is cancelled with the last one."""
+    cache, compute = EmbeddingCache(10 * ENTRY_BYTES, RecordingObserver()), Computation()
+    callers = [asyncio.create_task(cache.get_or_compute(image("a"), compute, bulk=False)) for _ in range(3)]
+    await until(lambda: compute.started == 1)
     callers[0].cancel()
     await asyncio.gather(callers[0], return_exceptions=True)
-    computing.go.set()
+    compute.go.set()
     assert len(await asyncio.gather(*callers[1:])) == 2
-    assert computing.started == 1
+    assert compute.started == 1
 
-    computing.go.clear()
-    last = asyncio.create_task(reuse.embed(image("b"), computing, bulk=False))
-    await until(lambda: computing.started == 2)
+    compute.go.clear()
+    last = asyncio.create_task(cache.get_or_compute(image("b"), compute, bulk=False))
+    await until(lambda: compute.started == 2)
     last.cancel()
     await asyncio.gather(last, return_exceptions=True)
-    computing.go.set()
-    await reuse.embed(image("b"), computing, bulk=False)
-    assert computing.started == 3
+    compute.go.set()
+    await cache.get_or_compute(image("b"), compute, bulk=False)
+    assert compute.started == 3
 
 
-async def test_the_first_callers_deadline_is_not_the_others() -> None:
-    """Where the first caller's time runs out, those who waited along compute for themselves."""
-    reuse, computing = EmbeddingCache(10 * ROOM, RecordingObserver()), Computing()
-    computing.failures = [deadline_exceeded()]
-    callers = [asyncio.create_task(reuse.embed(image("a"), computing, bulk=False)) for _ in range(3)]
-    await until(lambda: computing.started == 1)
-    computing.go.set()
+async def test_the_first_callers_deadline_is_its_own() -> None:
+    """Where the first caller's deadline passes, the others compute for themselves."""
+    cache, compute = EmbeddingCache(10 * ENTRY_BYTES, RecordingObserver()), Computation()
+    compute.failures = [deadline_exceeded()]
+    callers = [asyncio.create_task(cache.get_or_compute(image("a"), compute, bulk=False)) for _ in range(3)]
+    await until(lambda: compute.started == 1)
+    compute.go.set()
     outcomes = await asyncio.gather(*callers, return_exceptions=True)
     assert isinstance(outcomes[0], LookalikeError)
     assert outcomes[0].code is Code.DEADLINE_EXCEEDED
-    assert all(isinstance(outcome, Embedding) for outcome in outcomes[1:])
-    assert computing.started == 2
+    assert all(isinstance(outcome, EmbedResult) for outcome in outcomes[1:])
+    assert compute.started == 2
 
 
-async def test_a_bad_image_is_told_to_each_in_its_own_words() -> None:
-    """A broken image fails for each caller with an error of its own, which names its own field; nothing is kept."""
-    reuse, computing = EmbeddingCache(10 * ROOM, RecordingObserver()), Computing()
-    computing.failures = [invalid(f"products[{i}].images[0]", "broken") for i in range(2)]
-    callers = [asyncio.create_task(reuse.embed(image("a"), computing, bulk=False)) for _ in range(2)]
-    await until(lambda: computing.started == 1)
-    computing.go.set()
+async def test_a_bad_image_fails_each_caller_with_its_own_field() -> None:
+    """A broken image fails each caller with an error that has its own field; nothing is cached."""
+    cache, compute = EmbeddingCache(10 * ENTRY_BYTES, RecordingObserver()), Computation()
+    compute.failures = [invalid(f"products[{i}].images[0]", "broken") for i in range(2)]
+    callers = [asyncio.create_task(cache.get_or_compute(image("a"), compute, bulk=False)) for _ in range(2)]
+    await until(lambda: compute.started == 1)
+    compute.go.set()
     outcomes = await asyncio.gather(*callers, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == [f"products[{i}].images[0]: broken" for i in range(2)]
-    assert isinstance(await reuse.embed(image("a"), computing, bulk=False), Embedding)
+    assert isinstance(await cache.get_or_compute(image("a"), compute, bulk=False), EmbedResult)
 
 
-async def test_a_failing_model_is_everybodys() -> None:
-    """A failure of ours is told to all who waited for it, and is not kept."""
-    reuse, computing = EmbeddingCache(10 * ROOM, RecordingObserver()), Computing()
-    computing.failures = [LookalikeError(Code.INTERNAL, "failed")]
-    callers = [asyncio.create_task(reuse.embed(image("a"), computing, bulk=False)) for _ in range(3)]
-    await until(lambda: computing.started == 1)
-    computing.go.set()
+async def test_a_failing_model_fails_every_caller() -> None:
+    """An internal error is raised in all callers that waited for it, and is not cached."""
+    cache, compute = EmbeddingCache(10 * ENTRY_BYTES, RecordingObserver()), Computation()
+    compute.failures = [LookalikeError(Code.INTERNAL, "failed")]
+    callers = [asyncio.create_task(cache.get_or_compute(image("a"), compute, bulk=False)) for _ in range(3)]
+    await until(lambda: compute.started == 1)
+    compute.go.set()
     outcomes = await asyncio.gather(*callers, return_exceptions=True)
     assert all(isinstance(outcome, LookalikeError) for outcome in outcomes)
-    assert computing.started == 1
-    assert isinstance(await reuse.embed(image("a"), computing, bulk=False), Embedding)
+    assert compute.started == 1
+    assert isinstance(await cache.get_or_compute(image("a"), compute, bulk=False), EmbedResult)
 
 
-def test_keys_tell_images_apart() -> None:
-    """Bytes, pixels, shape and region all count; the field where an image stood does not."""
+def test_keys_differ_by_content() -> None:
+    """Bytes, pixels, shape and region all count; the request's field does not."""
     pixels = np.arange(48, dtype=np.uint8)
     region = Region(0, 0, 0.5, 1)
     images: list[Image] = [
@@ -163,21 +163,21 @@ def test_keys_tell_images_apart() -> None:
     assert image_key(EncodedImage(b"a", None, "products[3].images[0]")) == keys[0]
 
 
-async def test_images_that_come_again_are_noticed() -> None:
-    """EmbeddingCache is rare until images come again, and rare again once they do not any more."""
-    reuse = EmbeddingCache(100 * ROOM, RecordingObserver())
+async def test_repeated_images_are_noticed() -> None:
+    """Hits are rare until images repeat, and rare again once they no longer do."""
+    cache = EmbeddingCache(100 * ENTRY_BYTES, RecordingObserver())
 
-    async def ask(name: str) -> None:
-        async def compute() -> Embedding:
-            return Embedding(np.zeros(48, dtype=np.float32), 0.0, None)
+    async def embed(name: str) -> None:
+        async def compute() -> EmbedResult:
+            return EmbedResult(np.zeros(48, dtype=np.float32), ResponseStats())
 
-        await reuse.embed(image(name), compute, bulk=False)
+        await cache.get_or_compute(image(name), compute, bulk=False)
 
-    noticed = [reuse.is_rare]
+    rare = [cache.hits_are_rare]
     for _ in range(5):
-        await ask("the same")
-    noticed.append(reuse.is_rare)
+        await embed("the same")
+    rare.append(cache.hits_are_rare)
     for number in range(200):
-        await ask(str(number))
-    noticed.append(reuse.is_rare)
-    assert noticed == [True, False, True]
+        await embed(str(number))
+    rare.append(cache.hits_are_rare)
+    assert rare == [True, False, True]

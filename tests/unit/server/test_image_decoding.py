@@ -1,4 +1,4 @@
-"""What becomes of an image before the model sees it: the rules of the API, on images made here."""
+"""How images are decoded to the model's input: the rules of the API, on images written here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lookalike_server.inference.image_decoding import ImageDecoder
 from support.images import blocks, chunk, exif, png, save, ycck_jpeg
 from support.paths import SHARED
 
-# Where the camera's pixels lie when the image's upright ones are `u`, from EXIF 2.32, section 4.6.4: orientation 6 says
+# The pixels that the file stores when the upright image is `u`, from EXIF 2.32, section 4.6.4: orientation 6 says
 # that the file's first row is the image's right side and its first column the image's top.
 STORED: dict[int, Callable[[Pixels], Pixels]] = {
     1: lambda u: u,
@@ -30,21 +30,21 @@ STORED: dict[int, Callable[[Pixels], Pixels]] = {
 }
 
 
-def reader(width: int, height: int, resize: Resize = Resize.NEAREST) -> ImageDecoder:
-    """A reader for a model of this input size."""
+def decoder(width: int, height: int, resize: Resize = Resize.NEAREST) -> ImageDecoder:
+    """A decoder for a model of this input size."""
     return ImageDecoder(height, width, resize, max_bytes=1_000_000, max_pixels=1_000_000)
 
 
 def read(data: bytes, width: int = 4, height: int = 4, region: Region | None = None) -> Pixels:
-    """What the model sees of this file, resized to the nearest pixels."""
-    pixels = reader(width, height).read(EncodedImage(data, region, "image"))
+    """Decode a file to the model's input, resized to the nearest pixels."""
+    pixels = decoder(width, height).decode(EncodedImage(data, region, "image"))
     assert pixels.shape == (height, width, 3)
     assert pixels.dtype == np.uint8
     return pixels
 
 
 def color(data: bytes) -> tuple[int, ...]:
-    """The one color that the whole image has, after every rule."""
+    """Decode a file whose pixels all have one color, and return it."""
     pixels = read(data).reshape(-1, 3)
     assert (pixels == pixels[0]).all()
     return tuple(pixels[0].tolist())
@@ -60,7 +60,7 @@ def color(data: bytes) -> tuple[int, ...]:
     ],
 )
 def test_exif_orientation(file_format: str, options: dict[str, object], tolerance: int, orientation: int) -> None:
-    """However the camera was held, the model sees the same upright image, from each format that carries EXIF."""
+    """Each orientation is decoded to the same upright image, from each format that carries EXIF."""
     upright = blocks(2, 3, 16)
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
     data = save(stored, file_format, exif=exif(orientation), **options)
@@ -69,7 +69,7 @@ def test_exif_orientation(file_format: str, options: dict[str, object], toleranc
 
 
 def test_exif_after_the_pixels() -> None:
-    """A PNG may carry its EXIF behind the pixels, and is turned upright all the same."""
+    """A PNG may carry its EXIF data after the pixels, and is rotated upright all the same."""
     upright = blocks(2, 3, 16)
     data = save(Image.fromarray(np.ascontiguousarray(STORED[6](upright))), "PNG")
     tail = chunk(b"IEND", b"")
@@ -80,7 +80,7 @@ def test_exif_after_the_pixels() -> None:
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_unknown_orientation_is_ignored(orientation: int) -> None:
-    """An orientation that EXIF does not know leaves the image as it is."""
+    """An orientation that EXIF does not define leaves the image as it is."""
     upright = blocks(2, 3, 16)
     data = save(Image.fromarray(upright), "PNG", exif=exif(orientation))
     np.testing.assert_array_equal(read(data, width=48, height=32), upright)
@@ -90,14 +90,14 @@ def test_unknown_orientation_is_ignored(orientation: int) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("broken", [b"", b"II*", b"MM\0*\xff\xff\xff\xff", b"not TIFF at all", exif(6).tobytes()[:-9]])
 def test_unreadable_exif_is_ignored(broken: bytes) -> None:
-    """An image whose EXIF cannot be read is still an image."""
+    """An image whose EXIF data cannot be read is still decoded."""
     upright = blocks(2, 3, 16)
     data = save(Image.fromarray(upright), "PNG", exif=broken)
     np.testing.assert_array_equal(read(data, width=48, height=32), upright)
 
 
 def close(found: tuple[int, ...], expected: tuple[int, int, int]) -> bool:
-    """Whether two colors differ by no more than JPEG's arithmetic may."""
+    """Whether two colors differ by no more than JPEG's rounding."""
     return max(abs(a - b) for a, b in zip(found, expected, strict=True)) <= 2
 
 
@@ -114,7 +114,7 @@ def close(found: tuple[int, ...], expected: tuple[int, int, int]) -> bool:
     ],
 )
 def test_cmyk(inks: tuple[int, ...], seen: tuple[int, int, int]) -> None:
-    """A JPEG in printing inks, stored inverted as Adobe's programs do, has the colors it would have on paper."""
+    """A CMYK JPEG, stored inverted as Adobe's programs do, has the colors it would have on paper."""
     data = save(Image.new("CMYK", (16, 16), inks), "JPEG", quality=100)
     assert b"Adobe" in data
     assert close(color(data), seen)
@@ -131,7 +131,7 @@ def test_cmyk(inks: tuple[int, ...], seen: tuple[int, int, int]) -> None:
     ],
 )
 def test_ycck(samples: tuple[int, int, int, int], seen: tuple[int, int, int]) -> None:
-    """A YCCK JPEG as Adobe's programs write it, the inks as brightness and color and black inverted, is seen right."""
+    """A YCCK JPEG as Adobe's programs write it, with black inverted, has the colors it would have on paper."""
     assert close(color(ycck_jpeg(*samples)), seen)
 
 
@@ -151,20 +151,20 @@ def test_ycck(samples: tuple[int, int, int, int], seen: tuple[int, int, int]) ->
     ],
 )
 def test_png_modes(mode: str, value: int | tuple[int, ...], seen: tuple[int, ...]) -> None:
-    """Gray, two-colored and colored PNGs become RGB; what is transparent shows white."""
+    """Gray, bilevel and color PNGs become RGB on white."""
     assert color(save(Image.new(mode, (5, 5), value), "PNG")) == seen
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "BMP", "GIF", "PNG", "WEBP"])
 def test_gray_in_every_format(file_format: str) -> None:
-    """Gray has three equal channels whatever file it comes in."""
+    """Gray has three equal channels in every format."""
     found = color(save(Image.new("L", (16, 16), 90), file_format))
     assert found[0] == found[1] == found[2]
     assert abs(found[0] - 90) <= 2
 
 
 def test_sixteen_bit_gray_is_scaled() -> None:
-    """16 bits of gray keep their brightness; none of it is clipped at 255."""
+    """16-bit gray keeps its brightness and is not clipped at 255."""
     samples = np.array([[0, 255, 256, 0x1234], [0x7FFF, 0x8000, 0xFEFF, 0xFFFF]], dtype=">u2")
     data = png(4, 2, 16, 0, [row.tobytes() for row in samples])
     seen = read(data, width=4, height=2)[..., 0]
@@ -172,7 +172,7 @@ def test_sixteen_bit_gray_is_scaled() -> None:
 
 
 def test_sixteen_bit_color_is_scaled() -> None:
-    """16 bits a channel keep their high ones, with and without transparency."""
+    """16-bit channels keep their high bytes, with and without transparency."""
     opaque = np.tile(np.array([0x1234, 0x8000, 0xFFFF], dtype=">u2"), 4).tobytes()
     clear = np.tile(np.array([0x1234, 0x8000, 0xFFFF, 0], dtype=">u2"), 4).tobytes()
     assert color(png(4, 4, 16, 2, [opaque] * 4)) == (0x12, 0x80, 0xFF)
@@ -181,7 +181,7 @@ def test_sixteen_bit_color_is_scaled() -> None:
 
 @pytest.mark.parametrize("file_format", ["PNG", "GIF", "BMP"])
 def test_palette(file_format: str) -> None:
-    """A palette's entries are looked up, not taken for gray."""
+    """Palette indices become the palette's colors, not gray."""
     image = Image.fromarray(blocks(2, 2, 2)).quantize(4)
     expected = np.asarray(image.convert("RGB"))
     np.testing.assert_array_equal(read(save(image, file_format)), expected)
@@ -189,7 +189,7 @@ def test_palette(file_format: str) -> None:
 
 @pytest.mark.parametrize("file_format", ["PNG", "GIF"])
 def test_transparent_palette_entry(file_format: str) -> None:
-    """The entry of a palette that is transparent shows white, and no other."""
+    """Only the transparent entry of a palette becomes white."""
     image = Image.new("P", (4, 4), 0)
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.paste(1, (2, 0, 4, 4))
@@ -199,19 +199,19 @@ def test_transparent_palette_entry(file_format: str) -> None:
 
 
 def test_half_transparent_palette_entry() -> None:
-    """A palette with a degree of transparency for each entry is mixed with white by it."""
+    """A palette with an alpha value per entry is blended with white."""
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 255, 0, 0])
     assert color(save(image, "PNG", transparency=bytes([255, 51]))) == (255, 204, 204)
 
 
 def test_transparent_webp() -> None:
-    """A WebP's transparency is white too."""
+    """A WebP's transparency is blended with white too."""
     assert color(save(Image.new("RGBA", (5, 5), (255, 0, 0, 51)), "WEBP", lossless=True)) == (255, 204, 204)
 
 
 def test_lone_transparent_color() -> None:
-    """A PNG without alpha may name one color as transparent; it shows white."""
+    """A PNG without alpha may declare one color transparent, which becomes white."""
     assert color(save(Image.new("RGB", (4, 4), (1, 2, 3)), "PNG", transparency=(1, 2, 3))) == (255, 255, 255)
     assert color(save(Image.new("RGB", (4, 4), (1, 2, 4)), "PNG", transparency=(1, 2, 3))) == (1, 2, 4)
 
@@ -222,20 +222,20 @@ def test_lone_transparent_color() -> None:
     ids=["gif", "webp", "apng", "apng with a still", "several jpegs in one"],
 )
 def test_first_frame(file_format: str, options: dict[str, object]) -> None:
-    """Of several images in one file the first is seen; of an animated PNG with a still image, that one."""
+    """Of several images in one file the first is decoded; of an animated PNG with a still image, that one."""
     first, second = (Image.new("RGB", (16, 16), value) for value in ((250, 0, 0), (0, 0, 250)))
     data = save(first, file_format, save_all=True, append_images=[second, second], **options)
     assert close(color(data), (250, 0, 0))
 
 
 def test_bmp() -> None:
-    """A BMP keeps every pixel, though its rows are stored from the bottom."""
+    """A BMP keeps every pixel, though its rows are stored from the bottom up."""
     pixels = blocks(3, 5, 1)
     np.testing.assert_array_equal(read(save(Image.fromarray(pixels), "BMP"), width=5, height=3), pixels)
 
 
 def test_progressive_jpeg() -> None:
-    """A progressive JPEG is the same image as a sequential one."""
+    """A progressive JPEG is decoded to the same pixels as a sequential one."""
     image = Image.fromarray(blocks(3, 4, 16))
     progressive = save(image, "JPEG", progressive=True)
     assert b"\xff\xc2" in progressive
@@ -245,49 +245,49 @@ def test_progressive_jpeg() -> None:
 @pytest.mark.parametrize("resize", Resize)
 @pytest.mark.parametrize("size", [(40, 30), (3, 2), (16, 200), (1, 1)], ids=str)
 def test_resize_is_pillows(resize: Resize, size: tuple[int, int]) -> None:
-    """An image comes to the model's size as Pillow's nearest or bilinear does it, from a file as from pixels."""
+    """Files and pixels are resized as Pillow's nearest or bilinear resampling does it."""
     pixels = np.random.default_rng(3).integers(0, 256, size=(size[1], size[0], 3), dtype=np.uint8)
     how = {Resize.NEAREST: Image.Resampling.NEAREST, Resize.BILINEAR: Image.Resampling.BILINEAR}[resize]
     expected = np.asarray(Image.fromarray(pixels).resize((12, 10), how))
-    small = reader(12, 10, resize)
+    small = decoder(12, 10, resize)
     data = save(Image.fromarray(pixels), "PNG")
-    np.testing.assert_array_equal(small.read(EncodedImage(data, None, "image")), expected)
-    np.testing.assert_array_equal(small.read(RawImage(pixels, None, "image")), expected)
+    np.testing.assert_array_equal(small.decode(EncodedImage(data, None, "image")), expected)
+    np.testing.assert_array_equal(small.decode(RawImage(pixels, None, "image")), expected)
 
 
 @pytest.mark.parametrize("resize", Resize)
 def test_pixels_of_the_models_size_pass_untouched(resize: Resize) -> None:
-    """Pixels that have the model's size already are what the model sees."""
+    """Pixels that have the model's size already are its input."""
     pixels = blocks(10, 12, 1)
-    np.testing.assert_array_equal(reader(12, 10, resize).read(RawImage(pixels, None, "image")), pixels)
+    np.testing.assert_array_equal(decoder(12, 10, resize).decode(RawImage(pixels, None, "image")), pixels)
 
 
 @pytest.mark.parametrize("size", [(12, 10), (6, 5)], ids=["the model's", "another"])
 def test_pixels_in_any_memory_layout(size: tuple[int, int]) -> None:
-    """Pixels may be read-only, mirrored or strided; they mean the same and stay as they are."""
+    """Pixels may be read-only, mirrored or strided, and are not modified."""
     wide = blocks(20, 24, 1)
     view = wide[::-2, ::2]
     view.flags.writeable = False
     straight = np.ascontiguousarray(view)
-    small = reader(*size)
-    found, expected = (small.read(RawImage(pixels, None, "image")) for pixels in (view, straight))
+    small = decoder(*size)
+    found, expected = (small.decode(RawImage(pixels, None, "image")) for pixels in (view, straight))
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(view, straight)
 
 
 def test_region_is_cropped_before_the_resize() -> None:
-    """Nothing from outside the region bleeds into it, and the model's whole input is filled with it."""
+    """Nothing from outside the region bleeds into the model's input."""
     pixels = np.zeros((50, 100, 3), dtype=np.uint8)
     pixels[:, :50], pixels[:, 50:] = (200, 0, 0), (0, 200, 0)
     right = Region(0.5, 0.0, 1.0, 1.0)
-    smooth = reader(32, 32, Resize.BILINEAR)
+    smooth = decoder(32, 32, Resize.BILINEAR)
     for image in (RawImage(pixels, right, "image"), EncodedImage(save(Image.fromarray(pixels), "PNG"), right, "image")):
-        assert (smooth.read(image) == (0, 200, 0)).all()
+        assert (smooth.decode(image) == (0, 200, 0)).all()
 
 
 @pytest.mark.parametrize("orientation", STORED)
 def test_region_is_of_the_upright_image(orientation: int) -> None:
-    """The region counts from the corner that a viewer sees as the top left."""
+    """A region is relative to the upright image."""
     upright = blocks(2, 4, 8)
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
     data = save(stored, "PNG", exif=exif(orientation))
@@ -296,9 +296,9 @@ def test_region_is_of_the_upright_image(orientation: int) -> None:
 
 
 def test_region_of_pixels_of_the_models_size() -> None:
-    """A region counts also where the image has the model's size already."""
+    """A region is also cropped from an image that has the model's size already."""
     pixels = blocks(2, 2, 8)
-    found = reader(16, 16).read(RawImage(pixels, Region(0.0, 0.5, 0.5, 1.0), "image"))
+    found = decoder(16, 16).decode(RawImage(pixels, Region(0.0, 0.5, 0.5, 1.0), "image"))
     assert (found == pixels[15, 0]).all()
 
 
@@ -309,12 +309,12 @@ _SPANS = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=2, max_size=2
 @given(_SPANS, _SPANS)
 @example([1 - 2**-53, 1.0], [0.0, 5e-324])
 def test_region_shows_the_pixels_it_touches(across: list[float], down: list[float]) -> None:
-    """However small, a region shows the pixels it touches, at least one, and none beside."""
+    """However small, a region contains exactly the pixels that it touches, and at least one."""
     (left, right), (top, bottom) = across, down
     width, height = 10, 7
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     pixels[..., 0], pixels[..., 1] = np.arange(width), np.arange(height)[:, np.newaxis]
-    found = reader(width, height).read(RawImage(pixels, Region(left, top, right, bottom), "image"))
+    found = decoder(width, height).decode(RawImage(pixels, Region(left, top, right, bottom), "image"))
     for axis, size, low, high in ((0, width, left, right), (1, height, top, bottom)):
         seen = set(found[..., axis].ravel().tolist())
         touched = {i for i in range(size) if i < high * size and i + 1 > low * size}
@@ -322,19 +322,19 @@ def test_region_shows_the_pixels_it_touches(across: list[float], down: list[floa
 
 
 def shared_images() -> list[Path]:
-    """A few images of real cameras and shops, where this checkout has them beside it."""
+    """List a few images from real cameras and shops, where this checkout has them beside it."""
     folders = [SHARED / "catalog" / "images", *sorted(path for path in SHARED.glob("food/*") if path.is_dir())]
     return [image for folder in folders for image in sorted(folder.glob("*.jpg"))[:3]][:12]
 
 
 def test_real_images() -> None:
-    """Images as cameras and shops write them are decoded to what Pillow sees in them."""
+    """Images as cameras and shops write them are decoded as Pillow decodes them."""
     images = shared_images()
     if not images:
         pytest.skip("no shared/ folder with images beside the checkout")
     smooth = ImageDecoder(224, 224, Resize.BILINEAR, max_bytes=10_000_000, max_pixels=50_000_000)
     for path in images:
-        found = smooth.read(EncodedImage(path.read_bytes(), None, "image"))
+        found = smooth.decode(EncodedImage(path.read_bytes(), None, "image"))
         with Image.open(path) as image:
             if image.getexif().get(0x0112, 1) == 1:
                 expected = np.asarray(image.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR))

@@ -1,4 +1,4 @@
-"""What is no image, broken or too large: always the same error naming the field, never anything else."""
+"""Data that is not an image, broken or too large: always an error that names the field, never anything else."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from support.images import PNG_SIGNATURE, blocks, chunk, exif, png, save
 # Pillow warns of broken files; the server has these warnings off.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
-READER = ImageDecoder(8, 8, Resize.BILINEAR, max_bytes=1_000_000, max_pixels=1_000_000)
+DECODER = ImageDecoder(8, 8, Resize.BILINEAR, max_bytes=1_000_000, max_pixels=1_000_000)
 
 
 def sample_files() -> dict[str, bytes]:
-    """A valid file of every kind that is taken, small enough to break at every byte."""
+    """Write a valid file of every accepted kind, small enough to break at every byte."""
     pixels = np.random.default_rng(5).integers(0, 256, size=(24, 32, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     frames = {"save_all": True, "append_images": [image.rotate(180)]}
@@ -46,10 +46,10 @@ def sample_files() -> dict[str, bytes]:
 FILES = sample_files()
 
 
-def rejection(data: bytes, reader: ImageDecoder = READER, region: Region | None = None) -> str | None:
-    """Why this file is rejected, or None for an image; the test fails on any other outcome."""
+def rejection(data: bytes, decoder: ImageDecoder = DECODER, region: Region | None = None) -> str | None:
+    """Return why a file is rejected, or None for an image; fail on any other outcome."""
     try:
-        pixels = reader.read(EncodedImage(data, region, "query.image.encoded"))
+        pixels = decoder.decode(EncodedImage(data, region, "query.image.encoded"))
     except LookalikeError as error:
         rejected = error
     else:
@@ -62,12 +62,12 @@ def rejection(data: bytes, reader: ImageDecoder = READER, region: Region | None 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_samples_are_images(kind: str) -> None:
-    """The files that the other tests here break are whole to begin with."""
+    """The files that the other tests break are valid."""
     assert rejection(FILES[kind]) is None
 
 
 def test_empty() -> None:
-    """No bytes at all are told apart from wrong ones."""
+    """An empty file has an error of its own."""
     assert rejection(b"") == "is empty; send the bytes of an image file"
 
 
@@ -85,23 +85,23 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS)
-def test_not_a_image(data: bytes) -> None:
-    """Only the formats of the contract are taken, also where Pillow could read more."""
+def test_not_an_image(data: bytes) -> None:
+    """Only the API's formats are accepted, though Pillow reads more."""
     assert rejection(data) == "is not a JPEG, PNG, WebP, GIF or BMP image"
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_truncated_at_every_byte(kind: str) -> None:
-    """A file that ends early is rejected, or shows an image where only what comes behind the first one is missing."""
+    """A file that ends early is rejected, unless only data after the first image's pixels is missing."""
     data = FILES[kind]
-    taken = [length for length in range(len(data)) if rejection(data[:length]) is None]
-    # No gap: the pixels were complete at the first of them.
-    assert taken == list(range(len(data) - len(taken), len(data)))
+    accepted = [length for length in range(len(data)) if rejection(data[:length]) is None]
+    # Without a gap: the pixels were complete at the shortest.
+    assert accepted == list(range(len(data) - len(accepted), len(data)))
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "progressive jpeg", "cmyk jpeg", "png", "webp", "lossless webp", "bmp"])
 def test_half_a_file(kind: str) -> None:
-    """Half an image is never passed off as one."""
+    """Half a file is always rejected."""
     data = FILES[kind]
     message = rejection(data[: len(data) // 2])
     assert message is not None
@@ -110,29 +110,29 @@ def test_half_a_file(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", FILES)
 def test_random_damage(kind: str) -> None:
-    """Whatever bytes are changed, the answer is an image or the one error."""
-    chance = np.random.default_rng(list(kind.encode()))
+    """Whatever bytes are changed, the result is an image or the error."""
+    random = np.random.default_rng(list(kind.encode()))
     for _ in range(300):
         data = bytearray(FILES[kind])
-        for _ in range(chance.integers(1, 9)):
-            data[chance.integers(len(data))] = chance.integers(256)
+        for _ in range(random.integers(1, 9)):
+            data[random.integers(len(data))] = random.integers(256)
         rejection(bytes(data), region=Region(0.25, 0.25, 0.5, 0.5))
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_damaged_start(kind: str) -> None:
-    """The same where every parser looks first: with a piece of the first 64 bytes cut out, doubled or reversed."""
-    chance = np.random.default_rng(list(kind.encode()))
+    """The same with a piece of the first 64 bytes, which every parser reads first, cut out, doubled or reversed."""
+    random = np.random.default_rng(list(kind.encode()))
     head, tail = FILES[kind][:64], FILES[kind][64:]
     for _ in range(100):
-        begin, end = sorted(chance.integers(65, size=2))
+        begin, end = sorted(random.integers(65, size=2))
         before, piece, after = head[:begin], head[begin:end], head[end:]
         for damaged in (before + after, before + piece + piece + after, before + piece[::-1] + after):
             rejection(damaged + tail)
 
 
 def claims(kind: str, width: int, height: int) -> bytes:
-    """A file whose header claims this size and that ends where the pixels should begin."""
+    """Write a file whose header claims this size and that ends where the pixels should begin."""
     if kind == "png":
         return png(width, height, 8, 2, [])
     if kind == "gif":
@@ -155,18 +155,18 @@ def claims(kind: str, width: int, height: int) -> bytes:
 def test_claimed_size(kind: str) -> None:
     """A small file that claims to be huge is rejected by its header alone.
 
-    It holds no such pixels, so a decoder would have called it broken, as it does below the limit.
+    It has no such pixels, so a decoder would call it broken, as it does below the limit.
     """
-    # The lesser first: without the limit it would fail here, and not by taking all of the machine's memory.
-    assert rejection(claims(kind, 50_000, 30)) == "is 50000 x 30 pixels; at most 1,000,000 are taken"
-    side = 10_000 if kind == "webp" else 50_000  # libwebp reserves the memory, unused, as it reads the header
-    assert rejection(claims(kind, side, side)) == f"is {side} x {side} pixels; at most 1,000,000 are taken"
+    # The smaller first: without the limit the test would fail here, before it takes all of the machine's memory.
+    assert rejection(claims(kind, 50_000, 30)) == "is 50000 x 30 pixels; send at most 1,000,000"
+    side = 10_000 if kind == "webp" else 50_000  # libwebp reserves the memory, unused, when it reads the header
+    assert rejection(claims(kind, side, side)) == f"is {side} x {side} pixels; send at most 1,000,000"
     below = rejection(claims(kind, 900, 900))
     assert below is None if kind == "webp" else below is not None and "truncated or broken" in below
 
 
-def test_zipped_text_in_png() -> None:
-    """A PNG whose comment unpacks to a thousand times its size is rejected."""
+def test_compressed_text_in_png() -> None:
+    """A PNG whose comment decompresses to a thousand times its size is rejected."""
     whole = FILES["png"]
     head = len(PNG_SIGNATURE) + 25
     bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80_000_000), 9))
@@ -174,22 +174,22 @@ def test_zipped_text_in_png() -> None:
     assert rejection(whole[:head] + bomb + whole[head:]) is not None
 
 
-def test_limits_are_what_is_still_taken() -> None:
-    """A file of exactly the most bytes and pixels is taken; one more of either is rejected with both numbers."""
+def test_limits_are_inclusive() -> None:
+    """A file of exactly the most bytes and pixels is accepted; one more of either is rejected with both numbers."""
     data = save(Image.fromarray(blocks(4, 5, 1)), "PNG")
     at_limit = ImageDecoder(8, 8, Resize.NEAREST, max_bytes=len(data), max_pixels=20)
     assert rejection(data, at_limit) is None
-    assert rejection(data + b"\0", at_limit) == f"holds {len(data) + 1} bytes; at most {len(data)} are taken"
+    assert rejection(data + b"\0", at_limit) == f"has {len(data) + 1} bytes; send at most {len(data)}"
     taller = save(Image.new("RGB", (3, 7)), "PNG")
     fewer = ImageDecoder(8, 8, Resize.NEAREST, max_bytes=1000, max_pixels=20)
-    assert rejection(taller, fewer) == "is 3 x 7 pixels; at most 20 are taken"
+    assert rejection(taller, fewer) == "is 3 x 7 pixels; send at most 20"
 
 
 def test_too_many_raw_pixels() -> None:
-    """The limit of pixels holds for raw images too, and names their field."""
+    """The limit on pixels applies to raw images too, and the error has their field."""
     small = ImageDecoder(8, 8, Resize.NEAREST, max_bytes=1, max_pixels=20)
-    with pytest.raises(LookalikeError, match="is 3 x 7 pixels; at most 20 are taken") as caught:
-        small.read(RawImage(np.zeros((7, 3, 3), np.uint8), None, "products[1].images[0].rgb"))
+    with pytest.raises(LookalikeError, match="is 3 x 7 pixels; send at most 20") as caught:
+        small.decode(RawImage(np.zeros((7, 3, 3), np.uint8), None, "products[1].images[0].rgb"))
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert caught.value.field == "products[1].images[0].rgb"
 
@@ -198,12 +198,12 @@ QUIET = """
 import sys
 from lookalike_server.domain.inference import EncodedImage, Resize
 from lookalike_server.inference.image_decoding import ImageDecoder
-ImageDecoder(8, 8, Resize.NEAREST, 1_000_000, 1_000_000).read(EncodedImage(sys.stdin.buffer.read(), None, "image"))
+ImageDecoder(8, 8, Resize.NEAREST, 1_000_000, 1_000_000).decode(EncodedImage(sys.stdin.buffer.read(), None, "image"))
 """
 
 
-def test_faults_in_a_image_are_not_printed() -> None:
-    """What Pillow has to say of a caller's broken EXIF does not reach the server's stderr.
+def test_pillow_warnings_are_not_printed() -> None:
+    """Pillow's warnings about a caller's broken EXIF data do not reach the server's stderr.
 
     Python would also remember each such text for as long as the process lives, and callers choose them.
     """

@@ -1,4 +1,4 @@
-"""Graphs on disk: they save a start the building, and nothing that happens to them makes an answer wrong."""
+"""Graphs on disk: a restart need not build them, and no damage to them makes a result wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lookalike_server.domain.search import IndexQuery
 from lookalike_server.index.category_index import CategoryIndex
 from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
-from lookalike_server.store.sqlite import Store
+from lookalike_server.store.catalog_store import Store
 from support.fakes import RecordingObserver
 from support.index_model import vectors
 from support.paths import GOLDEN
@@ -28,19 +28,19 @@ COSINE = replace(MODEL, dim=DIM, metric=Metric.COSINE)
 GRAPHS = HnswSettings(m=8, ef_construction=40, ef_search=40, numbers=8)
 
 
-def looks(count: int) -> Floats:
-    """Embeddings of eight dimensions, so that graphs have a projection: float32 [count, DIM]."""
+def low_rank_vectors(count: int) -> Floats:
+    """Return float32 [count, DIM] of rank eight, so that graphs have a projection."""
     rows = vectors(count, 8, Metric.COSINE, seed=1)
     return np.concatenate([rows, np.zeros((count, DIM - 8), dtype=np.float32)], axis=1)
 
 
-LOOKS = looks(400)
+VECTORS = low_rank_vectors(400)
 
 
-def put(store: Store, *numbers: int, category: str = "Shoes", look: int = 0) -> None:
-    """Store products pN that look like LOOKS[N + look]."""
+def put(store: Store, *numbers: int, category: str = "Shoes", shift: int = 0) -> None:
+    """Store products pN with the vectors VECTORS[N + shift]."""
     waiting = [
-        store.upsert(EmbeddedProduct(product(f"p{number}", category), LOOKS[number + look][np.newaxis]))
+        store.upsert(EmbeddedProduct(product(f"p{number}", category), VECTORS[number + shift][np.newaxis]))
         for number in numbers
     ]
     for each in waiting:
@@ -49,7 +49,7 @@ def put(store: Store, *numbers: int, category: str = "Shoes", look: int = 0) -> 
 
 @dataclass
 class Catalog:
-    """A store with an index over it, and what the index reported."""
+    """A store, an index over it, and the events that the index reported."""
 
     folder: Path
     store: Store
@@ -57,23 +57,23 @@ class Catalog:
     observer: RecordingObserver
 
     def files(self) -> list[Path]:
-        """What is in the folder of the index."""
+        """Return the paths in the folder of the index."""
         return sorted((self.folder / "index").iterdir())
 
     def check(self, category: str = "Shoes") -> None:
-        """Compare answers with brute force over the store's vectors."""
-        self.index.settle()
-        kept = [(row.product_id, row.vector) for row in self.store.rows(category)]
-        rows = np.array([vector for _, vector in kept])
-        for look in LOOKS[::40]:
-            (hits,) = self.index.search([IndexQuery(look[np.newaxis], 5)], category=category, exact=False)
-            right = np.sort(1.0 - rows @ look)[:5]
-            np.testing.assert_allclose([hit.distance for hit in hits.hits], right, atol=1e-5)
+        """Compare searches with brute force over the store's vectors."""
+        self.index.wait_until_idle()
+        stored = [(row.product_id, row.vector) for row in self.store.rows(category)]
+        rows = np.array([vector for _, vector in stored])
+        for query in VECTORS[::40]:
+            (result,) = self.index.search([IndexQuery(query[np.newaxis], 5)], category=category, exact=False)
+            expected = np.sort(1.0 - rows @ query)[:5]
+            np.testing.assert_allclose([hit.distance for hit in result.hits], expected, atol=1e-5)
 
 
 @contextmanager
 def running(folder: Path, graphs: HnswSettings = GRAPHS) -> Iterator[Catalog]:
-    """A start, and at the end of the block a stop."""
+    """Open a catalog until the end of the block."""
     observer = RecordingObserver()
     index = CategoryIndex(PartitionSettings(DIM, Metric.COSINE, 50, graphs, 128), observer)
     with opened(folder, COSINE, index.apply) as store:
@@ -99,13 +99,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may spoil."""
+    """Return a copy of it that a test may change."""
     shutil.copytree(made, tmp_path / "data")
     return tmp_path / "data"
 
 
-def test_a_start_builds_no_graph_again(folder: Path) -> None:
-    """The graphs of a start are those that were built before, over the same rows."""
+def test_a_restart_builds_no_graph(folder: Path) -> None:
+    """A restart uses the graphs that were built before, over the same rows."""
     with running(folder) as catalog:
         before = catalog.files()
         catalog.check()
@@ -115,13 +115,13 @@ def test_a_start_builds_no_graph_again(folder: Path) -> None:
         catalog.check("Hats")
 
 
-def test_rows_that_changed_since_a_graph_was_kept(folder: Path) -> None:
-    """What died or came after a graph was kept is known at the next start, whether or not a graph was kept since."""
+def test_rows_that_changed_since_a_graph_was_saved(folder: Path) -> None:
+    """Rows deleted or added after a graph was saved are correct at the next start, with or without a newer file."""
     with running(folder) as catalog:
-        catalog.index.settle()
+        catalog.index.wait_until_idle()
         for number in range(0, 40, 2):
             catalog.store.delete(f"p{number}").result(60)
-        put(catalog.store, 1, 3, 5, look=50)
+        put(catalog.store, 1, 3, 5, shift=50)
         put(catalog.store, 7, 9, category="Hats")
         files = catalog.files()
         catalog.check()
@@ -130,7 +130,7 @@ def test_rows_that_changed_since_a_graph_was_kept(folder: Path) -> None:
         catalog.check("Hats")
         assert catalog.files() == files
         assert catalog.observer.graphs_built == []
-        # With more dead the category is compacted, and that is what the next start finds.
+        # With more deleted rows the category is compacted, and the next start finds the new graphs.
         for number in range(40, 140):
             catalog.store.delete(f"p{number}").result(60)
         catalog.check()
@@ -142,7 +142,7 @@ def test_rows_that_changed_since_a_graph_was_kept(folder: Path) -> None:
 
 
 def test_the_last_graph_grows(tmp_path: Path) -> None:
-    """Rows that come later join the last graph while it has room; its new file takes the old one's place."""
+    """Later rows are added to the last graph until it is full; its new file replaces the old one."""
     with opened(tmp_path, COSINE) as store:
         put(store, *range(200))
     with running(tmp_path) as catalog:
@@ -159,13 +159,13 @@ def test_the_last_graph_grows(tmp_path: Path) -> None:
         assert (catalog.observer.graphs_built, catalog.files()) == ([], after)
 
 
-def test_a_graph_built_anew_is_kept_though_it_has_as_many_rows(tmp_path: Path) -> None:
-    """IdempotencyKey the dead are left out the old file is of other rows: it is replaced, and a start has nothing to do."""
+def test_a_rebuilt_graph_of_the_same_size_is_saved(tmp_path: Path) -> None:
+    """After a compaction the old file has other rows: it is replaced, and a restart has nothing to build."""
     with running(tmp_path) as catalog:
         put(catalog.store, *range(100))
         catalog.check()
         (before,) = catalog.files()
-        put(catalog.store, *range(30), look=100)
+        put(catalog.store, *range(30), shift=100)
         catalog.check()
         (after,) = catalog.files()
         assert after != before
@@ -176,7 +176,7 @@ def test_a_graph_built_anew_is_kept_though_it_has_as_many_rows(tmp_path: Path) -
 
 
 def test_a_graph_that_grew_by_little_is_not_written_again(tmp_path: Path) -> None:
-    """Its old file stays, and the next start has the few rows join again: less work than a file for every few."""
+    """Its old file stays, and the next start adds the few rows again: less work than writing a file each time."""
     with opened(tmp_path, COSINE) as store:
         put(store, *range(110))
     with running(tmp_path) as catalog:
@@ -192,7 +192,7 @@ def test_a_graph_that_grew_by_little_is_not_written_again(tmp_path: Path) -> Non
 
 
 def flipped(share: float) -> Callable[[Path], None]:
-    """Damage that turns one bit over, so far into the file."""
+    """Return a function that flips one bit, at this fraction of the file."""
 
     def damage(path: Path) -> None:
         data = bytearray(path.read_bytes())
@@ -203,7 +203,7 @@ def flipped(share: float) -> Callable[[Path], None]:
 
 
 def cut(share: float) -> Callable[[Path], None]:
-    """Damage that leaves this share of the file."""
+    """Return a function that truncates the file to this fraction."""
 
     def damage(path: Path) -> None:
         data = path.read_bytes()
@@ -212,14 +212,14 @@ def cut(share: float) -> Callable[[Path], None]:
     return damage
 
 
-def made_a_folder(path: Path) -> None:
-    """Put a folder in the file's place."""
+def replaced_by_a_folder(path: Path) -> None:
+    """Replace the file by a folder."""
     path.unlink()
     path.mkdir()
 
 
 def swapped(path: Path) -> None:
-    """Put another good file in its place."""
+    """Replace the file by another valid one."""
     other = next(each for each in sorted(path.parent.iterdir()) if each != path)
     shutil.copy(other, path)
 
@@ -232,14 +232,14 @@ def swapped(path: Path) -> None:
         pytest.param(lambda path: path.write_bytes(path.read_bytes() + b"\0"), id="longer"),
         pytest.param(lambda path: path.write_bytes(bytes(path.stat().st_size)), id="zeros"),
         pytest.param(Path.unlink, id="missing"),
-        made_a_folder,
+        replaced_by_a_folder,
         swapped,
     ],
 )
 def test_damage(folder: Path, damage: Callable[[Path], None]) -> None:
-    """A damaged or missing file is named and told of, answers are right, and a good one takes its place."""
+    """A damaged or missing file is reported, results are correct, and a valid file replaces it."""
     with running(folder) as catalog:
-        catalog.index.settle()
+        catalog.index.wait_until_idle()
         victim = catalog.files()[0]
     damage(victim)
     with running(folder) as catalog:
@@ -254,7 +254,7 @@ def test_damage(folder: Path, damage: Callable[[Path], None]) -> None:
 
 
 def test_without_any_file(folder: Path) -> None:
-    """Losing every file of the index loses nothing but the time to build."""
+    """Without any index file, graphs are rebuilt and saved, and results are correct."""
     shutil.rmtree(folder / "index")
     with running(folder) as catalog:
         catalog.check()
@@ -266,7 +266,7 @@ def test_without_any_file(folder: Path) -> None:
     "graphs", [replace(GRAPHS, m=6), replace(GRAPHS, ef_construction=30), replace(GRAPHS, numbers=0)]
 )
 def test_other_settings(folder: Path, graphs: HnswSettings) -> None:
-    """Graphs that were built with other settings are rebuilt; a setting of the search alone changes none."""
+    """Graphs that were built with other settings are rebuilt; a setting for searches rebuilds none."""
     with running(folder, graphs) as catalog:
         catalog.check()
         assert {reason for _, _, reason in catalog.observer.unusable_files} == {"it was built with other settings"}
@@ -276,10 +276,10 @@ def test_other_settings(folder: Path, graphs: HnswSettings) -> None:
         assert (catalog.observer.unusable_files, catalog.observer.graphs_built) == ([], [])
 
 
-def test_what_nobody_vouches_for_is_swept_away(folder: Path) -> None:
-    """Files that a crash left half written or not yet named are gone after the next start."""
+def test_unknown_files_are_deleted(folder: Path) -> None:
+    """Files that a crash left incomplete, or not in the manifest, are deleted at the next start."""
     with running(folder) as catalog:
-        catalog.index.settle()
+        catalog.index.wait_until_idle()
         good = catalog.files()
     (folder / "index" / "0.npz.part").write_bytes(b"half")
     shutil.copy(good[0], folder / "index" / "1.npz")
@@ -289,13 +289,13 @@ def test_what_nobody_vouches_for_is_swept_away(folder: Path) -> None:
         assert catalog.observer.failed_files == []
 
 
-def test_a_category_that_is_gone(folder: Path) -> None:
-    """Its files go with it; also where it went while no index listened."""
+def test_an_emptied_category(folder: Path) -> None:
+    """Its files are deleted, also if it was emptied while no index was attached."""
     with running(folder) as catalog:
         for number in range(300):
             catalog.store.delete(f"p{number}")
         catalog.check("Hats")
-        catalog.index.settle()
+        catalog.index.wait_until_idle()
         assert (catalog.files(), catalog.store.segments()) == ([], {})
         put(catalog.store, *range(300))
         catalog.check()
@@ -303,12 +303,12 @@ def test_a_category_that_is_gone(folder: Path) -> None:
         for number in range(300):
             store.delete(f"p{number}").result(60)
     with running(folder) as catalog:
-        catalog.index.settle()
+        catalog.index.wait_until_idle()
         assert (catalog.files(), catalog.store.segments()) == ([], {})
 
 
-def test_where_files_cannot_be_written(folder: Path) -> None:
-    """Without a folder to write to searches are right all the same, and it is reported."""
+def test_files_that_cannot_be_written(folder: Path) -> None:
+    """Without a folder to write to, the error is reported and results are correct."""
     shutil.rmtree(folder / "index")
     (folder / "index").write_bytes(b"in the way")
     with running(folder) as catalog:
@@ -320,15 +320,15 @@ def test_where_files_cannot_be_written(folder: Path) -> None:
 
 
 def test_golden_file(folder: Path) -> None:
-    """A file holds what it always held; a change of it needs another format number."""
+    """The contents of a file are those of its format version; a change needs another version."""
     with running(folder) as catalog:
-        catalog.index.settle()
+        catalog.index.wait_until_idle()
         path = catalog.files()[0]
     with np.load(path, allow_pickle=False) as arrays:
-        found = "".join(
+        layout = "".join(
             f"{name} {arrays[name].dtype.kind}{arrays[name].dtype.itemsize if arrays[name].dtype.kind != 'U' else ''}"
             f" {arrays[name].ndim}\n"
             for name in arrays
         )
         assert int(arrays["format"]) == 1
-    assert found == (GOLDEN / "segment-1.txt").read_text(encoding="utf-8")
+    assert layout == (GOLDEN / "segment-1.txt").read_text(encoding="utf-8")

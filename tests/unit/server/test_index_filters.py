@@ -1,4 +1,4 @@
-"""Filters in every `VectorIndex`: the nearest products that meet the conditions, and k of them where k exist."""
+"""Filters: a search finds the nearest products that meet the conditions, and k of them if k exist."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ PRICES = ("5", "7.50", "+12", "1e1", ".5", "-3", "cheap", "nan", "inf", "1_0", "
 
 
 def index(full_scan_threshold: int, observer: RecordingObserver | None = None) -> CategoryIndex:
-    """An index that builds graphs beyond so many rows."""
+    """Make an index that builds graphs above this many rows."""
     settings_ = PartitionSettings(DIM, Metric.COSINE, full_scan_threshold, HnswSettings(ef_search=400))
     return CategoryIndex(settings_, observer or RecordingObserver())
 
 
 @pytest.fixture(params=[10**9, 40], ids=["flat", "graph"])
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
-    """300 products, every third of them red, every hundredth gold, priced by their number."""
+    """300 products: every third is red, every hundredth gold, and the price is the number."""
     made = index(request.param)
     shop = Shop(made, Metric.COSINE)
     for number, row in enumerate(vectors(300, DIM, Metric.COSINE, seed=1)):
         color = "gold" if number % 100 == 0 else COLORS[number % 3]
         shop.put_all({f"p{number:03}": row[np.newaxis]}, attributes={"color": color, "price": str(number)})
-    made.settle()
+    made.wait_until_idle()
     yield shop
     made.close()
 
@@ -55,22 +55,22 @@ CONDITIONS: dict[str, tuple[tuple[Condition, ...], int]] = {
     "all must hold": ((OneOf("color", frozenset({"gold"})), Between("price", 150, 250)), 1),
     "no such value": ((OneOf("color", frozenset({"purple"})),), 0),
     "no such attribute": ((OneOf("size", frozenset({""})),), 0),
-    "none of an attribute that nobody has": ((NoneOf("size", frozenset({""})),), 300),
+    "none of an unknown attribute": ((NoneOf("size", frozenset({""})),), 300),
 }
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
 @pytest.mark.parametrize("k", [1, 10, 1000])
 @pytest.mark.parametrize("exact", [False, True])
-def test_k_are_found_where_k_exist(shop: Shop, name: str, k: int, exact: bool) -> None:
-    """However few or many meet the conditions, the nearest k of them are the answer."""
-    conditions, there = CONDITIONS[name]
-    assert len(shop.check(QUERY, k, conditions=conditions, exact=exact)) == min(k, there)
-    assert len(shop.check(QUERY, k, category=None, conditions=conditions, exact=exact)) == min(k, there)
+def test_k_results_if_k_exist(shop: Shop, name: str, k: int, exact: bool) -> None:
+    """However few or many products meet the conditions, the nearest k of them are found."""
+    conditions, count = CONDITIONS[name]
+    assert len(shop.check(QUERY, k, conditions=conditions, exact=exact)) == min(k, count)
+    assert len(shop.check(QUERY, k, category=None, conditions=conditions, exact=exact)) == min(k, count)
 
 
 def test_attributes_change_without_vectors(shop: Shop) -> None:
-    """A product described again is found by what it has now, under the labels that it had."""
+    """A product whose attributes are updated is found by the new ones, and keeps its labels."""
     gold = (OneOf("color", frozenset({"gold"})),)
     before = {product_id: rows[0][1].label for product_id, rows in shop.rows.items()}
     shop.update_attributes("p007", {"color": "gold"})
@@ -81,14 +81,14 @@ def test_attributes_change_without_vectors(shop: Shop) -> None:
     assert {product_id: rows[0][1].label for product_id, rows in shop.rows.items()} == before
 
 
-def test_filtered_graph_says_that_it_chose() -> None:
-    """Where many meet the conditions the graph chooses among them and says so; where few do, all are compared."""
+def test_exactness_of_filtered_searches() -> None:
+    """If many rows meet the conditions the graph is searched, and the result is not exact; if few do, it is."""
     made = index(full_scan_threshold=40)
     shop = Shop(made, Metric.COSINE)
     rows = vectors(2000, DIM, Metric.COSINE, seed=3)
     for color, part in (("red", rows[:1500]), ("blue", rows[1500:1980]), ("gold", rows[1980:])):
         shop.put_all({f"{color}{i:04}": row[np.newaxis] for i, row in enumerate(part)}, attributes={"color": color})
-    made.settle()
+    made.wait_until_idle()
 
     def exact(color: str) -> bool:
         conditions = (OneOf("color", frozenset({color})),)
@@ -98,8 +98,8 @@ def test_filtered_graph_says_that_it_chose() -> None:
     made.close()
 
 
-def test_graph_that_chose_too_few_is_not_the_last_word() -> None:
-    """Where what meets the conditions lies far from the query, the graph's choice has none: all are compared."""
+def test_fallback_if_the_graph_finds_too_few() -> None:
+    """If only rows far from the query meet the conditions, the graph finds none of them, and all rows are compared."""
     observer = RecordingObserver()
     made = index(full_scan_threshold=40, observer=observer)
     shop = Shop(made, Metric.COSINE)
@@ -114,7 +114,7 @@ def test_graph_that_chose_too_few_is_not_the_last_word() -> None:
         {f"far{i:04}": row[np.newaxis] for i, row in enumerate(far / np.linalg.norm(far, axis=1)[:, None])},
         attributes={"color": "red"},
     )
-    made.settle()
+    made.wait_until_idle()
     conditions = (OneOf("color", frozenset({"red"})),)
     assert len(shop.check(near, 10, conditions=conditions, exact=False)) == 10
     assert observer.fallbacks
@@ -154,31 +154,30 @@ _CONDITIONS = st.lists(
 @given(st.lists(_STEPS, max_size=50), _CONDITIONS)
 @pytest.mark.parametrize("full_scan_threshold", [4, 10**9])
 def test_any_history(full_scan_threshold: int, steps: list[tuple[object, ...]], conditions: list[Condition]) -> None:
-    """After any changes the answers are those of a list that took the same changes."""
+    """After any changes the results equal those of a list with the same changes."""
     pool = vectors(12, DIM, Metric.COSINE, seed=6)
     made = index(full_scan_threshold)
     shop = Shop(made, Metric.COSINE)
-    act: dict[str, Callable[..., None]] = {
+    changes: dict[str, Callable[..., None]] = {
         "put": lambda name, category, images, attributes: shop.put_all({name: pool[:images]}, category, attributes),
         "update_attributes": shop.update_attributes,
         "remove": shop.remove,
     }
     for name, *arguments in steps:
-        act[str(name)](*arguments)
+        changes[str(name)](*arguments)
     for category in (None, "a", "b"):
         shop.check(QUERY, 5, category=category, conditions=conditions)
     made.close()
 
 
-def test_values_leave_nothing_behind() -> None:
-    """A price that changes all day has one code at a time, and an attribute that nobody has any more has no column."""
+def test_unused_values_and_columns_are_dropped() -> None:
+    """A value that changes all day has one code at a time, and an attribute that no row has any more has no column."""
     columns = AttributeColumns()
     columns.put(0, {"color": "red"})
     for price in range(10_000):
         columns.put(1, {"price": str(price)})
     assert columns.of(1) == {"price": "9999"}
-    (column,) = (column for name, column in columns._columns.items() if name == "price")
-    assert len(column._texts) == 1
+    assert repr(columns) == "AttributeColumns(rows=2, codes={'color': 1, 'price': 1})"
     columns.drop(1)
-    assert list(columns._columns) == ["color"]
+    assert repr(columns) == "AttributeColumns(rows=1, codes={'color': 1})"
     assert columns.matching((OneOf("color", frozenset({"red"})),), 3).tolist() == [True, False, False]

@@ -1,4 +1,4 @@
-"""What is particular to the embedded index: rows beside a graph, falling back, loading, changes beside searches."""
+"""Particulars of the `CategoryIndex`: rows outside a graph, the fallback, recall, and concurrent changes."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from support.fakes import RecordingObserver
 from support.index_model import DIM, MakeIndex, Shop, one_image_each, prepared, vectors
 
 
-def test_graph_beyond_the_flat_limit(make_index: MakeIndex) -> None:
-    """A category is flat up to the limit and has a graph from the next row on, whatever its neighbors have."""
+def test_graph_above_the_full_scan_threshold(make_index: MakeIndex) -> None:
+    """A category is flat up to the threshold and has a graph from the next row on, independent of other categories."""
     index = make_index(full_scan_threshold=50)
     shop = Shop(index, Metric.COSINE)
     shop.put_all(one_image_each(vectors(50, DIM, Metric.COSINE, seed=1)), "c")
     shop.put_all(one_image_each(vectors(51, DIM, Metric.COSINE, seed=2), "q"), "d")
-    index.settle()
+    index.wait_until_idle()
     assert (index.kind("c"), index.kind("d")) == (IndexKind.FLAT, IndexKind.HNSW)
     shop.put("one more", vectors(1, DIM, Metric.COSINE, seed=3), "c")
-    index.settle()
+    index.wait_until_idle()
     assert index.kind("c") is IndexKind.HNSW
 
 
-def test_rows_beside_the_graph(make_index: MakeIndex, observer: RecordingObserver) -> None:
-    """Rows that came after the graph was built are found beside it, and rows in it that went are not."""
+def test_rows_outside_the_graph(make_index: MakeIndex, observer: RecordingObserver) -> None:
+    """Rows that were added after the graph was built are found, and rows in it that were deleted are not."""
     index = make_index(full_scan_threshold=100)
     shop = Shop(index, Metric.COSINE)
     rows = vectors(200, DIM, Metric.COSINE, seed=1)
     shop.put_all(one_image_each(rows[:150]))
-    index.settle()
+    index.wait_until_idle()
     shop.put_all(one_image_each(rows[150:], "late"))
     shop.remove(*[f"p{number:05}" for number in range(20)])
     for row in rows:
@@ -52,18 +52,16 @@ def test_rows_beside_the_graph(make_index: MakeIndex, observer: RecordingObserve
 
 
 @pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
-def test_exact_where_the_graph_gives_too_little(
-    make_index: MakeIndex, observer: RecordingObserver, metric: Metric
-) -> None:
-    """When a graph reaches too few of its rows, the exact search answers instead, says so, and it is reported.
+def test_fallback_to_the_exact_search(make_index: MakeIndex, observer: RecordingObserver, metric: Metric) -> None:
+    """When a graph reaches too few of its rows, the exact search answers, the result is exact, and it is reported.
 
-    With two links a node, hundreds of rows that are the same leave some that nothing leads to.
+    With two links per node, hundreds of equal rows leave some that no link leads to.
     """
     index = make_index(full_scan_threshold=10, metric=metric, hnsw=HnswSettings(m=2, ef_construction=10, ef_search=10))
     shop = Shop(index, metric)
     same = vectors(1, DIM, metric, seed=1)
     shop.put_all(one_image_each(np.repeat(same, 500, axis=0)))
-    index.settle()
+    index.wait_until_idle()
     assert index.kind("c") is IndexKind.HNSW
     assert not index.search([IndexQuery(same, 1)], category="c", exact=False)[0].exact
     assert observer.fallbacks == []
@@ -77,76 +75,76 @@ def test_exact_where_the_graph_gives_too_little(
 
 @pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
 def test_recall(make_index: MakeIndex, observer: RecordingObserver, metric: Metric) -> None:
-    """With the default settings at least 95 of 100 of the ten nearest of 5,000 clustered products are found."""
+    """With the default settings at least 95% of the ten nearest of 5,000 clustered products are found."""
     dim = 64
     chance = np.random.default_rng(1)
     centers = chance.normal(size=(50, dim))
-    looks = prepared(centers[chance.integers(50, size=5100)] + chance.normal(size=(5100, dim)), metric)
+    points = prepared(centers[chance.integers(50, size=5100)] + chance.normal(size=(5100, dim)), metric)
     index = make_index(full_scan_threshold=1000, metric=metric, dim=dim)
     index.apply(
-        IndexChange((), [("c", IndexRow(label, f"p{label:05}", 0, row)) for label, row in enumerate(looks[:5000])])
+        IndexChange((), [("c", IndexRow(label, f"p{label:05}", 0, row)) for label, row in enumerate(points[:5000])])
     )
-    index.settle()
+    index.wait_until_idle()
     assert index.kind("c") is IndexKind.HNSW
-    right = 0
-    for query in looks[5000:]:
-        graph, every = (
+    found = 0
+    for query in points[5000:]:
+        graph, exact_result = (
             index.search([IndexQuery(query[np.newaxis], 10)], category="c", exact=exact)[0] for exact in (False, True)
         )
-        assert (graph.exact, every.exact) == (False, True)
-        assert len(graph.hits) == len(every.hits) == 10
-        wide = looks[:5000].astype(np.float64)
+        assert (graph.exact, exact_result.exact) == (False, True)
+        assert len(graph.hits) == len(exact_result.hits) == 10
+        wide = points[:5000].astype(np.float64)
         distances = (
             1 - wide @ query.astype(np.float64)
             if metric is Metric.COSINE
             else np.linalg.norm(wide - query.astype(np.float64), axis=1)
         )
         nearest = {f"p{slot:05}" for slot in np.argsort(distances)[:10].tolist()}
-        assert {hit.product_id for hit in every.hits} == nearest
-        right += len(nearest & {hit.product_id for hit in graph.hits})
-    assert right >= 950
+        assert {hit.product_id for hit in exact_result.hits} == nearest
+        found += len(nearest & {hit.product_id for hit in graph.hits})
+    assert found >= 950
     assert observer.fallbacks == []
 
 
-def test_kept_small_while_products_change(make_index: MakeIndex, observer: RecordingObserver) -> None:
-    """A category whose products are replaced again and again stays right, through many copies without the dead."""
+def test_repeated_compactions(make_index: MakeIndex, observer: RecordingObserver) -> None:
+    """A category whose products are replaced again and again stays correct through many compactions."""
     index = make_index(full_scan_threshold=30)
     shop = Shop(index, Metric.COSINE)
-    looks = vectors(400, DIM, Metric.COSINE, seed=1)
-    for number, row in enumerate(looks):
+    points = vectors(400, DIM, Metric.COSINE, seed=1)
+    for number, row in enumerate(points):
         shop.put(f"p{number % 40:02}", row[np.newaxis])
-    index.settle()
-    assert len(shop.check(looks[:1], 1000)) == 40
-    assert len(shop.check(looks[:1], 40, exact=False)) == 40
+    index.wait_until_idle()
+    assert len(shop.check(points[:1], 1000)) == 40
+    assert len(shop.check(points[:1], 40, exact=False)) == 40
 
 
 @pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
-def test_nearly_the_same(make_index: MakeIndex, metric: Metric) -> None:
-    """Of very many products that look nearly the same the nearest are found, though float32 cannot tell them apart."""
+def test_nearly_equal_products(make_index: MakeIndex, metric: Metric) -> None:
+    """The nearest of many nearly equal products are found, although float32 cannot distinguish them."""
     index = make_index(full_scan_threshold=10**9, metric=metric)
     shop = Shop(index, metric)
     chance = np.random.default_rng(1)
-    looks = prepared(10 * chance.normal(size=DIM) + 1e-3 * chance.normal(size=(301, DIM)), metric)
-    shop.put_all(one_image_each(looks[1:]))
+    points = prepared(10 * chance.normal(size=DIM) + 1e-3 * chance.normal(size=(301, DIM)), metric)
+    shop.put_all(one_image_each(points[1:]))
     for k in (1, 5, 20):
-        shop.check(looks[:1], k)
+        shop.check(points[:1], k)
 
 
-def test_emptied_categories_are_forgotten(make_index: MakeIndex) -> None:
+def test_empty_categories_are_dropped(make_index: MakeIndex) -> None:
     """Categories that come and go leave nothing behind."""
     index = make_index(full_scan_threshold=10**9)
     shop = Shop(index, Metric.COSINE)
     for number, row in enumerate(vectors(20, DIM, Metric.COSINE, seed=1)):
         shop.put("p", row[np.newaxis], f"category {number}")
-        assert len(index._partitions) == 1  # nothing public shows it
+        assert list(index.partitions) == [f"category {number}"]
     shop.remove("p")
-    assert len(index._partitions) == 0
+    assert dict(index.partitions) == {}
 
 
 @settings(derandomize=True, deadline=None, database=None, max_examples=100)
 @given(st.integers(1, 70), st.integers(1, 20), st.integers(0, 2**32 - 1))
-def test_same_distance_at_any_place(dim: int, places: int, seed: int) -> None:
-    """Rows that are the same have the same distance to the last bit, alone or beside any others."""
+def test_equal_distance_at_any_slot(dim: int, places: int, seed: int) -> None:
+    """Equal rows have bitwise equal distances, alone or among any others."""
     for metric in Metric:
         rows = vectors(places, dim, metric, seed)
         query = vectors(1, dim, metric, seed + 1)
@@ -157,7 +155,7 @@ def test_same_distance_at_any_place(dim: int, places: int, seed: int) -> None:
 
 @pytest.fixture
 def eager_switching() -> Iterator[None]:
-    """Python changes threads a thousand times as often."""
+    """Make Python switch threads a thousand times as often."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(5e-6)
     yield
@@ -166,12 +164,12 @@ def eager_switching() -> Iterator[None]:
 
 @pytest.mark.usefixtures("eager_switching")
 @pytest.mark.parametrize("full_scan_threshold", [20, 10**9], ids=["hnsw", "flat"])
-def test_searches_beside_changes(make_index: MakeIndex, full_scan_threshold: int) -> None:
-    """While one thread changes the catalog, others always find k products, none that was gone before they asked."""
+def test_searches_during_changes(make_index: MakeIndex, full_scan_threshold: int) -> None:
+    """While one thread changes the catalog, others always find k products, none of which was deleted before."""
     index = make_index(full_scan_threshold)
     shop = Shop(index, Metric.COSINE)
-    looks = vectors(1500, DIM, Metric.COSINE, seed=1)
-    shop.put_all(one_image_each(looks[:60], "stays"))
+    points = vectors(1500, DIM, Metric.COSINE, seed=1)
+    shop.put_all(one_image_each(points[:60], "stays"))
     gone: list[str] = []  # ids are not used again
     together = threading.Barrier(4)
     ended = threading.Event()
@@ -179,7 +177,7 @@ def test_searches_beside_changes(make_index: MakeIndex, full_scan_threshold: int
 
     def change() -> None:
         """Store products, replace, move and delete each of them."""
-        for number, row in enumerate(looks[60:]):
+        for number, row in enumerate(points[60:]):
             shop.put(f"n{number}", row[np.newaxis], "cd"[number % 2])
             shop.put(f"n{number}", np.stack([row, -row]), "cd"[number % 3 % 2])
             if number >= 10:
@@ -187,11 +185,11 @@ def test_searches_beside_changes(make_index: MakeIndex, full_scan_threshold: int
                 gone.append(f"n{number - 10}")
 
     def search(seed: int) -> None:
-        """Ask one query after another until all changes are made."""
-        questions = vectors(64, DIM, Metric.COSINE, seed)
+        """Search again and again until all changes are made."""
+        queries = vectors(64, DIM, Metric.COSINE, seed)
         number = 0
         while not ended.is_set():
-            query = questions[number % 64][np.newaxis]
+            query = queries[number % 64][np.newaxis]
             number += 1
             before = set(gone)
             (found,) = index.search(
@@ -203,10 +201,10 @@ def test_searches_beside_changes(make_index: MakeIndex, full_scan_threshold: int
             assert before.isdisjoint(ids)
             assert [hit.distance for hit in found.hits] == sorted(hit.distance for hit in found.hits)
 
-    def run(act: Callable[..., None], *arguments: int) -> None:
+    def run(call: Callable[..., None], *arguments: int) -> None:
         together.wait(timeout=60)
         try:
-            act(*arguments)
+            call(*arguments)
         except BaseException as error:  # noqa: BLE001 - the test shows it
             faults.append(error)
             ended.set()
@@ -219,5 +217,5 @@ def test_searches_beside_changes(make_index: MakeIndex, full_scan_threshold: int
     for thread in searchers:
         thread.join()
     assert faults == []
-    index.settle()
-    assert len(shop.check(looks[:1], 1000, category=None)) == 70
+    index.wait_until_idle()
+    assert len(shop.check(points[:1], 1000, category=None)) == 70

@@ -1,4 +1,4 @@
-"""The index over very long vectors: what it holds besides the rows themselves is bounded in bytes."""
+"""The index over very long vectors: the memory that it needs besides the rows themselves is bounded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from lookalike_server.domain.catalog import IndexKind
 from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.domain.search import IndexQuery
-from lookalike_server.index.brute_force import FlatRows
+from lookalike_server.index.brute_force import FlatIndex
 from lookalike_server.index.hnsw import HnswSettings
-from lookalike_server.index.projection import fitting_projection
+from lookalike_server.index.projection import fit_projection
 from lookalike_server.index.row_storage import BLOCK_BYTES, GrowingMatrix, Slots
 from support.fakes import RecordingObserver
 from support.index_model import MakeIndex, Shop, one_image_each, vectors
@@ -22,27 +22,27 @@ DIM = 100_352
 MIB = 1 << 20
 
 
-def peak(act: Callable[[], object]) -> int:
-    """The most bytes that an act had at once beyond those that were there before it."""
+def peak(call: Callable[[], object]) -> int:
+    """Return the peak of the bytes that a call allocates."""
     tracemalloc.start()
     try:
-        act()
+        call()
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
-def filled(count: int) -> FlatRows:
-    """Rows 0, 1, 2 ... of one number each, far apart."""
-    rows = FlatRows(DIM)
+def filled(count: int) -> FlatIndex:
+    """Return `count` rows, each filled with its number."""
+    rows = FlatIndex(DIM)
     for number in range(count):
         rows.append(np.full(DIM, number, dtype=np.float32))
     return rows
 
 
 @pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
-def test_a_search_takes_little_beside_the_rows(metric: Metric) -> None:
-    """However many rows are compared and measured, only a few megabytes of them are copied at once."""
+def test_memory_of_a_search(metric: Metric) -> None:
+    """However many rows are compared and measured, only a few megabytes are copied at once."""
     view = filled(400).view()  # 153 MiB
     query = np.full((1, DIM), 100.2, dtype=np.float32)
     slots = np.arange(400)
@@ -56,9 +56,9 @@ def test_a_search_takes_little_beside_the_rows(metric: Metric) -> None:
         assert few.nearest([query], 1, metric)[0].tolist() == [99]
 
 
-def test_growing_copies_no_more_than_a_block() -> None:
-    """A matrix that grows row by row never has a second copy of itself, and what it showed stays as it was."""
-    rows: list[FlatRows] = []
+def test_memory_of_growing() -> None:
+    """A matrix that grows row by row is never copied as a whole, and earlier views of it do not change."""
+    rows: list[FlatIndex] = []
     assert peak(lambda: rows.append(filled(400))) < 4 * 400 * DIM + 2 * BLOCK_BYTES
     before = rows[0].view()
     assert peak(lambda: rows[0].append(np.zeros(DIM, dtype=np.float32))) < MIB
@@ -68,28 +68,27 @@ def test_growing_copies_no_more_than_a_block() -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 17])
 def test_blocks_are_one_matrix(count: int) -> None:
-    """Rows are where they were put, whatever block they fell into, alone, in pieces and as a part."""
+    """Rows are where they were stored, in any block, alone, in chunks and as a part."""
     matrix = GrowingMatrix(3, block_bytes=48)  # four rows a block
-    right = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
-    for slot, row in enumerate(right):
+    expected = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
+    for slot, row in enumerate(expected):
         if slot == matrix.capacity:
             matrix.grow()
         matrix[slot] = row
     whole = matrix.until(count)
     order = np.random.default_rng(1).permutation(count)
-    np.testing.assert_array_equal(whole[order], right[order])
-    np.testing.assert_array_equal(np.concatenate(list(whole.pieces(24))), right)
+    np.testing.assert_array_equal(whole[order], expected[order])
+    np.testing.assert_array_equal(np.concatenate(list(whole.chunks(24))), expected)
     part = whole.part(count // 2, count)
-    np.testing.assert_array_equal(np.concatenate([*part.pieces(), right[:0]]), right[count // 2 :])
-    np.testing.assert_array_equal(part[np.arange(len(part))], right[count // 2 :])
+    np.testing.assert_array_equal(np.concatenate([*part.chunks(), expected[:0]]), expected[count // 2 :])
+    np.testing.assert_array_equal(part[np.arange(len(part))], expected[count // 2 :])
     assert whole[order[:0]].shape == (0, 3)
 
 
-class Drawn:
-    """Rows of eight dimensions that are made when they are asked for, so that a test need not hold them."""
+class GeneratedRows:
+    """Rows of rank eight that are computed on access, so that a test need not hold them."""
 
     def __init__(self, count: int, dim: int) -> None:
-        """So many, of so many numbers."""
         chance = np.random.default_rng(1)
         self._mixtures = chance.normal(size=(count, 8)).astype(np.float32)
         self._basis = chance.normal(size=(8, dim)).astype(np.float32)
@@ -100,32 +99,32 @@ class Drawn:
         return rows
 
 
-def test_a_projection_is_fitted_on_few_bytes() -> None:
-    """A sample is looked at, smaller where rows are longer, and the rest of 800 MiB comes in pieces."""
-    rows = Drawn(200, 1 << 20)
-    found = []
+def test_memory_of_fitting_a_projection() -> None:
+    """A sample is read, with fewer rows if they are long, and the rest of 800 MiB in chunks."""
+    rows = GeneratedRows(200, 1 << 20)
+    fitted = []
 
     def fit() -> None:
-        found.append(fitting_projection(rows, np.arange(200), Metric.EUCLIDEAN, 32, 24))
+        fitted.append(fit_projection(rows, np.arange(200), Metric.EUCLIDEAN, 32, 24))
 
-    assert peak(fit) < 448 * MIB  # of it 256 of the sample, or of the 64 rows whose neighbors are looked for
-    (projection,) = found
+    assert peak(fit) < 448 * MIB  # 256 of it for the sample, or for the 64 rows whose neighbors are searched
+    (projection,) = fitted
     assert projection is not None
     assert projection.basis.shape == (1 << 20, 8)
 
 
 @pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
-def test_no_graph_where_none_pays(make_index: MakeIndex, observer: RecordingObserver, metric: Metric) -> None:
-    """Rows that no projection does for are compared one by one, for a graph over them would be as large as they."""
+def test_no_graph_over_very_long_vectors(make_index: MakeIndex, observer: RecordingObserver, metric: Metric) -> None:
+    """If no projection preserves neighbors, all rows are compared: a graph over them would be as large as the rows."""
     index = make_index(full_scan_threshold=70, metric=metric, dim=DIM, hnsw=HnswSettings(numbers=8, ef_search=16))
     shop = Shop(index, metric)
     rows = vectors(78, DIM, metric, seed=1)
     shop.put_all(one_image_each(rows[:76]))
-    index.settle()
+    index.wait_until_idle()
     assert index.kind("c") is IndexKind.FLAT
     assert observer.graphs_built == []
     assert observer.maintenance_faults == []
-    partition = index._partitions["c"]
+    partition = index.partitions["c"]
     assert not partition.needs_maintenance  # not before there are twice as many
     for query in rows[76:]:
         (found,) = index.search([IndexQuery(query[np.newaxis], 5)], category="c", exact=False)
@@ -134,5 +133,5 @@ def test_no_graph_where_none_pays(make_index: MakeIndex, observer: RecordingObse
         far = np.linalg.norm(rows[:76].astype(np.float64) - query, axis=1)
         assert [hit.product_id for hit in found.hits] == [f"p{each:05}" for each in np.argsort(far)[:5]]
     shop.remove(*[f"p{number:05}" for number in range(20)])
-    index.settle()
-    assert (partition._rows.count, index.kind("c")) == (56, IndexKind.FLAT)
+    index.wait_until_idle()
+    assert (partition.row_count, index.kind("c")) == (56, IndexKind.FLAT)

@@ -1,4 +1,4 @@
-"""Who gives up, expires or meets a failing run touches nobody else: properties over the batcher and the reuse."""
+"""Callers that cancel, expire or meet a failing run affect no other: properties of the batcher and the cache."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.domain.inference import BatchProfile, Floats, Pixels, RawImage
+from lookalike_server.domain.inference import BatchProfile, EmbedResult, Floats, Pixels, RawImage
 from lookalike_server.inference.autotune import Plan
 from lookalike_server.inference.batcher import MicroBatcher
-from lookalike_server.inference.embedding_cache import Embedding, EmbeddingCache
+from lookalike_server.inference.embedding_cache import EmbeddingCache
 from support.fakes import FailingSession, MeanColorSession, RecordingObserver
 
-MOST_TURNS = 60  # of the event loop; about what a load of this size takes from the first image to the last answer
-BIG = 1 << 20  # bytes of cache; 0 turns reuse off
+MAX_ITERATIONS = 60  # of the event loop; about what this load takes from the first image to the last result
+CACHE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Caller:
 
     Attributes:
         color: Of its image; several callers may send the same.
-        begins: Turns of the event loop before it calls.
-        gives_up: Turns after which it cancels; None for a patient one.
-        expired: Whether its deadline is past when it calls.
-        bulk: Whether it is of a stream.
+        starts_after: Iterations of the event loop before it calls.
+        cancels_after: Iterations after which it cancels; None for never.
+        expired: Whether its deadline has passed when it calls.
+        bulk: Whether it is a stream's item.
     """
 
     color: int
-    begins: int
-    gives_up: int | None
+    starts_after: int
+    cancels_after: int | None
     expired: bool
     bulk: bool
 
@@ -44,8 +44,8 @@ CALLERS = st.lists(
     st.builds(
         Caller,
         color=st.integers(0, 255),
-        begins=st.integers(0, 20),
-        gives_up=st.none() | st.integers(0, MOST_TURNS),
+        starts_after=st.integers(0, 20),
+        cancels_after=st.none() | st.integers(0, MAX_ITERATIONS),
         expired=st.sampled_from([False, False, False, True]),
         bulk=st.booleans(),
     ),
@@ -55,7 +55,7 @@ CALLERS = st.lists(
 
 
 class Load:
-    """Callers of one batcher, each as it was drawn."""
+    """Callers of one batcher with a cache."""
 
     def __init__(self, *, batch: int, max_concurrent_batches: int, cache: int, fails_every: int) -> None:
         self._observer = RecordingObserver()
@@ -69,58 +69,61 @@ class Load:
             observer=self._observer,
             clock=lambda: 1000.0,
         )
-        self._reuse = EmbeddingCache(cache, self._observer)
+        self._cache = EmbeddingCache(cache, self._observer)
 
     async def outcomes(self, callers: list[Caller]) -> list[float | BaseException]:
-        """What became of each: the color it was told, or the error it met."""
+        """Run the callers, and return the color or the error that each got."""
         try:
             tasks = [asyncio.create_task(self._call(caller)) for caller in callers]
-            async with asyncio.timeout(30):  # whom nobody answers fails the test instead of hanging it
+            async with asyncio.timeout(30):  # a caller without a result fails the test instead of hanging it
                 return await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             await self.batcher.close()
 
     async def _call(self, caller: Caller) -> float:
-        await _turns(caller.begins)
-        asking = asyncio.create_task(self._ask(caller))
-        if caller.gives_up is not None:
-            await _turns(caller.gives_up)
-            asking.cancel()
-        return float((await asking)[0])
+        await _iterate(caller.starts_after)
+        embedding = asyncio.create_task(self._embed(caller))
+        if caller.cancels_after is not None:
+            await _iterate(caller.cancels_after)
+            embedding.cancel()
+        return float((await embedding)[0])
 
-    async def _ask(self, caller: Caller) -> Floats:
+    async def _embed(self, caller: Caller) -> Floats:
         pixels: Pixels = np.full((2, 2, 3), caller.color, dtype=np.uint8)
         deadline = 999.0 if caller.expired else math.inf
 
-        async def compute() -> Embedding:
-            ran = await self.batcher.embed(pixels, deadline, bulk=caller.bulk)
-            return Embedding(ran.vector, 0.0, ran)
+        async def compute() -> EmbedResult:
+            return await self.batcher.embed(pixels, deadline, bulk=caller.bulk)
 
-        return (await self._reuse.embed(RawImage(pixels, None, "image"), compute, bulk=caller.bulk)).vector
+        image = RawImage(pixels, None, "image")
+        return (await self._cache.get_or_compute(image, compute, bulk=caller.bulk)).vector
 
 
-async def _turns(count: int) -> None:
+async def _iterate(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 @settings(derandomize=True, deadline=None, database=None, max_examples=150)
 @given(
-    callers=CALLERS, batch=st.integers(1, 8), max_concurrent_batches=st.integers(1, 3), cache=st.sampled_from([0, BIG])
+    callers=CALLERS,
+    batch=st.integers(1, 8),
+    max_concurrent_batches=st.integers(1, 3),
+    cache=st.sampled_from([0, CACHE_BYTES]),
 )
-def test_every_answer_belongs_to_its_question(
+def test_every_caller_gets_its_own_result(
     callers: list[Caller], batch: int, max_concurrent_batches: int, cache: int
 ) -> None:
-    """Whoever cancels, at any point under load, everybody else gets the answer to their own query.
+    """Whichever callers cancel, at any point under load, all others get the embedding of their own image.
 
-    A deadline that is past costs only its own caller; an answer that needs no run may still come.
+    A deadline that has passed fails only its own caller, which may still get a result that needs no run.
     """
     outcomes = asyncio.run(
         Load(batch=batch, max_concurrent_batches=max_concurrent_batches, cache=cache, fails_every=0).outcomes(callers)
     )
     for caller, outcome in zip(callers, outcomes, strict=True):
         if isinstance(outcome, asyncio.CancelledError):
-            assert caller.gives_up is not None
+            assert caller.cancels_after is not None
         elif isinstance(outcome, BaseException):
             assert caller.expired
             assert isinstance(outcome, LookalikeError)
@@ -131,14 +134,14 @@ def test_every_answer_belongs_to_its_question(
 
 @settings(derandomize=True, deadline=None, database=None, max_examples=75)
 @given(callers=CALLERS, batch=st.integers(1, 8), max_concurrent_batches=st.integers(1, 3))
-def test_failing_runs_answer_nobody_wrongly(callers: list[Caller], batch: int, max_concurrent_batches: int) -> None:
-    """With a model that fails every third run, a caller gets its own answer or INTERNAL, never somebody else's."""
+def test_failing_runs_give_no_wrong_results(callers: list[Caller], batch: int, max_concurrent_batches: int) -> None:
+    """With a model that fails every third run, a caller gets its own result or INTERNAL, never another's result."""
     outcomes = asyncio.run(
         Load(batch=batch, max_concurrent_batches=max_concurrent_batches, cache=0, fails_every=3).outcomes(callers)
     )
     for caller, outcome in zip(callers, outcomes, strict=True):
         if isinstance(outcome, asyncio.CancelledError):
-            assert caller.gives_up is not None
+            assert caller.cancels_after is not None
         elif isinstance(outcome, LookalikeError):
             late = (Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED) if caller.expired else ()
             assert outcome.code in (Code.INTERNAL, *late)

@@ -1,4 +1,4 @@
-"""The log as whoever collects it reads it."""
+"""The log as a collector reads it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lookalike_server.telemetry import configure_log
 
 
 class _Pipe:
-    """Keeps every write by itself, as a pipe that a server writes to without a buffer."""
+    """Records every write by itself, as an unbuffered pipe has them."""
 
     def __init__(self) -> None:
         self.writes: list[str] = []
@@ -22,11 +22,11 @@ class _Pipe:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: there is no buffer."""
 
 
 def test_a_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is killed leaves no half line behind, which the next one's first would be joined to."""
+    """A line and its end are one write, so a server that is killed leaves no unfinished line."""
     pipe = _Pipe()
     monkeypatch.setattr(sys, "stderr", pipe)
     try:

@@ -1,4 +1,4 @@
-"""Reading a model folder: what is taken as it stands, and what is rejected with the place and a way out."""
+"""Reading a model folder: what is accepted, and what is rejected with the place and what to do."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A model folder with its graph and no description yet."""
+    """Provide a model folder with a graph and no model.json yet."""
     made = tmp_path / "models" / "shoes"
     made.mkdir(parents=True)
     (made / "model.onnx").write_bytes(GRAPH)
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write(folder: Path) -> Write:
-    """Describes the folder's model, with some values changed by their dotted path."""
+    """Provide a function that writes model.json with values changed by their dotted path."""
 
     def change(changes: dict[str, Any] | None = None) -> Path:
         manifest = copy.deepcopy(COMPLETE)
@@ -72,7 +72,7 @@ def write(folder: Path) -> Write:
 
 
 def rejection(folder: Path) -> str:
-    """Why this folder cannot be used."""
+    """Return why a folder cannot be used."""
     with pytest.raises(LookalikeError) as caught:
         read_model_folder(folder)
     assert caught.value.code is Code.FAILED_PRECONDITION
@@ -80,7 +80,7 @@ def rejection(folder: Path) -> str:
 
 
 def test_complete(write: Write) -> None:
-    """Every value of the description is read; what is only told about, and may grow, is passed over."""
+    """Every value of the model is read; unknown ones are ignored."""
     folder = write({"new in a later exporter": 1, "output.new": 2})
     assert read_model_folder(folder) == ModelFolder(
         model=Model(
@@ -111,7 +111,7 @@ def test_euclidean(write: Write, normalized: bool) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    """A folder that is not there is named, with the command that makes one."""
+    """A missing folder is named, with the command that creates one."""
     message = rejection(tmp_path / "nowhere")
     assert str(tmp_path / "nowhere" / "model.json") in message
     assert "No such file or directory" in message
@@ -119,20 +119,20 @@ def test_no_folder(tmp_path: Path) -> None:
 
 
 def test_a_file_instead_of_a_folder(folder: Path) -> None:
-    """The graph's own path is not the model's."""
+    """The path of the graph is not a model folder."""
     assert "Not a directory" in rejection(folder / "model.onnx")
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b"[]", b'"text"', b"\xff\xfe", b'{"schema_version": 1'])
-def test_no_description(folder: Path, text: bytes) -> None:
-    """What is not a JSON object is rejected, naming the file."""
+def test_not_a_json_object(folder: Path, text: bytes) -> None:
+    """A file that is not a JSON object is rejected by name."""
     (folder / "model.json").write_bytes(text)
     assert str(folder / "model.json") in rejection(folder)
 
 
 @pytest.mark.parametrize("path", ["schema_version", "name", "graph", "graph.sha256", "input.resize", "output.dim"])
 def test_missing_value(write: Write, path: str) -> None:
-    """A value that is missing is named by its place."""
+    """A missing value is named by its path."""
     assert f"model.json: {path}: Field required" in rejection(write({path: REMOVED}))
 
 
@@ -158,25 +158,25 @@ def test_missing_value(write: Write, path: str) -> None:
     ],
 )
 def test_wrong_value(write: Write, path: str, value: object) -> None:
-    """A value of the wrong type or outside its range is named by its place; nothing is converted by guess."""
+    """A value of the wrong type or outside its range is named by its path; nothing is converted."""
     assert f"model.json: {path}: " in rejection(write({path: value}))
 
 
 @pytest.mark.parametrize("version", [0, 3, 99])
 def test_other_schema_version(write: Write, version: int) -> None:
-    """A description of another schema version is rejected for that, naming both."""
+    """Another schema version is rejected, naming both."""
     message = rejection(write({"schema_version": version}))
     assert f"has schema version {version}, this server reads 1 to 2" in message
 
 
 def test_other_schema_version_of_another_form(folder: Path) -> None:
-    """The version is told also where that version has nothing else in common with ours."""
+    """The version is checked first, because another one may have no other key in common."""
     (folder / "model.json").write_text('{"schema_version": 3, "graphs": []}', encoding="utf-8")
     assert "has schema version 3, this server reads 1 to 2" in rejection(folder)
 
 
 def test_another_graph(write: Write) -> None:
-    """A graph that is not the one described, be it by one bit, is rejected."""
+    """A graph that differs from the described one by a single bit is rejected."""
     folder = write()
     damaged = bytearray(GRAPH)
     damaged[7] ^= 1
@@ -185,7 +185,7 @@ def test_another_graph(write: Write) -> None:
 
 
 def test_no_graph(write: Write, folder: Path) -> None:
-    """A description without its graph is rejected, naming the graph."""
+    """A missing graph is named."""
     write()
     (folder / "model.onnx").unlink()
     assert f"cannot read {folder / 'model.onnx'} (No such file or directory)" in rejection(folder)
@@ -195,7 +195,7 @@ def test_no_graph(write: Write, folder: Path) -> None:
     "file", ["../model.onnx", "/etc/hostname", "sub/model.onnx", "..\\model.onnx", "", ".", "..", "model.onnx\n", "a b"]
 )
 def test_graph_elsewhere(write: Write, folder: Path, file: str) -> None:
-    """The graph is a file in the folder itself; a name that leads elsewhere is rejected, though its bytes are right."""
+    """The graph must be in the folder itself; a path to another folder is rejected, though the bytes are right."""
     (folder.parent / "model.onnx").write_bytes(GRAPH)
     (folder / "sub").mkdir()
     (folder / "sub" / "model.onnx").write_bytes(GRAPH)
@@ -203,5 +203,5 @@ def test_graph_elsewhere(write: Write, folder: Path, file: str) -> None:
 
 
 def test_cosine_needs_length_one(write: Write) -> None:
-    """A cosine model whose graph does not normalize is rejected: its distances would be wrong in silence."""
+    """A cosine model whose graph does not normalize is rejected, because its distances would be wrong."""
     assert "output.normalized must be true where the metric is cosine" in rejection(write({"output.normalized": False}))

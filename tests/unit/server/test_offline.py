@@ -1,4 +1,4 @@
-"""Embedding many images with no caller waiting."""
+"""Embedding many images without callers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.offline import embed_all
 from support.fakes import MeanColorSession, RecordingObserver
 
-READER = ImageDecoder(2, 2, Resize.BILINEAR, 1000, 1000)
+DECODER = ImageDecoder(2, 2, Resize.BILINEAR, 1000, 1000)
 
 
-class _Card(MeanColorSession):
+class FixedShapesSession(MeanColorSession):
+    """Needs padded batches."""
+
     fixed_shapes = True
 
 
 def plan(max_concurrent_batches: int, session: Session | None = None) -> Plan:
-    """Batches of up to four in so many max_concurrent_batches."""
+    """Run batches of up to four, this many at once."""
     session = session or MeanColorSession()
     return Plan(
         session,
@@ -38,16 +40,16 @@ def plan(max_concurrent_batches: int, session: Session | None = None) -> Plan:
 
 @dataclass
 class Images:
-    """Images of one color each, named by it; remembers how many were asked for."""
+    """Images of one color each, which is the key; counts how many were read."""
 
     count: int
     broken: frozenset[int] = frozenset()
-    taken: int = 0
+    read: int = 0
     order: list[int] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[tuple[int, Image]]:
         for number in range(self.count):
-            self.taken += 1
+            self.read += 1
             if number in self.broken:
                 yield number, EncodedImage(b"broken", None, "image")
             else:
@@ -56,23 +58,23 @@ class Images:
 
 @pytest.mark.parametrize("max_concurrent_batches", [1, 3])
 def test_every_image_in_order(max_concurrent_batches: int) -> None:
-    """Each image gets its own embedding, in order and in full batches but for the last."""
+    """Each image has its own embedding, in order and in full batches except for the last."""
     observer = RecordingObserver()
-    batches = list(embed_all(Images(22), READER, plan(max_concurrent_batches), 2, observer))
+    batches = list(embed_all(Images(22), DECODER, plan(max_concurrent_batches), 2, observer))
     assert [key for batch in batches for key in batch.keys] == list(range(22))
     assert [vector[0] for batch in batches for vector in batch.vectors] == list(range(22))
     assert sorted(observer.batches) == [2, 4, 4, 4, 4, 4]
 
 
 def test_padded_where_shapes_are_fixed() -> None:
-    """A provider that needs fixed shapes gets padded batches, and the padding is not among the answers."""
-    (batch,) = embed_all(Images(3), READER, plan(1, _Card()), 1, RecordingObserver())
+    """A session with fixed shapes gets padded batches, and the padding is not in the result."""
+    (batch,) = embed_all(Images(3), DECODER, plan(1, FixedShapesSession()), 1, RecordingObserver())
     assert (batch.keys, batch.vectors.shape) == ([0, 1, 2], (3, 3))
 
 
 def test_images_that_cannot_be_read() -> None:
-    """They are told with the reason, also when a whole batch is of them, and the others are embedded."""
-    batches = list(embed_all(Images(10, frozenset({1, 4, 5, 6, 7})), READER, plan(1), 1, RecordingObserver()))
+    """They are returned with the reason, also when a whole batch consists of them, and the others are embedded."""
+    batches = list(embed_all(Images(10, frozenset({1, 4, 5, 6, 7})), DECODER, plan(1), 1, RecordingObserver()))
     assert [key for batch in batches for key in batch.keys] == [0, 2, 3, 8, 9]
     rejected = dict(each for batch in batches for each in batch.rejected)
     assert rejected == dict.fromkeys((1, 4, 5, 6, 7), "is not a JPEG, PNG, WebP, GIF or BMP image")
@@ -80,18 +82,18 @@ def test_images_that_cannot_be_read() -> None:
 
 @pytest.mark.parametrize(("max_concurrent_batches", "threads"), [(1, 1), (3, 4)])
 def test_only_a_few_ahead(max_concurrent_batches: int, threads: int) -> None:
-    """However many images there are, only so many are read before the first of them are taken, and nothing at first."""
+    """However many images there are, only a few are read ahead of the consumer, and none before it starts."""
     images = Images(10_000)
-    batches = embed_all(images, READER, plan(max_concurrent_batches), threads, RecordingObserver())
-    assert images.taken == 0
+    batches = embed_all(images, DECODER, plan(max_concurrent_batches), threads, RecordingObserver())
+    assert images.read == 0
     for number, batch in zip(range(1, 50), batches, strict=False):
         assert len(batch.keys) == 4
-        assert images.taken <= 4 * (number + max_concurrent_batches) + 4 + 2 * threads
+        assert images.read <= 4 * (number + max_concurrent_batches) + 4 + 2 * threads
     batches.close()
 
 
 def test_a_model_that_fails() -> None:
-    """The message says on how many images and why, and the observer is told."""
+    """The message has the number of images and the reason, and the observer gets the event."""
 
     class Broken(MeanColorSession):
         def run(self, images: object) -> object:  # type: ignore[override]
@@ -99,5 +101,5 @@ def test_a_model_that_fails() -> None:
 
     observer = RecordingObserver()
     with pytest.raises(LookalikeError, match="failed on a batch of 4 images: out of memory"):
-        list(embed_all(Images(4), READER, plan(1, Broken()), 1, observer))
+        list(embed_all(Images(4), DECODER, plan(1, Broken()), 1, observer))
     assert [size for size, _ in observer.failed_batches] == [4]

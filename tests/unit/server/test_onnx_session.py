@@ -1,4 +1,4 @@
-"""The session over ONNX Runtime."""
+"""The session on ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lookalike_server.config import load_settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.onnx_session import OnnxSession
-from lookalike_server.inference.providers import PROVIDERS, Card
+from lookalike_server.inference.providers import PROVIDERS, CudaOptions
 from support.paths import MODELS
 from support.serving import noise
 
@@ -33,8 +33,8 @@ OnnxSession(read_model_folder(Path(sys.argv[1])), "cpu", 1)
 """
 
 
-def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
-    """ONNX Runtime's telemetry is off: it leaves nothing in the home of the user, where it would keep its records."""
+def test_no_telemetry_is_sent(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry is off: it leaves nothing in the user's home directory, where it would keep a file."""
     without = {
         key: value for key, value in os.environ.items() if key not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
     }
@@ -48,29 +48,29 @@ def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
 
 
 class FakeOrt:
-    """Stands for the module `onnxruntime` in a build with these providers, of which only some start."""
+    """Fakes the module `onnxruntime` in a build with these providers, of which only some start."""
 
     def __init__(
         self, providers: Sequence[str], starting: Sequence[str] | None = None, raising: str | None = None
     ) -> None:
-        """Have these by our names; all of them start unless it says which, or which of them raises."""
+        """Take providers by the settings' names; all start, unless `starting` has others or `raising` fails."""
         self.raising = PROVIDERS[raising] if raising else None
         self._providers = [PROVIDERS[name] for name in providers]
         self._starting = [PROVIDERS[name] for name in (providers if starting is None else starting)]
-        self.asked: list[tuple[list[str], list[dict[str, str]]]] = []
-        """Providers and their options of each session that was made."""
+        self.sessions: list[tuple[list[str], list[dict[str, str]]]] = []
+        """Providers and their options of each session that was created."""
 
     def get_available_providers(self) -> list[str]:
-        """What the build has."""
+        """List what the build has."""
         return self._providers
 
     class SessionOptions:
-        """Takes any option."""
+        """Accepts any option."""
 
         def add_session_config_entry(self, key: str, value: str) -> None:
-            """Take it."""
+            """Accept it."""
 
-    def InferenceSession(  # noqa: N802 - ONNX Runtime gives the name
+    def InferenceSession(  # noqa: N802 - the name is ONNX Runtime's
         self,
         path: str,
         options: object,
@@ -79,9 +79,9 @@ class FakeOrt:
         provider_options: list[dict[str, str]],
         enable_fallback: int,
     ) -> Any:
-        """A session over the tiny model, or over the CPU where its provider does not start, as ONNX Runtime does."""
-        assert enable_fallback == 0  # else it runs on the processor what a card rejects
-        self.asked.append((providers, provider_options))
+        """Create a session, which runs on the CPU where its provider does not start, as ONNX Runtime does."""
+        assert enable_fallback == 0  # or it would run on the CPU where a GPU fails
+        self.sessions.append((providers, provider_options))
         if self.raising == providers[0]:
             raise RuntimeError("no engine can be built")
         running = providers if providers[0] in self._starting else [PROVIDERS["cpu"]]
@@ -93,37 +93,37 @@ class FakeOrt:
 
 
 @pytest.mark.parametrize(
-    ("precision", "threads", "told"),
+    ("precision", "threads", "expected"),
     [
         ("bf16", 0, {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": "1"}),
         ("fp32", 0, {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}),
         ("bf16", 3, {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "3"}),
     ],
 )
-def test_openvino_is_told_its_precision(precision: str, threads: int, told: dict[str, str]) -> None:
-    """On the processor, with a hint of the precision and so many threads; its runs are not put into lanes."""
+def test_openvino_gets_its_precision(precision: str, threads: int, expected: dict[str, str]) -> None:
+    """It runs on the CPU, with the precision and threads of the settings, and does not gain from concurrency."""
     ort = FakeOrt(["openvino", "cpu"])
     session = OnnxSession(read_model_folder(MODELS / "tiny"), "openvino", threads, precision, ort=ort)
-    ((providers, (options,)),) = ort.asked
+    ((providers, (options,)),) = ort.sessions
     assert providers == ["OpenVINOExecutionProvider"]
     assert options["device_type"] == "CPU"
-    assert json.loads(options["load_config"]) == {"CPU": told}
-    assert (session.provider, session.fixed_shapes, session.gains_from_lanes) == (providers[0], False, False)
+    assert json.loads(options["load_config"]) == {"CPU": expected}
+    assert (session.provider, session.fixed_shapes, session.gains_from_concurrency) == (providers[0], False, False)
 
 
-def test_other_providers_are_told_nothing() -> None:
-    """What is OpenVINO's goes to no other provider; `auto` takes the first that starts, and says why not the others."""
+def test_other_providers_get_no_openvino_options() -> None:
+    """The CPU has no options; `auto` takes the first provider that starts, with a reason for each skipped one."""
     ort = FakeOrt(["openvino", "cpu"], starting=["cpu"])
     session = OnnxSession(read_model_folder(MODELS / "tiny"), "auto", 0, ort=ort)
-    assert ort.asked[-1] == (["CPUExecutionProvider"], [{}])
-    assert session.gains_from_lanes
+    assert ort.sessions[-1] == (["CPUExecutionProvider"], [{}])
+    assert session.gains_from_concurrency
     assert [reason.partition(":")[0] for reason in session.skipped] == ["tensorrt", "cuda", "openvino"]
     assert "did not start" in session.skipped[2]
 
 
 @pytest.mark.parametrize("starting", [["cpu"], []])
-def test_a_provider_that_was_named_and_cannot_be_had(starting: list[str]) -> None:
-    """It is an error that says what to install, or that no device was found; nothing runs in its place."""
+def test_a_named_provider_that_is_not_available(starting: list[str]) -> None:
+    """The error says what to install, or that no device was found; nothing runs instead."""
     built = ["cpu"] if starting else ["openvino", "cpu"]
     with pytest.raises(LookalikeError) as caught:
         OnnxSession(read_model_folder(MODELS / "tiny"), "openvino", 0, ort=FakeOrt(built, starting))
@@ -132,8 +132,8 @@ def test_a_provider_that_was_named_and_cannot_be_had(starting: list[str]) -> Non
     assert reason in caught.value.message
 
 
-def nothing_missing(ort: Any, name: str) -> str | None:
-    """Stands for the look at libraries and cards: what the build has can be had."""
+def available_in_build(ort: Any, name: str) -> str | None:
+    """Fake the check for libraries and GPUs: what the build has is available."""
     return None if PROVIDERS[name] in ort.get_available_providers() else f"{name}: not in this build"
 
 
@@ -150,26 +150,33 @@ def nothing_missing(ort: Any, name: str) -> str | None:
 def test_auto_takes_the_first_that_starts(
     build: list[str], starting: list[str], raising: str | None, runs: str, skipped: list[str]
 ) -> None:
-    """TensorRT, CUDA, OpenVINO, CPU, in this order, and a reason for each that was passed over."""
+    """TensorRT, CUDA, OpenVINO, CPU, in this order, with a reason for each skipped one."""
     ort = FakeOrt(build, starting, raising)
-    session = OnnxSession(read_model_folder(MODELS / "tiny"), "auto", 0, ort=ort, missing=nothing_missing)
+    session = OnnxSession(read_model_folder(MODELS / "tiny"), "auto", 0, ort=ort, unavailable_reason=available_in_build)
     assert session.provider == PROVIDERS[runs]
     assert [reason.partition(":")[0] for reason in session.skipped] == skipped
     assert session.fixed_shapes == (runs in ("tensorrt", "cuda"))
-    assert session.gains_from_lanes == (runs == "cpu")
+    assert session.gains_from_concurrency == (runs == "cpu")
 
 
-def test_a_card_that_is_missing_is_never_the_processor() -> None:
-    """`cuda` by name, in a build that has it, is an error where ONNX Runtime would silently take the CPU."""
+def test_a_missing_gpu_is_an_error() -> None:
+    """`cuda` by name, in a build that has it, is an error where ONNX Runtime would fall back to the CPU."""
     ort = FakeOrt(["cuda", "cpu"], ["cpu"])
     with pytest.raises(LookalikeError, match=r"cuda: CUDAExecutionProvider did not start \(no usable device\)"):
-        OnnxSession(read_model_folder(MODELS / "tiny"), "cuda", 0, ort=ort, missing=nothing_missing)
+        OnnxSession(read_model_folder(MODELS / "tiny"), "cuda", 0, ort=ort, unavailable_reason=available_in_build)
 
 
-def test_a_card_is_told_its_settings(tmp_path: Path) -> None:
-    """CUDA is told all four; TensorRT its batch sizes and where its engines are, with CUDA behind it and no graphs."""
-    card = Card(graphs=True, search="exhaustive", nhwc=True, tf32=False, rows=8, engines=tmp_path / "engines")
-    told = {
+def test_gpu_providers_get_their_options(tmp_path: Path) -> None:
+    """CUDA gets all four; TensorRT batch sizes and its engine cache, with CUDA as fallback, without graphs."""
+    options = CudaOptions(
+        graphs=True,
+        conv_algo_search="exhaustive",
+        prefer_nhwc=True,
+        use_tf32=False,
+        max_batch_size=8,
+        engine_dir=tmp_path / "engines",
+    )
+    expected = {
         "cudnn_conv_algo_search": "EXHAUSTIVE",
         "enable_cuda_graph": "1",
         "prefer_nhwc": "1",
@@ -177,14 +184,14 @@ def test_a_card_is_told_its_settings(tmp_path: Path) -> None:
     }
     folder = read_model_folder(MODELS / "tiny")
     ort = FakeOrt(["tensorrt", "cuda", "cpu"])
-    session = OnnxSession(folder, "cuda", 0, card=card, ort=ort, missing=nothing_missing)
+    session = OnnxSession(folder, "cuda", 0, cuda=options, ort=ort, unavailable_reason=available_in_build)
     assert session.records_graphs
-    assert ort.asked[-1] == (["CUDAExecutionProvider"], [told])
-    session = OnnxSession(folder, "tensorrt", 0, card=card, ort=ort, missing=nothing_missing)
+    assert ort.sessions[-1] == (["CUDAExecutionProvider"], [expected])
+    session = OnnxSession(folder, "tensorrt", 0, cuda=options, ort=ort, unavailable_reason=available_in_build)
     assert not session.records_graphs
-    providers, (tensorrt, cuda) = ort.asked[-1]
+    providers, (tensorrt, cuda) = ort.sessions[-1]
     assert providers == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
-    assert cuda == told | {"enable_cuda_graph": "0"}
+    assert cuda == expected | {"enable_cuda_graph": "0"}
     assert tensorrt == {
         "trt_profile_min_shapes": "images:1x32x32x3",
         "trt_profile_opt_shapes": "images:8x32x32x3",
@@ -196,8 +203,8 @@ def test_a_card_is_told_its_settings(tmp_path: Path) -> None:
     assert (tmp_path / "engines").is_dir()
 
 
-def test_bf16_unless_told_otherwise() -> None:
-    """Who chooses OpenVINO has its speed; the setting takes it back."""
+def test_bf16_is_the_default() -> None:
+    """OpenVINO computes in bf16 by default; the setting changes that to fp32 only."""
     model = {"model": MODELS / "tiny"}
     assert load_settings(model).inference_precision == "bf16"
     assert load_settings(model | {"inference_precision": "fp32"}).inference_precision == "fp32"
@@ -206,13 +213,13 @@ def test_bf16_unless_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_openvino_answers_as_the_processor_does(precision: str) -> None:
-    """The real provider gives the embeddings of the CPU's, but for rounding."""
+def test_openvino_gives_the_cpus_embeddings(precision: str) -> None:
+    """The real provider gives the CPU's embeddings, except for rounding."""
     if PROVIDERS["openvino"] not in onnxruntime.get_available_providers():
-        pytest.skip("this build of ONNX Runtime has no OpenVINO; it is an environment of its own that has")
+        pytest.skip("this build of ONNX Runtime has no OpenVINO; it needs an environment of its own")
     folder = read_model_folder(MODELS / "tiny")
     images = np.stack([noise(seed) for seed in range(5)])
     found = OnnxSession(folder, "openvino", 0, precision).run(images)
-    right = OnnxSession(folder, "cpu", 0).run(images)
+    expected = OnnxSession(folder, "cpu", 0).run(images)
     assert found.dtype == np.float32
-    assert float((found * right).sum(axis=1).min()) > 0.9999
+    assert float((found * expected).sum(axis=1).min()) > 0.9999

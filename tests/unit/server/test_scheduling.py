@@ -1,4 +1,4 @@
-"""What leaves the queues when a lane is free, and what costs are expected: the decisions, without a batcher."""
+"""Which images form the next batch, and how long it is predicted to take: the decisions, without a batcher."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from support.fakes import MeanColorSession
 
 @dataclass(frozen=True)
 class Entry:
-    """What `take_batch` looks at."""
+    """What `take_batch` reads."""
 
     name: int
     deadline: float = math.inf
     arrived: float = 0.0
-    given_up: bool = False
+    abandoned: bool = False
 
 
 entries = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10), st.booleans())).map(
@@ -35,20 +35,22 @@ entries = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10), st.booleans
 def test_take_batch(
     interactive: list[Entry], bulk: list[Entry], now: int, limit: int, fill_to: int, bulk_wait: int
 ) -> None:
-    """Overdue bulk first, then interactive by deadline, then bulk into what is left; the dead leave, nobody twice."""
+    """Overdue bulk, then interactive ones by deadline, then bulk to fill up; dead ones leave, none runs twice."""
     bulk = sorted((replace(entry, name=-1 - entry.name) for entry in bulk), key=lambda entry: entry.arrived)
     fill_to = min(fill_to, limit)
-    taken = take_batch(interactive, bulk, now, limit=limit, fill_to=fill_to, bulk_wait=bulk_wait)
-    everybody = [*interactive, *bulk]
-    assert list(taken.cancelled) == [entry for entry in everybody if entry.given_up]
-    assert list(taken.expired) == [entry for entry in everybody if not entry.given_up and entry.deadline <= now]
-    live = [entry for entry in interactive if not entry.given_up and entry.deadline > now]
-    live_bulk = [entry for entry in bulk if not entry.given_up and entry.deadline > now]
+    scheduled = take_batch(interactive, bulk, now, limit=limit, fill_to=fill_to, bulk_wait=bulk_wait)
+    entries_of_both = [*interactive, *bulk]
+    assert list(scheduled.cancelled) == [entry for entry in entries_of_both if entry.abandoned]
+    assert list(scheduled.expired) == [
+        entry for entry in entries_of_both if not entry.abandoned and entry.deadline <= now
+    ]
+    live = [entry for entry in interactive if not entry.abandoned and entry.deadline > now]
+    live_bulk = [entry for entry in bulk if not entry.abandoned and entry.deadline > now]
     overdue = [entry for entry in live_bulk if now - entry.arrived >= bulk_wait][:limit]
     urgent = sorted(live, key=lambda entry: entry.deadline)[: limit - len(overdue)]
-    names = [entry.name for entry in taken.batch]
+    names = [entry.name for entry in scheduled.batch]
     assert names[: len(overdue) + len(urgent)] == [entry.name for entry in (*overdue, *urgent)]
-    filling = list(taken.batch)[len(overdue) + len(urgent) :]
+    filling = list(scheduled.batch)[len(overdue) + len(urgent) :]
     assert all(entry in live_bulk for entry in filling)
     assert len(set(names)) == len(names) <= limit
     if filling and urgent:
@@ -57,8 +59,8 @@ def test_take_batch(
         assert len(names) == min(limit, len(live_bulk))
 
 
-def test_costs_are_learned() -> None:
-    """What batches really take moves the prediction: after slow runs a deadline is rejected that was fine before."""
+def test_batch_times_are_learned() -> None:
+    """Predictions follow how long batches really take."""
     plan = Plan(
         MeanColorSession(),
         MeanColorSession(),
@@ -67,29 +69,29 @@ def test_costs_are_learned() -> None:
         (BatchProfile(1, 0.01), BatchProfile(4, 0.04)),
         BatchProfile(1, 0.01),
     )
-    costs = LatencyModel(plan)
-    assert costs.batch(2) == pytest.approx(0.02)
-    assert costs.queue(8) == pytest.approx(0.08)
+    latency = LatencyModel(plan)
+    assert latency.batch_seconds(2) == pytest.approx(0.02)
+    assert latency.queue_seconds(8) == pytest.approx(0.08)
     for _ in range(50):
-        costs.learn(2, 0.04)
-    assert costs.batch(2) == pytest.approx(0.04, rel=0.01)
-    assert costs.queue(8) == pytest.approx(0.16, rel=0.01)
+        latency.record_batch(2, 0.04)
+    assert latency.batch_seconds(2) == pytest.approx(0.04, rel=0.01)
+    assert latency.queue_seconds(8) == pytest.approx(0.16, rel=0.01)
 
 
 def test_lateness_is_learned_quickly_and_forgotten_slowly() -> None:
-    """Images that come later than predicted make later predictions longer; a few early ones do not undo it."""
+    """Images that are later than predicted make predictions longer; a few early ones do not undo that."""
     session = MeanColorSession()
-    costs = LatencyModel(Plan(session, session, 1, 1, (BatchProfile(1, 0.1),), BatchProfile(1, 0.1)))
-    assert costs.finish(1.0) == 1.0
+    latency = LatencyModel(Plan(session, session, 1, 1, (BatchProfile(1, 0.1),), BatchProfile(1, 0.1)))
+    assert latency.completion_seconds(1.0) == 1.0
     for _ in range(20):
-        costs.kept(0.5, 0.75)
-    late = costs.finish(1.0)
+        latency.record_completion(0.5, 0.75)
+    late = latency.completion_seconds(1.0)
     assert 1.25 < late <= 1.5
     for _ in range(20):
-        costs.kept(0.5, 0.5)
-    assert 1.15 < costs.finish(1.0) < late
+        latency.record_completion(0.5, 0.5)
+    assert 1.15 < latency.completion_seconds(1.0) < late
     for _ in range(1000):
-        costs.kept(0.5, 0.4)
-    assert costs.finish(1.0) == 1.0
-    costs.kept(0.001, 1.0)
-    assert costs.finish(1.0) == 1.0
+        latency.record_completion(0.5, 0.4)
+    assert latency.completion_seconds(1.0) == 1.0
+    latency.record_completion(0.001, 1.0)
+    assert latency.completion_seconds(1.0) == 1.0

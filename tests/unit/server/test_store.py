@@ -1,4 +1,4 @@
-"""What the catalog holds, in a real SQLite file: what is written is read, and the index is told of it."""
+"""The catalog in a real SQLite file: reads return what was written, and the index receives every change."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ import numpy as np
 import pytest
 
 from lookalike_server.domain.catalog import AttributeFacet, EmbeddedProduct, IndexChange, IndexRow
-from lookalike_server.store.sqlite import TOP_VALUES, Store
+from lookalike_server.store.catalog_store import Store
+from lookalike_server.store.reads import TOP_VALUES
 from support.store_fixtures import DIM, opened, product, put, rows, vectors
 
 
 @pytest.fixture
 def changes() -> list[IndexChange]:
-    """What the index was told, in order."""
+    """Return the list of the changes that the index received."""
     return []
 
 
 @pytest.fixture
 def store(tmp_path: Path, changes: list[IndexChange]) -> Iterator[Store]:
-    """A new catalog."""
+    """Return a new catalog."""
     with opened(tmp_path, on_commit=changes.append) as new:
         yield new
 
 
 def test_empty(store: Store) -> None:
-    """A new catalog holds nothing, and says so to every query."""
+    """Every read of a new catalog returns nothing."""
     assert store.products(["p1"]) == {}
     assert store.vectors("p1").shape == (0, DIM)
     assert (store.page(None, "", 10).products, store.page(None, "", 10).next_after) == ([], None)
     assert (store.counts(), store.attribute_facets(), rows(store)) == ({}, {}, [])
 
 
-def test_what_is_written_is_read(store: Store) -> None:
-    """A product comes back as it was given, its embeddings to the last bit and in the order of its images."""
+def test_reading_what_was_written(store: Store) -> None:
+    """A product is read as it was written, its embeddings bit for bit and in the order of its images."""
     put(store, "p/1 é", 3.0, 0.1, 2.0, category="Schuhe für Damen", color="rot", größe="38")
     assert store.products(["nothing", "p/1 é"]) == {
         "p/1 é": product("p/1 é", "Schuhe für Damen", color="rot", größe="38")
@@ -47,7 +48,7 @@ def test_what_is_written_is_read(store: Store) -> None:
 
 
 def test_many_products_at_once(store: Store) -> None:
-    """More ids than SQLite has variables for can be read at once; unknown ones are missing."""
+    """More ids than SQLite allows as parameters can be read at once; unknown ones are missing."""
     put(store, "p1")
     put(store, "p2")
     assert set(store.products([f"p{number}" for number in range(40_000)])) == {"p1", "p2"}
@@ -55,7 +56,7 @@ def test_many_products_at_once(store: Store) -> None:
 
 
 def test_replacing(store: Store, changes: list[IndexChange]) -> None:
-    """A product stored again has the new facts, images and category and nothing of the old, under new labels."""
+    """A replaced product has only the new facts, images and category, and new labels."""
     put(store, "p1", 1.0, 2.0, color="red")
     put(store, "p1", 3.0, category="Bags", size="L")
     assert store.products(["p1"]) == {"p1": product("p1", "Bags", size="L")}
@@ -69,7 +70,7 @@ def test_replacing(store: Store, changes: list[IndexChange]) -> None:
 
 
 def test_deleting(store: Store, changes: list[IndexChange]) -> None:
-    """A deleted product is gone with its embeddings, the index is told its labels, and who deletes again is told."""
+    """A deleted product is gone with its embeddings, the index gets its labels, and a second delete returns False."""
     put(store, "p1", 1.0, 2.0)
     put(store, "p2", 3.0)
     assert store.delete("p1").result(timeout=60) is True
@@ -80,25 +81,26 @@ def test_deleting(store: Store, changes: list[IndexChange]) -> None:
     assert (list(changes[3].removed), list(changes[3].added)) == ([], [])
 
 
-def test_rows_are_what_the_index_was_told(store: Store, changes: list[IndexChange]) -> None:
-    """An index made from the store is the one that heard of every change."""
+def test_rows_equal_the_changes(store: Store, changes: list[IndexChange]) -> None:
+    """An index loaded from the store equals one that received every change."""
     put(store, "b", 1.0, 2.0)
     put(store, "a", 3.0, category="Bags")
     put(store, "b", 4.0)
     store.delete("a").result(timeout=60)
     put(store, "a", 5.0, 6.0)
-    told: dict[int, tuple[str, IndexRow]] = {}
+    received: dict[int, tuple[str, IndexRow]] = {}
     for change in changes:
         for _, label in change.removed:
-            del told[label]
-        told |= {row.label: (at, row) for at, row in change.added}
+            del received[label]
+        received |= {row.label: (at, row) for at, row in change.added}
     assert rows(store) == [
-        (at, label, row.product_id, row.image_index, row.vector.tolist()) for label, (at, row) in sorted(told.items())
+        (at, label, row.product_id, row.image_index, row.vector.tolist())
+        for label, (at, row) in sorted(received.items())
     ]
 
 
 def test_pages(store: Store) -> None:
-    """Pages in the order of ids hold every product of a category, or of all, once; the last says it is the last."""
+    """Pages by id contain every product of a category, or of all, once; the last one has no successor."""
     ids = [f"p{number:02}" for number in (7, 3, 0, 5, 1, 6, 2, 4)]
     for number, product_id in enumerate(ids):
         put(store, product_id, category=("Shoes", "Bags")[number % 2])
@@ -116,7 +118,7 @@ def test_pages(store: Store) -> None:
 
 
 def test_counts(store: Store) -> None:
-    """Products are counted, not images, by category in the order of names; an empty category is none."""
+    """Products are counted, not images, by category in the order of names; empty categories are missing."""
     put(store, "p1", 1.0, 2.0, 3.0)
     put(store, "p2", category="Bags")
     put(store, "p3", category="Hats")
@@ -125,8 +127,8 @@ def test_counts(store: Store) -> None:
     assert list(store.counts().items()) == [("Bags", 1), ("Shoes", 2)]
 
 
-def test_attributes_seen(store: Store) -> None:
-    """Each category's attributes come with the number of their values and the most frequent first, ties by value."""
+def test_attribute_facets(store: Store) -> None:
+    """Each attribute of a category has its number of values and the most frequent ones first, ties by value."""
     for product_id, color in (("p1", "red"), ("p2", "blue"), ("p3", "red"), ("p4", "amber")):
         put(store, product_id, color=color, brand="acme")
     put(store, "p5", category="Bags", color="red")
@@ -140,20 +142,20 @@ def test_attributes_seen(store: Store) -> None:
     }
 
 
-def test_attributes_seen_are_limited(store: Store) -> None:
-    """Of an attribute with very many values all are counted and the first hundred listed."""
+def test_attribute_facets_are_limited(store: Store) -> None:
+    """Of an attribute with very many values all are counted and a hundred are listed."""
     waiting = [
         store.upsert(EmbeddedProduct(product(f"p{number}", sku=f"s{number:03}"), vectors(1.0))) for number in range(130)
     ]
     for future in waiting:
         future.result(timeout=60)
-    ((seen,),) = store.attribute_facets().values()
-    assert (seen.name, seen.distinct_values, len(seen.top_values)) == ("sku", 130, TOP_VALUES)
-    assert seen.top_values[0] == ("s000", 1)
+    ((facet,),) = store.attribute_facets().values()
+    assert (facet.name, facet.distinct_values, len(facet.top_values)) == ("sku", 130, TOP_VALUES)
+    assert facet.top_values[0] == ("s000", 1)
 
 
 def test_reads_in_many_threads(store: Store) -> None:
-    """Reads may run in any thread beside the writer, and each sees whole products only."""
+    """Reads in any thread see only whole products while the writer works."""
     put(store, "p1", 0.0, 0.0)
 
     def read(_: int) -> bool:
@@ -161,7 +163,7 @@ def test_reads_in_many_threads(store: Store) -> None:
         return len(found) == 2 and found[0] == found[1]
 
     with ThreadPoolExecutor(4) as pool:
-        answers = pool.map(read, range(300))
+        consistent = pool.map(read, range(300))
         for number in range(100):
             put(store, "p1", float(number), float(number))
-        assert all(answers)
+        assert all(consistent)

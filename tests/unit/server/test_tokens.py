@@ -15,12 +15,12 @@ WRITE = "/lookalike.v1.CatalogService/UpsertProducts"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the file lies."""
+    """Return the path of the file."""
     return tmp_path / "tokens"
 
 
 def rejection(path: Path) -> str:
-    """Why this file cannot be used."""
+    """Return why this file cannot be used."""
     with pytest.raises(LookalikeError) as caught:
         read_tokens(path)
     assert caught.value.code is Code.FAILED_PRECONDITION
@@ -28,7 +28,7 @@ def rejection(path: Path) -> str:
 
 
 def test_tokens_and_roles(path: Path) -> None:
-    """Each line gives a token its role; comments, empty lines and spaces around mean nothing."""
+    """Each line gives a token its role; comments, empty lines and surrounding spaces are ignored."""
     path.write_text("# shop\nreader abc\n\n  writer\tx-y_z.1~+/= \r\n   # reader old\nreader q#1\n", encoding="utf-8")
     assert read_tokens(path) == {"abc": Role.READER, "x-y_z.1~+/=": Role.WRITER, "q#1": Role.READER}
 
@@ -36,21 +36,27 @@ def test_tokens_and_roles(path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["abc", "reader", "admin abc", "Reader abc", "reader a b", "reader: abc", "abc reader"]
 )
-def test_a_line_that_means_nothing(path: Path, line: str) -> None:
-    """A line that is not a role and a token is named by its number, and its token is not repeated to the log."""
+def test_an_invalid_line(path: Path, line: str) -> None:
+    """A line that is not a role and a token is named by its number, and its token does not appear in the error."""
     path.write_text(f"reader good\n\n{line}\n", encoding="utf-8")
     assert rejection(path) == f"{path}:3: expected `reader TOKEN` or `writer TOKEN`"
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# reader abc\n"])
 def test_no_token(path: Path, text: str) -> None:
-    """A file that lets nobody in is a mistake."""
+    """A file without a token is an error."""
     path.write_text(text, encoding="utf-8")
-    assert rejection(path) == f"{path} has no token, so nobody could call"
+    assert rejection(path) == f"{path} has no token, so nobody could call; add a `reader TOKEN` or `writer TOKEN` line"
+
+
+def test_a_token_twice(path: Path) -> None:
+    """A token that appears twice is an error, because its role would be ambiguous."""
+    path.write_text("reader abc\nwriter abc\n", encoding="utf-8")
+    assert rejection(path) == f"{path}:2: this token appears twice; remove one of its lines"
 
 
 def test_unreadable(path: Path) -> None:
-    """A file that is missing, a folder or not text is rejected, naming it or what is wrong with it."""
+    """A file that is missing, is a folder or is not text is an error that names it or what is wrong with it."""
     assert str(path) in rejection(path)
     path.write_bytes(b"reader \xff\xfe\n")
     assert "cannot read the tokens" in rejection(path)
@@ -58,7 +64,7 @@ def test_unreadable(path: Path) -> None:
 
 
 def code(tokens: dict[str, Role] | None, method: str, *metadata: tuple[str, str | bytes]) -> Code | None:
-    """What a call with this metadata meets, or None when it passes."""
+    """Check a call with this metadata; return the code of its error, None without one."""
     try:
         Authenticator(tokens).check(method, metadata)
     except LookalikeError as error:
@@ -87,19 +93,19 @@ TOKENS = {"r1": Role.READER, "w1": Role.WRITER}
     ],
 )
 def test_what_a_token_allows(header: str, read: Code | None, write: Code | None) -> None:
-    """A reader reads, a writer writes too, and any other header is of nobody."""
+    """A reader may read, a writer may also write, and any other header is UNAUTHENTICATED."""
     assert code(TOKENS, READ, ("authorization", header)) is read
     assert code(TOKENS, WRITE, ("authorization", header)) is write
 
 
 def test_only_the_authorization_header_counts() -> None:
-    """A token elsewhere in the metadata, or none at all, is of nobody."""
+    """A token elsewhere in the metadata, or none at all, is UNAUTHENTICATED."""
     assert code(TOKENS, READ) is Code.UNAUTHENTICATED
     assert code(TOKENS, READ, ("x-token", "Bearer r1"), ("user-agent", "Bearer w1")) is Code.UNAUTHENTICATED
 
 
 def test_every_change_needs_a_writer() -> None:
-    """Each method that changes the catalog is closed to readers."""
+    """No method that changes the catalog may be called by a reader."""
     for method in WRITES:
         assert code(TOKENS, method, ("authorization", "Bearer r1")) is Code.PERMISSION_DENIED
         assert code(TOKENS, method, ("authorization", "Bearer w1")) is None

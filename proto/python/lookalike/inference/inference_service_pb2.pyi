@@ -403,7 +403,7 @@ Global___InferTensorContents: _TypeAlias = InferTensorContents  # noqa: Y015
 
 @_typing.final
 class ModelInferRequest(_message.Message):
-    """Photos to embed."""
+    """Images to embed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GRPCInferenceServiceStub:
-    """Photos in, embeddings out, in the words of the Open Inference Protocol.
+    """Images in, embeddings out, in the words of the Open Inference Protocol.
     """
 
     def __init__(self, channel):
@@ -68,7 +68,7 @@ class GRPCInferenceServiceStub:
 
 
 class GRPCInferenceServiceServicer:
-    """Photos in, embeddings out, in the words of the Open Inference Protocol.
+    """Images in, embeddings out, in the words of the Open Inference Protocol.
     """
 
     def ServerLive(self, request, context):
@@ -155,7 +155,7 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GRPCInferenceService:
-    """Photos in, embeddings out, in the words of the Open Inference Protocol.
+    """Images in, embeddings out, in the words of the Open Inference Protocol.
     """
 
     @staticmethod

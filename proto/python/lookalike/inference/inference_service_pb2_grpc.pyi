@@ -29,7 +29,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GRPCInferenceServiceStub:
-    """Photos in, embeddings out, in the words of the Open Inference Protocol."""
+    """Images in, embeddings out, in the words of the Open Inference Protocol."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -50,7 +50,7 @@ class GRPCInferenceServiceStub:
 
 @_typing.type_check_only
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
-    """Photos in, embeddings out, in the words of the Open Inference Protocol."""
+    """Images in, embeddings out, in the words of the Open Inference Protocol."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ServerLive: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ServerLiveRequest, _inference_service_pb2.ServerLiveResponse]  # type: ignore[assignment]
@@ -67,7 +67,7 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     """Embeds 1 to 1000 images, all of them or none."""
 
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Photos in, embeddings out, in the words of the Open Inference Protocol."""
+    """Images in, embeddings out, in the words of the Open Inference Protocol."""
 
     @_abc_1.abstractmethod
     def ServerLive(

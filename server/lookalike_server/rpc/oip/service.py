@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2, as clients of KServe and Triton speak it, over the same engine and its admission."""
+"""The Open Inference Protocol v2, which clients of KServe and Triton speak, on the same engine and its queue."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lookalike_server.rpc.call_context import CURRENT, Context
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.oip import tensors
 
-_BESIDE = 4096
-"""Bytes of an answer that are not its embeddings; more than there can be."""
+_OVERHEAD = 4096
+"""Bytes of a response besides its embeddings, at most."""
 
 
 class InferenceService(inference_service_pb2_grpc.GRPCInferenceServiceServicer):
-    """One model, under the name that its folder gives it."""
+    """One model, under the name in its folder."""
 
     def __init__(self, gate: Gate, max_message_bytes: int) -> None:
         self._gate = gate
@@ -37,16 +37,16 @@ class InferenceService(inference_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ServerMetadataResponse(name="lookalike", version=__version__)
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
-        return tensors.metadata(request, self._gate.engine.model)
+        return tensors.metadata_response(request, self._gate.engine.model)
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         engine, call = self._gate.engine, CURRENT.get()
-        fitting = (self._max_message_bytes - _BESIDE) // (4 * engine.model.dim)
-        asked = tensors.asked(request, engine.model, fitting)
-        if asked.timeout is not None:
-            call = replace(call, deadline=min(call.deadline, call.arrived + asked.timeout))
-        async with asyncio.timeout(asked.timeout):
-            images = await asyncio.to_thread(list, asked.images) if asked.slow else asked.images
-            # What may be on its way at once is a query that somebody waits for; more is bulk work, as a stream is.
-            embedded = await engine.embed_all(images, call, bulk=asked.count > engine.stream_window)
-        return tensors.answer(request.id, engine.model, embedded)
+        max_images = (self._max_message_bytes - _OVERHEAD) // (4 * engine.model.dim)
+        batch = tensors.image_batch(request, engine.model, max_images)
+        if batch.timeout is not None:
+            call = replace(call, deadline=min(call.deadline, call.arrived + batch.timeout))
+        async with asyncio.timeout(batch.timeout):
+            images = await asyncio.to_thread(list, batch.images) if batch.is_slow else batch.images
+            # As many as may be in progress at once are an interactive call; more are bulk work, as a stream is.
+            results = await engine.embed_all(images, call, bulk=batch.count > engine.stream_window)
+        return tensors.infer_response(request.id, engine.model, results)

@@ -1,1 +1,1 @@
-""""""
+"""The services of `lookalike.v1`."""

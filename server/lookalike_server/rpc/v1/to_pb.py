@@ -1,4 +1,4 @@
-"""From the domain to messages: pure, nothing can fail."""
+"""From the domain to messages: pure, and nothing can fail."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ _INDEX_KINDS = {
 }
 
 
-def embedded(value: EmbedResult) -> embedding_service_pb2.EmbedResponse:
-    """The answer to Embed."""
+def embed_response(value: EmbedResult) -> embedding_service_pb2.EmbedResponse:
+    """Make the response of Embed."""
     response = embedding_service_pb2.EmbedResponse(stats=stats(value.stats))
     response.MergeFromString(wire.encode_floats(response.EMBEDDING_FIELD_NUMBER, value.vector))
     return response
 
 
-def embedded_item(item_id: str, value: EmbedResult) -> embedding_service_pb2.EmbedStreamResponse:
-    """The answer to one image of EmbedStream."""
+def embed_stream_response(item_id: str, value: EmbedResult) -> embedding_service_pb2.EmbedStreamResponse:
+    """Make the response to one item of EmbedStream."""
     return embedding_service_pb2.EmbedStreamResponse(
         id=item_id, embedding=wire.to_vector(value.vector), stats=stats(value.stats)
     )
 
 
-def model(value: Model, runtime: Runtime) -> embedding_service_pb2.GetModelResponse:
-    """The answer to GetModel."""
+def model_response(value: Model, runtime: Runtime) -> embedding_service_pb2.GetModelResponse:
+    """Make the response of GetModel."""
     return embedding_service_pb2.GetModelResponse(
         name=value.name,
         backbone=value.backbone,
@@ -72,13 +72,13 @@ def model(value: Model, runtime: Runtime) -> embedding_service_pb2.GetModelRespo
     )
 
 
-def answer(value: SearchResult) -> search_service_pb2.SearchResponse:
-    """The answer to Search."""
+def search_response(value: SearchResult) -> search_service_pb2.SearchResponse:
+    """Make the response of Search."""
     return search_service_pb2.SearchResponse(neighbors=map(_neighbor, value.neighbors), stats=stats(value.stats))
 
 
 def stats(value: ResponseStats) -> response_stats_pb2.ResponseStats:
-    """What an answer cost, in whole microseconds."""
+    """Make the stats of a response; durations in whole microseconds."""
     return response_stats_pb2.ResponseStats(
         decode_us=_microseconds(value.decode),
         queue_us=_microseconds(value.queue),
@@ -94,7 +94,7 @@ def stats(value: ResponseStats) -> response_stats_pb2.ResponseStats:
 
 
 def product(value: Product) -> product_pb2.Product:
-    """A product."""
+    """Make a product."""
     return product_pb2.Product(
         id=value.id,
         category=value.category,
@@ -104,33 +104,33 @@ def product(value: Product) -> product_pb2.Product:
     )
 
 
-def image(value: StoredImage) -> catalog_service_pb2.GetImageResponse:
-    """The answer to GetImage."""
+def image_response(value: StoredImage) -> catalog_service_pb2.GetImageResponse:
+    """Make the response of GetImage."""
     return catalog_service_pb2.GetImageResponse(encoded=value.data, media_type=value.media_type, sha256=value.sha256)
 
 
-def products(value: Page, category: str) -> catalog_service_pb2.ListProductsResponse:
-    """The answer to ListProducts for this category (empty for all)."""
+def list_products_response(value: Page, category: str) -> catalog_service_pb2.ListProductsResponse:
+    """Make the response of ListProducts for this category (empty: all)."""
     return catalog_service_pb2.ListProductsResponse(
         products=map(product, value.products),
         next_page_token="" if value.next_after is None else page_token(category, value.next_after),
     )
 
 
-def exported(value: EmbeddedProduct) -> catalog_service_pb2.ExportProductsResponse:
-    """One product of ExportProducts."""
+def export_response(value: EmbeddedProduct) -> catalog_service_pb2.ExportProductsResponse:
+    """Make the response of ExportProducts for one product."""
     return catalog_service_pb2.ExportProductsResponse(
         product=product(value.product), vectors=map(wire.to_vector, value.vectors)
     )
 
 
-def categories(values: Iterable[Category]) -> catalog_service_pb2.ListCategoriesResponse:
-    """The answer to ListCategories."""
+def list_categories_response(values: Iterable[Category]) -> catalog_service_pb2.ListCategoriesResponse:
+    """Make the response of ListCategories."""
     return catalog_service_pb2.ListCategoriesResponse(categories=map(_category, values))
 
 
 def item_status(product_id: str, error: Exception | None) -> product_pb2.ItemStatus:
-    """What became of one item: OK, or its error."""
+    """Make the status of one item: OK, or its error."""
     return product_pb2.ItemStatus(id=product_id, status=to_status(error) if error else status_pb2.Status())
 
 
@@ -142,11 +142,11 @@ def _category(value: Category) -> catalog_service_pb2.Category:
         recall=value.recall,
         attributes=[
             catalog_service_pb2.AttributeFacet(
-                name=seen.name,
-                distinct_values=seen.distinct_values,
-                top_values=[catalog_service_pb2.ValueCount(value=text, count=count) for text, count in seen.top_values],
+                name=facet.name,
+                distinct_values=facet.distinct_values,
+                top_values=[catalog_service_pb2.ValueCount(value=top, count=count) for top, count in facet.top_values],
             )
-            for seen in value.attributes
+            for facet in value.attributes
         ],
     )
 

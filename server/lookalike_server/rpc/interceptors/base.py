@@ -1,0 +1,91 @@
+"""The base of the interceptors: wraps the handlers of our services, whatever their arity, in one coroutine.
+
+Health and reflection pass untouched: a prober has no token, and asks most while nothing is ready.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import grpc
+
+from lookalike_server.rpc.call_context import Context
+
+SERVICES = ("/lookalike.v1.", "/inference.GRPCInferenceService/")
+"""How the methods of our services begin."""
+
+PROBES = frozenset(f"{SERVICES[1]}{method}" for method in ("ServerLive", "ServerReady", "ModelReady"))
+"""Methods that anybody may call at any time: the Open Inference Protocol's own health checks."""
+
+Behavior: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
+"""Serves a call: takes a request, or an iterator of them, and returns the response, or None once it has written all."""
+
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]"
+
+_MAKERS: dict[tuple[bool, bool], Any] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method: its full name, as in `/lookalike.v1.SearchService/Search`, and whether it streams responses."""
+
+    name: str
+    streams_responses: bool
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Runs `intercept` around every call of our services. Each method is wrapped once, at its first call."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, Any] = {}
+
+    async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Return the wrapped handler of a method; None where there is no such method."""
+        name = handler_call_details.method
+        wrapped = self._wrapped.get(name)
+        if wrapped is None:
+            handler: Any = await continuation(handler_call_details)
+            if handler is None or not name.startswith(SERVICES):
+                return handler
+            wrapped = self._wrapped[name] = self.wrap(Method(name, handler.response_streaming), handler)
+        return wrapped
+
+    def wrap(self, method: Method, handler: Any) -> Any:
+        """Wrap a handler."""
+        return make_handler(partial(self.intercept, method, behavior_of(handler)), handler)
+
+    @abstractmethod
+    async def intercept(self, method: Method, proceed: Behavior, request: Any, context: Context) -> Any:
+        """Serve a call by `proceed`."""
+
+
+def behavior_of(handler: Any) -> Behavior:
+    """Return what a handler does, as a coroutine: a generator's responses are written to the context."""
+    behavior = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    return behavior if inspect.iscoroutinefunction(behavior) else partial(_write_each, behavior)
+
+
+def make_handler(
+    behavior: Behavior, like: Any, *, deserialize: Any = None, streams_requests: bool | None = None
+) -> Any:
+    """Make a handler that does this, like another one but for the arguments that are given."""
+    streams_requests = like.request_streaming if streams_requests is None else streams_requests
+    make = _MAKERS[streams_requests, like.response_streaming]
+    return make(behavior, deserialize or like.request_deserializer, like.response_serializer)
+
+
+async def _write_each(generate: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, context: Context) -> None:
+    async with aclosing(generate(request, context)) as responses:
+        async for response in responses:
+            await context.write(response)

@@ -1,0 +1,104 @@
+"""The durable catalog: `CatalogReader`'s queries, and writes that one thread commits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from lookalike_server.domain.catalog import EmbeddedProduct, IdempotencyKey, IndexChange, SegmentFile
+from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.inference import Model
+from lookalike_server.store.reads import CatalogReader
+from lookalike_server.store.sqlite import FILE, SqliteError, connect, lock_folder, prepare
+from lookalike_server.store.statements import (
+    NO_CHANGE,
+    delete,
+    idempotent,
+    replace_segments,
+    update_attributes,
+    upsert,
+)
+from lookalike_server.store.wal import Wal
+from lookalike_server.store.write_jobs import WriteResult
+from lookalike_server.store.writer import Writer
+
+
+class Store(CatalogReader):
+    """The catalog in a folder. Writes are queued, and return futures that complete once the write survives a crash."""
+
+    def __init__(
+        self,
+        folder: Path,
+        model: Model,
+        on_commit: Callable[[IndexChange], None],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Open the catalog, and create it if it is missing.
+
+        Args:
+            folder: Where it is; created if missing.
+            model: The model whose embeddings it holds; a new catalog is bound to it.
+            on_commit: Called in the writer thread, in commit order, before a write's future completes.
+            wall_clock: Seconds since 1970, for the expiry of idempotency keys.
+
+        Raises:
+            LookalikeError: FAILED_PRECONDITION if another process has the folder, it cannot be written, or the file is
+                not a catalog, was written by a newer version, or holds embeddings of another model.
+        """
+        path = folder / FILE
+        super().__init__(path, model.dim)
+        self._wall_clock = wall_clock
+        with ExitStack() as undo:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._lock = undo.enter_context(lock_folder(folder))
+                self._connection = undo.enter_context(closing(connect(path, "rwc")))
+                self._wal = Wal(self._connection)
+                prepare(self._connection, path, model, self._wal)
+            except (OSError, SqliteError) as error:
+                raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {path}: {error}") from error
+            undo.pop_all()
+        self._writer = Writer(self._connection, self._wal, on_commit)
+
+    def upsert(self, product: EmbeddedProduct, idempotency_key: IdempotencyKey | None = None) -> Future[None]:
+        """Store or replace one product; the future completes once it is durable and searchable."""
+        return self._writer.submit(idempotent(idempotency_key, upsert(product), self._wall_clock()))
+
+    def upsert_all(self, products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]]) -> Future[list[object]]:
+        """Store or replace one or more products independently; the future has the exception of each rejected one."""
+        now = self._wall_clock()
+        return self._writer.submit_all([idempotent(key, upsert(product), now) for product, key in products])
+
+    def delete(self, product_id: str, idempotency_key: IdempotencyKey | None = None) -> Future[bool]:
+        """Delete one product; the future says whether it existed (or, for a repeat, that it was deleted)."""
+        return self._writer.submit(idempotent(idempotency_key, delete(product_id), self._wall_clock()))
+
+    def update_attributes(
+        self,
+        product_id: str,
+        attributes: Mapping[str, str],
+        clear: Sequence[str],
+        idempotency_key: IdempotencyKey | None = None,
+    ) -> Future[bool]:
+        """Set attributes of a product and clear others; the future says whether the product exists."""
+        op = update_attributes(product_id, attributes, clear)
+        return self._writer.submit(idempotent(idempotency_key, op, self._wall_clock()))
+
+    def replace_segments(self, category: str, files: Sequence[SegmentFile]) -> Future[None]:
+        """Make these the only trusted index files of a category (see `SegmentManifest`)."""
+        return self._writer.submit(replace_segments(category, files))
+
+    def wait_until_applied(self) -> None:
+        """Return once `on_commit` has received everything that was committed before the call."""
+        self._writer.submit(lambda _: WriteResult(None, NO_CHANGE)).result()
+
+    def close(self) -> None:
+        """Finish the queued writes and close the file."""
+        self._writer.close()
+        super().close()
+        self._connection.close()
+        self._wal.close()
+        self._lock.close()

@@ -1,0 +1,167 @@
+"""Read-only queries about the catalog: products, images, facets, and the rows that the index is built from.
+
+Vectors are stored as little-endian float32.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lookalike_server.domain.catalog import (
+    AttributeFacet,
+    EmbeddedProduct,
+    IdempotencyKey,
+    IndexRow,
+    Page,
+    Product,
+    SegmentFile,
+    StoredImage,
+)
+from lookalike_server.domain.inference import Floats
+from lookalike_server.store.sqlite import Connection, connect
+from lookalike_server.store.statements import COLUMNS, is_repeat, product_of
+
+TOP_VALUES = 100
+"""Values of an attribute that `attribute_facets` lists; the API promises this number."""
+
+
+class CatalogReader:
+    """Reads a catalog file that exists. Every method blocks and may run in any thread, each with its own connection."""
+
+    def __init__(self, path: Path, dim: int) -> None:
+        self._path = path
+        self._dim = dim
+        self._local = threading.local()
+        self._readers: list[Connection] = []
+
+    def products(self, ids: Sequence[str]) -> dict[str, Product]:
+        """Read products by id; unknown ids are missing from the result."""
+        rows = self._read(
+            f"SELECT {COLUMNS} FROM products WHERE id IN (SELECT value FROM json_each(?))",  # noqa: S608 - constant
+            (json.dumps(list(ids)),),
+        )
+        return {product.id: product for product in map(product_of, rows)}
+
+    def vectors(self, product_id: str) -> Floats:
+        """Read the embeddings of a product: float32 [images, dim], by image index; no rows if it does not exist."""
+        rows = self._read("SELECT vector FROM embeddings WHERE product_id = ? ORDER BY image_index", (product_id,))
+        return np.array([_vector(blob) for (blob,) in rows], dtype=np.float32).reshape(-1, self._dim)
+
+    def done(self, idempotency_key: IdempotencyKey) -> bool:
+        """Return whether the write with this key was committed already.
+
+        Raises:
+            LookalikeError: INVALID_ARGUMENT if the key was used for another request.
+        """
+        return is_repeat(self._connection_of_thread(), idempotency_key)
+
+    def image(self, product_id: str, image_index: int) -> StoredImage | None:
+        """Read an image of a product as it was sent; None if it was not stored."""
+        for sha256, media_type, data in self._read(
+            "SELECT sha256, media_type, data FROM embeddings JOIN images ON sha256 = image"
+            " WHERE product_id = ? AND image_index = ?",
+            (product_id, image_index),
+        ):
+            return StoredImage(sha256, media_type, data)
+        return None
+
+    def page(self, category: str | None, after: str, size: int) -> Page:
+        """Read `size` products with ids greater than `after`, of one category or of all (None)."""
+        sql = f"SELECT {COLUMNS} FROM products WHERE id > ?"  # noqa: S608 - a constant
+        arguments: list[object] = [after]
+        if category is not None:
+            sql += " AND category = ?"
+            arguments.append(category)
+        rows = list(self._read(f"{sql} ORDER BY id LIMIT ?", (*arguments, size + 1)))
+        found = [product_of(row) for row in rows[:size]]
+        return Page(found, next_after=found[-1].id if len(rows) > size else None)
+
+    def embedded(self, category: str | None, after: str, size: int) -> list[EmbeddedProduct]:
+        """Read `size` products with ids greater than `after`, of one category or of all (None), with their embeddings.
+
+        One statement, so that no product is seen half changed, and read to its end, so that no snapshot stays open.
+        """
+        chosen = f"SELECT {COLUMNS} FROM products WHERE id > ?"  # noqa: S608 - a constant
+        arguments: list[object] = [after]
+        if category is not None:
+            chosen += " AND category = ?"
+            arguments.append(category)
+        rows = self._read(
+            f"WITH chosen AS ({chosen} ORDER BY id LIMIT ?) SELECT {COLUMNS}, vector"  # noqa: S608 - constants
+            " FROM chosen JOIN embeddings ON product_id = id ORDER BY id, image_index",
+            (*arguments, size),
+        )
+        images: dict[str, list[tuple[Any, ...]]] = {}
+        for row in rows:
+            images.setdefault(row[0], []).append(row)
+        return [
+            EmbeddedProduct(product_of(own[0][:-1]), np.stack([_vector(row[-1]) for row in own]))
+            for own in images.values()
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """Count the products of each category, by name."""
+        return dict(self._read("SELECT category, count(*) FROM products GROUP BY category ORDER BY category"))
+
+    def attribute_facets(self) -> dict[str, list[AttributeFacet]]:
+        """Count the values of every attribute in every category; reads the whole catalog."""
+        rows = self._read(
+            "SELECT category, key, value, count(*) FROM products, json_each(attributes)"
+            " GROUP BY category, key, value ORDER BY category, key, count(*) DESC, value"
+        )
+        values: dict[tuple[str, str], list[tuple[str, int]]] = {}
+        for category, name, value, count in rows:
+            values.setdefault((category, name), []).append((value, count))
+        facets: dict[str, list[AttributeFacet]] = {}
+        for (category, name), counted in values.items():
+            facets.setdefault(category, []).append(AttributeFacet(name, len(counted), counted[:TOP_VALUES]))
+        return facets
+
+    def row_counts(self) -> dict[str, int]:
+        """Count the embeddings of each category."""
+        return dict(
+            self._read(
+                "SELECT category, count(*) FROM products JOIN embeddings ON product_id = products.id GROUP BY category"
+            )
+        )
+
+    def rows(self, category: str) -> Iterator[IndexRow]:
+        """Read the embeddings of a category, in any order: sorting would take longer than reading them."""
+        for label, product_id, image_index, blob, attributes in self._read(
+            "SELECT label, product_id, image_index, vector, attributes FROM products"
+            " JOIN embeddings ON product_id = products.id WHERE category = ?",
+            (category,),
+        ):
+            yield IndexRow(label, product_id, image_index, _vector(blob), json.loads(attributes))
+
+    def segments(self) -> dict[str, list[SegmentFile]]:
+        """Read which index files can be trusted, by category (see `SegmentManifest`)."""
+        files: dict[str, list[SegmentFile]] = {}
+        for category, *file in self._read("SELECT category, file, size, sha256 FROM segments ORDER BY category, id"):
+            files.setdefault(category, []).append(SegmentFile(*file))
+        return files
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for reader in self._readers:
+            reader.close()
+
+    def _read(self, sql: str, arguments: Sequence[object] = ()) -> Iterable[tuple[Any, ...]]:
+        return self._connection_of_thread().execute(sql, arguments)
+
+    def _connection_of_thread(self) -> Connection:
+        reader: Connection | None = getattr(self._local, "reader", None)
+        if reader is None:
+            reader = self._local.reader = connect(self._path, "ro")
+            self._readers.append(reader)
+        return reader
+
+
+def _vector(blob: bytes) -> Floats:
+    return np.frombuffer(blob, dtype="<f4").astype(np.float32, copy=False)
