@@ -1,6 +1,6 @@
 # The server's image. Build it with `make image`; the model folder and the catalog are mounted, not baked in:
 #   docker run -p 50051:50051 -v $PWD/models/default:/model:ro -v lookalike-data:/data lookalike-server:local
-# For a CUDA card add `--build-arg RUNTIME=gpu` to the build and `--gpus all` to the run: CUDA comes from the registry.
+# For an NVIDIA GPU add `--build-arg RUNTIME=gpu` to the build and `--gpus all` to the run: CUDA comes from the registry.
 
 ARG RUNTIME=cpu
 
@@ -20,7 +20,7 @@ RUN --mount=type=bind,from=builder,source=/src/dist/wheels,target=/wheels \
 RUN useradd --create-home --uid 10001 lookalike && install --directory --owner=lookalike /data
 USER lookalike
 ENV LOOKALIKE_MODEL=/model LOOKALIKE_DATA_DIR=/data LOOKALIKE_LISTEN=0.0.0.0:50051 LOOKALIKE_LOG_FORMAT=json
-# What a container runtime with cards looks for; without one they mean nothing.
+# What a container runtime with GPUs looks for; elsewhere they are ignored.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 VOLUME /data
 EXPOSE 50051

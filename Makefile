@@ -162,12 +162,12 @@ gallery-screenshots: .venv/ready .venv-gallery/ready models/default/model.json #
 
 .PHONY: bench
 bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the limit and the peers, in one run (MODEL=models/NAME BENCH="--scenarios catalog")
-	PYTHONPATH=.:proto/python $(BENCH_BIN)/python -m benchmarks --model $(MODEL) $(BENCH)
+	PYTHONPATH=.:proto/python:clients/python:clients/loadtest $(BENCH_BIN)/python -m benchmarks --model $(MODEL) $(BENCH)
 
 # Needs no environment and no network: with WHEELS it installs those for itself, else PYTHON has what the server needs.
 .PHONY: bench-gpu
-bench-gpu: ## measure on a card, unattended (MODELS=folder WHEELS=folder BENCH="--provider cuda")
-	PYTHONPATH=.:server:proto/python $(PYTHON) -m benchmarks.gpu --models $(MODELS) $(WHEELS:%=--wheels %) \
+bench-gpu: ## measure on a GPU, unattended (MODELS=folder WHEELS=folder BENCH="--provider cuda")
+	PYTHONPATH=.:server:proto/python:clients/python:clients/loadtest $(PYTHON) -m benchmarks.gpu --models $(MODELS) $(WHEELS:%=--wheels %) \
 		--out benchmarks/results $(BENCH)
 
 .PHONY: lint

@@ -1,4 +1,4 @@
-"""`python -m benchmarks --model models/NAME`: measures, prints the table, writes JSON and images."""
+"""`python -m benchmarks --model models/NAME`: measures, prints a table, writes JSON and charts."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from typing import Any
 
 import click
 
+from benchmarks.bare_session import bare_session
 from benchmarks.catalog.measure import INDEXES, PARTS, SMALL_NETWORK, measure_catalog
 from benchmarks.catalog.sizes import Sizes
 from benchmarks.charts import draw
 from benchmarks.environment import Model, describe, read_model
-from benchmarks.figures.bench import Bench, Say
-from benchmarks.generator import bare_session, load_generator
+from benchmarks.load import load_generator
 from benchmarks.null_model import write_null_model
+from benchmarks.renamed import Command
 from benchmarks.report import table, write_json
-from benchmarks.suite import Contest
+from benchmarks.scenarios.bench import Bench, Log
+from benchmarks.suite import Suite
 
-FIGURES = ("throughput", "jpeg", "latency", "null", "workers", "overload", "idle", "cancel", "curves")
-OF_CATALOG = ("catalog", "crossover")  # the second chooses defaults and is measured only when it is named
-DEVICE_DIM = 2048  # numbers in an embedding of the device that only takes time: as many as ResNet50's
-SYSTEMS = ("plain", "mosec", "pytriton", "ray")
+SCENARIOS = ("throughput", "jpeg", "latency", "null", "frontends", "overload", "idle", "cancel", "curves")
+CATALOG_SCENARIOS = ("catalog", "crossover")  # the second chooses defaults and runs only when it is named
+DEVICE_DIM = 2048  # of the device that only takes time: as many dimensions as ResNet50's
+PEERS = ("plain", "mosec", "pytriton", "ray")
 
 
 def _chosen(known: tuple[str, ...]) -> Any:
@@ -33,47 +35,47 @@ def _chosen(known: tuple[str, ...]) -> Any:
         names = [name for name in value.split(",") if name]
         for name in names:
             if name not in known:
-                raise click.BadParameter(f"{name} is none of {', '.join(known)}")
+                raise click.BadParameter(f"{name!r} must be one of {', '.join(known)}")
         return names
 
     return check
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--model", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option(
     "--scenarios",
-    default=",".join((*FIGURES, "catalog")),
-    callback=_chosen((*FIGURES, *OF_CATALOG)),
+    default=",".join((*SCENARIOS, "catalog")),
+    callback=_chosen((*SCENARIOS, *CATALOG_SCENARIOS)),
     help="What to measure; also: crossover.",
 )
-@click.option("--peers", default=",".join(SYSTEMS), callback=_chosen(SYSTEMS), help="The peers; empty for none.")
-@click.option("--rounds", default=7, type=click.IntRange(1, 100), help="Paired rounds of each figure.")
+@click.option("--peers", default=",".join(PEERS), callback=_chosen(PEERS), help="The peers; empty for none.")
+@click.option("--rounds", default=7, type=click.IntRange(1, 100), help="Paired rounds of each result.")
 @click.option("--seconds", default=2.0, type=click.FloatRange(0.2, 60), help="Length of a turn.")
-@click.option("--callers", default=16, type=click.IntRange(2, 1024), help="Callers of a closed loop.")
+@click.option("--concurrency", default=16, type=click.IntRange(2, 1024), help="Calls under way in a closed loop.")
 @click.option(
-    "--flag", "flags", multiple=True, help="A further flag of our server, for instance --flag=--intra-op-threads=2."
+    "--flag", "flags", multiple=True, help="A further flag of our server, such as --flag=--intra-op-threads=2."
 )
-@click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path), help="Folder of the results.")
-@click.option("--parts", default=",".join(PARTS), callback=_chosen(PARTS), help="Which of the catalog's figures.")
+@click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option("--parts", default=",".join(PARTS), callback=_chosen(PARTS), help="Which parts of the catalog scenario.")
 @click.option(
     "--indexes", default=",".join(INDEXES), callback=_chosen(INDEXES), help="Other indexes beside it; empty for none."
 )
 @click.option("--rows", default=20_000, type=click.IntRange(300, 1_000_000), help="Rows of each large category.")
-@click.option("--quick", is_flag=True, help="A small catalog: tries the harness, proves nothing.")
+@click.option("--quick", is_flag=True, help="A small catalog: tests the harness, proves nothing.")
 @click.option(
     "--scratch",
     default="data/bench",
     type=click.Path(path_type=Path),
-    help="Folder of the measured catalogs, on the disk that is meant.",
+    help="Folder of the measured catalogs, on the disk to be measured.",
 )
 def main(
     model: Path,
-    figures: list[str],
-    systems: list[str],
+    scenarios: list[str],
+    peers: list[str],
     rounds: int,
     seconds: float,
-    callers: int,
+    concurrency: int,
     flags: tuple[str, ...],
     out: Path,
     parts: list[str],
@@ -82,58 +84,58 @@ def main(
     quick: bool,
     scratch: Path,
 ) -> None:
-    """Measure our server beside its limit and its peers, in paired rounds on this machine."""
+    """Measure our server beside bare ONNX Runtime and its peers, in paired rounds on this machine."""
     settings = {
         "rounds": rounds,
         "seconds": seconds,
-        "callers": callers,
-        "figures": figures,
-        "systems": systems,
+        "concurrency": concurrency,
+        "scenarios": scenarios,
+        "peers": peers,
         "our_flags": flags,
     }
     begun = time.monotonic()
 
-    def say(what: str) -> None:
-        click.echo(f"[{time.monotonic() - begun:6.0f} s] {what}", err=True)
+    def log(message: str) -> None:
+        click.echo(f"[{time.monotonic() - begun:6.0f} s] {message}", err=True)
 
-    if of_model := [name for name in figures if name in FIGURES]:
-        _measure_model(read_model(model), of_model, systems, settings, say, out)
-    sizes = Sizes(rounds, seconds, callers, flags, rows=rows)
+    if of_model := [name for name in scenarios if name in SCENARIOS]:
+        _measure_model(read_model(model), of_model, peers, settings, log, out)
+    sizes = Sizes(rounds, seconds, concurrency, flags, rows=rows)
     sizes = sizes.quick() if quick else sizes
     scratch.mkdir(parents=True, exist_ok=True)
-    for name in OF_CATALOG:
-        if name in figures:
-            measure_catalog(name, sizes, parts, indexes, [model, SMALL_NETWORK], scratch.resolve(), out, say)
+    for name in CATALOG_SCENARIOS:
+        if name in scenarios:
+            measure_catalog(name, sizes, parts, indexes, [model, SMALL_NETWORK], scratch.resolve(), out, log)
 
 
 def _measure_model(
-    served: Model, figures: list[str], systems: list[str], settings: dict[str, Any], say: Say, out: Path
+    served: Model, scenarios: list[str], peers: list[str], settings: dict[str, Any], log: Log, out: Path
 ) -> None:
-    rounds, seconds, callers, flags = (settings[name] for name in ("rounds", "seconds", "callers", "our_flags"))
+    rounds, seconds, concurrency, flags = (settings[name] for name in ("rounds", "seconds", "concurrency", "our_flags"))
     about = describe(served, settings)
     with ExitStack() as stack:
         load = stack.enter_context(load_generator())
         bare = stack.enter_context(bare_session(served))
-        contest = Contest(Bench(served, load, bare, rounds, seconds, callers, say), flags, systems)
+        suite = Suite(Bench(served, load, bare, rounds, seconds, concurrency, log), flags, peers)
         try:
-            contest.measure([name for name in figures if name not in {"null", "workers"}])
-            if "null" in figures:
+            suite.measure([name for name in scenarios if name not in {"null", "frontends"}])
+            if "null" in scenarios:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-null-")))
                 write_null_model(folder)
-                # The bare session stays the real model's; the null figure does not ask it.
-                nothing = Bench(read_model(folder), load, bare, rounds, seconds, callers, say)
-                contest.measure_null(nothing)
-            if "workers" in figures:
+                # the bare session stays the real model's; the null scenario does not use it
+                nothing = Bench(read_model(folder), load, bare, rounds, seconds, concurrency, log)
+                suite.measure_null(nothing)
+            if "frontends" in scenarios:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-device-")))
                 write_null_model(folder, DEVICE_DIM)
-                contest.measure_workers(Bench(read_model(folder), load, bare, rounds, seconds, callers, say))
+                suite.measure_frontends(Bench(read_model(folder), load, bare, rounds, seconds, concurrency, log))
         finally:
-            # Also what an interrupted run has measured so far.
+            # also what an interrupted run has measured so far
             stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{served.name}"
-            write_json(out / f"{stem}.json", about, contest.figures, contest.curves, contest.skipped)
-            drawn = draw(out, stem, about, contest.curves)
-            click.echo(table(about, contest.figures, contest.skipped))
-            say(f"wrote {', '.join(map(str, [out / f'{stem}.json', *drawn]))}")
+            write_json(out / f"{stem}.json", about, suite.results, suite.curves, suite.skipped)
+            drawn = draw(out, stem, about, suite.curves)
+            click.echo(table(about, suite.results, suite.skipped))
+            log(f"wrote {', '.join(map(str, [out / f'{stem}.json', *drawn]))}")
 
 
 def _terminated(number: int, frame: object) -> None:

@@ -1,4 +1,4 @@
-"""Bare `session.run` without any server: reads shapes from its standard input and answers with what they reach."""
+"""Runs the model without any server: reads shapes from its standard input and prints what they reach."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.images import raw_image
 
 
 def measure(model: Model, batch: int, sessions: int, threads: int, seconds: float) -> dict[str, float]:
-    """Images a second of so many sessions side by side, and the median seconds of a run."""
+    """Return the images a second of sessions side by side, and the median seconds of a run."""
     base = np.frombuffer(raw_image(model.height, model.width), dtype=np.uint8)
     images = np.stack([np.roll(base.reshape(model.height, model.width, 3), at, axis=1) for at in range(batch)])
     runs = [_session(model.graph, threads, at).run for at in range(sessions)]
@@ -48,7 +48,7 @@ def _repeat(run: Callable[..., Any], feed: dict[str, Any], until: float, duratio
 
 @cache
 def _session(graph: Path, threads: int, number: int) -> Any:
-    """One session of its own for every number."""
+    """Return a session of its own for every number."""
     del number
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -1,4 +1,4 @@
-"""Draws a run's curves as PNG files."""
+"""Draws the charts of a run as PNG files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from benchmarks.figures.curves import Curve
+from benchmarks.scenarios.curves import Curve
 
 mpl.use("Agg")
 
@@ -16,15 +16,15 @@ from matplotlib import pyplot
 
 
 def draw(folder: Path, stem: str, about: Mapping[str, Any], curves: Mapping[str, Sequence[Curve]]) -> list[Path]:
-    """Draw whichever curves there are; return the files."""
+    """Draw the curves that there are; return the files."""
     title = f"{about['model']['name']}, {about['cores']} cores, commit {about['commit'][:10]}"
     drawn = []
-    if "callers" in curves:
+    if "concurrency" in curves:
         figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-        _lines(axes, curves["callers"])
+        _lines(axes, curves["concurrency"])
         axes.legend(fontsize="small")
-        axes.set(xscale="log", xlabel="callers (closed loop)", ylabel="images a second", title=title)
-        axes.set_xticks(curves["callers"][0].x, labels=[f"{x:.0f}" for x in curves["callers"][0].x])
+        axes.set(xscale="log", xlabel="concurrency (closed loop)", ylabel="images a second", title=title)
+        axes.set_xticks(curves["concurrency"][0].x, labels=[f"{x:.0f}" for x in curves["concurrency"][0].x])
         axes.set_ylim(bottom=0)
         drawn.append(_save(figure, folder / f"{stem}-throughput.png"))
     if "p50" in curves:
@@ -39,7 +39,7 @@ def draw(folder: Path, stem: str, about: Mapping[str, Any], curves: Mapping[str,
             axes.set(xlabel="offered load, % of our capacity (open loop)", ylabel=label)
             if kind != "answered":
                 axes.set_yscale("log")
-        all_axes[-1].legend(fontsize="small")  # one for all three, where the lines leave room
+        all_axes[-1].legend(fontsize="small")  # one for all three, where the curves leave room
         figure.suptitle(title)
         drawn.append(_save(figure, folder / f"{stem}-latency.png"))
     return drawn
@@ -47,7 +47,7 @@ def draw(folder: Path, stem: str, about: Mapping[str, Any], curves: Mapping[str,
 
 def _lines(axes: Any, curves: Sequence[Curve]) -> None:
     for curve in curves:
-        (line,) = axes.plot(curve.x, [y.median for y in curve.y], marker="o", markersize=4, label=curve.system)
+        (line,) = axes.plot(curve.x, [y.median for y in curve.y], marker="o", markersize=4, label=curve.server)
         low, high = [y.low for y in curve.y], [y.high for y in curve.y]
         axes.fill_between(curve.x, low, high, alpha=0.15, color=line.get_color())
     axes.grid(visible=True, alpha=0.3)

@@ -1,4 +1,4 @@
-"""What a measurement was made on: processor, versions, commit, settings. Without it no figure can be judged."""
+"""What a measurement was made on: processor, versions, commit, settings. Without it no result can be judged."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def read_model(folder: Path) -> Model:
 
 @cache
 def threads() -> int:
-    """Cores this process may use: every system is given as many threads."""
+    """Return the cores that this process may use: every server is given as many threads."""
     return len(os.sched_getaffinity(0))
 
 
 def describe(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything that a reader needs to repeat the measurement."""
+    """Return everything that a reader needs to repeat the measurement."""
     return {
         "cpu": _cpu(),
         "cores": threads(),
@@ -68,7 +68,7 @@ def describe(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "model": {"name": model.name, "precision": model.precision, "digest": model.digest},
         "settings": settings,
-        "note": "servers and load generators share all cores; only ratios of neighboring rounds mean anything",
+        "note": "servers and load generators share all cores; only ratios of adjacent turns mean anything",
     }
 
 
@@ -78,8 +78,8 @@ def _cpu() -> dict[str, Any]:
         name, _, value = line.partition(":")
         fields[name.strip()] = value.strip()
     flags = fields.get("flags", "").split()
-    told = [flag for flag in flags if flag.startswith(("avx", "amx"))]
-    return {"model": fields.get("model name", platform.processor()), "vector_extensions": told}
+    extensions = [flag for flag in flags if flag.startswith(("avx", "amx"))]
+    return {"model": fields.get("model name", platform.processor()), "vector_extensions": extensions}
 
 
 def _git(*arguments: str) -> str:

@@ -11,38 +11,41 @@ class HttpError(grpc.RpcError):
     """A call that was not answered with 200, in gRPC's terms so that all outcomes are counted alike."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        """Say which and why."""
         super().__init__(details)
         self._code = code
 
     def code(self) -> grpc.StatusCode:
-        """The nearest gRPC status."""
+        """Return the nearest gRPC status."""
         return self._code
 
     def details(self) -> str:
-        """What the server said."""
+        """Return the message."""
         return str(self)
 
 
-class HttpCalls:
-    """POSTs to one path of one server; as many connections as calls are under way."""
+class HttpTransport:
+    """POSTs to one server, over as many connections as calls are under way."""
 
-    def __init__(self, address: str, path: str) -> None:
-        """Connections are opened when needed."""
-        self._host, _, port = address.rpartition(":")
+    def __init__(self, target: str, connections: int) -> None:
+        del connections
+        self._target = target
+        self._host, _, port = target.rpartition(":")
         self._port = int(port)
-        self._head = f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: ".encode()
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
-    async def ask(self, body: bytes, deadline: float) -> bytes:
-        """Send one body and return the answer's.
+    async def connect(self) -> None:
+        """Do nothing: connections are opened when needed."""
+
+    async def send(self, method: str, request: bytes, deadline: float, token: str | None) -> bytes:
+        """POST a body to a path and return the answer's body.
 
         Raises:
-            HttpError: When the answer is not 200, or none came in time.
+            HttpError: The answer is not 200, or none came in time.
         """
+        del token
         try:
             async with asyncio.timeout(deadline):
-                status, answer = await self._exchange(body)
+                status, answer = await self._exchange(method, request)
         except TimeoutError:
             raise HttpError(grpc.StatusCode.DEADLINE_EXCEEDED, "no answer in time") from None
         except (OSError, asyncio.IncompleteReadError) as error:
@@ -52,26 +55,21 @@ class HttpCalls:
             raise HttpError(code, f"{status} {answer[:200]!r}")
         return answer
 
-    async def close(self) -> None:
-        """Close every connection."""
-        for _, writer in self._idle:
-            writer.close()
-            await writer.wait_closed()
-
-    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
+    async def _exchange(self, path: str, body: bytes) -> tuple[int, bytes]:
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
         kept = False
         try:
-            writer.write(self._head + f"{len(body)}\r\n\r\n".encode())
+            head = f"POST {path} HTTP/1.1\r\nHost: {self._target}\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode())
             writer.write(body)
             await writer.drain()
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+            answer_head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(answer_head.partition(b"content-length:")[2].partition(b"\r\n")[0])
             answer = await reader.readexactly(length)
             kept = True
         finally:
-            # A connection whose answer was not read to its end would give it to the next caller.
+            # a connection whose answer was not read to its end would give it to the next call
             if not kept:
                 writer.close()
         self._idle.append((reader, writer))
-        return int(head[9:12]), answer
+        return int(answer_head[9:12]), answer

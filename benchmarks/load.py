@@ -1,178 +1,183 @@
-"""The load generator: a process of its own that reads jobs from its standard input and answers with outcomes.
+"""Load on a server in short turns, by the load test's own worker pool.
 
-Closed loops show how much a system can do. Open loops show what callers would wait: calls are sent by a schedule
-(Poisson arrivals) and timed from the moment they were meant to be sent, so a slow system cannot slow its own load down.
+Closed loops show how much a server can do. Open loops show what users would wait: calls are sent by a schedule (Poisson
+arrivals) and timed from the moment they were meant to be sent, so a slow server cannot slow its own load down.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import random
-import struct
-import sys
-import time
-from collections.abc import Awaitable, Callable
-from itertools import count, cycle
-from typing import Any
+import itertools
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Literal
 
-import grpc
 import numpy as np
-import uvloop
+import numpy.typing as npt
 
-from benchmarks.http_calls import HttpCalls
-from benchmarks.images import Next, stamped, stocked
-from benchmarks.jobs import OK, WRONG_ANSWER, Job, Outcome
-from benchmarks.protocols import WIRES, Shape
+from benchmarks.environment import Model
+from benchmarks.images import JPEG_COUNT, jpeg_template, raw_template
+from benchmarks.processes import StartError
+from benchmarks.protocols import PROTOCOLS
+from benchmarks.servers.base import Target
+from lookalike_loadtest.plan import OK, WRONG_ANSWER, Phase, code_name
+from lookalike_loadtest.requests import RequestSet
+from lookalike_loadtest.worker_messages import Call, WorkerConfig, WorkerUpdate
+from lookalike_loadtest.worker_pool import WorkerPool, WorkerPoolError
 
-Ask = Callable[[bytes, float], Awaitable[bytes]]
-"""Sends a request with a deadline in seconds; raises grpc.RpcError-like errors with `code()`."""
+Floats = npt.NDArray[np.float64]
+ImageForm = Literal["raw", "jpeg"]
 
-_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.use_local_subchannel_pool", 1),  # or all channels to one address would be one connection
-)
+DEADLINE_S = 60.0
 
 
-class Run:
-    """One job being done."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The calls of a turn: float64 arrays [calls], in the order of their ends.
 
-    def __init__(self, job: Job, ask: Ask) -> None:
-        """Prepare everything that must not be paid for while the clock runs."""
-        self._job = job
-        self._ask = ask
-        self._wire = WIRES[job.target.wire]
-        self._next = _images(job)
-        self._left = job.limit
-        self._random = random.Random(job.seed)  # noqa: S311 - a load, not a secret
-        self._calls: list[tuple[float, float, float, float, float]] = []
-        self._fault = ""
-        self._start = 0.0
+    Attributes:
+        sent: Seconds from the start to the moment the call was meant to be sent.
+        ended: Seconds from the start to its end.
+        code: The gRPC status code, or one of the load test's own.
+        judged: What the judge of the answers returned; -1 without an answer.
+        message: The first message of a call that was not answered rightly.
+    """
 
-    async def outcome(self) -> Outcome:
-        """Do it."""
-        gc.collect()
-        self._start = time.perf_counter()
-        await (self._open() if self._job.loop == "open" else self._closed())
-        elapsed = time.perf_counter() - self._start
-        columns = np.array(self._calls, dtype=np.float64).reshape(-1, 5).T
-        return Outcome.of(columns, elapsed, self._fault)
+    sent: Floats
+    ended: Floats
+    code: Floats
+    judged: Floats
+    message: str = field(default="")
 
-    async def _closed(self) -> None:
-        job = self._job
-        # The well-behaved callers end the run: what a canceling one does after them is of no account.
-        patient = [asyncio.create_task(self._caller(at)) for at in range(job.callers - job.canceling)]
-        hasty = [asyncio.create_task(self._hasty_caller(at)) for at in range(job.callers - job.canceling, job.callers)]
-        await asyncio.gather(*patient)
-        for task in hasty:
-            task.cancel()
-        await asyncio.gather(*hasty, return_exceptions=True)
+    @property
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """Which calls were answered."""
+        answered: npt.NDArray[np.bool_] = self.code == OK
+        return answered
 
-    async def _caller(self, at: int) -> None:
-        while time.perf_counter() - self._start < self._job.seconds:
-            request = self._request()
-            if request is None:
-                return
-            await self._call(request, at, time.perf_counter() - self._start)
-            if self._job.pause:
-                await asyncio.sleep(self._job.pause)
+    @property
+    def latency(self) -> Floats:
+        """Seconds of the calls that were answered, from the moment they were meant to be sent."""
+        seconds: Floats = (self.ended - self.sent)[self.answered]
+        return seconds
 
-    async def _hasty_caller(self, at: int) -> None:
-        while (request := self._request()) is not None:
-            call = asyncio.create_task(self._call(request, at, time.perf_counter() - self._start))
-            try:
-                await asyncio.wait((call,), timeout=self._random.uniform(0, self._job.patience))
-            finally:
-                call.cancel()
-            await asyncio.gather(call, return_exceptions=True)
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the start to the end of the last call."""
+        return float(self.ended.max(initial=0.0))
 
-    async def _open(self) -> None:
-        job = self._job
-        calls: set[asyncio.Task[None]] = set()
-        due = 0.0
-        while (due := due + self._random.expovariate(job.rate)) < job.seconds:
-            wait = due - (time.perf_counter() - self._start)
-            # Also when late: answers that wait in the socket are otherwise read only after the whole schedule.
-            await asyncio.sleep(max(0.0, wait))
-            request = self._request()
-            if request is None:
-                break
-            task = asyncio.create_task(self._call(request, 0, due))
-            calls.add(task)
-            task.add_done_callback(calls.discard)
-        await asyncio.gather(*calls)
+    @property
+    def throughput(self) -> float:
+        """Answers a second, from the first call to the end of the last one."""
+        return float(self.answered.sum()) / self.elapsed
 
-    def _request(self) -> bytes | None:
-        self._left -= 1
-        return self._next() if self._left >= 0 else None
+    def check(self, *, all_answered: bool) -> Outcome:
+        """Return this outcome if every answer was right.
 
-    async def _call(self, request: bytes, caller: int, sent: float) -> None:
-        code, queue_us, answer = OK, -1, b""
+        Raises:
+            LoadError: An answer was wrong, or (with `all_answered`) a call was not answered.
+        """
+        if (self.code == WRONG_ANSWER).any():
+            raise LoadError(f"a wrong answer: {self.message}")
+        if all_answered and not (len(self.code) and self.answered.all()):
+            raise LoadError(f"not every call was answered: {self.message or 'none was sent'}")
+        return self
+
+
+class LoadError(RuntimeError):
+    """A turn whose outcome is good for nothing; the message says why."""
+
+
+class LoadGenerator:
+    """Worker processes that send one load at a time."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._seeds = itertools.count(1)
+        self._connected: WorkerConfig | None = None
+
+    def run(self, config: WorkerConfig, seconds: float, **phase: Any) -> Outcome:
+        """Send a load for so many seconds; `phase` has further fields of `Phase`.
+
+        Raises:
+            LoadError: The workers do not reach the server, or died.
+        """
+        updates: list[WorkerUpdate] = []
         try:
-            answer = await self._ask(request, self._job.deadline)
-        except grpc.RpcError as error:
-            code = error.code().value[0]
-            self._fault = self._fault or f"{error.code().name}: {error.details()}"
-        ended = time.perf_counter() - self._start
-        if code == OK:
-            try:
-                queue_us = self._wire.judge(answer, self._job.dim)
-            except ValueError as error:
-                code = WRONG_ANSWER
-                self._fault = self._fault or str(error)
-        self._calls.append((caller, sent, ended, code, queue_us))
+            if config != self._connected:
+                self._connected = None
+                # a server that outlives a turn has seen images with other numbers
+                self._pool.connect(replace(config, first_number=secrets.randbits(62)))
+                self._connected = config
+            options: dict[str, Any] = {"warmup": 0.0, "deadline": DEADLINE_S, "seed": next(self._seeds)} | phase
+            self._pool.run(Phase(seconds, **options), lambda _, update: updates.append(update))
+        except WorkerPoolError as error:
+            raise LoadError(str(error)) from error
+        if self._pool.lost:
+            raise LoadError(f"a worker process {self._pool.lost[0].how}")
+        return _outcome(updates)
 
 
-def _images(job: Job) -> Next:
-    wire = WIRES[job.target.wire]
-    if job.image == "jpeg":
-        return stocked(wire.encoded, job.first, job.limit)
-    shape = Shape(job.height, job.width, job.dim)
-    return stamped(lambda image: wire.raw(image, shape), job.height, job.width, job.first)
+def _outcome(updates: list[WorkerUpdate]) -> Outcome:
+    rows = np.concatenate([np.frombuffer(update.calls, dtype=np.int64) for update in updates])
+    calls = Call(*rows.reshape(-1, len(Call._fields)).T.astype(np.float64))
+    first = next((message for update in updates for message in update.messages.items()), None)
+    return Outcome(
+        sent=calls.due / 1e6,  # type: ignore[arg-type]  # a column of rows
+        ended=(calls.due + calls.latency) / 1e6,  # type: ignore[arg-type]
+        code=calls.code,  # type: ignore[arg-type]
+        judged=calls.judged,  # type: ignore[arg-type]
+        message=f"{code_name(first[0])}: {first[1]}" if first else "",
+    )
 
 
-async def _asker(job: Job) -> tuple[Ask, Callable[[], Awaitable[None]]]:
-    """What sends to this job's system, and what closes it."""
-    wire = WIRES[job.target.wire]
-    if wire.http:
-        http = HttpCalls(job.target.address, wire.path)
-        return http.ask, http.close
-    # One connection carries all callers, as in a service that calls another, unless the job says otherwise.
-    channels = [grpc.aio.insecure_channel(job.target.address, options=_OPTIONS) for _ in range(job.connections)]
-    methods: Any = cycle([channel.unary_unary(wire.path) for channel in channels])
+@contextmanager
+def load_generator(processes: int = 1) -> Iterator[LoadGenerator]:
+    """Run a load generator for as long as the block runs.
 
-    async def ask(request: bytes, deadline: float) -> bytes:
-        answer: bytes = await next(methods)(request, timeout=deadline)
-        return answer
-
-    async def close() -> None:
-        for channel in channels:
-            await channel.close()
-
-    for channel in channels:
-        await asyncio.wait_for(channel.channel_ready(), 30)
-    return ask, close
+    Raises:
+        StartError: Its processes cannot be started.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # a server that was stopped between turns is no news
+    try:
+        pool = WorkerPool(processes)
+    except WorkerPoolError as error:
+        raise StartError(str(error)) from error
+    with pool:
+        yield LoadGenerator(pool)
 
 
-async def main() -> None:
-    """Do jobs until the input ends."""
-    askers: dict[tuple[str, str], tuple[Ask, Callable[[], Awaitable[None]]]] = {}
-    for _ in count():
-        line = await asyncio.to_thread(sys.stdin.buffer.readline)
-        if not line:
-            break
-        job = Job.of(line)
-        key = (job.target.wire, job.target.address)
-        if key not in askers:
-            askers[key] = await _asker(job)
-        packed = (await Run(job, askers[key][0]).outcome()).pack()
-        sys.stdout.buffer.write(struct.pack("<Q", len(packed)) + packed)
-        sys.stdout.buffer.flush()
-    for _, close in askers.values():
-        await close()
+@cache
+def image_load(
+    target: Target, height: int, width: int, dim: int, form: ImageForm = "raw", connections: int = 1
+) -> WorkerConfig:
+    """Return one image a call, no two of them the same.
+
+    Args:
+        target: The server.
+        height: Rows of a raw image.
+        width: Columns of a raw image.
+        dim: Dimensions of the embedding in an answer.
+        form: Raw images, or JPEG files.
+        connections: Connections of each worker.
+    """
+    protocol = PROTOCOLS[target.protocol]
+    if form == "jpeg":
+        templates = [jpeg_template(protocol.encoded, seed) for seed in range(JPEG_COUNT)]
+    else:
+        templates = [raw_template(lambda image: protocol.raw(image, height, width), height, width)]
+    return WorkerConfig(
+        target.address,
+        [RequestSet(protocol.method, templates)],
+        connections=connections,
+        judge=protocol.judge(dim),
+        transport=protocol.transport,
+    )
 
 
-if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+def model_load(target: Target, model: Model, form: ImageForm = "raw", connections: int = 1) -> WorkerConfig:
+    """Return `image_load` for a model."""
+    return image_load(target, model.height, model.width, model.dim, form, connections)

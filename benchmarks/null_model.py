@@ -1,7 +1,7 @@
 """Makes a model that costs next to nothing, so that what remains is the server: `python -m benchmarks.null_model DIR`.
 
 It takes an image like every other model and returns its first pixels, shifted so that they are never all zero. A
-catalog of given vectors needs one with as many numbers as they have, and of their metric.
+catalog of given vectors needs one of their dimensions and their metric.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def write_null_model(folder: Path, dim: int = 4, metric: Metric = "euclidean") -
     """Write model.onnx and model.json.
 
     Args:
-        folder: Where; made when missing.
-        dim: Numbers in an embedding; a box of the image's upper left corner has as many pixels.
+        folder: The folder, created when missing.
+        dim: Dimensions of an embedding; a box of the image's upper left corner has as many pixels.
         metric: How embeddings are compared; "cosine" ones have length 1.
     """
     width = math.gcd(dim, 128)

@@ -1,10 +1,11 @@
-"""Processes of the benchmark's own: started in a session of their own, waited for, and ended by their ids."""
+"""The processes of the benchmark: started in a session of their own, waited for, and ended by their ids."""
 
 from __future__ import annotations
 
 import os
 import queue
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -19,14 +20,16 @@ STOP_SECONDS = 15.0
 
 
 class StartError(Exception):
-    """A system that did not come up; the message says why."""
+    """A server that did not start; the message says why."""
 
 
-class Server:
-    """A started process whose output is read, so that it never blocks on a full pipe."""
+class ServerProcess:
+    """A started process whose output is read, so that it never blocks on a full pipe.
+
+    It has a session of its own: Ctrl-C reaches the benchmark alone, which then ends every process in order.
+    """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start it. In its own session: Ctrl-C reaches the benchmark alone, which then ends every process in order."""
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -41,32 +44,32 @@ class Server:
         threading.Thread(target=self._read, daemon=True).start()
 
     def wait_for(self, ready: Callable[[str], str | None], seconds: float) -> str:
-        """Wait for a line of which `ready` makes something.
+        """Wait for a line of which `ready` makes something, and return that.
 
         Raises:
-            StartError: When the process ends first, or the time is up.
+            StartError: The process ends first, or the time is up.
         """
         limit = time.monotonic() + seconds
         while True:
             try:
                 line = self._lines.get(timeout=max(0.0, limit - time.monotonic()))
             except queue.Empty:
-                raise StartError(f"not ready within {seconds:.0f} s; it said: {self.tail()}") from None
+                raise StartError(f"not ready within {seconds:.0f} s; its output: {self.tail()}") from None
             if line is None:
-                raise StartError(f"ended with status {self.process.wait()}; it said: {self.tail()}")
+                raise StartError(f"ended with status {self.process.wait()}; its output: {self.tail()}")
             if (found := ready(line)) is not None:
                 return found
 
     def tail(self) -> str:
-        """The last lines it wrote."""
+        """Return the last lines that it wrote."""
         return " | ".join(self._tail)[-1500:]
 
     def processes(self) -> list[int]:
-        """It and every process below it."""
+        """Return its id and those of all its descendants."""
         return [self.process.pid, *(pid for pid, _ in _descendants(self.process.pid))]
 
     def stop(self) -> None:
-        """End it, politely first, and then whatever it started and left behind."""
+        """End it, with SIGTERM first, and then whatever it started and left behind."""
         children = list(_descendants(self.process.pid))
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -81,7 +84,7 @@ class Server:
                     os.kill(pid, signal.SIGKILL)
 
     def _read(self) -> None:
-        assert self.process.stdout is not None  # noqa: S101 - asked for above
+        assert self.process.stdout is not None  # noqa: S101 - it was started with a pipe
         for raw in self.process.stdout:
             line = raw.decode(errors="replace").rstrip()
             self._tail.append(line)
@@ -90,17 +93,25 @@ class Server:
 
 
 @contextmanager
-def serving(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """A process for as long as the block runs."""
-    server = Server(command, environment or {})
+def serving(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
+    """Run a process for as long as the block runs."""
+    server = ServerProcess(command, environment or {})
     try:
         yield server
     finally:
         server.stop()
 
 
+def free_port() -> int:
+    """Return a free port of the loopback interface, for servers that cannot report which one they took."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def _descendants(pid: int) -> Iterator[tuple[int, int]]:
-    """Every process below this one, with the moment it was started (clock ticks since boot)."""
+    """Yield every descendant, with the moment it was started (clock ticks since boot)."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -121,5 +132,5 @@ def _born(pid: int) -> int | None:
 
 
 def _stat(path: Path) -> list[str]:
-    """The fields after the name, which may hold spaces: state, parent, ..."""
+    """Return the fields after the name, which may hold spaces: state, parent, ..."""
     return path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -1,7 +1,7 @@
-"""Makes an int8 model folder of an fp32 one: `python -m benchmarks.quantize models/NAME models/NAME-int8`.
+"""Makes an int8 model folder from an fp32 one: `python -m benchmarks.quantize models/NAME models/NAME-int8`.
 
-For speed only. It calibrates on a few generated images and checks no accuracy: what an int8 model for real use needs
-is the exporter's work.
+For speed only. It calibrates on a few generated images and checks no accuracy: an int8 model for real use comes from
+the exporter.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # the library is un
         self._feeds: Iterator[dict[str, Any]] = iter([{model.input_name: image} for image in _images(model)])
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next one, or None after the last."""
+        """Return the next image, or None after the last."""
         return next(self._feeds, None)
 
 
@@ -67,7 +67,7 @@ def quantize(source: Path, target: Path) -> None:
     manifest["precision"] = "int8"
     manifest["graph"]["file"] = graph.name
     manifest["graph"]["sha256"] = hashlib.sha256(graph.read_bytes()).hexdigest()
-    manifest.pop("parity", None)  # nobody measured this graph's
+    manifest.pop("parity", None)  # this graph's was not measured
     (target / "model.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
@@ -75,7 +75,7 @@ def _images(model: Model) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.ui
     base = np.frombuffer(raw_image(model.height, model.width), dtype=np.uint8)
     image = base.reshape(1, model.height, model.width, 3)
     for at in range(_IMAGES):
-        # Shifted, mirrored and with its colors swapped: enough to see each layer's range.
+        # shifted, mirrored and with its colors swapped: enough to see each layer's range
         yield np.ascontiguousarray(np.roll(image, 17 * at, axis=2)[..., :: -1 if at % 2 else 1])
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: a JSON file with everything, and a Markdown table for a page."""
+"""The output of a run: a JSON file with everything, and a Markdown table."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures.bench import Figure
-from benchmarks.figures.curves import Curve
+from benchmarks.scenarios.bench import Result
+from benchmarks.scenarios.curves import Curve
 
 
 def write_json(
     path: Path,
     about: Mapping[str, Any],
-    figures: Sequence[Figure],
+    results: Sequence[Result],
     curves: Mapping[str, Sequence[Curve]],
     skipped: Mapping[str, str],
     more: Mapping[str, Any] | None = None,
@@ -23,7 +23,7 @@ def write_json(
     """Write everything that was measured, and on what."""
     whole = {
         "about": about,
-        "figures": [asdict(figure) for figure in figures],
+        "results": [asdict(result) for result in results],
         "curves": {name: [asdict(curve) for curve in each] for name, each in curves.items()},
         "skipped": skipped,
     } | dict(more or {})
@@ -31,25 +31,25 @@ def write_json(
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
-def table(about: Mapping[str, Any], figures: Sequence[Figure], skipped: Mapping[str, str]) -> str:
-    """The figures beside what is demanded of them, as Markdown."""
+def table(about: Mapping[str, Any], results: Sequence[Result], skipped: Mapping[str, str]) -> str:
+    """Return the results beside what is required, as Markdown."""
     model, settings = about["model"], about["settings"]
     lines = [
         f"### {model['name']} ({model['precision']})",
         "",
         f"{about['cpu']['model']}, {about['cores']} cores; {settings['rounds']} paired rounds of "
-        f"{settings['seconds']} s, {settings['callers']} callers; "
+        f"{settings['seconds']} s, concurrency {settings['concurrency']}; "
         f"commit {about['commit'][:10]}{' and uncommitted changes' if about['uncommitted_changes'] else ''}.",
         "",
-        "| figure | against | median | quarter points | demanded | |",
+        "| result | against | median | quartiles | required | |",
         "|---|---|---|---|---|---|",
     ]
-    for figure in figures:
-        value = figure.value
-        met = {True: "met", False: "**missed**", None: ""}[figure.met]
+    for result in results:
+        value = result.value
+        met = {True: "met", False: "**missed**", None: ""}[result.met]
         lines.append(
-            f"| {figure.name} | {figure.versus} | {value.median:.3f} | {value.low:.3f} .. {value.high:.3f} "
-            f"| {figure.bound} | {met} |"
+            f"| {result.name} | {result.versus} | {value.median:.3f} | {value.low:.3f} .. {value.high:.3f} "
+            f"| {result.bound} | {met} |"
         )
     lines += ["", *(f"Skipped: {name}: {reason}" for name, reason in skipped.items())]
     return "\n".join(lines).rstrip() + "\n"

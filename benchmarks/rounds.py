@@ -1,7 +1,7 @@
-"""Paired rounds: A B A B ... in short turns, each compared with its neighbor in time.
+"""Paired rounds: A B A B ... in short turns, each compared with the turn next to it.
 
-A shared machine's speed drifts severalfold within a minute. Two figures from one minute may both be wrong and still
-have the right ratio, if they are neighbors; the median over the rounds then forgives a turn that was disturbed.
+A shared machine's speed drifts severalfold within a minute. Two values from one minute may both be wrong and still have
+the right ratio, if they are adjacent; the median over the rounds then tolerates a turn that was disturbed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The middle of some figures, and the quarter points around it."""
+    """The median of some values, and the quartiles around it."""
 
     median: float
     low: float
@@ -25,7 +25,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of one figure or more."""
+        """Return the spread of one value or more."""
         if len(values) == 1:
             return cls(values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -37,17 +37,17 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Pairs(Generic[A, B]):
-    """What two contenders reached in neighboring turns."""
+    """What two servers reached in adjacent turns."""
 
     first: Sequence[A]
     second: Sequence[B]
 
-    def spread(self, figure: Callable[[A, B], float]) -> Spread:
-        """Of a figure made of each pair of neighbors."""
-        return Spread.of([figure(a, b) for a, b in zip(self.first, self.second, strict=True)])
+    def spread(self, value: Callable[[A, B], float]) -> Spread:
+        """Return the spread of a value of each pair of turns."""
+        return Spread.of([value(a, b) for a, b in zip(self.first, self.second, strict=True)])
 
 
 def paired(first: Callable[[], A], second: Callable[[], B], rounds: int) -> Pairs[A, B]:
-    """Both in turns, so many times."""
+    """Run both in turns, `rounds` times."""
     turns = [(first(), second()) for _ in range(rounds)]
     return Pairs([a for a, _ in turns], [b for _, b in turns])

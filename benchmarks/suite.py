@@ -1,22 +1,21 @@
-"""The order of a run: which systems are up for which figure, and what becomes of one that cannot be started."""
+"""The order of a run: which servers are up for which scenario, and what happens if one cannot be started."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from benchmarks.figures import curves, frontends, latency, pressure, throughput
-from benchmarks.figures.bench import Bench, Figure
-from benchmarks.figures.curves import Curve
-from benchmarks.jobs import Target
 from benchmarks.processes import StartError
-from benchmarks.systems.base import System
-from benchmarks.systems.ours import ours
-from benchmarks.systems.peers import Peer, peer
-from benchmarks.systems.small_servers import echo
+from benchmarks.scenarios import curves, frontends, latency, pressure, throughput
+from benchmarks.scenarios.bench import Bench, Result
+from benchmarks.scenarios.curves import Curve
+from benchmarks.servers.base import ServerVariant, Target
+from benchmarks.servers.ours import ours
+from benchmarks.servers.peers import Peer, peer
+from benchmarks.servers.small_servers import echo
 
 T = TypeVar("T")
 
@@ -24,18 +23,27 @@ CURVE_ROUNDS = 3
 
 
 @dataclass(slots=True)
-class Contest:
-    """One model's run. What it has found so far can be read at any time."""
+class Suite:
+    """One model's run; what it has found so far can be read at any time.
+
+    Attributes:
+        bench: The means of measuring.
+        flags: Further flags of our server.
+        peers: The names of the peers.
+        results: What was measured.
+        curves: The data of the charts.
+        skipped: What was not measured, and why.
+    """
 
     bench: Bench
     flags: Sequence[str]
-    systems: Sequence[str]
-    figures: list[Figure] = field(default_factory=list)
+    peers: Sequence[str]
+    results: list[Result] = field(default_factory=list)
     curves: dict[str, list[Curve]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def measure(self, names: Sequence[str]) -> None:
-        """Every figure of the model itself, with our server up all the time and one other beside it."""
+        """Run every scenario of the model itself, with our server up all the time and one other beside it."""
         bench = self.bench
         if not names:
             return
@@ -46,87 +54,87 @@ class Contest:
                 with echo().start() as bounce:
                     self._add(*latency.added(bench, target, bounce, 1.5))
             if "throughput" in names:
-                self._add(throughput.over_limit(bench, target, "raw", 0.95))
+                self._add(throughput.over_bare(bench, target, "raw", 0.95))
             if "jpeg" in names:
-                self._add(throughput.over_limit(bench, target, "jpeg", 0.88))
+                self._add(throughput.over_bare(bench, target, "jpeg", 0.88))
             if "overload" in names:
                 self._add(*pressure.overload(bench, target, 0.90, 20))
             if "cancel" in names:
                 self._add(pressure.canceling(bench, target, 0.90))
-            chosen: list[System] = []
+            compared: list[ServerVariant] = []
             if "throughput" in names:
-                for name in self.systems:
-                    chosen += self._contend(target, name)
+                for name in self.peers:
+                    compared += self._compare(target, name)
             if "curves" in names:
-                self._draw(target, chosen or [system for name in self.systems for system in self._defaults(name)])
+                self._draw(target, compared or [variant for name in self.peers for variant in self._defaults(name)])
 
     def measure_null(self, bench: Bench) -> None:
-        """The null model's figure, which needs a server of its own."""
+        """Run the null model's scenario, which needs a server of its own."""
         with ours(bench.model, tuple(self.flags)).start() as target:
             self._add(throughput.null_over_echo(bench, target, echo(), 0.75))
 
-    def measure_workers(self, bench: Bench) -> None:
-        """The figure of front-end processes, over a device that only takes time."""
+    def measure_frontends(self, bench: Bench) -> None:
+        """Run the scenario of front-end processes, over a device that only takes time."""
         self._add(*frontends.over_one_process(bench))
 
-    def _contend(self, target: Target, name: str) -> list[System]:
-        """Against one peer: at its defaults, and at the best of its settings that we know of; those that ran."""
+    def _compare(self, target: Target, name: str) -> list[ServerVariant]:
+        """Compare to one peer, at its defaults and at the best of its known settings; return those that ran."""
         found: Peer | None = self._or_skip(name, lambda: peer(name, self.bench.model))
         if found is None:
             return []
-        ran: list[System] = []
+        compared: list[ServerVariant] = []
         defaults = found.defaults
-        figure = self._or_skip(
-            str(defaults), lambda: throughput.over_system(self.bench, target, defaults, "throughput", 1.2)
+        result = self._or_skip(
+            str(defaults), lambda: throughput.over_server(self.bench, target, defaults, "throughput", 1.2)
         )
-        if figure is None:
-            return ran
-        self._add(figure)
-        ran.append(defaults)
+        if result is None:
+            return compared
+        self._add(result)
+        compared.append(defaults)
         best = self._or_skip(
             f"{name} (tuned)", lambda: throughput.best_tuned(self.bench, target, [defaults, *found.candidates])
         )
         if best is None:
-            return ran
-        tuned = System(name, "tuned", best.start, best.settings, best.jpeg)
-        figure = self._or_skip(str(tuned), lambda: throughput.over_system(self.bench, target, tuned, "throughput", 1.0))
-        if figure is not None:
-            self._add(figure)
-            ran.append(tuned)
-        return ran
+            return compared
+        tuned = replace(best, name=name, variant="tuned")
+        result = self._or_skip(str(tuned), lambda: throughput.over_server(self.bench, target, tuned, "throughput", 1.0))
+        if result is not None:
+            self._add(result)
+            compared.append(tuned)
+        return compared
 
-    def _defaults(self, name: str) -> list[System]:
+    def _defaults(self, name: str) -> list[ServerVariant]:
         found = self._or_skip(name, lambda: peer(name, self.bench.model))
         return [] if found is None else [found.defaults]
 
-    def _draw(self, target: Target, systems: Sequence[System]) -> None:
-        """All systems up at once: each is asked in turn, and the others rest."""
+    def _draw(self, target: Target, variants: Sequence[ServerVariant]) -> None:
+        """Measure the curves with all servers up at once: each is called in turn, and the others rest."""
         with ExitStack() as stack:
             targets = {"ours": target}
-            for system in systems:
-                other = self._or_skip(str(system), partial(_entered, stack, system))
+            for variant in variants:
+                other = self._or_skip(str(variant), partial(_entered, stack, variant))
                 if other is not None:
-                    targets[str(system)] = other
+                    targets[str(variant)] = other
                     self.bench.warm(other)
             rounds = min(CURVE_ROUNDS, self.bench.rounds)
-            self.bench.say("curves: throughput over callers")
-            self.curves["callers"] = curves.over_callers(self.bench, targets, rounds)
-            self.bench.say("curves: latency over offered load")
+            self.bench.log("curves: throughput over concurrency")
+            self.curves["concurrency"] = curves.over_concurrency(self.bench, targets, rounds)
+            self.bench.log("curves: latency over offered load")
             self.curves |= curves.over_load(self.bench, targets, target, rounds)
 
-    def _or_skip(self, name: str, act: Callable[[], T]) -> T | None:
+    def _or_skip(self, name: str, measure: Callable[[], T]) -> T | None:
         try:
-            return act()
+            return measure()
         except StartError as error:
             self.skipped[name] = str(error)
-            self.bench.say(f"skipped {name}: {error}")
+            self.bench.log(f"skipped {name}: {error}")
             return None
 
-    def _add(self, *figures: Figure) -> None:
-        self.figures += figures
-        for figure in figures:
-            self.bench.say(f"{figure.name} against {figure.versus}: {figure.value}, demanded {figure.bound}")
+    def _add(self, *results: Result) -> None:
+        self.results += results
+        for result in results:
+            self.bench.log(f"{result.name} against {result.versus}: {result.value}, required {result.bound}")
 
 
-def _entered(stack: ExitStack, system: System) -> Target:
-    return stack.enter_context(system.start())
+def _entered(stack: ExitStack, variant: ServerVariant) -> Target:
+    return stack.enter_context(variant.start())

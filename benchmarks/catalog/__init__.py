@@ -1,1 +1,1 @@
-"""Measures the catalog: searching, writing, starting and memory, beside raw HNSW, SQLite alone and other indexes."""
+"""Measures the catalog: search, writes, start-up and memory, beside raw HNSW, SQLite alone and other indexes."""

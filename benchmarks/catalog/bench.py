@@ -1,4 +1,4 @@
-"""What all figures of the catalog share: sizes, workers, and where what was found is put."""
+"""What all parts of the catalog scenario share: sizes, processes, and the results so far."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import grpc
 from benchmarks.catalog.json_pipe import TaskError, Worker
 from benchmarks.catalog.our_server import Rest
 from benchmarks.catalog.sizes import Sizes
-from benchmarks.figures.bench import Figure, Say
+from benchmarks.load import LoadError, LoadGenerator
 from benchmarks.processes import StartError
 from benchmarks.rounds import Spread
+from benchmarks.scenarios.bench import Log, Result
 
 OURS = "lookalike"
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure of one system in the table side by side: a value, a remark, or both."""
+    """One value of one index in the side-by-side table: a value, a remark, or both."""
 
     value: Spread | None = None
     remark: str = ""
@@ -32,20 +33,33 @@ class Cell:
 class CatalogBench:
     """The means of measuring, and what they have found so far.
 
-    `scratch` is removed after the run; `cache` stays, for what is slow to make and always the same.
+    Attributes:
+        sizes: How much is measured.
+        scratch: A folder that is removed after the run.
+        cache: A folder that stays, for what is slow to make and always the same.
+        model: A model that does nothing.
+        load: Sends the load that is measured.
+        background: Sends load beside it.
+        sqlite_alone: The process of SQLite alone.
+        log: Prints progress.
+        indexes: The processes of the other indexes, by name.
+        results: What was measured.
+        side_by_side: The values of all indexes, by row of the table and name.
+        skipped: What was not measured, and why.
+        notes: What a reader may want to know besides.
     """
 
     sizes: Sizes
     scratch: Path
     cache: Path
     model: Path
-    caller: Worker
-    writer: Worker
-    alone: Worker
-    say: Say
-    engines: dict[str, Worker] = field(default_factory=dict)
-    figures: list[Figure] = field(default_factory=list)
-    beside: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    load: LoadGenerator
+    background: LoadGenerator
+    sqlite_alone: Worker
+    log: Log
+    indexes: dict[str, Worker] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+    side_by_side: dict[str, dict[str, Cell]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -57,42 +71,42 @@ class CatalogBench:
         bound: str = "",
         holds: Callable[[float], bool] | None = None,
         **details: Any,
-    ) -> Figure:
-        """Put down a figure; `holds` judges its median."""
-        figure = Figure(name, versus, value, bound, None if holds is None else holds(value.median), details)
-        self.figures.append(figure)
-        self.say(f"{name}: {value}{f', demanded {bound}' if bound else ''}")
-        return figure
+    ) -> Result:
+        """Record a result; `holds` judges its median."""
+        result = Result(name, versus, value, bound, None if holds is None else holds(value.median), details)
+        self.results.append(result)
+        self.log(f"{name}: {value}{f', required {bound}' if bound else ''}")
+        return result
 
-    def put(self, row: str, system: str, cell: Cell) -> None:
-        """Put down a figure of the table side by side."""
-        self.beside.setdefault(row, {})[system] = cell
+    def put(self, row: str, index: str, cell: Cell) -> None:
+        """Record a value of the side-by-side table."""
+        self.side_by_side.setdefault(row, {})[index] = cell
 
     def rested(self, when: str, found: Rest) -> None:
-        """Put down how long the server was waited for, and say so where that was not enough."""
+        """Record how long the server was waited for, and whether that was enough."""
         self.notes[f"rest {when}"] = {"rested": found.rested, "seconds": found.seconds, "kinds": dict(found.kinds)}
         if not found.rested:
             self.skipped[f"rest {when}"] = (
-                f"the server was still at work after {found.seconds:.0f} s; what follows was measured beside that"
+                f"the server was still busy after {found.seconds:.0f} s; what follows was measured beside that"
             )
 
     @contextmanager
     def or_skip(self, what: str) -> Iterator[None]:
-        """A figure that cannot be measured costs no other one."""
+        """Record as skipped what cannot be measured in this block, and go on."""
         try:
             yield
-        except (TaskError, StartError, grpc.RpcError, OSError, ValueError) as error:
-            # Not the whole of a gRPC error: it prints itself over many lines.
+        except (TaskError, StartError, LoadError, grpc.RpcError, OSError, ValueError) as error:
+            # not the whole gRPC error, which prints itself over many lines
             reason = error.details() if isinstance(error, grpc.Call) else error
             self.skipped[what] = f"not measured: {reason}"
-            self.say(f"{what}: not measured: {reason}")
+            self.log(f"{what}: not measured: {reason}")
 
 
 def at_most(limit: float) -> Callable[[float], bool]:
-    """Judges a figure that should be small."""
+    """Return a judge of a value that should be small."""
     return lambda value: value <= limit
 
 
 def at_least(limit: float) -> Callable[[float], bool]:
-    """Judges a figure that should be large."""
+    """Return a judge of a value that should be large."""
     return lambda value: value >= limit

@@ -1,4 +1,4 @@
-"""What a process takes: memory by kind, processor time, SQLite's count of transactions; all from outside."""
+"""What a process uses: memory by kind, processor time, SQLite's count of transactions; all from outside."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Memory:
 
 
 def memory(pid: int) -> Memory:
-    """Of a process, from /proc/PID/smaps_rollup."""
+    """Return the memory of a process, from /proc/PID/smaps_rollup."""
     kib: dict[str, int] = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]:
         name, value, *_ = line.split()
@@ -43,13 +43,13 @@ def memory(pid: int) -> Memory:
 
 
 def processor_seconds(pid: int) -> float:
-    """Processor time that a process has used so far, its threads included."""
+    """Return the processor time that a process has used so far, its threads included."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def transactions(catalog: Path) -> int | None:
-    """SQLite's own count of the transactions committed to a file in WAL mode; None where its WAL index is no file."""
+    """Return SQLite's count of the transactions committed to a file in WAL mode; None without a WAL index file."""
     with suppress(OSError, struct.error):
         header = catalog.with_name(f"{catalog.name}-shm").read_bytes()[: _CHANGE_AT + 4]
         count: int = struct.unpack_from("=I", header, _CHANGE_AT)[0]

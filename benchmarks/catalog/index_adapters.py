@@ -1,7 +1,7 @@
 """The other indexes, each behind the same few calls: one index a partition, M=16, ef_construction=200, ef=100.
 
-Each library is imported only by the process that measures it. Rows are numbered over all partitions. The product is the
-inner one of unit vectors, which is the cheapest that any of them has.
+Each library is imported only by the process that measures it. Rows are numbered over all partitions. The metric is the
+inner product of unit vectors, which is the cheapest that any of them has.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.catalog.vectors import Floats, K, Stock
+from benchmarks.catalog.vectors import Floats, K, VectorSet
 
 M, EF_CONSTRUCTION, EF = 16, 200, 100
 
 
-class Engine(Protocol):
+class IndexAdapter(Protocol):
     """One library.
 
     Attributes:
-        writes_its_files: Whether an update reaches its files without a save of the whole.
+        writes_its_files: Whether an update reaches its files without saving the whole index.
         no_updates: Why a row cannot be replaced while others search; empty where it can.
         durability: What of an update is on disk when it returns.
     """
@@ -31,14 +31,14 @@ class Engine(Protocol):
     no_updates: str
     durability: str
 
-    def build(self, stock: Stock, folder: Path, threads: int) -> None:
+    def build(self, vectors: VectorSet, folder: Path, threads: int) -> None:
         """Index every row and write the files."""
 
-    def open(self, stock: Stock, folder: Path) -> None:
-        """Read the files; nothing of an empty folder but the library itself."""
+    def open(self, vectors: VectorSet, folder: Path) -> None:
+        """Read the files."""
 
     def search(self, partition: int, query: Floats) -> Any:
-        """The K nearest rows of one query (float32 [dim]), numbered within the partition, nearest first."""
+        """Return the K nearest rows of one query (float32 [dim]), numbered within the partition, nearest first."""
 
     def replace(self, row: int, vector: Floats) -> None:
         """Give a row another vector."""
@@ -55,24 +55,24 @@ class Hnswlib:
         self._library = import_module("hnswlib")
         self._indexes: list[Any] = []
 
-    def build(self, stock: Stock, folder: Path, threads: int) -> None:
+    def build(self, vectors: VectorSet, folder: Path, threads: int) -> None:
         """Index every row and write the files."""
-        for partition in range(stock.partitions):
-            index = self._library.Index(space="ip", dim=stock.dim)
-            index.init_index(max_elements=stock.rows, M=M, ef_construction=EF_CONSTRUCTION, random_seed=1)
-            index.add_items(stock.part("rows", partition), num_threads=threads)
+        for partition in range(vectors.partitions):
+            index = self._library.Index(space="ip", dim=vectors.dim)
+            index.init_index(max_elements=vectors.rows, M=M, ef_construction=EF_CONSTRUCTION, random_seed=1)
+            index.add_items(vectors.part("rows", partition), num_threads=threads)
             index.save_index(str(folder / f"{partition}"))
 
-    def open(self, stock: Stock, folder: Path) -> None:
+    def open(self, vectors: VectorSet, folder: Path) -> None:
         """Read the files."""
         for file in _files(folder):
-            index = self._library.Index(space="ip", dim=stock.dim)
+            index = self._library.Index(space="ip", dim=vectors.dim)
             index.load_index(str(file))
             index.set_ef(EF)
             self._indexes.append(index)
 
     def search(self, partition: int, query: Floats) -> Any:
-        """The K nearest rows, numbered within the partition."""
+        """Return the K nearest rows, numbered within the partition."""
         return self._indexes[partition].knn_query(query, k=K, num_threads=1)[0][0]
 
     def replace(self, row: int, vector: Floats) -> None:
@@ -92,24 +92,24 @@ class Usearch:
         self._indexes: list[Any] = []
         self._rows = 0
 
-    def build(self, stock: Stock, folder: Path, threads: int) -> None:
+    def build(self, vectors: VectorSet, folder: Path, threads: int) -> None:
         """Index every row and write the files."""
-        for partition in range(stock.partitions):
-            index = self._index(stock.dim)
-            index.add(np.arange(stock.rows), np.array(stock.part("rows", partition)), threads=threads)
+        for partition in range(vectors.partitions):
+            index = self._index(vectors.dim)
+            index.add(np.arange(vectors.rows), np.array(vectors.part("rows", partition)), threads=threads)
             index.save(str(folder / f"{partition}"))
 
-    def open(self, stock: Stock, folder: Path) -> None:
+    def open(self, vectors: VectorSet, folder: Path) -> None:
         """Read the files."""
-        self._rows = stock.rows
+        self._rows = vectors.rows
         for file in _files(folder):
-            index = self._index(stock.dim)
+            index = self._index(vectors.dim)
             index.load(str(file))
             index.expansion_search = EF  # a loaded file brings none
             self._indexes.append(index)
 
     def search(self, partition: int, query: Floats) -> Any:
-        """The K nearest rows, numbered within the partition."""
+        """Return the K nearest rows, numbered within the partition."""
         return self._indexes[partition].search(query, K, threads=1).keys
 
     def replace(self, row: int, vector: Floats) -> None:
@@ -135,18 +135,18 @@ class Faiss:
         self._library = import_module("faiss")
         self._indexes: list[Any] = []
 
-    def build(self, stock: Stock, folder: Path, threads: int) -> None:
+    def build(self, vectors: VectorSet, folder: Path, threads: int) -> None:
         """Index every row and write the files."""
         self._library.omp_set_num_threads(threads)
-        for partition in range(stock.partitions):
-            index = self._library.IndexHNSWFlat(stock.dim, M, self._library.METRIC_INNER_PRODUCT)
+        for partition in range(vectors.partitions):
+            index = self._library.IndexHNSWFlat(vectors.dim, M, self._library.METRIC_INNER_PRODUCT)
             index.hnsw.efConstruction = EF_CONSTRUCTION
-            index.add(np.ascontiguousarray(stock.part("rows", partition)))
+            index.add(np.ascontiguousarray(vectors.part("rows", partition)))
             self._library.write_index(index, str(folder / f"{partition}"))
 
-    def open(self, stock: Stock, folder: Path) -> None:
+    def open(self, vectors: VectorSet, folder: Path) -> None:
         """Read the files."""
-        del stock
+        del vectors
         self._library.omp_set_num_threads(1)
         for file in _files(folder):
             index = self._library.read_index(str(file))
@@ -154,7 +154,7 @@ class Faiss:
             self._indexes.append(index)
 
     def search(self, partition: int, query: Floats) -> Any:
-        """The K nearest rows, numbered within the partition."""
+        """Return the K nearest rows, numbered within the partition."""
         return self._indexes[partition].search(query[np.newaxis], K)[1][0]
 
     def replace(self, row: int, vector: Floats) -> None:
@@ -177,21 +177,21 @@ class MilvusLite:
         self._client: Any = None
         self._rows = 0
 
-    def build(self, stock: Stock, folder: Path, threads: int) -> None:
+    def build(self, vectors: VectorSet, folder: Path, threads: int) -> None:
         """Index every row and write the files; it takes no number of threads."""
         del threads
         client = self._library.MilvusClient(str(folder / "milvus.db"))
-        for partition in range(stock.partitions):
+        for partition in range(vectors.partitions):
             kinds = self._library.DataType
             schema = client.create_schema(auto_id=False)
             schema.add_field("id", kinds.INT64, is_primary=True)
-            schema.add_field("vector", kinds.FLOAT_VECTOR, dim=stock.dim)
+            schema.add_field("vector", kinds.FLOAT_VECTOR, dim=vectors.dim)
             index = client.prepare_index_params()
             graph = {"M": M, "efConstruction": EF_CONSTRUCTION}
             index.add_index("vector", index_type="HNSW", metric_type="IP", params=graph)
             client.create_collection(f"c{partition}", schema=schema, index_params=index)
-            rows = stock.part("rows", partition)
-            for begin in range(0, stock.rows, self._INSERTED):
+            rows = vectors.part("rows", partition)
+            for begin in range(0, vectors.rows, self._INSERTED):
                 some = rows[begin : begin + self._INSERTED]
                 client.insert(
                     f"c{partition}",
@@ -200,15 +200,15 @@ class MilvusLite:
             client.flush(f"c{partition}")
         client.close()
 
-    def open(self, stock: Stock, folder: Path) -> None:
+    def open(self, vectors: VectorSet, folder: Path) -> None:
         """Open the files and load the collections."""
-        self._rows = stock.rows
+        self._rows = vectors.rows
         self._client = self._library.MilvusClient(str(folder / "milvus.db"))
         for name in self._client.list_collections():
             self._client.load_collection(name)
 
     def search(self, partition: int, query: Floats) -> Any:
-        """The K nearest rows, numbered within the partition; without their vectors, which it would send along."""
+        """Return the K nearest rows, numbered within the partition, without their vectors."""
         found = self._client.search(
             f"c{partition}", data=[query], limit=K, search_params=self._SEARCH, output_fields=["id"]
         )
@@ -219,7 +219,7 @@ class MilvusLite:
         self._client.upsert(f"c{row // self._rows}", [{"id": row % self._rows, "vector": vector}])
 
 
-ENGINES: dict[str, Callable[[], Engine]] = {
+ADAPTERS: dict[str, Callable[[], IndexAdapter]] = {
     "hnswlib": Hnswlib,
     "usearch": Usearch,
     "faiss": Faiss,

@@ -1,6 +1,6 @@
 """Both ends of a process that does one task at a time: a JSON object a line in, a JSON object a line out.
 
-A task that fails is answered with its reason, and a process that dies takes only its own figures with it.
+A task that fails is answered with its reason, and a process that dies costs only its own results.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from benchmarks.environment import ROOT
 Task = Callable[..., Mapping[str, Any]]
 
 _ENVIRONMENT = {
-    "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "proto" / "python"))),
-    "GRPC_VERBOSITY": "NONE",  # milvus-lite's server rejects its own client's pings, and gRPC tells of each
+    "GRPC_VERBOSITY": "NONE",  # milvus-lite's server rejects its own client's pings, and gRPC logs each
 }
 
 
@@ -33,10 +32,9 @@ class TaskError(Exception):
 
 
 class Worker:
-    """The benchmark's end."""
+    """The benchmark's end of such a process, which runs `work`."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        """Take a started process that `work`s."""
         self.pid = process.pid
         self._process = process
         self._number = 0
@@ -44,18 +42,18 @@ class Worker:
         threading.Thread(target=self._read, daemon=True).start()
 
     def begin(self, task: str, /, **arguments: Any) -> None:
-        """Have a task begun; `end` waits for it."""
-        assert self._process.stdin is not None  # noqa: S101 - asked for when it was started
+        """Begin a task; `end` waits for it."""
+        assert self._process.stdin is not None  # noqa: S101 - it was started with a pipe
         self._number += 1
-        asked = {"task": task, "number": self._number, "arguments": arguments}
+        request = {"task": task, "number": self._number, "arguments": arguments}
         try:
-            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise TaskError(f"its process ended with status {self._process.wait()}") from None
 
     def end(self, seconds: float) -> Any:
-        """The answer to the task begun last.
+        """Return the answer to the task begun last.
 
         Raises:
             TaskError: It failed, took longer than `seconds`, or its process died.
@@ -76,12 +74,12 @@ class Worker:
             return answer
 
     def do(self, task: str, patience: float = 120.0, /, **arguments: Any) -> Any:
-        """Have a task done, within so many seconds."""
+        """Do a task within `patience` seconds, and return its answer."""
         self.begin(task, **arguments)
         return self.end(patience)
 
     def _read(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - asked for when it was started
+        assert self._process.stdout is not None  # noqa: S101 - it was started with a pipe
         for line in self._process.stdout:
             self._answers.put(line)
         self._answers.put(None)
@@ -89,7 +87,7 @@ class Worker:
 
 @contextmanager
 def worker(module: str, *arguments: str, python: Path | str = sys.executable) -> Iterator[Worker]:
-    """A process that does the module's tasks, for as long as the block runs."""
+    """Run a process that does the module's tasks, for as long as the block runs."""
     command: Sequence[str] = [str(python), "-m", module, *arguments]
     process = subprocess.Popen(
         command,
@@ -107,17 +105,17 @@ def worker(module: str, *arguments: str, python: Path | str = sys.executable) ->
 
 
 def work(tasks: Mapping[str, Task]) -> None:
-    """The other end: do tasks until the input ends. What else is printed goes to stderr, not into the answers."""
+    """Do tasks until the input ends; what else is printed goes to stderr, not into the answers."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     for line in sys.stdin.buffer:
-        asked = json.loads(line)
+        request = json.loads(line)
         try:
-            answer = dict(tasks[asked["task"]](**asked["arguments"]))
+            answer = dict(tasks[request["task"]](**request["arguments"]))
         except Exception as error:  # noqa: BLE001 - whatever a library raises is the reason
             traceback.print_exc()
             while isinstance(error, ExceptionGroup):
                 error = error.exceptions[0]
             answer = {"failed": f"{type(error).__name__}: {error}"[:500]}
-        answers.write(json.dumps(answer | {"number": asked["number"]}).encode() + b"\n")
+        answers.write(json.dumps(answer | {"number": request["number"]}).encode() + b"\n")
         answers.flush()

@@ -1,53 +1,72 @@
-"""The requests of a turn, made ready or made one after the other, and their answers checked."""
+"""The loads of the catalog's scenarios: searches by vector and upserts, with judges of the answers."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 
 from benchmarks.catalog import messages
-from benchmarks.catalog.vectors import K, Stock
+from benchmarks.catalog.vectors import K, VectorSet
+from lookalike_loadtest.requests import SEARCH, RequestSet
+from lookalike_loadtest.worker_messages import WorkerConfig
 
 
-def searches(stock: Stock, categories: int) -> list[bytes]:
-    """Every query as a request, in order."""
-    queries = stock.array("queries")
-    asked = []
-    for at, query in enumerate(queries):
-        # A query's partition is a range of rows; where categories are finer its first one is asked.
-        row = at // stock.queries * stock.rows
-        asked.append(messages.search_request(query, messages.category_of(stock, row, categories), K))
-    return asked
+def searches(address: str, vectors: VectorSet, categories: int) -> WorkerConfig:
+    """Return searches with every query in turns; the judge returns the microseconds that the server reports."""
+    generate = partial(_cycle_searches, vectors, categories)
+    return WorkerConfig(address, [RequestSet(SEARCH, generate=generate)], judge=_judge_search)
 
 
-def searches_in_turns(stock: Stock, categories: int) -> list[bytes]:
-    """The same, a partition after the other and again: a short turn asks all of them alike."""
-    asked = searches(stock, categories)
-    return [asked[at] for at in stock.in_turns()]
+def replacements(address: str, vectors: VectorSet, categories: int, seed: int, products: int = 1) -> WorkerConfig:
+    """Return upserts that give random products new vectors, `products` a call; the judge returns how many."""
+    generate = partial(_replacements, vectors, categories, seed, products)
+    return WorkerConfig(address, [RequestSet(messages.UPSERT, generate=generate)], judge=_judge_upsert)
 
 
-def replacements(stock: Stock, categories: int, seed: int) -> Iterator[bytes]:
-    """Random products with new vectors of their own partition, without end."""
-    for row, vector in stock.replacements(seed):
-        yield messages.product_request(stock, row, categories, vector)
+def additions(address: str, vectors: VectorSet, categories: int, first: int, products: int) -> WorkerConfig:
+    """Return upserts of new products from number `first` on, `products` a call; the judge returns how many."""
+    generate = partial(_additions, vectors, categories, first, products)
+    return WorkerConfig(address, [RequestSet(messages.UPSERT, generate=generate)], judge=_judge_upsert)
 
 
-def additions(stock: Stock, categories: int, first: int) -> Iterator[bytes]:
-    """New products without end; after the last row the vectors come again under other ids."""
-    rows = stock.array("rows")
-    for row in itertools.count(first):
-        yield messages.product_request(stock, row, categories, rows[row % stock.total])
+def search_requests(vectors: VectorSet, categories: int) -> list[bytes]:
+    """Return every query as a request, in order."""
+    requests = []
+    for at, query in enumerate(vectors.array("queries")):
+        # a query's partition is a range of rows; where categories are finer its first one is searched
+        row = at // vectors.queries * vectors.rows
+        requests.append(messages.search_request(query, messages.category_of(vectors, row, categories), K))
+    return requests
 
 
-def told_seconds(answer: bytes) -> float:
-    """The seconds that an answer's stats tells."""
-    found, seconds = messages.answered(answer)
+def _cycle_searches(vectors: VectorSet, categories: int) -> Iterator[bytes]:
+    requests = search_requests(vectors, categories)
+    return itertools.cycle([requests[at] for at in vectors.in_turns()])
+
+
+def _replacements(vectors: VectorSet, categories: int, seed: int, products: int) -> Iterator[bytes]:
+    one = (messages.product_request(vectors, row, categories, vector) for row, vector in vectors.replacements(seed))
+    return iter(lambda: b"".join(itertools.islice(one, products)), b"")
+
+
+def _additions(vectors: VectorSet, categories: int, first: int, products: int) -> Iterator[bytes]:
+    rows = vectors.array("rows")
+    one = (
+        messages.product_request(vectors, row, categories, rows[row % vectors.total]) for row in itertools.count(first)
+    )
+    return iter(lambda: b"".join(itertools.islice(one, products)), b"")
+
+
+def _judge_search(answer: bytes) -> int:
+    found, microseconds = messages.result_count(answer)
     if found != K:
-        raise RuntimeError(f"an answer has {found} products, not {K}")
-    return seconds
+        raise ValueError(f"the answer has {found} products, not {K}")
+    return microseconds
 
 
-def check_stored(answer: bytes) -> None:
-    """Nothing, or RuntimeError when a product of an upsert was not stored."""
-    if failures := messages.upsert_failures(answer):
-        raise RuntimeError(f"a product was not stored: {failures[0]}")
+def _judge_upsert(answer: bytes) -> int:
+    count, failures = messages.upsert_results(answer)
+    if failures:
+        raise ValueError(f"a product was not stored: {failures[0]}")
+    return count

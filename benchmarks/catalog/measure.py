@@ -16,10 +16,10 @@ from benchmarks.catalog.crossover import Crossover
 from benchmarks.catalog.run import CatalogRun, catalog_bench, found_so_far
 from benchmarks.catalog.search import RAW
 from benchmarks.catalog.sizes import Sizes
-from benchmarks.catalog.tables import crossover_table, side_by_side
+from benchmarks.catalog.tables import crossover_table, side_by_side_table
 from benchmarks.environment import ROOT, describe, read_model
-from benchmarks.figures.bench import Say
 from benchmarks.report import table, write_json
+from benchmarks.scenarios.bench import Log
 
 PARTS = ("search", "recall", "memory", "startup", "pressure", "upserts")
 INDEXES = ("usearch", "faiss", "milvus-lite")
@@ -35,14 +35,14 @@ def measure_catalog(
     networks: list[Path],
     scratch: Path,
     out: Path,
-    say: Say,
+    log: Log,
 ) -> None:
     """Measure, print and write; also what an interrupted run has found so far."""
     with (
         tempfile.TemporaryDirectory(prefix="run-", dir=scratch) as folder,
-        catalog_bench(sizes, Path(folder), scratch, say) as bench,
+        catalog_bench(sizes, Path(folder), scratch, log) as bench,
     ):
-        settings = asdict(sizes) | {"figures": [name], "parts": parts, "indexes": indexes}
+        settings = asdict(sizes) | {"scenarios": [name], "parts": parts, "indexes": indexes}
         about = describe(read_model(bench.model), settings)
         crossover = Crossover(bench)
         try:
@@ -53,16 +53,16 @@ def measure_catalog(
         finally:
             file = out / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}.json"
             _report(bench, crossover, about, indexes, file)
-            say(f"wrote {file}")
+            log(f"wrote {file}")
 
 
 def _report(
     bench: CatalogBench, crossover: Crossover, about: dict[str, Any], indexes: Sequence[str], file: Path
 ) -> None:
     more = found_so_far(bench) | {"crossover": [asdict(point) for point in crossover.points]}
-    write_json(file, about, bench.figures, {}, bench.skipped, more)
-    click.echo(table(about, bench.figures, bench.skipped))
-    if bench.beside:
-        click.echo(side_by_side(bench.beside, [RAW, *indexes]))
+    write_json(file, about, bench.results, {}, bench.skipped, more)
+    click.echo(table(about, bench.results, bench.skipped))
+    if bench.side_by_side:
+        click.echo(side_by_side_table(bench.side_by_side, [RAW, *indexes]))
     if crossover.points:
         click.echo(crossover_table(crossover.points))

@@ -1,4 +1,4 @@
-"""Requests as bytes, vectors included without a copy through Python numbers, and answers as row numbers.
+"""Requests as bytes, vectors included without a detour through Python floats, and answers as row numbers.
 
 Row i of the vectors is product "p" + six digits. Rows are spread over any number of categories in order, so the same
 vectors can be three categories or three hundred.
@@ -10,12 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.catalog.vectors import Floats, Stock
+from benchmarks.catalog.vectors import Floats, VectorSet
 from benchmarks.protocols import field
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
 
-EMBED = "/lookalike.v1.EmbeddingService/Embed"
-SEARCH = "/lookalike.v1.SearchService/Search"
 UPSERT = "/lookalike.v1.CatalogService/UpsertProducts"
 IMPORT = "/lookalike.v1.CatalogService/ImportProducts"
 CATEGORIES = "/lookalike.v1.CatalogService/ListCategories"
@@ -23,45 +21,45 @@ CATEGORIES = "/lookalike.v1.CatalogService/ListCategories"
 _COLORS = ("black", "blue", "green", "red", "white")
 
 
-def category_of(stock: Stock, row: int, categories: int) -> str:
-    """The category of a row, where the rows are spread over so many."""
-    return f"{stock.label}c{row % stock.total * categories // stock.total:03d}"
+def category_of(vectors: VectorSet, row: int, categories: int) -> str:
+    """Return the category of a row, where the rows are spread over so many."""
+    return f"{vectors.label}c{row % vectors.total * categories // vectors.total:03d}"
 
 
-def product_id(stock: Stock, row: int) -> str:
-    """The id of a row's product."""
-    return f"{stock.label}p{row:06d}"
+def product_id(vectors: VectorSet, row: int) -> str:
+    """Return the id of a row's product."""
+    return f"{vectors.label}p{row:06d}"
 
 
 def row_of(product: str) -> int:
-    """The row of a product's id."""
+    """Return the row of a product's id."""
     return int(product.rpartition("p")[2])
 
 
 def attributes_of(row: int) -> dict[str, str]:
-    """The attributes of a row's product: few, as a shop's are."""
+    """Return the attributes of a row's product: few, as a shop's are."""
     return {"color": _COLORS[row % len(_COLORS)], "price": f"{5 + row % 95}.90"}
 
 
 def title_of(row: int) -> str:
-    """The title of a row's product."""
+    """Return the title of a row's product."""
     return f"Product {row}"
 
 
 def search_request(vector: Floats, category: str, k: int) -> bytes:
-    """A SearchRequest by vector."""
-    asked = search_service_pb2.SearchRequest(category=category, k=k)
-    return asked.SerializeToString() + field(2, _vector(vector))
+    """Return a SearchRequest by vector."""
+    request = search_service_pb2.SearchRequest(category=category, k=k)
+    return request.SerializeToString() + field(2, _vector(vector))
 
 
-def product_request(stock: Stock, row: int, categories: int, vector: Floats) -> bytes:
-    """An UpsertProductsRequest of one product, and an ImportProductsRequest; several in a row are one of several.
+def product_request(vectors: VectorSet, row: int, categories: int, vector: Floats) -> bytes:
+    """Return an UpsertProductsRequest of one product, or an ImportProductsRequest; several joined are one of several.
 
-    A row from beyond the stock is a product of its own with a row's category.
+    A row beyond the last one is a product of its own, in the category of an existing row.
     """
     about = product_pb2.ProductInput(
-        id=product_id(stock, row),
-        category=category_of(stock, row, categories),
+        id=product_id(vectors, row),
+        category=category_of(vectors, row, categories),
         title=title_of(row),
         attributes=attributes_of(row),
     )
@@ -69,35 +67,35 @@ def product_request(stock: Stock, row: int, categories: int, vector: Floats) -> 
 
 
 def embed_request(image: bytes) -> bytes:
-    """An EmbedRequest of an image file."""
+    """Return an EmbedRequest of an image file."""
     return embedding_service_pb2.EmbedRequest(image=image_pb2.Image(encoded=image)).SerializeToString()
 
 
 def embedding_of(answer: bytes) -> Floats:
-    """An EmbedResponse's embedding."""
+    """Return the embedding of an EmbedResponse, float32 [dim]."""
     return np.array(embedding_service_pb2.EmbedResponse.FromString(answer).embedding, dtype=np.float32)
 
 
 def answer_rows(answer: bytes) -> tuple[list[int], bool]:
-    """A SearchResponse's row numbers, nearest first, and whether every row was compared."""
+    """Return the row numbers of a SearchResponse, nearest first, and whether every row was compared."""
     response = search_service_pb2.SearchResponse.FromString(answer)
     return [row_of(neighbor.product.id) for neighbor in response.neighbors], response.stats.exact
 
 
-def answered(answer: bytes) -> tuple[int, float]:
-    """A SearchResponse's number of products, and the seconds that its stats says it took."""
+def result_count(answer: bytes) -> tuple[int, int]:
+    """Return the number of products in a SearchResponse, and the microseconds in its stats."""
     response = search_service_pb2.SearchResponse.FromString(answer)
-    return len(response.neighbors), response.stats.total_us / 1e6
+    return len(response.neighbors), response.stats.total_us
 
 
-def upsert_failures(answer: bytes) -> Sequence[str]:
-    """What an UpsertProductsResponse says of products that were not stored."""
+def upsert_results(answer: bytes) -> tuple[int, Sequence[str]]:
+    """Return the number of products in an UpsertProductsResponse, and the messages of those that were not stored."""
     results = catalog_service_pb2.UpsertProductsResponse.FromString(answer).results
-    return [result.status.message for result in results if result.status.code]
+    return len(results), [result.status.message for result in results if result.status.code]
 
 
 def import_failure(answer: bytes) -> str:
-    """What an ImportProductsResponse says of a product that was not stored; empty when it was."""
+    """Return the message of an ImportProductsResponse whose product was not stored; empty when it was."""
     status = catalog_service_pb2.ImportProductsResponse.FromString(answer).result.status
     return str(status.message or status.code) if status.code else ""
 

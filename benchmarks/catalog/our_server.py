@@ -1,4 +1,4 @@
-"""Our server over a catalog of given vectors: started, watched through its log, and waited for until it rests."""
+"""Our server over a catalog of given vectors: started, watched through its log, and waited for until it is idle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lookalike.v1 import catalog_service_pb2
 COMMAND = ".venv/bin/lookalike-server"
 FILE = "catalog.sqlite"
 
-# The model does nothing here; measuring how to run it would only lengthen the start.
+# the model does nothing here; measuring how to run it would only lengthen the start
 _MODEL_FLAGS = ("--max-concurrent-batches", "1", "--preferred-batch-size", "1")
 _START_SECONDS = 600.0
 _REST = 0.03  # of a core, over `_WINDOW` seconds: less than this is rest
@@ -35,7 +35,7 @@ class Served:
     """A running server.
 
     Attributes:
-        pid: Its process.
+        pid: The id of its process.
         address: Where it listens.
         data: The catalog's folder.
         full_scan_threshold: Rows up to which a category needs no graph.
@@ -56,9 +56,9 @@ class Rest:
     """How a wait for the background work ended.
 
     Attributes:
-        rested: Whether all graphs were there and the processor idle before the time was up.
+        rested: Whether all graphs were built and the process idle before the time was up.
         seconds: How long it took.
-        kinds: Categories by how they are searched, at the end.
+        kinds: Number of categories by their index, at the end.
     """
 
     rested: bool
@@ -68,7 +68,7 @@ class Rest:
 
 @contextmanager
 def served(model: Path, data: Path, flags: Sequence[str], port: int = 0) -> Iterator[Served]:
-    """The server for as long as the block runs; it begins when the server says that it serves."""
+    """Run the server for as long as the block runs, which begins when the server serves."""
     limit = int(settings_in_force(model, flags)["full_scan_threshold"])
     arguments = [str(ROOT / COMMAND), "serve", "--model", str(model), "--data-dir", str(data)]
     arguments += ["--listen", f"127.0.0.1:{port}", "--log-format", "json", *_MODEL_FLAGS, *flags]
@@ -89,7 +89,7 @@ def served(model: Path, data: Path, flags: Sequence[str], port: int = 0) -> Iter
 
 
 def settings_in_force(model: Path, flags: Sequence[str]) -> dict[str, str]:
-    """The server's settings with these flags, as it prints them."""
+    """Return the server's settings with these flags, as it prints them."""
     command = [str(ROOT / COMMAND), "show-config", "--model", str(model), *_MODEL_FLAGS, *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
@@ -99,7 +99,7 @@ def settings_in_force(model: Path, flags: Sequence[str]) -> dict[str, str]:
 
 
 def backup(data: Path, target: Path) -> None:
-    """A copy of a catalog that may be being served."""
+    """Copy a catalog that may be being served."""
     command = [str(ROOT / COMMAND), "backup", "--data-dir", str(data), str(target)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
@@ -107,7 +107,7 @@ def backup(data: Path, target: Path) -> None:
 
 
 def rest(server: Served, seconds: float) -> Rest:
-    """Wait until every category that wants a graph has one and the process has stood still, twice in a row."""
+    """Wait until every category that needs a graph has one and the process was idle, twice in a row."""
     begun = time.perf_counter()
     quiet = 0
     while True:
@@ -122,7 +122,7 @@ def rest(server: Served, seconds: float) -> Rest:
 
 
 def _kinds(server: Served) -> tuple[dict[str, int], int]:
-    """Categories by kind, and how many of them have more rows than go without a graph, and none."""
+    """Return the categories by kind, and how many of them need a graph and have none."""
     with grpc.insecure_channel(server.address) as channel:
         ask: Any = channel.unary_unary(messages.CATEGORIES)
         answer: bytes = ask(b"", timeout=30)

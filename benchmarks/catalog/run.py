@@ -1,29 +1,30 @@
-"""The order of a run: which server is up over which catalog for which figure, and what it leaves behind."""
+"""The order of a run: which server is up over which catalog for which part, and what it leaves behind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.catalog import index_runner, pressure, search, writes
+from benchmarks.catalog import client, index_runner, pressure, search, writes
 from benchmarks.catalog.bench import CatalogBench
 from benchmarks.catalog.footprint import Memory, memory
 from benchmarks.catalog.json_pipe import worker
 from benchmarks.catalog.memory import over_vectors
 from benchmarks.catalog.our_server import Served, rest, served, settings_in_force
-from benchmarks.catalog.real import real_stock
+from benchmarks.catalog.real import real_vectors
 from benchmarks.catalog.sizes import Sizes
-from benchmarks.catalog.startup import Question, questions, starts
-from benchmarks.catalog.vectors import Stock, draw_clustered
-from benchmarks.figures.bench import Say
+from benchmarks.catalog.startup import StartQuery, start_queries, starts
+from benchmarks.catalog.vectors import VectorSet, draw_clustered
+from benchmarks.load import load_generator
 from benchmarks.null_model import write_null_model
+from benchmarks.scenarios.bench import Log
 
-_LOAD_SECONDS = 900.0
 _EMPTY_REST = 30.0
-_PLACES = {"model", "data", "listen"}  # where things lie on this machine
-_REAL_FLAT_LIMIT = "100"  # so low that the real images get a graph
+_PATHS = {"model", "data_dir", "listen"}  # of this machine
+_REAL_THRESHOLD = "100"  # so low that the real images get a graph
 
 
 @dataclass(slots=True)
@@ -36,33 +37,33 @@ class CatalogRun:
     networks: list[Path]
 
     def measure(self) -> None:
-        """Everything that was asked for."""
+        """Measure all parts that were chosen."""
         bench, sizes = self.bench, self.bench.sizes
         folder = bench.scratch / "clustered"
         folder.mkdir()
-        bench.say(f"drawing {sizes.partitions} x {sizes.rows} vectors")
-        stock = draw_clustered(folder, sizes.partitions, sizes.rows, sizes.queries, sizes.dim)
+        bench.log(f"drawing {sizes.partitions} x {sizes.rows} vectors")
+        vectors = draw_clustered(folder, sizes.partitions, sizes.rows, sizes.queries, sizes.dim)
         settings = settings_in_force(bench.model, sizes.flags)
-        bench.notes["settings in force"] = {name: settings[name] for name in settings.keys() - _PLACES}
+        bench.notes["settings in force"] = {name: settings[name] for name in settings.keys() - _PATHS}
         few, empty = bench.scratch / "few", Memory(0, 0, 0)
         with ExitStack() as stack:
             with served(bench.model, few, sizes.flags) as server:
                 bench.rested("empty", rest(server, _EMPTY_REST))
                 empty = memory(server.pid)
-                built = self._load(server, stock)
-                self._first_look(server, stock, built, stack, empty)
-                asked = self._questions(server, stock, stock.partitions)
-            if "startup" in self.parts and asked:
+                built = self._load(server, vectors)
+                self._first_look(server, vectors, built, stack, empty)
+                queries = self._start_queries(server, vectors, vectors.partitions)
+            if "startup" in self.parts and queries:
                 with bench.or_skip("start-up"):
-                    self._start_up(stock, few, asked)
+                    self._start_up(vectors, few, queries)
             with served(bench.model, few, sizes.flags) as server:
-                self._again(server, stock, empty)
+                self._again(server, vectors, empty)
             if "upserts" in self.parts:
                 with (
                     bench.or_skip("durable upserts, empty"),
                     served(bench.model, bench.scratch / "filling", sizes.flags) as server,
                 ):
-                    writes.over_sqlite(bench, server, stock, loaded=False)
+                    writes.over_sqlite(bench, server, vectors, loaded=False)
             if "pressure" in self.parts:
                 pressure.others_beside_upserts(bench)
             if "upserts" in self.parts:
@@ -70,96 +71,98 @@ class CatalogRun:
         if "recall" in self.parts:
             self._real()
 
-    def _load(self, server: Served, stock: Stock) -> dict[str, Path]:
-        """Import all rows; the other indexes are built meanwhile, as neither is a figure."""
+    def _load(self, server: Served, vectors: VectorSet) -> dict[str, Path]:
+        """Import all rows; the other indexes are built meanwhile, as neither is measured."""
         bench = self.bench
-        bench.say(f"importing {stock.total} products")
-        bench.caller.begin("load", address=server.address, stock=stock.told(), categories=stock.partitions)
+        bench.log(f"importing {vectors.total} products")
         built: dict[str, Path] = {}
-        with bench.or_skip("other indexes"):
-            built = index_runner.build(bench, stock, [search.RAW, *self.indexes])
-        bench.notes["import"] = bench.caller.end(_LOAD_SECONDS)
-        bench.say("waiting for the graphs")
+        with ThreadPoolExecutor(1) as thread:
+            importing = thread.submit(client.import_rows, server.address, vectors, vectors.partitions)
+            with bench.or_skip("other indexes"):
+                built = index_runner.build(bench, vectors, [search.RAW, *self.indexes])
+            bench.notes["import"] = importing.result()
+        bench.log("waiting for the graphs")
         bench.rested("after the import", rest(server, bench.sizes.rest_seconds))
         return built
 
     def _first_look(
-        self, server: Served, stock: Stock, built: dict[str, Path], stack: ExitStack, empty: Memory
+        self, server: Served, vectors: VectorSet, built: dict[str, Path], stack: ExitStack, empty: Memory
     ) -> None:
-        """What is measured of a server that has just imported everything."""
+        """Measure a server that has just imported everything."""
         bench = self.bench
-        index_runner.open_all(bench, stock, built, stack)
+        index_runner.open_all(bench, vectors, built, stack)
         if "recall" in self.parts:
             with bench.or_skip("recall, clustered"):
-                search.found_of_truth(bench, server, stock, search.DRAWN)
+                search.measure_recall(bench, server, vectors, search.DRAWN)
         if "search" in self.parts:
             with bench.or_skip("search"):
-                search.over_raw(bench, server, stock)
+                search.over_raw(bench, server, vectors)
         if "memory" in self.parts:
-            self._memory(server, stock, "after the import", empty)
+            self._memory(server, vectors, "after the import", empty)
 
-    def _again(self, server: Served, stock: Stock, empty: Memory) -> None:
-        """What is measured of a server that was started on a full catalog; the last of it changes the catalog."""
+    def _again(self, server: Served, vectors: VectorSet, empty: Memory) -> None:
+        """Measure a server that was started on a full catalog; the last of it changes the catalog."""
         bench = self.bench
         bench.rested("after a start", rest(server, bench.sizes.rest_seconds))
         if "memory" in self.parts:
-            self._memory(server, stock, "after a start", empty)
+            self._memory(server, vectors, "after a start", empty)
         if "pressure" in self.parts:
             with bench.or_skip("p99 beside upserts"):
-                pressure.beside_upserts(bench, server, stock)
+                pressure.beside_upserts(bench, server, vectors)
         if "upserts" in self.parts:
             with bench.or_skip("durable upserts, loaded"):
-                writes.over_sqlite(bench, server, stock, loaded=True)
+                writes.over_sqlite(bench, server, vectors, loaded=True)
 
-    def _memory(self, server: Served, stock: Stock, when: str, empty: Memory) -> None:
+    def _memory(self, server: Served, vectors: VectorSet, when: str, empty: Memory) -> None:
         bench = self.bench
         with bench.or_skip(f"memory {when}"):
-            bench.caller.do("answers", 600.0, address=server.address, stock=stock.told(), categories=stock.partitions)
+            client.search_all(server.address, vectors, vectors.partitions)
             bench.rested(f"before memory {when}", rest(server, bench.sizes.rest_seconds))
-            over_vectors(bench, stock, when, empty, memory(server.pid))
+            over_vectors(bench, vectors, when, empty, memory(server.pid))
 
-    def _questions(self, server: Served, stock: Stock, categories: int) -> list[Question]:
+    def _start_queries(self, server: Served, vectors: VectorSet, categories: int) -> list[StartQuery]:
         with self.bench.or_skip("start-up"):
             if "startup" in self.parts:
-                return questions(server, stock, categories)
+                return start_queries(server, vectors, categories)
         return []
 
-    def _start_up(self, stock: Stock, few: Path, asked: list[Question]) -> None:
+    def _start_up(self, vectors: VectorSet, few: Path, queries: list[StartQuery]) -> None:
         bench, sizes = self.bench, self.bench.sizes
         many, none = bench.scratch / "many", bench.scratch / "none"
-        bench.say(f"importing the same into {sizes.many} categories")
+        bench.log(f"importing the same into {sizes.many} categories")
         with served(bench.model, many, sizes.flags) as server:
-            bench.caller.do("load", _LOAD_SECONDS, address=server.address, stock=stock.told(), categories=sizes.many)
+            client.import_rows(server.address, vectors, sizes.many)
             bench.rested("after the import into many", rest(server, sizes.rest_seconds))
-            of_many = questions(server, stock, sizes.many)
+            of_many = start_queries(server, vectors, sizes.many)
         with served(bench.model, none, sizes.flags):
             pass
-        starts(bench, stock, (few, asked), (many, of_many), none)
+        starts(bench, vectors, (few, queries), (many, of_many), none)
 
     def _real(self) -> None:
         bench = self.bench
         with bench.or_skip("recall, real images"):
-            stock = real_stock(bench, self.networks)
+            vectors = real_vectors(bench, self.networks)
             model = bench.scratch / "real-model"
-            write_null_model(model, stock.dim, "cosine")
-            flags = (*bench.sizes.flags, "--full-scan-threshold", _REAL_FLAT_LIMIT)
+            write_null_model(model, vectors.dim, "cosine")
+            flags = (*bench.sizes.flags, "--full-scan-threshold", _REAL_THRESHOLD)
             with served(model, bench.scratch / "real-data", flags) as server:
-                bench.caller.do("load", _LOAD_SECONDS, address=server.address, stock=stock.told(), categories=1)
+                client.import_rows(server.address, vectors, 1)
                 bench.rested("after the import of real images", rest(server, bench.sizes.rest_seconds))
-                search.found_of_truth(bench, server, stock, "real images")
+                search.measure_recall(bench, server, vectors, "real images")
 
 
 @contextmanager
-def catalog_bench(sizes: Sizes, scratch: Path, cache: Path, say: Say) -> Iterator[CatalogBench]:
-    """The means of measuring: a null model as wide as the vectors, and the processes that call."""
+def catalog_bench(sizes: Sizes, scratch: Path, cache: Path, log: Log) -> Iterator[CatalogBench]:
+    """Yield the means of measuring: a null model of the vectors' dimensions, and the processes that send load."""
     model = scratch / "model"
     write_null_model(model, sizes.dim, "cosine")
-    callers = "benchmarks.catalog.caller"
-    with worker(callers) as caller, worker(callers) as writer, worker("benchmarks.catalog.sqlite_alone") as alone:
-        yield CatalogBench(sizes, scratch, cache, model, caller, writer, alone, say)
+    with load_generator() as load, load_generator() as background, worker("benchmarks.catalog.sqlite_alone") as alone:
+        yield CatalogBench(sizes, scratch, cache, model, load, background, alone, log)
 
 
 def found_so_far(bench: CatalogBench) -> dict[str, object]:
-    """For the JSON file: what is not in the figures."""
-    beside = {row: {name: asdict(cell) for name, cell in cells.items()} for row, cells in bench.beside.items()}
-    return {"side_by_side": beside, "notes": bench.notes, "sizes": asdict(bench.sizes)}
+    """Return what is not in the results, for the JSON file."""
+    side_by_side = {
+        row: {name: asdict(cell) for name, cell in cells.items()} for row, cells in bench.side_by_side.items()
+    }
+    return {"side_by_side": side_by_side, "notes": bench.notes, "sizes": asdict(bench.sizes)}

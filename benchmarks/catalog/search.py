@@ -1,14 +1,16 @@
-"""Searching: one caller's time over that of the bare graph, and how much of the truth is found."""
+"""Search: the latency of one call at a time over that of the bare graph, and the recall."""
 
 from __future__ import annotations
 
 import statistics
-from functools import partial
 from typing import Any
 
+import numpy as np
+
+from benchmarks.catalog import client, loads
 from benchmarks.catalog.bench import OURS, CatalogBench, Cell, at_least, at_most
 from benchmarks.catalog.our_server import Served
-from benchmarks.catalog.vectors import Stock, recall
+from benchmarks.catalog.vectors import VectorSet, recall
 from benchmarks.rounds import Spread
 
 RAW = "hnswlib"
@@ -18,40 +20,39 @@ DRAWN = "clustered"
 _RAW_CALL = "raw knn_query"
 
 
-def over_raw(bench: CatalogBench, server: Served, stock: Stock) -> None:
-    """p50 of the RPC less p50 of the bare query: ours and every other index in turns, round by round."""
+def over_raw(bench: CatalogBench, server: Served, vectors: VectorSet) -> None:
+    """Measure p50 of the RPC less p50 of the bare query: ours and every other index in turns, round by round."""
     sizes = bench.sizes
-    bench.say("search: one caller, all systems in turns")
-    asked: dict[str, Any] = {"stock": stock.told(), "categories": stock.partitions, "seconds": sizes.seconds}
-    turns: dict[str, Any] = {OURS: partial(bench.caller.do, "search", address=server.address, **asked)}
-    turns |= {name: partial(each.do, "search", seconds=sizes.seconds) for name, each in bench.engines.items()}
-    found: dict[str, list[float]] = {name: [] for name in turns}
-    calls: dict[str, int] = dict.fromkeys(turns, 0)
-    stats: list[float] = []
+    bench.log("search: one call at a time, all indexes in turns")
+    load = loads.searches(server.address, vectors, vectors.partitions)
+    found: dict[str, list[float]] = {name: [] for name in (OURS, *bench.indexes)}
+    calls: dict[str, int] = dict.fromkeys(found, 0)
+    server_ms: list[float] = []
     for _ in range(sizes.rounds):
-        for name, turn in turns.items():
-            done = turn()
-            taken = done["seconds"]
-            found[name].append(1e3 * statistics.median(taken))
-            if name == OURS:
-                stats.append(1e3 * statistics.median(done["stats"]))
-            calls[name] += len(taken)
+        outcome = bench.load.run(load, sizes.seconds, concurrency=1).check(all_answered=True)
+        found[OURS].append(1e3 * float(np.median(outcome.latency)))
+        server_ms.append(float(np.median(outcome.judged)) / 1e3)
+        calls[OURS] += len(outcome.code)
+        for name, index in bench.indexes.items():
+            seconds = index.do("search", seconds=sizes.seconds)["seconds"]
+            found[name].append(1e3 * statistics.median(seconds))
+            calls[name] += len(seconds)
     for name, values in found.items():
         bench.put(P50, name, Cell(Spread.of(values), "over gRPC" if name == OURS else "in process"))
-    details: dict[str, Any] = {"p50_ms": found, "receipt_p50_ms": stats, "calls": calls}
+    details: dict[str, Any] = {"p50_ms": found, "server_p50_ms": server_ms, "calls": calls}
     if RAW in found:
         less = [ours - raw for ours, raw in zip(found[OURS], found[RAW], strict=True)]
         bench.add("search less raw, ms", _RAW_CALL, Spread.of(less), "<= 1.0", at_most(1.0), **details)
     else:
-        bench.skipped["search less raw"] = f"not measured: {RAW} is not there"
+        bench.skipped["search less raw"] = f"not measured: {RAW} is missing"
     bench.add("search p50, ms", "", Spread.of(found[OURS]), **details)
 
 
-def found_of_truth(bench: CatalogBench, server: Served, stock: Stock, what: str) -> None:
-    """recall@10 at the default ef, against brute force."""
-    answers = bench.caller.do("answers", 600.0, address=server.address, stock=stock.told(), categories=stock.partitions)
-    exact = sum(map(bool, answers["exact"]))
-    shares = recall(stock, answers["rows"])
+def measure_recall(bench: CatalogBench, server: Served, vectors: VectorSet, what: str) -> None:
+    """Measure recall@10 at the default ef, against brute force."""
+    rows, exact_answers = client.search_all(server.address, vectors, vectors.partitions)
+    exact = sum(exact_answers)
+    shares = recall(vectors, rows)
     bench.add(
         f"recall@10, {what}",
         "brute force",
@@ -61,16 +62,16 @@ def found_of_truth(bench: CatalogBench, server: Served, stock: Stock, what: str)
         queries=len(shares),
         worst=min(shares),
         answers_that_compared_every_row=exact,
-        rows=stock.total,
+        rows=vectors.total,
     )
-    if what == DRAWN:  # as the other indexes were asked
+    if what == DRAWN:  # which the other indexes searched too
         bench.put(RECALL, OURS, Cell(mean_of(shares, bench.sizes.rounds)))
     if exact:
-        bench.skipped[f"recall, {what}"] = f"{exact} of {len(shares)} answers compared every row: no graph was asked"
+        bench.skipped[f"recall, {what}"] = f"{exact} of {len(shares)} answers compared every row: no graph was searched"
 
 
 def mean_of(shares: list[float], parts: int) -> Spread:
-    """The mean of as many parts of the queries as there are rounds: a median of single queries would always be 1."""
+    """Return the mean of as many parts of the queries as there are rounds: a median of single queries would be 1."""
     size = max(1, len(shares) // parts)
     means = [statistics.fmean(shares[at : at + size]) for at in range(0, size * parts, size) if shares[at : at + size]]
     around = Spread.of(means)

@@ -1,4 +1,4 @@
-"""How much is measured: the full size, and one that tries the harness in a minute and proves nothing."""
+"""How much is measured: the full size, and one that tests the harness in a minute and proves nothing."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """One run's.
+    """The sizes of one run.
 
     Attributes:
-        rounds: Paired rounds of each figure.
+        rounds: Paired rounds of each result.
         seconds: Length of a turn.
-        callers: Callers of a closed loop of upserts.
+        concurrency: Calls under way in a closed loop of upserts.
         flags: Further flags of our server.
         partitions: Categories with a graph.
         rows: Rows of each.
         queries: Queries of each.
-        dim: Numbers in a vector.
+        dim: Dimensions of a vector.
         many: Categories of the catalog that has many; the rows are the same ones.
         pressed_seconds: Length of a turn of searches beside upserts, long enough for a p99.
         searches: Searches a second of such a turn.
@@ -30,7 +30,7 @@ class Sizes:
 
     rounds: int
     seconds: float
-    callers: int
+    concurrency: int
     flags: tuple[str, ...]
     partitions: int = 3
     rows: int = 20_000
@@ -46,7 +46,7 @@ class Sizes:
     crossover_segments: tuple[int, ...] = (4_096, 8_192, 16_384)
 
     def quick(self) -> Sizes:
-        """The same things, few of each; small categories get graphs, so that there is something to look at."""
+        """Return the same things, few of each; small categories get graphs, so that there is something to measure."""
         return replace(
             self,
             rounds=min(self.rounds, 2),

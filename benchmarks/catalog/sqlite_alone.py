@@ -16,16 +16,16 @@ from typing import Any
 
 from benchmarks.catalog.json_pipe import work
 from benchmarks.catalog.messages import attributes_of, category_of, product_id, title_of
-from benchmarks.catalog.vectors import Stock
+from benchmarks.catalog.vectors import VectorSet
 
 Row = tuple[str, str, str, str, str, bytes]
 """id, category, title, image_uri, attributes and vector of a product."""
 
-_SLICE = 1024  # products made ready outside of the clock at a time
+_SLICE = 1024  # products prepared at a time, while the clock is stopped
 
 
 def make(like: str, path: str) -> Mapping[str, Any]:
-    """A new, empty file with the schema of another one."""
+    """Make a new, empty file with the schema of another one."""
     Path(path).unlink(missing_ok=True)
     with closing(sqlite3.connect(f"{Path(like).as_uri()}?mode=ro", uri=True)) as source:
         statements = [
@@ -42,20 +42,20 @@ def make(like: str, path: str) -> Mapping[str, Any]:
 
 
 def upsert(
-    path: str, stock: str, categories: int, batch: int, seconds: float, seed: int, first: int | None
+    path: str, vectors: str, categories: int, batch: int, seconds: float, seed: int, first: int | None
 ) -> Mapping[str, Any]:
     """Upsert in transactions of `batch` products.
 
     Args:
         path: The file.
-        stock: The vectors.
+        vectors: The vectors.
         categories: Over how many the rows are spread.
         batch: Products of a transaction.
-        seconds: How long transactions are begun; making rows ready does not count.
+        seconds: How long transactions are begun; preparing rows does not count.
         seed: Of the choice of products.
         first: The number of the first new product; None replaces random ones.
     """
-    rows = _rows(Stock.heard(stock), categories, seed, first)
+    rows = _rows(VectorSet.from_json(vectors), categories, seed, first)
     done, spent = 0, 0.0
     with closing(_opened(path)) as connection:
         while spent < seconds:
@@ -87,19 +87,19 @@ def _commit(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
     connection.execute("COMMIT")
 
 
-def _rows(stock: Stock, categories: int, seed: int, first: int | None) -> Iterator[Row]:
-    """The same choice of products and vectors as the callers make."""
+def _rows(vectors: VectorSet, categories: int, seed: int, first: int | None) -> Iterator[Row]:
+    """Yield the same products and vectors as the server's upserts have."""
     if first is not None:
-        rows = stock.array("rows")
+        rows = vectors.array("rows")
         for row in count(first):
-            yield _row(stock, row, categories, rows[row % stock.total].tobytes())
-    for row, vector in stock.replacements(seed):
-        yield _row(stock, row, categories, vector.tobytes())
+            yield _row(vectors, row, categories, rows[row % vectors.total].tobytes())
+    for row, vector in vectors.replacements(seed):
+        yield _row(vectors, row, categories, vector.tobytes())
 
 
-def _row(stock: Stock, row: int, categories: int, vector: bytes) -> Row:
+def _row(vectors: VectorSet, row: int, categories: int, vector: bytes) -> Row:
     attributes = json.dumps(attributes_of(row))
-    return product_id(stock, row), category_of(stock, row, categories), title_of(row), "", attributes, vector
+    return product_id(vectors, row), category_of(vectors, row, categories), title_of(row), "", attributes, vector
 
 
 def _opened(path: str) -> sqlite3.Connection:

@@ -1,4 +1,4 @@
-"""From a process's start to its first right answer: with few categories, with many, and with no product at all."""
+"""From a process's start to its first correct answer: with few categories, with many, and with no product at all."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ import numpy as np
 from benchmarks.catalog import messages
 from benchmarks.catalog.bench import OURS, CatalogBench, Cell, at_most
 from benchmarks.catalog.our_server import Served, served
-from benchmarks.catalog.vectors import K, Stock, nearest
+from benchmarks.catalog.vectors import K, VectorSet, nearest
+from benchmarks.processes import free_port
 from benchmarks.rounds import Spread
-from benchmarks.systems.base import free_port
+from lookalike_loadtest.requests import SEARCH
 
-START = "own files to the first right answer, s"
+START = "own files to the first correct answer, s"
 _TRIED = 20  # queries tried for one whose answer is brute force's
-_PAUSE = 0.01  # seconds between calls to a server that does not answer yet: the figure's grain
+_PAUSE = 0.01  # seconds between calls to a server that does not answer yet: the resolution of the result
 _ANSWER_SECONDS = 300.0
-# A connection that is rejected is tried again at once, and not after gRPC's usual second.
+# a connection that is rejected is tried again at once, not after gRPC's usual second
 _EAGER = (
     ("grpc.initial_reconnect_backoff_ms", 20),
     ("grpc.min_reconnect_backoff_ms", 20),
     ("grpc.max_reconnect_backoff_ms", 50),
 )
 
-Question = tuple[bytes, list[int]]
+StartQuery = tuple[bytes, list[int]]
 """A search request and the rows that brute force finds."""
 
 
@@ -40,11 +41,11 @@ class Started:
     """One start, in seconds from the process's start.
 
     Attributes:
-        answered: Until every query was answered as brute force does.
-        served: Until the log said so.
-        wrong: Answers before that which were others.
-        exact: Right answers for which every row was compared.
-        events: The log's.
+        answered: Until every query was answered as by brute force.
+        served: Until the log said that the server serves.
+        wrong: Wrong answers before that.
+        exact: Correct answers for which every row was compared.
+        events: The events of the log.
     """
 
     answered: float
@@ -56,29 +57,29 @@ class Started:
 
 @dataclass(slots=True)
 class _Seen:
-    """What the asking thread has seen: other answers, exact ones, and when (`time.time()`) all was right."""
+    """What the querying thread has seen: wrong answers, exact ones, and when (`time.time()`) all were correct."""
 
     wrong: int = 0
     exact: int = 0
     done: float = 0.0
 
 
-def questions(server: Served, stock: Stock, categories: int) -> list[Question]:
-    """One query for the first, a middle and the last category, which the server answers as brute force does."""
-    found: list[Question] = []
-    size = stock.total // categories
+def start_queries(server: Served, vectors: VectorSet, categories: int) -> list[StartQuery]:
+    """Return a query for the first, a middle and the last category, which the server answers as by brute force."""
+    found: list[StartQuery] = []
+    size = vectors.total // categories
     with grpc.insecure_channel(server.address) as channel:
-        ask: Any = channel.unary_unary(messages.SEARCH)
+        search: Any = channel.unary_unary(SEARCH)
         for category in sorted({0, categories // 2, categories - 1}):
             first = category * size
-            partition = first // stock.rows
-            rows = np.array(stock.array("rows")[first : first + size])
-            queries = np.array(stock.part("queries", partition)[:_TRIED])
-            truth, _ = nearest(rows, queries)
-            for query, right in zip(queries, truth + first, strict=True):
-                name = messages.category_of(stock, first, categories)
+            partition = first // vectors.rows
+            rows = np.array(vectors.array("rows")[first : first + size])
+            tried = np.array(vectors.part("queries", partition)[:_TRIED])
+            truth, _ = nearest(rows, tried)
+            for query, right in zip(tried, truth + first, strict=True):
+                name = messages.category_of(vectors, first, categories)
                 request = messages.search_request(query, name, K)
-                answer, _ = messages.answer_rows(ask(request, timeout=30))
+                answer, _ = messages.answer_rows(search(request, timeout=30))
                 if answer == right.tolist():
                     found.append((request, answer))
                     break
@@ -87,51 +88,55 @@ def questions(server: Served, stock: Stock, categories: int) -> list[Question]:
     return found
 
 
-def first_answer(model: Path, data: Path, flags: Sequence[str], asked: Sequence[Question]) -> Started:
-    """Start the server, ask until it answers right, and end it. Without queries: until it serves."""
+def first_answer(model: Path, data: Path, flags: Sequence[str], queries: Sequence[StartQuery]) -> Started:
+    """Start the server, query it until its answers are correct, and end it. Without queries: until it serves."""
     port = free_port()
     stop = threading.Event()
     seen = _Seen()
-    asking = threading.Thread(target=_ask, args=(port, asked, stop, seen))
-    asking.start()
+    querying = threading.Thread(target=_query, args=(port, queries, stop, seen))
+    querying.start()
     try:
         with served(model, data, flags, port) as server:
-            asking.join(_ANSWER_SECONDS)
+            querying.join(_ANSWER_SECONDS)
             if not seen.done:
-                raise ValueError(f"no right answer within {_ANSWER_SECONDS:.0f} s; {seen.wrong} others")
+                raise ValueError(f"no correct answer within {_ANSWER_SECONDS:.0f} s; {seen.wrong} wrong ones")
             events = dict(server.events)
-            answered = seen.done - server.launched if asked else events["serving"]
+            answered = seen.done - server.launched if queries else events["serving"]
             return Started(answered, events["serving"], seen.wrong, seen.exact, events)
     finally:
         stop.set()
-        asking.join()
+        querying.join()
 
 
 def starts(
-    bench: CatalogBench, stock: Stock, few: tuple[Path, list[Question]], many: tuple[Path, list[Question]], none: Path
+    bench: CatalogBench,
+    vectors: VectorSet,
+    few: tuple[Path, list[StartQuery]],
+    many: tuple[Path, list[StartQuery]],
+    none: Path,
 ) -> None:
-    """Starts with few categories, many, and an empty catalog, in turns."""
+    """Measure starts with few categories, many, and an empty catalog, in turns."""
     sizes = bench.sizes
-    bench.say(f"start-up: {stock.partitions} categories, {sizes.many}, and none, in turns")
+    bench.log(f"start-up: {vectors.partitions} categories, {sizes.many}, and none, in turns")
     found: dict[str, list[Started]] = {"few": [], "many": [], "none": []}
     for _ in range(sizes.starts):
-        for name, (data, asked) in (("few", few), ("many", many), ("none", (none, []))):
-            found[name].append(first_answer(bench.model, data, sizes.flags, asked))
+        for name, (data, queries) in (("few", few), ("many", many), ("none", (none, []))):
+            found[name].append(first_answer(bench.model, data, sizes.flags, queries))
     empty = [each.served for each in found["none"]]
-    for name, categories in (("few", stock.partitions), ("many", sizes.many)):
+    for name, categories in (("few", vectors.partitions), ("many", sizes.many)):
         each = found[name]
         spread = Spread.of([one.answered for one in each])
         bench.add(
-            f"start to first right answer, {categories} categories, s",
+            f"start to first correct answer, {categories} categories, s",
             "process start",
             spread,
             "<= 3",
             at_most(3.0),
             serving=[one.served for one in each],
-            answers_before_that_were_others=[one.wrong for one in each],
-            right_answers_that_compared_every_row=[one.exact for one in each],
+            wrong_answers_before=[one.wrong for one in each],
+            correct_answers_that_compared_every_row=[one.exact for one in each],
             log_events=[one.events for one in each],
-            rows=stock.total,
+            rows=vectors.total,
         )
         if name == "few":
             bench.put(START, OURS, Cell(spread, "from the process's start, imports and model included"))
@@ -140,7 +145,7 @@ def starts(
     )
     ratios = [many.answered / few.answered for many, few in zip(found["many"], found["few"], strict=True)]
     bench.add(
-        f"start, {sizes.many} categories over {stock.partitions}",
+        f"start, {sizes.many} categories over {vectors.partitions}",
         "the same rows",
         Spread.of(ratios),
         "<= 1.25 (independent)",
@@ -148,15 +153,15 @@ def starts(
     )
 
 
-def _ask(port: int, asked: Sequence[Question], stop: threading.Event, seen: _Seen) -> None:
-    """Ask one query after the other until each is answered right; note when that was."""
+def _query(port: int, queries: Sequence[StartQuery], stop: threading.Event, seen: _Seen) -> None:
+    """Send one query after the other until each is answered correctly; note when that was."""
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=_EAGER) as channel:
-        ask: Any = channel.unary_unary(messages.SEARCH)
-        for request, right in asked:
+        search: Any = channel.unary_unary(SEARCH)
+        for request, correct in queries:
             while not stop.is_set():
                 with suppress(grpc.RpcError):
-                    rows, exact = messages.answer_rows(ask(request, timeout=10))
-                    if rows == right:
+                    rows, exact = messages.answer_rows(search(request, timeout=10))
+                    if rows == correct:
                         seen.exact += exact
                         break
                     seen.wrong += 1

@@ -1,4 +1,4 @@
-"""What a run of the catalog's figures prints beside the common table: the systems side by side, and the crossover."""
+"""The tables of the catalog's scenarios: the indexes side by side, and the crossover."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _ROWS = (P50, RECALL, P99, UPSERTS, START, MEMORY)
 _MISSING = Cell(None, "not measured")
 
 
-def side_by_side(beside: Mapping[str, Mapping[str, Cell]], names: Sequence[str]) -> str:
-    """Every system's figures in its own terms, as Markdown; the remarks are footnotes."""
-    if not beside:
+def side_by_side_table(values: Mapping[str, Mapping[str, Cell]], names: Sequence[str]) -> str:
+    """Return the values of every index in its own terms, as Markdown; the remarks are footnotes."""
+    if not values:
         return ""
-    systems = [OURS, *names]
-    lines = [f"| | {' | '.join(systems)} |", f"|---|{'---|' * len(systems)}"]
+    indexes = [OURS, *names]
+    lines = [f"| | {' | '.join(indexes)} |", f"|---|{'---|' * len(indexes)}"]
     remarks: list[str] = []
     for row in _ROWS:
         cells = []
-        for system in systems:
-            cell = beside.get(row, {}).get(system, _MISSING)
+        for index in indexes:
+            cell = values.get(row, {}).get(index, _MISSING)
             text = "-" if cell.value is None else f"{cell.value.median:.3g}"
             if cell.remark:
                 if cell.remark not in remarks:
@@ -38,7 +38,7 @@ def side_by_side(beside: Mapping[str, Mapping[str, Cell]], names: Sequence[str])
 
 
 def crossover_table(points: Sequence[Point]) -> str:
-    """Each size and setting: the graph's p50 over that of comparing all rows, and its recall, as Markdown."""
+    """Return a graph's p50 over that of comparing all rows, and its recall, by size and setting, as Markdown."""
     lines = [
         "| rows | M | ef | max_segment_rows | all rows, ms | graph, ms | graph over all rows | recall@10 |",
         "|---|---|---|---|---|---|---|---|",

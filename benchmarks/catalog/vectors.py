@@ -1,4 +1,4 @@
-"""The vectors of the catalog's figures: drawn from clusters by fixed seeds, and what brute force finds among them.
+"""The vectors of the catalog's scenarios: drawn from clusters by fixed seeds, and what brute force finds among them.
 
 A partition has `CLUSTERS` centers, directions drawn evenly from the sphere. A vector is a center plus noise that is, in
 expectation, `NOISE` times as long, scaled to length 1: two of one cluster have a cosine of about 1 / (1 + NOISE^2), two
@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
+class VectorSet:
     """Vectors in a folder: rows.npy, queries.npy and spares.npy, float32 [n, dim], length 1, partition after partition.
 
     Attributes:
@@ -39,7 +39,7 @@ class Stock:
         partitions: Into how many parts of the same size each array falls.
         rows: Rows of a partition.
         queries: Queries of a partition.
-        dim: Numbers in a vector.
+        dim: Dimensions of a vector.
         label: Begins the names of its products and categories, where several are in one catalog.
     """
 
@@ -57,30 +57,30 @@ class Stock:
 
     @property
     def raw_bytes(self) -> int:
-        """What the rows are at least, as float32."""
+        """Bytes of the rows as float32."""
         return 4 * self.total * self.dim
 
     def array(self, name: str) -> Floats:
-        """One of the arrays, read from its file as it is used."""
+        """Return one of the arrays, memory-mapped."""
         array: Floats = np.load(Path(self.folder) / f"{name}.npy", mmap_mode="r")
         return array
 
     def part(self, name: str, partition: int) -> Floats:
-        """A partition's part of one of the arrays."""
+        """Return a partition's part of one of the arrays."""
         whole = self.array(name)
         size = len(whole) // self.partitions
         return whole[partition * size : (partition + 1) * size]
 
     def name(self) -> str:
-        """Of what is made of these vectors: the same for the same vectors."""
+        """Return a name for what is made of these vectors: the same for the same vectors."""
         return f"{self.partitions}x{self.rows}x{self.dim}-{CLUSTERS}-{NOISE}-{_SEED}"
 
     def in_turns(self) -> list[int]:
-        """The numbers of all queries, one of each partition and again, so that a short turn asks all of them alike."""
+        """Return the numbers of all queries, one of each partition in turns: a short turn covers all partitions."""
         return [part * self.queries + at for at in range(self.queries) for part in range(self.partitions)]
 
     def replacements(self, seed: int) -> Iterator[tuple[int, Floats]]:
-        """Rows by chance, each with a new vector of its own partition, without end; all come before one returns."""
+        """Yield random rows, each with a new vector of its own partition, without end; all come before one returns."""
         random = np.random.default_rng([_SEED, seed])
         order = random.permutation(self.total)
         spares = self.array("spares")
@@ -88,17 +88,17 @@ class Stock:
         for row in cycle(order.tolist()):
             yield row, spares[row // self.rows * share + int(random.integers(share))]
 
-    def told(self) -> str:
-        """For another process."""
+    def to_json(self) -> str:
+        """Encode for another process."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def heard(cls, told: str) -> Stock:
-        """Read back what `told` wrote."""
-        return cls(**json.loads(told))
+    def from_json(cls, text: str) -> VectorSet:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
 
 
-def draw_clustered(folder: Path, partitions: int, rows: int, queries: int, dim: int) -> Stock:
+def draw_clustered(folder: Path, partitions: int, rows: int, queries: int, dim: int) -> VectorSet:
     """Draw everything and write it; the same arguments give the same vectors everywhere."""
     kinds = {"rows": (_ROWS, rows), "queries": (_QUERIES, queries), "spares": (_SPARES, SPARES)}
     for name, (stream, count) in kinds.items():
@@ -113,19 +113,19 @@ def draw_clustered(folder: Path, partitions: int, rows: int, queries: int, dim: 
                 at = partition * count + begin
                 array[at : at + size] = _unit(centers[random.integers(CLUSTERS, size=size)] + noise)
         array.flush()
-    return Stock(str(folder), partitions, rows, queries, dim)
+    return VectorSet(str(folder), partitions, rows, queries, dim)
 
 
-def write_stock(folder: Path, rows: Sequence[Floats], queries: Sequence[Floats]) -> Stock:
+def write_vectors(folder: Path, rows: Sequence[Floats], queries: Sequence[Floats]) -> VectorSet:
     """Write vectors made elsewhere, a partition each; all partitions are cut to the size of the smallest."""
-    size, asked = min(map(len, rows)), min(map(len, queries))
+    size, query_count = min(map(len, rows)), min(map(len, queries))
     np.save(folder / "rows.npy", _unit(np.concatenate([part[:size] for part in rows])))
-    np.save(folder / "queries.npy", _unit(np.concatenate([part[:asked] for part in queries])))
-    return Stock(str(folder), len(rows), size, asked, rows[0].shape[1])
+    np.save(folder / "queries.npy", _unit(np.concatenate([part[:query_count] for part in queries])))
+    return VectorSet(str(folder), len(rows), size, query_count, rows[0].shape[1])
 
 
 def nearest(rows: Floats, queries: Floats, k: int = K) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Brute force: the rows nearest to each query, int64 [queries, k], nearest first, and their cosines, float32."""
+    """Find by brute force the rows nearest to each query, int64 [queries, k], and their cosines, float32."""
     cosines = np.asarray(queries) @ np.asarray(rows).T
     found = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(cosines, found, axis=1), axis=1, kind="stable")
@@ -133,22 +133,22 @@ def nearest(rows: Floats, queries: Floats, k: int = K) -> tuple[npt.NDArray[np.i
     return found, np.take_along_axis(cosines, found, axis=1)
 
 
-def recall(stock: Stock, answers: Sequence[Sequence[int]]) -> list[float]:
-    """The share of the true nearest that each answer has.
+def recall(vectors: VectorSet, answers: Sequence[Sequence[int]]) -> list[float]:
+    """Return the share of the true nearest rows that each answer has.
 
     Args:
-        stock: The vectors.
+        vectors: The vectors.
         answers: Row numbers, counted over all partitions, one answer for every query in order.
     """
     shares: list[float] = []
-    for partition in range(stock.partitions):
-        rows, queries = np.array(stock.part("rows", partition)), stock.part("queries", partition)
-        first = partition * stock.rows
+    for partition in range(vectors.partitions):
+        rows, queries = np.array(vectors.part("rows", partition)), vectors.part("queries", partition)
+        first = partition * vectors.rows
         _, cosines = nearest(rows, queries)
         for at, query in enumerate(queries):
-            answer = np.array(answers[partition * stock.queries + at], dtype=np.int64) - first
-            # A row that is as near as the last of the true ones is right, whichever of them brute force names.
-            inside = answer[(answer >= 0) & (answer < stock.rows)]
+            answer = np.array(answers[partition * vectors.queries + at], dtype=np.int64) - first
+            # a row that is as near as the last of the true ones is right, whichever of them brute force returns
+            inside = answer[(answer >= 0) & (answer < vectors.rows)]
             right = int((rows[np.unique(inside)] @ query >= cosines[at, -1] - _TIE).sum())
             shares.append(min(right, K) / K)
     return shares

@@ -1,1 +1,1 @@
-"""What the server makes of a card: measured unattended, without a network, and within a given time."""
+"""The server on a GPU: measured unattended, without a network, and within a given time."""

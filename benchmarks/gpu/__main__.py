@@ -1,6 +1,6 @@
-"""`python -m benchmarks.gpu --models DIR --out DIR`: measures the server on a card; see docs/gpu.md.
+"""`python -m benchmarks.gpu --models DIR --out DIR`: measures the server on a GPU; see docs/gpu.md.
 
-Only what Python brings is imported here: wheels that are given are installed first, and the rest starts with them.
+Only the standard library is imported here: wheels that are given are installed first, and the rest runs with them.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ _INSTALLED = "BENCH_GPU_INSTALLED"
 
 
 def main() -> None:
-    """Read the command line, install what is given, and measure."""
+    """Read the command line, install the wheels, and measure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--models", type=Path, required=True, help="a folder of model folders; each is measured")
     parser.add_argument("--out", type=Path, required=True, help="where gpu.json goes")
     parser.add_argument("--wheels", type=Path, help="a folder of wheels to install first, into a folder of their own")
     parser.add_argument("--provider", choices=("cuda", "tensorrt", "cpu"), default="cuda")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a turn")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each figure")
-    parser.add_argument("--budget", type=float, default=450.0, help="seconds in all; what does not fit is named")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each result")
+    parser.add_argument(
+        "--budget", type=float, default=450.0, help="seconds in all; what does not fit is listed as skipped"
+    )
     parser.add_argument(
         "--frontend-processes",
         default="",
-        help="values of the server's --frontend-processes, as 0,8; by default 0 and half the cores",
+        help="values of the server's --frontend-processes, such as 0,8; by default 0 and half the cores",
     )
-    parser.add_argument("--batches", default="", help="batch sizes to try, as 1,8,32")
+    parser.add_argument("--batches", default="", help="batch sizes to try, such as 1,8,32")
     parser.add_argument("--rows", type=int, default=4_000, help="products in each of the catalog's five categories")
-    parser.add_argument("--generators", type=int, default=0, help="load generators; 0 means one for every four cores")
+    parser.add_argument("--generators", type=int, default=0, help="load processes; 0 means one for every four cores")
     parser.add_argument("--commit", default="", help="what is measured, where there is no git to ask")
     options = parser.parse_args()
     if options.wheels is not None and _INSTALLED not in os.environ:

@@ -1,4 +1,4 @@
-"""Wheels installed into a folder of their own, with no registry, beside what a machine's Python has already."""
+"""Installs wheels into a folder of their own, without a registry, beside what the machine's Python has already."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 def environment_with(wheels: Path, site: Path) -> dict[str, str]:
-    """An environment in which these wheels come before what is installed, and sources that were named before them.
+    """Return an environment in which these wheels come before what is installed, and PYTHONPATH before them.
 
     Args:
-        wheels: A folder of them, whole: nothing is resolved or fetched.
-        site: An empty folder for what is in them.
+        wheels: A folder of wheels; all are installed, and nothing is resolved or fetched.
+        site: An empty folder for the packages.
     """
     found = sorted(map(str, wheels.glob("*.whl")))
     if not found:
@@ -22,7 +22,7 @@ def environment_with(wheels: Path, site: Path) -> dict[str, str]:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--root-user-action", "ignore", "--target", str(site)]
     subprocess.run([*command, *found], check=True)
-    # ONNX Runtime looks for CUDA's libraries beside itself; where the wheels have none, the installed ones do.
+    # ONNX Runtime looks for CUDA's libraries beside itself; where the wheels have none, the installed ones do
     if not (site / "nvidia").exists():
         package = importlib.util.find_spec("nvidia")
         for folder in (package.submodule_search_locations or []) if package else []:

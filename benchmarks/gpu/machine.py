@@ -1,4 +1,4 @@
-"""What was measured on: the card and its driver, the libraries, the processor, the commit."""
+"""What was measured on: the GPU and its driver, the libraries, the processor, the commit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.environment import ROOT
 
-_CARD = (
+_GPU_FIELDS = (
     "name",
     "driver_version",
     "memory.total",
@@ -32,12 +32,12 @@ print(json.dumps({"providers": onnxruntime.get_available_providers(), "built_for
 
 
 def about(commit: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything that a reader needs to judge the figures by."""
+    """Return everything that a reader needs to judge the results."""
     processor = [
         line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "model name" in line
     ]
     return {
-        "card": _card(),
+        "gpu": _gpu(),
         "cpu": processor[0].partition(":")[2].strip() if processor else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
@@ -45,26 +45,26 @@ def about(commit: str, settings: dict[str, Any]) -> dict[str, Any]:
         "load_average_at_start": os.getloadavg(),
         "python": sys.version.split()[0],
         "versions": _versions(),
-        "onnxruntime": json.loads(_told([sys.executable, "-c", _BUILD]) or "{}"),
-        "commit": commit or _told(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or "unknown",
+        "onnxruntime": json.loads(_output_of([sys.executable, "-c", _BUILD]) or "{}"),
+        "commit": commit or _output_of(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or "unknown",
         "settings": settings,
-        "note": "server, load generators and bare session share the machine and the card; turns are paired",
+        "note": "server, load processes and bare session share the machine and the GPU; turns are paired",
     }
 
 
-def _card() -> dict[str, str]:
+def _gpu() -> dict[str, str]:
     if shutil.which("nvidia-smi") is None:
         return {"name": "none"}
-    told = _told(["nvidia-smi", f"--query-gpu={','.join(_CARD)}", "--format=csv,noheader"])
+    output = _output_of(["nvidia-smi", f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader"])
     return (
-        dict(zip(_CARD, (each.strip() for each in told.splitlines()[0].split(",")), strict=False))
-        if told
+        dict(zip(_GPU_FIELDS, (each.strip() for each in output.splitlines()[0].split(",")), strict=False))
+        if output
         else {"name": "none"}
     )
 
 
 def _versions() -> dict[str, str]:
-    """Of the libraries that matter, as they are found first."""
+    """Return the versions of the libraries that matter, as they are found first."""
     found: dict[str, str] = {}
     for package in metadata.distributions():
         name = (package.metadata["Name"] or "").lower()
@@ -73,8 +73,8 @@ def _versions() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _told(command: list[str]) -> str:
-    """What a command prints; nothing where it cannot be run."""
+def _output_of(command: list[str]) -> str:
+    """Return what a command prints; nothing where it cannot be run."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""The steps in their order: bare ONNX Runtime in every way, then the server in the best, as far as there is time."""
+"""The steps in their order: ONNX Runtime alone in every way, then the server in the best one, as time allows."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from benchmarks.environment import Model, read_model, threads
-from benchmarks.figures.bench import Figure
-from benchmarks.generator import load_generator
-from benchmarks.gpu.clients import Clients
-from benchmarks.gpu.figures import Measured
 from benchmarks.gpu.machine import about
+from benchmarks.gpu.scenarios import Measured
 from benchmarks.gpu.served import fill, known_settings, server
-from benchmarks.gpu.ways import BATCHES, VARIANTS, Bare, Way
+from benchmarks.gpu.ways import BATCHES, VARIANTS, BareProcess, Way
+from benchmarks.load import LoadGenerator, load_generator
 from benchmarks.processes import StartError
 from benchmarks.rounds import Spread
+from benchmarks.scenarios.bench import Result
 
 SHARE_OF_BARE = 0.4
-"""Of the budget: after it the search for the best way ends with what it has found."""
+"""The share of the budget after which the search for the best way ends with what it has found."""
 
-_SHORTEST = 20.0  # seconds below which no server is begun
+_SHORTEST = 20.0  # seconds below which no server is started
 
 
 class OutOfTimeError(Exception):
@@ -37,7 +36,7 @@ class Steps:
     """A run within its budget: what was measured, and what was not and why."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.figures: list[Figure] = []
+        self.results: list[Result] = []
         self.skipped: dict[str, str] = {}
         self.bare: list[dict[str, Any]] = []
         self._options = options
@@ -48,26 +47,26 @@ class Steps:
         return float(self._options.budget) - (time.monotonic() - self._begun)
 
     def end(self) -> NoReturn:
-        """End, whatever is being waited for."""
+        """End the run, whatever it is waiting for."""
         raise OutOfTimeError
 
-    def say(self, what: str) -> None:
-        """Tell how far it is, on the standard error."""
+    def log(self, what: str) -> None:
+        """Print progress on the standard error."""
         print(f"[{time.monotonic() - self._begun:5.0f} s] {what}", file=sys.stderr, flush=True)
 
-    def step(self, name: str, seconds: float, act: Callable[[], Sequence[Figure]]) -> None:
-        """Take a step that needs so long, if there is time, and note what came of it."""
+    def step(self, name: str, seconds: float, measure: Callable[[], Sequence[Result]]) -> None:
+        """Measure something that needs so many seconds, if there is time, and record its results."""
         if self.left() < seconds:
             self.skipped[name] = f"{seconds:.0f} s are needed, {max(0.0, self.left()):.0f} s of the budget were left"
             return
-        self.say(name)
+        self.log(name)
         try:
-            self.figures += act()
+            self.results += measure()
         except (RuntimeError, StartError) as error:
             self.skipped[name] = str(error)[:500]
 
-    def ways(self, model: Model, bare: Bare, until: float, batches: Sequence[int]) -> list[Way]:
-        """Every way of running a model that works, in turns of all, until so many seconds of the budget are left."""
+    def ways(self, model: Model, bare: BareProcess, until: float, batches: Sequence[int]) -> list[Way]:
+        """Measure every way of running a model, in turns, until so many seconds of the budget are left."""
         options = self._options
         found: dict[tuple[str, int], list[float]] = {}
         variants = VARIANTS if options.provider == "cuda" else VARIANTS[:1]
@@ -77,7 +76,7 @@ class Steps:
             for variant in variants:
                 key = json.dumps(variant, sort_keys=True)
                 for batch in batches:
-                    if key in rejected or (variant.get("tf32") is False and model.precision != "fp32"):
+                    if key in rejected or (variant.get("use_tf32") is False and model.precision != "fp32"):
                         continue
                     name = f"bare {model.name} {key} batch {batch}"
                     if self.left() < until:
@@ -102,19 +101,19 @@ class Steps:
 
 def measure(options: argparse.Namespace) -> None:
     """Measure every model of the folder, write gpu.json and print a table."""
-    folders = {path.parent.resolve() for path in options.models.glob("*/model.json")}  # a link is no model of its own
+    folders = {path.parent.resolve() for path in options.models.glob("*/model.json")}  # a link is not another model
     models = [read_model(folder) for folder in sorted(folders)]
     if not models:
         sys.exit(f"{options.models} has no model folders")
     steps = Steps(options)
     settings = {name: str(value) for name, value in vars(options).items() if value is not None}
     machine = about(options.commit, settings)
-    workers = _workers(options.workers, steps)
-    # Whatever hangs: what was measured until then is written.
+    frontends = _frontends(options.frontend_processes, steps)
+    # whatever hangs: what was measured until then is written
     signal.signal(signal.SIGALRM, lambda *_: steps.end())
     signal.setitimer(signal.ITIMER_REAL, max(1.0, steps.left()))
     try:
-        _all(steps, options, models, workers)
+        _all(steps, options, models, frontends)
     except OutOfTimeError:
         steps.skipped["the rest"] = "the budget was spent"
     finally:
@@ -123,83 +122,85 @@ def measure(options: argparse.Namespace) -> None:
     result = {
         "about": machine,
         "bare": steps.bare,
-        "figures": [asdict(figure) for figure in steps.figures],
+        "results": [asdict(result) for result in steps.results],
         "skipped": steps.skipped,
         "seconds": options.budget - steps.left(),
     }
     (options.out / "gpu.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(_table(machine, steps))
-    if not steps.figures:
+    if not steps.results:
         sys.exit(1)
 
 
-def _all(steps: Steps, options: argparse.Namespace, models: Sequence[Model], workers: Sequence[int]) -> None:
+def _all(steps: Steps, options: argparse.Namespace, models: Sequence[Model], frontends: Sequence[int]) -> None:
     """Every step."""
     batches = [int(each) for each in options.batches.split(",") if each] or list(BATCHES)
     with ExitStack() as stack:
-        bare = {model.name: Bare(stack, model, options.provider, max(batches)) for model in models}
+        bare = {model.name: BareProcess(stack, model, options.provider, max(batches)) for model in models}
         ways: list[Way] = []
         for at, model in enumerate(models, start=1):
-            steps.say(f"bare {model.name}")
+            steps.log(f"bare {model.name}")
             share = SHARE_OF_BARE * options.budget * at / len(models)
             ways += steps.ways(model, bare[model.name], options.budget - share, batches)
         if ways:
             best = max(ways, key=lambda way: way.rate.median)
-            steps.say(f"best: {best.model.name} {dict(best.variant)} batch {best.batch}: {best.rate} images/s")
+            steps.log(f"best: {best.model.name} {dict(best.variant)} batch {best.batch}: {best.rate} images/s")
             count = options.generators or max(1, threads() // 4)
-            clients = Clients([stack.enter_context(load_generator()) for _ in range(count)], best.model)
-            for number in workers:
-                _serve(steps, options, best, bare[best.model.name], clients, number)
+            load = stack.enter_context(load_generator(count))
+            for number in frontends:
+                _serve(steps, options, best, bare[best.model.name], load, number)
 
 
-def _serve(steps: Steps, options: argparse.Namespace, way: Way, bare: Bare, clients: Clients, workers: int) -> None:
-    """All figures of one server."""
-    name = f"{way.model.name}, --frontend-processes {workers}"
+def _serve(
+    steps: Steps, options: argparse.Namespace, way: Way, bare: BareProcess, load: LoadGenerator, frontends: int
+) -> None:
+    """Run all scenarios of one server."""
+    name = f"{way.model.name}, --frontend-processes {frontends}"
     turn = options.seconds * options.rounds
-    flags = [*way.flags(options.provider), *(("--frontend-processes", str(workers)) if workers else ())]
+    flags = [*way.flags(options.provider), *(("--frontend-processes", str(frontends)) if frontends else ())]
     if steps.left() < 2 * _SHORTEST + 3 * turn:
         steps.skipped[name] = f"{max(0.0, steps.left()):.0f} s of the budget were left"
         return
-    steps.say(f"server, {' '.join(flags)}")
+    steps.log(f"server, {' '.join(flags)}")
     try:
         with server(way.model, flags, steps.left() - _SHORTEST) as at:
             rested = fill(at, options.rows, way.model.dim, min(90.0, max(_SHORTEST, steps.left() / 3)))
             if not rested.rested:
-                steps.skipped[f"{name}: rest"] = f"still at work after {rested.seconds} s: {dict(rested.kinds)}"
-            it = Measured(clients, way, bare, at, options.provider, workers, options.seconds, options.rounds)
+                steps.skipped[f"{name}: rest"] = f"still busy after {rested.seconds} s: {dict(rested.kinds)}"
+            it = Measured(load, way, bare, at, options.provider, frontends, options.seconds, options.rounds)
             steps.step(f"{name}: images/s", 3 * turn, it.saturated)
-            steps.step(f"{name}: 16 in flight", 2 * turn, lambda: it.searching(16, 2_571, 6.4))
-            steps.step(f"{name}: 128 in flight", 2 * turn, lambda: it.searching(128, 5_412, 26.0))
+            steps.step(f"{name}: concurrency 16", 2 * turn, lambda: it.searching(16, 2_571, 6.4))
+            steps.step(f"{name}: concurrency 128", 2 * turn, lambda: it.searching(128, 5_412, 26.0))
             steps.step(f"{name}: added p50", 2 * turn, it.added)
             steps.step(f"{name}: JPEG", 6 * turn, it.jpeg)
     except (RuntimeError, StartError) as error:
         steps.skipped[name] = str(error)[:1000]
 
 
-def _workers(asked: str, steps: Steps) -> list[int]:
-    """The numbers of worker processes to measure with; only 0 where the server has no such setting."""
+def _frontends(wanted: str, steps: Steps) -> list[int]:
+    """Return the numbers of front-end processes to measure with; only 0 where the server has no such setting."""
     if "--frontend-processes" not in known_settings():
-        steps.skipped["workers"] = "the server has no --frontend-processes"
+        steps.skipped["frontends"] = "the server has no --frontend-processes"
         return [0]
-    return [int(each) for each in asked.split(",") if each] or [0, max(1, threads() // 2)]
+    return [int(each) for each in wanted.split(",") if each] or [0, max(1, threads() // 2)]
 
 
 def _table(machine: Mapping[str, Any], steps: Steps) -> str:
-    card = machine["card"]
+    gpu = machine["gpu"]
     lines = [
-        f"{card['name']}, driver {card.get('driver_version', 'none')}; {machine['cpu']}, {machine['cores']} cores; "
+        f"{gpu['name']}, driver {gpu.get('driver_version', 'none')}; {machine['cpu']}, {machine['cores']} cores; "
         f"commit {machine['commit'][:10]}; {float(machine['settings']['budget']) - steps.left():.0f} s",
         "",
-        "| figure | model | workers | median | quarter points | target | |",
+        "| result | model | front ends | median | quartiles | target | |",
         "|---|---|---|---|---|---|---|",
     ]
-    for figure in steps.figures:
-        value, details = figure.value, figure.details
-        met = {True: "met", False: "**missed**", None: "no card"}[figure.met]
-        name = f"{figure.name} over {figure.versus}" if figure.versus else figure.name
+    for result in steps.results:
+        value, details = result.value, result.details
+        met = {True: "met", False: "**missed**", None: "no GPU"}[result.met]
+        name = f"{result.name} over {result.versus}" if result.versus else result.name
         lines.append(
-            f"| {name} | {details['model']} | {details['workers']} | {value.median:,.3f} "
-            f"| {value.low:,.3f} .. {value.high:,.3f} | {figure.bound} | {met} |"
+            f"| {name} | {details['model']} | {details['frontends']} | {value.median:,.3f} "
+            f"| {value.low:,.3f} .. {value.high:,.3f} | {result.bound} | {met} |"
         )
     lines += ["", *(f"Skipped: {name}: {reason}" for name, reason in steps.skipped.items())]
     return "\n".join(lines).rstrip()

@@ -1,4 +1,4 @@
-"""The figures of one server on a card, beside the same model bare."""
+"""The scenarios of one server on a GPU, beside the same model without a server."""
 
 from __future__ import annotations
 
@@ -8,82 +8,78 @@ from typing import Any
 import numpy as np
 
 from benchmarks.catalog.our_server import Served
-from benchmarks.figures.bench import Figure
-from benchmarks.gpu.clients import Clients
-from benchmarks.gpu.ways import Bare, Way
-from benchmarks.jobs import Outcome, Target
+from benchmarks.gpu.ways import BareProcess, Way
+from benchmarks.load import ImageForm, LoadGenerator, Outcome, model_load
 from benchmarks.rounds import Pairs, Spread, paired
+from benchmarks.scenarios.bench import Result
+from benchmarks.servers.base import Target
 
-_CALLERS = 256  # that saturate: as many as the server's queue takes by default
-_STOCK = 3_000  # JPEG files a generator for a turn
+_CONCURRENCY = 256  # saturates the server: as many as its queue takes by default
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A server with its catalog, beside the same model bare."""
+    """A server with its catalog, beside the same model without a server."""
 
-    clients: Clients
+    load: LoadGenerator
     way: Way
-    bare: Bare
+    bare: BareProcess
     at: Served
     provider: str
-    workers: int
+    frontends: int
     seconds: float
     rounds: int
 
-    def saturated(self) -> list[Figure]:
-        """Raw images from as many callers as fill its batches, over bare runs of its largest."""
-        target, callers = self._target("lookalike"), min(_CALLERS, 4 * self.way.batch)
-        self.clients.run(target, callers, self.seconds / 2)
+    def saturated(self) -> list[Result]:
+        """Compare raw images, at a concurrency that fills the batches, to bare runs of the largest batch."""
+        concurrency = min(_CONCURRENCY, 4 * self.way.batch)
+        self._run("lookalike", concurrency, self.seconds / 2)
         pairs: Pairs[Outcome, dict[str, Any]] = paired(
-            lambda: self.clients.run(target, callers, self.seconds),
+            lambda: self._run("lookalike", concurrency, self.seconds),
             lambda: self.bare.run(self.way.variant, self.way.batch, self.seconds / 2, copies=False),
             self.rounds,
         )
         value = pairs.spread(lambda ours, bare: ours.throughput / bare["throughput"])
         details = {
-            "callers": callers,
+            "concurrency": concurrency,
             "images_per_s": [outcome.throughput for outcome in pairs.first],
             "bare_images_per_s": [each["throughput"] for each in pairs.second],
         }
-        return [self._figure("images/s, raw", "bare run, no copies", value, ">= 0.90", value.median >= 0.9, details)]
+        return [self._result("images/s, raw", "bare run, no copies", value, ">= 0.90", value.median >= 0.9, details)]
 
-    def searching(self, callers: int, rate: float, p99_ms: float) -> list[Figure]:
-        """Searches by image, one a call, so many in flight."""
-        target = self._target("search")
-        self.clients.run(target, callers, self.seconds / 2)
-        outcomes = [self.clients.run(target, callers, self.seconds) for _ in range(self.rounds)]
+    def searching(self, concurrency: int, rate: float, p99_ms: float) -> list[Result]:
+        """Measure searches by image, one a call, at a concurrency."""
+        self._run("search", concurrency, self.seconds / 2)
+        outcomes = [self._run("search", concurrency, self.seconds) for _ in range(self.rounds)]
         rates = Spread.of([outcome.throughput for outcome in outcomes])
         p50, p99 = (
             Spread.of([float(np.percentile(outcome.latency, at)) * 1e3 for outcome in outcomes]) for at in (50, 99)
         )
-        name = f"{callers} in flight, search included"
+        name = f"concurrency {concurrency}, search included"
         return [
-            self._figure(f"{name}: calls/s", "", rates, f"> {rate:,.0f}", rates.median > rate, {}),
-            self._figure(f"{name}: p99, ms", "", p99, f"<= {p99_ms}", p99.median <= p99_ms, {"p50_ms": asdict(p50)}),
+            self._result(f"{name}: calls/s", "", rates, f"> {rate:,.0f}", rates.median > rate, {}),
+            self._result(f"{name}: p99, ms", "", p99, f"<= {p99_ms}", p99.median <= p99_ms, {"p50_ms": asdict(p50)}),
         ]
 
-    def jpeg(self) -> list[Figure]:
-        """JPEG files over raw images, from the same callers."""
-        target, callers = self._target("lookalike"), min(_CALLERS, 4 * self.way.batch)
-        rate = self.clients.run(target, callers, self.seconds / 2).throughput
-        stock = min(_STOCK, int(rate * self.seconds) + callers)
+    def jpeg(self) -> list[Result]:
+        """Compare JPEG files to raw images, at the same concurrency."""
+        concurrency = min(_CONCURRENCY, 4 * self.way.batch)
+        self._run("lookalike", concurrency, self.seconds / 2)
         pairs: Pairs[Outcome, Outcome] = paired(
-            lambda: self.clients.run(target, callers, self.seconds, image="jpeg", limit=stock),
-            lambda: self.clients.run(target, callers, self.seconds),
+            lambda: self._run("lookalike", concurrency, self.seconds, "jpeg"),
+            lambda: self._run("lookalike", concurrency, self.seconds),
             max(1, self.rounds - 1),
         )
         value = pairs.spread(lambda jpeg, raw: jpeg.throughput / raw.throughput)
-        details = {"jpeg_per_s": [each.throughput for each in pairs.first], "callers": callers}
-        return [self._figure("images/s, JPEG", "raw", value, ">= 0.8", value.median >= 0.8, details)]
+        details = {"jpeg_per_s": [each.throughput for each in pairs.first], "concurrency": concurrency}
+        return [self._result("images/s, JPEG", "raw", value, ">= 0.8", value.median >= 0.8, details)]
 
-    def added(self) -> list[Figure]:
-        """One caller: what a call takes at the median beyond a bare run with its copies."""
-        target = self._target("lookalike")
+    def added(self) -> list[Result]:
+        """Measure one call at a time: what it takes at the median beyond a bare run with its copies."""
         turn = self.seconds / 4
-        self.clients.run(target, 1, turn)
+        self._run("lookalike", 1, turn)
         pairs: Pairs[Outcome, dict[str, Any]] = paired(
-            lambda: self.clients.run(target, 1, turn),
+            lambda: self._run("lookalike", 1, turn),
             lambda: self.bare.run(self.way.variant, 1, turn, copies=True),
             2 * self.rounds,
         )
@@ -93,13 +89,16 @@ class Measured:
             "bare_p50_ms": [each["p50"] * 1e3 for each in pairs.second],
         }
         return [
-            self._figure("added p50, one caller, ms", "bare run and copies", value, "<= 1", value.median <= 1, details)
+            self._result(
+                "added p50, one call at a time, ms", "bare run and copies", value, "<= 1", value.median <= 1, details
+            )
         ]
 
-    def _target(self, wire: str) -> Target:
-        return Target(wire, self.at.address)
+    def _run(self, protocol: str, concurrency: int, seconds: float, form: ImageForm = "raw") -> Outcome:
+        load = model_load(Target(protocol, self.at.address), self.way.model, form)
+        return self.load.run(load, seconds, concurrency=concurrency).check(all_answered=True)
 
-    def _figure(self, name: str, versus: str, value: Spread, bound: str, met: bool, details: dict[str, Any]) -> Figure:
-        about = {"model": self.way.model.name, "workers": self.workers, "flags": self.way.flags(self.provider)}
-        # What is demanded is demanded of a card.
-        return Figure(name, versus, value, bound, met if self.provider != "cpu" else None, about | details)
+    def _result(self, name: str, versus: str, value: Spread, bound: str, met: bool, details: dict[str, Any]) -> Result:
+        about = {"model": self.way.model.name, "frontends": self.frontends, "flags": self.way.flags(self.provider)}
+        # the bounds are for a GPU
+        return Result(name, versus, value, bound, met if self.provider != "cpu" else None, about | details)

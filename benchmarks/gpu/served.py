@@ -1,4 +1,4 @@
-"""The server as a process, over a catalog of drawn vectors that as many products have as are asked for."""
+"""The server as a process, over a catalog of products with drawn vectors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
-
-from benchmarks.catalog import messages
+from benchmarks.catalog.client import import_rows
 from benchmarks.catalog.our_server import Rest, Served, rest
-from benchmarks.catalog.vectors import Stock, draw_clustered
+from benchmarks.catalog.vectors import draw_clustered
 from benchmarks.environment import ROOT, Model
 from benchmarks.processes import serving
 
@@ -25,12 +23,12 @@ _SOURCES = (ROOT / "server", ROOT / "proto" / "python")
 
 
 def environment() -> dict[str, str]:
-    """In which the server runs from its source, whatever is installed."""
+    """Return the environment in which the server runs from its source, whatever is installed."""
     return {"PYTHONPATH": os.pathsep.join(filter(None, (*map(str, _SOURCES), os.environ.get("PYTHONPATH"))))}
 
 
 def known_settings() -> str:
-    """The server's settings as it lists them."""
+    """Return the server's settings as it lists them."""
     command = [sys.executable, "-m", "lookalike_server", "serve", "--help"]
     done = subprocess.run(
         command, env=os.environ | environment(), capture_output=True, text=True, timeout=60, check=True
@@ -40,7 +38,7 @@ def known_settings() -> str:
 
 @contextmanager
 def server(model: Model, flags: Sequence[str], seconds: float) -> Iterator[Served]:
-    """The server for as long as the block runs; it must serve within so many seconds."""
+    """Run the server for as long as the block runs; it must serve within so many seconds."""
 
     def port(line: str) -> str | None:
         event: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
@@ -55,14 +53,7 @@ def server(model: Model, flags: Sequence[str], seconds: float) -> Iterator[Serve
 
 
 def fill(at: Served, rows: int, dim: int, seconds: float) -> Rest:
-    """Import so many products into each category, and wait for their graphs, for as long as there is time."""
-    with tempfile.TemporaryDirectory(prefix="lookalike-gpu-") as folder, grpc.insecure_channel(at.address) as channel:
-        stock: Stock = draw_clustered(Path(folder), CATEGORIES, rows, 1, dim)
-        requests = (
-            messages.product_request(stock, row, CATEGORIES, vector) for row, vector in enumerate(stock.array("rows"))
-        )
-        stream: Any = channel.stream_stream(messages.IMPORT)
-        for answer in stream(requests, timeout=seconds):
-            if failure := messages.import_failure(answer):
-                raise RuntimeError(f"a product was not stored: {failure}")
+    """Import `rows` products into each category, and wait for their graphs, for at most so many seconds."""
+    with tempfile.TemporaryDirectory(prefix="lookalike-gpu-") as folder:
+        import_rows(at.address, draw_clustered(Path(folder), CATEGORIES, rows, 1, dim), CATEGORIES)
     return rest(at, seconds)

@@ -1,4 +1,4 @@
-"""The ways of running a model on a card, and the process that runs each of them bare."""
+"""The ways of running a model on a GPU, and the process that runs each of them without a server."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from benchmarks.rounds import Spread
 BATCHES = (1, 8, 32, 64, 128)
 VARIANTS: tuple[dict[str, Any], ...] = (
     {},
-    {"nhwc": True},
+    {"prefer_nhwc": True},
     {"graphs": True},
-    {"nhwc": True, "graphs": True},
-    {"nhwc": True, "graphs": True, "search": "exhaustive"},
-    {"nhwc": True, "graphs": True, "tf32": False},
+    {"prefer_nhwc": True, "graphs": True},
+    {"prefer_nhwc": True, "graphs": True, "conv_algo_search": "exhaustive"},
+    {"prefer_nhwc": True, "graphs": True, "use_tf32": False},
 )
-"""Ways of running a model on a card; the first is the server's defaults."""
+"""Fields of the server's `CudaOptions`; the first is its defaults."""
 
-_PATIENCE = 90.0  # seconds for one bare answer: loading, and trying every kernel
+_ANSWER_SECONDS = 90.0  # for one bare run: loading, and trying every kernel
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way of running one model, and how fast it is bare."""
+    """One way of running one model, and its bare images a second."""
 
     model: Model
     variant: Mapping[str, Any]
@@ -40,14 +40,15 @@ class Way:
     rate: Spread
 
     def flags(self, provider: str) -> list[str]:
-        """What the server is told to run it so."""
+        """Return the flags with which the server runs it so."""
         flags = ["--provider", provider, "--max-batch-size", str(self.batch), "--preferred-batch-size", "0"]
         for name, value in self.variant.items():
-            flags += [f"--cuda-{name}", str(value).lower()]
+            library = "cudnn" if name == "conv_algo_search" else "cuda"
+            flags += [f"--{library}-{name.replace('_', '-')}", str(value).lower()]
         return flags
 
 
-class Bare:
+class BareProcess:
     """A process of `benchmarks.gpu.bare`."""
 
     def __init__(self, stack: ExitStack, model: Model, provider: str, rows: int) -> None:
@@ -62,21 +63,21 @@ class Bare:
         stack.callback(self._process.kill)  # it holds nothing that could be lost
 
     def run(self, variant: Mapping[str, Any], batch: int, seconds: float, *, copies: bool) -> dict[str, Any]:
-        """Run so for so long.
+        """Run one variant for so many seconds.
 
         Raises:
-            StartError: When it cannot be run so.
+            StartError: It cannot be run so.
         """
-        assert self._process.stdin is not None  # noqa: S101 - asked for above
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
-        asked = {"variant": dict(variant), "batch": batch, "seconds": seconds, "copies": copies}
-        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+        assert self._process.stdin is not None  # noqa: S101 - it was started with pipes
+        assert self._process.stdout is not None  # noqa: S101 - it was started with pipes
+        request = {"variant": dict(variant), "batch": batch, "seconds": seconds, "copies": copies}
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
-        ready, _, _ = select.select([self._process.stdout], [], [], _PATIENCE)
+        ready, _, _ = select.select([self._process.stdout], [], [], _ANSWER_SECONDS)
         line = self._process.stdout.readline() if ready else b""
         if not ready:
             self._process.kill()
-            raise StartError(f"no answer within {_PATIENCE:.0f} s")
+            raise StartError(f"no answer within {_ANSWER_SECONDS:.0f} s")
         if not line:
             raise StartError(f"the bare session ended with status {self._process.wait()}")
         answer: dict[str, Any] = json.loads(line)

@@ -1,6 +1,6 @@
 """The model as every peer's program runs it: the same graph, the same threads, the same decoding.
 
-Imports nothing of the benchmark but NumPy, ONNX Runtime and Pillow: it runs in each peer's own environment.
+Imports nothing but NumPy, ONNX Runtime and Pillow: it runs in each peer's own environment.
 """
 
 from __future__ import annotations
@@ -18,10 +18,15 @@ from PIL import Image
 
 
 class Embedder:
-    """One or more sessions over one graph; a run takes whichever is free."""
+    """One or more sessions over one graph; a run takes a free one.
+
+    Args:
+        folder: The model folder.
+        threads: Threads of one run, 0 for every core.
+        sessions: Sessions.
+    """
 
     def __init__(self, folder: Path, threads: int = 0, sessions: int = 1) -> None:
-        """Load the model; `threads` of one run, 0 for every core."""
         manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         self.height: int = manifest["input"]["height"]
         self.width: int = manifest["input"]["width"]
@@ -38,14 +43,14 @@ class Embedder:
             self._free.put(session)
 
     def pixels(self, data: bytes) -> Any:
-        """Of raw pixels or of an image file: uint8 [height, width, 3]."""
+        """Read raw pixels or an image file: uint8 [height, width, 3]."""
         if len(data) == self.height * self.width * 3:
             return np.frombuffer(data, dtype=np.uint8).reshape(self.height, self.width, 3)
         image = Image.open(io.BytesIO(data)).convert("RGB")
         return np.asarray(image.resize((self.width, self.height), Image.Resampling.BILINEAR))
 
     def run(self, images: Any) -> Any:
-        """Of uint8 [n, height, width, 3]: float32 [n, dim]."""
+        """Embed uint8 [n, height, width, 3]: float32 [n, dim]."""
         session = self._free.get()
         try:
             (embeddings,) = session.run(None, {self._input: images})

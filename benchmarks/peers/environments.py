@@ -19,7 +19,7 @@ _CHECK = "import sys, ensurepip; print(sys.base_prefix, *sys.version_info[:2])"
 
 
 def python_of(peer: str, *, distribution: bool = False) -> Path:
-    """The interpreter of a peer's environment, made first where it is missing or older than its lock file.
+    """Return the interpreter of a peer's environment, made first where it is missing or older than its lock file.
 
     Args:
         peer: A folder beside this file, with a requirements.lock.
@@ -27,23 +27,23 @@ def python_of(peer: str, *, distribution: bool = False) -> Path:
             its own and needs a standard library that fits it, which one built elsewhere may not have.
 
     Raises:
-        StartError: When no such Python is there, or the packages cannot be installed.
+        StartError: There is no such Python, or the packages cannot be installed.
     """
     lock = Path(__file__).parent / peer / "requirements.lock"
     return made_from(lock, peer, distribution=distribution)
 
 
 def made_from(lock: Path, name: str, *, build: Path | None = None, distribution: bool = False) -> Path:
-    """The interpreter of `.venv-bench-NAME`, made first where it is missing or older than its lock files.
+    """Return the interpreter of `.venv-bench-NAME`, made first where it is missing or older than its lock files.
 
     Args:
-        lock: What is in it.
+        lock: The lock file of its packages.
         name: Its name.
-        build: A lock file of what its source distributions are built with; they are not built otherwise.
+        build: A lock file of what source distributions are built with; they are not built otherwise.
         distribution: As for `python_of`.
 
     Raises:
-        StartError: When no such Python is there, or the packages cannot be installed.
+        StartError: There is no such Python, or the packages cannot be installed.
     """
     environment = ROOT / f".venv-bench-{name}"
     ready = environment / "ready"
@@ -66,9 +66,9 @@ def _distribution_python() -> str:
         for path in sorted(Path(folder).glob("python3*")):
             if not re.fullmatch(r"python3(\.\d+)?", path.name):
                 continue
-            asked = subprocess.run([str(path), "-c", _CHECK], capture_output=True, text=True, check=False)
-            prefix, _, version = asked.stdout.strip().partition(" ")
-            if asked.returncode == 0 and prefix == "/usr" and tuple(map(int, version.split())) >= _OLDEST:
+            done = subprocess.run([str(path), "-c", _CHECK], capture_output=True, text=True, check=False)
+            prefix, _, version = done.stdout.strip().partition(" ")
+            if done.returncode == 0 and prefix == "/usr" and tuple(map(int, version.split())) >= _OLDEST:
                 return str(path)
     raise StartError(f"needs the operating system's Python {'.'.join(map(str, _OLDEST))} or newer, with venv")
 

@@ -1,1 +1,1 @@
-"""What is measured and how it is judged: one file per kind of query."""
+"""What is measured and how it is judged: one module for each kind of scenario."""

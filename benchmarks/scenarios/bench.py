@@ -1,33 +1,31 @@
-"""What all figures share: the load generator, the bare session, and how long a turn is."""
+"""What all scenarios share: the load generator, the bare session, and how long a turn is."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
+from benchmarks.bare_session import BareSession, SessionShape
 from benchmarks.environment import Model, threads
-from benchmarks.generator import BareSession, LoadGenerator, Shape
-from benchmarks.jobs import OK, WRONG_ANSWER, Job, Outcome, Target
+from benchmarks.load import ImageForm, LoadGenerator, Outcome, model_load
 from benchmarks.rounds import Spread, paired
+from benchmarks.servers.base import Target
 
-Say = Callable[[str], None]
-Image = Literal["raw", "jpeg"]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One figure and its judgment.
+class Result:
+    """One result and its judgment.
 
     Attributes:
-        name: Which figure.
-        versus: What it is measured against.
-        value: The figure over the rounds.
+        name: What was measured.
+        versus: What it was measured against.
+        value: The value over the rounds.
         bound: What it should be.
-        met: Whether its median is; None where nothing is demanded.
+        met: Whether its median is; None where nothing is required.
         details: What it was made of.
     """
 
@@ -41,53 +39,58 @@ class Figure:
 
 @dataclass(slots=True)
 class Bench:
-    """The means of measuring, for one model."""
+    """The means of measuring, for one model.
+
+    Attributes:
+        model: The model.
+        load: Sends the load.
+        bare: Runs the model without a server.
+        rounds: Paired rounds of each result.
+        seconds: Length of a turn.
+        concurrency: Calls under way in a closed loop.
+        log: Prints progress.
+        best: The bare session's best shape, once it was searched for.
+    """
 
     model: Model
     load: LoadGenerator
     bare: BareSession
     rounds: int
     seconds: float
-    callers: int
-    say: Say
-    limit: Shape | None = None
-    """The bare session's best shape, once it was looked for."""
+    concurrency: int
+    log: Log
+    best: SessionShape | None = None
 
-    def job(self, target: Target, **changes: Any) -> Job:
-        """A closed loop of all callers, unless the changes say otherwise."""
-        usual: dict[str, Any] = {"seconds": self.seconds, "callers": self.callers}
-        return Job(target, self.model.height, self.model.width, self.model.dim, **usual | changes)
+    def run(self, target: Target, form: ImageForm = "raw", **changes: Any) -> Outcome:
+        """Run a closed loop, unless the changes (fields of `Phase`) say otherwise; no answer may be wrong.
 
-    def run(self, target: Target, **changes: Any) -> Outcome:
-        """Do such a job; every answer must be right, though not every call must be answered."""
-        outcome = self.load.run(self.job(target, **changes))
-        if (outcome.code == WRONG_ANSWER).any():
-            raise RuntimeError(f"a wrong answer from {target}: {outcome.fault}")
-        return outcome
+        Raises:
+            LoadError: One was.
+        """
+        usual: dict[str, Any] = {"seconds": self.seconds}
+        if "rate" not in changes:
+            usual["concurrency"] = self.concurrency
+        return self.load.run(model_load(target, self.model, form), **usual | changes).check(all_answered=False)
 
-    def closed(self, target: Target, image: Image = "raw", stock: int = 0) -> Outcome:
-        """A closed loop of all callers that must all be answered."""
-        limits = {"limit": stock} if image == "jpeg" else {}
-        outcome = self.run(target, image=image, **limits)
-        if not (outcome.code == OK).all():
-            raise RuntimeError(f"{target} did not answer every call: {outcome.fault}")
-        return outcome
+    def closed(self, target: Target, form: ImageForm = "raw") -> Outcome:
+        """Run a closed loop whose calls must all be answered.
+
+        Raises:
+            LoadError: One was not.
+        """
+        return self.run(target, form).check(all_answered=True)
 
     def warm(self, target: Target) -> Outcome:
-        """A first closed loop, of which only the rate is of use: for how much to prepare."""
+        """Run a first closed loop, of which only the rate is of use: for how much to prepare."""
         return self.run(target, seconds=max(1.0, self.seconds / 2))
 
-    def stock(self, target: Target) -> int:
-        """How many JPEG files a turn may need, with something to spare."""
-        return math.ceil(self.warm(target).throughput * self.seconds * 1.5) + 2 * self.callers
-
-    def best_shape(self) -> Shape:
-        """The bare session's best shape by paired turns: all are tried, and the best three are tried again."""
-        if self.limit is None:
-            reference = Shape(1, 1, threads())
+    def best_shape(self) -> SessionShape:
+        """Return the bare session's best shape by paired turns: all are tried, and the best three once more."""
+        if self.best is None:
+            reference = SessionShape(1, 1, threads())
             turn = max(0.5, self.seconds / 2)
 
-            def ratios(shapes: list[Shape], rounds: int) -> list[tuple[float, Shape]]:
+            def ratios(shapes: list[SessionShape], rounds: int) -> list[tuple[float, SessionShape]]:
                 found = []
                 for shape in shapes:
                     pairs = paired(partial(self.bare.run, shape, turn), partial(self.bare.run, reference, turn), rounds)
@@ -96,15 +99,12 @@ class Bench:
 
             first = ratios(_shapes(threads()), 2)
             best = ratios([shape for _, shape in first[:3]], max(3, self.rounds // 2))
-            self.limit = best[0][1]
-            self.say(f"limit: {self.limit}, {best[0][0]:.2f} x one image at a time on every core")
-        return self.limit
+            self.best = best[0][1]
+            self.log(f"bare ONNX Runtime: {self.best}, {best[0][0]:.2f} x one image at a time on every core")
+        return self.best
 
 
-Start = Callable[[], AbstractContextManager[Target]]
-
-
-def _shapes(cores: int) -> list[Shape]:
-    """Every batch with one wide session, narrow ones side by side, and two wide ones that overlap."""
+def _shapes(cores: int) -> list[SessionShape]:
+    """Return every batch with one wide session, narrow ones side by side, and two wide ones that overlap."""
     splits = {(1, cores), (2, cores), (cores, 1)} | {(2**at, cores >> at) for at in range(1, cores.bit_length())}
-    return [Shape(batch, *split) for split in sorted(splits) for batch in (1, 2, 4, 8, 16) if split[1] > 0]
+    return [SessionShape(batch, *split) for split in sorted(splits) for batch in (1, 2, 4, 8, 16) if split[1] > 0]

@@ -1,33 +1,33 @@
-"""What the server adds to the model's own time when there is nothing to wait for: figures 3 and 6."""
+"""What the server adds to the model's own time when there is nothing to wait for."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.bare_session import SessionShape
 from benchmarks.environment import threads
-from benchmarks.figures.bench import Bench, Figure
-from benchmarks.generator import Shape
-from benchmarks.jobs import Target
 from benchmarks.rounds import Spread, paired
+from benchmarks.scenarios.bench import Bench, Result
+from benchmarks.servers.base import Target
 
 
-def added(bench: Bench, ours: Target, echo: Target, bound: float) -> list[Figure]:
-    """One caller: the median call less the median of the fastest run of the model, over the median echo of the bytes.
+def added(bench: Bench, ours: Target, echo: Target, bound: float) -> list[Result]:
+    """Send one call at a time: the median call less the fastest run of the model, over the median echo of the bytes.
 
     And the same over an echo that is called as often as the model can answer: a call that comes only now and then finds
-    threads asleep and caches cold, in the echo as in any server. Turns are short, since the difference of two figures
+    threads asleep and caches cold, in the echo as in any server. Turns are short, since the difference of two values
     suffers from drift more than their ratio.
     """
     turn = max(0.3, bench.seconds / 2)
     shape = _fastest(bench, turn)
-    bench.run(ours, callers=1, seconds=turn)
-    bench.run(echo, callers=1, seconds=turn)
+    bench.run(ours, concurrency=1, seconds=turn)
+    bench.run(echo, concurrency=1, seconds=turn)
     rounds = []
     for _ in range(2 * bench.rounds):
         run = bench.bare.run(shape, turn).p50
-        call = float(np.median(bench.run(ours, callers=1, seconds=turn).latency))
-        bounce = float(np.median(bench.run(echo, callers=1, seconds=turn).latency))
-        seldom = float(np.median(bench.run(echo, callers=1, seconds=turn, pause=run).latency))
+        call = float(np.median(bench.run(ours, concurrency=1, seconds=turn).latency))
+        bounce = float(np.median(bench.run(echo, concurrency=1, seconds=turn).latency))
+        seldom = float(np.median(bench.run(echo, concurrency=1, seconds=turn, think_time=run).latency))
         rounds.append((call, run, bounce, seldom))
     value = Spread.of([(call - run) / bounce for call, run, bounce, _ in rounds])
     at_its_pace = Spread.of([(call - run) / seldom for call, run, _, seldom in rounds])
@@ -40,23 +40,23 @@ def added(bench: Bench, ours: Target, echo: Target, bound: float) -> list[Figure
         "run": str(shape),
     }
     return [
-        Figure("added latency", "echo of the same bytes", value, f"<= {bound}", value.median <= bound, details),
-        Figure("added latency", "the echo at the model's pace", at_its_pace, "", None),
+        Result("added latency", "echo of the same bytes", value, f"<= {bound}", value.median <= bound, details),
+        Result("added latency", "the echo at the model's pace", at_its_pace, "", None),
     ]
 
 
-def idle(bench: Bench, ours: Target) -> Figure:
-    """Calls to an idle server with rests between: how long the stats says they waited for a batch."""
-    outcome = bench.run(ours, callers=1, seconds=max(2.0, bench.seconds), pause=0.05)
-    queued = outcome.queue_us / 1e3
+def idle(bench: Bench, ours: Target) -> Result:
+    """Call an idle server with rests between: how long its stats say that the calls waited for a batch."""
+    outcome = bench.run(ours, concurrency=1, seconds=max(2.0, bench.seconds), think_time=0.05)
+    queued = outcome.judged / 1e3
     value = Spread.of([float(ms) for ms in queued])
     details = {"calls": len(queued), "queue_ms_max": float(queued.max()), "queue_ms_p50": value.median}
-    # No timer of any length is hidden in less than a thread's waking.
-    return Figure("idle wait, ms", "stats's queue_us", value, "0 (< 0.2)", value.median < 0.2, details)
+    # no timer of any length can hide in less than a thread needs to wake up
+    return Result("idle wait, ms", "queue_us of the stats", value, "0 (< 0.2)", value.median < 0.2, details)
 
 
-def _fastest(bench: Bench, turn: float) -> Shape:
-    """One image on every core, or on one core where sharing it costs more than it gains."""
-    wide, narrow = Shape(1, 1, threads()), Shape(1, 1, 1)
+def _fastest(bench: Bench, turn: float) -> SessionShape:
+    """Return one image on every core, or on one core where sharing it costs more than it gains."""
+    wide, narrow = SessionShape(1, 1, threads()), SessionShape(1, 1, 1)
     pairs = paired(lambda: bench.bare.run(wide, turn), lambda: bench.bare.run(narrow, turn), 3)
     return wide if pairs.spread(lambda a, b: a.p50 / b.p50).median <= 1 else narrow

@@ -1,24 +1,32 @@
-"""What the server does under more than it can do, and with callers that give up: figures 5 and 7."""
+"""How the server behaves under more load than it can take, and with calls that are canceled."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 
-from benchmarks.figures.bench import Bench, Figure
-from benchmarks.jobs import OK, RESOURCE_EXHAUSTED, Outcome, Target
+from benchmarks.load import LoadGenerator, Outcome, load_generator, model_load
 from benchmarks.rounds import Spread, paired
+from benchmarks.scenarios.bench import Bench, Result
+from benchmarks.servers.base import Target
+from lookalike_loadtest.plan import code_name
 
 DEADLINE = 0.5
 OVERLOAD = 3.0
 
+_RESOURCE_EXHAUSTED = 8
 
-def overload(bench: Bench, ours: Target, goodput_bound: float, rejection_bound_ms: float) -> list[Figure]:
-    """Three times as many calls as it can answer, each with a deadline: what comes in time, and how it rejects."""
+
+def overload(bench: Bench, ours: Target, goodput_bound: float, rejection_bound_ms: float) -> list[Result]:
+    """Send three times as many calls as the server can answer, each with a deadline: what is answered in time."""
     capacity = bench.warm(ours).throughput
     seconds = max(bench.seconds, 4 * DEADLINE)
 
     def flood() -> Outcome:
-        return bench.run(ours, loop="open", rate=OVERLOAD * capacity, deadline=DEADLINE, seconds=seconds)
+        return bench.run(ours, rate=OVERLOAD * capacity, deadline=DEADLINE, seconds=seconds)
 
     flood()
     pairs = paired(lambda: bench.closed(ours), flood, bench.rounds)
@@ -31,66 +39,66 @@ def overload(bench: Bench, ours: Target, goodput_bound: float, rejection_bound_m
         "codes": [_counts(outcome) for outcome in pairs.second],
         "deadline_s": DEADLINE,
     }
+    met, rejection_met = in_time.median >= goodput_bound, rejected.median <= rejection_bound_ms
     return [
-        Figure(
-            "overload: in time",
-            "capacity",
-            in_time,
-            f">= {goodput_bound}",
-            in_time.median >= goodput_bound,
-            details,
-        ),
-        Figure(
+        Result("overload: in time", "capacity", in_time, f">= {goodput_bound}", met, details),
+        Result(
             "overload: rejection, ms",
             "call's start",
             rejected,
             f"<= {rejection_bound_ms}",
-            rejected.median <= rejection_bound_ms,
+            rejection_met,
             {"codes": details["codes"]},
         ),
     ]
 
 
-def canceling(bench: Bench, ours: Target, bound: float) -> Figure:
-    """Half of the callers cancel every call at a random moment: what the others still get of their share."""
-    calm = bench.warm(ours)
-    patience = float(np.median(calm.latency))
-    hasty = bench.callers // 2
-    patient = bench.callers - hasty
-    share = patient / bench.callers
-    pairs = paired(
-        lambda: bench.closed(ours),
-        lambda: bench.run(ours, canceling=hasty, patience=patience),
-        bench.rounds,
-    )
+def canceling(bench: Bench, ours: Target, bound: float) -> Result:
+    """Cancel half of the calls at a random moment: the throughput of the others.
 
-    def rest(outcome: Outcome) -> float:
-        answered = (outcome.caller < patient) & (outcome.code == OK)
-        return float(answered.sum()) / float(outcome.ended[outcome.caller < patient].max())
+    Both halves are sent by generators of their own in both turns, so that only the canceling differs.
+    """
+    within = float(np.median(bench.warm(ours).latency))
+    canceling_calls = bench.concurrency // 2
+    patient_calls = bench.concurrency - canceling_calls
+    with load_generator() as other, ThreadPoolExecutor(2) as threads:
 
-    value = pairs.spread(lambda calm, mixed: rest(mixed) / (share * calm.throughput))
+        def turn(**changes: Any) -> Outcome:
+            halves: Sequence[tuple[LoadGenerator, dict[str, Any]]] = (
+                (bench.load, {"concurrency": patient_calls}),
+                (other, {"concurrency": canceling_calls} | changes),
+            )
+            load = model_load(ours, bench.model)
+            running = [threads.submit(generator.run, load, bench.seconds, **phase) for generator, phase in halves]
+            patient, rest = (each.result().check(all_answered=False) for each in running)
+            del rest
+            return patient.check(all_answered=True)
+
+        turn()
+        pairs = paired(turn, lambda: turn(cancel_within=within), bench.rounds)
+    value = pairs.spread(lambda calm, mixed: mixed.throughput / calm.throughput)
     details = {
-        "capacity_per_s": [outcome.throughput for outcome in pairs.first],
-        "rest_per_s": [rest(outcome) for outcome in pairs.second],
-        "cancel_after_at_most_ms": patience * 1e3,
-        "canceling_callers": hasty,
-        "patient_callers": patient,
+        "patient_per_s_without_canceling": [outcome.throughput for outcome in pairs.first],
+        "patient_per_s": [outcome.throughput for outcome in pairs.second],
+        "cancel_within_ms": within * 1e3,
+        "canceling_calls": canceling_calls,
+        "patient_calls": patient_calls,
     }
-    return Figure("canceling: the rest", "its share of capacity", value, f">= {bound}", value.median >= bound, details)
+    return Result("canceling: the rest", "nobody canceling", value, f">= {bound}", value.median >= bound, details)
 
 
 def _goodput(outcome: Outcome, seconds: float) -> float:
-    """Answers in time a second, once the queue is as full as it gets and before the schedule ends."""
-    in_time = (outcome.code == OK) & (outcome.ended - outcome.sent <= DEADLINE)
+    """Return answers in time a second, once the queue is as full as it gets and before the schedule ends."""
+    in_time = outcome.answered & (outcome.ended - outcome.sent <= DEADLINE)
     steady = (outcome.ended > DEADLINE) & (outcome.ended <= seconds)
     return float((in_time & steady).sum()) / (seconds - DEADLINE)
 
 
 def _rejection_ms(outcome: Outcome) -> float:
-    rejected = outcome.code == RESOURCE_EXHAUSTED
-    return float(np.median(outcome.ended[rejected] - outcome.sent[rejected])) * 1e3 if rejected.any() else float("inf")
+    rejected = outcome.code == _RESOURCE_EXHAUSTED
+    return float(np.median((outcome.ended - outcome.sent)[rejected])) * 1e3 if rejected.any() else float("inf")
 
 
 def _counts(outcome: Outcome) -> dict[str, int]:
     codes, counts = np.unique(outcome.code, return_counts=True)
-    return {str(int(code)): int(number) for code, number in zip(codes, counts, strict=True)}
+    return {code_name(int(code)): int(number) for code, number in zip(codes, counts, strict=True)}

@@ -1,1 +1,1 @@
-"""What is measured: one file per system, each of which can be started, reached and stopped."""
+"""The servers that are measured: each can be started, reached and stopped."""

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.environment import ROOT, Model
-from benchmarks.jobs import Target
 from benchmarks.processes import serving
-from benchmarks.systems.base import System
+from benchmarks.servers.base import ServerVariant, Target
 
 
-def ours(model: Model, flags: tuple[str, ...] = (), command: str = ".venv/bin/lookalike-server") -> System:
-    """Our server with these flags; none for its defaults."""
+def ours(model: Model, flags: tuple[str, ...] = (), command: str = ".venv/bin/lookalike-server") -> ServerVariant:
+    """Return our server with these flags; none for its defaults."""
 
     @contextmanager
     def start() -> Iterator[Target]:
@@ -25,11 +24,11 @@ def ours(model: Model, flags: tuple[str, ...] = (), command: str = ".venv/bin/lo
                 port = server.wait_for(port_of, 180)
                 yield Target("lookalike", f"127.0.0.1:{port}")
 
-    return System("ours", "", start, " ".join(flags) or "defaults", jpeg=True)
+    return ServerVariant("ours", "", start, " ".join(flags) or "defaults")
 
 
 def port_of(line: str) -> str | None:
-    """The port in the line of the log that says that it serves."""
+    """Return the port where a line of the log says that the server serves."""
     if not line.startswith("{"):
         return None
     event = json.loads(line)

@@ -1,6 +1,6 @@
-"""The peers as systems: each at its defaults, and with the settings that its documentation offers for such a model.
+"""The peers as servers: each at its defaults, and with the settings that its documentation offers for such a model.
 
-"Defaults" means: batching switched on, batches of up to 16 as ours, and nothing else said. The candidates are tried by
+"Defaults" means: batching switched on, batches of up to 16 as ours, and no other setting. The candidates are tried by
 the benchmark itself and the best one is the peer "tuned".
 """
 
@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.environment import ROOT, Model, threads
-from benchmarks.jobs import Target
 from benchmarks.peers.environments import python_of
-from benchmarks.processes import serving
-from benchmarks.systems.base import System, free_port
-from benchmarks.systems.small_servers import plain
+from benchmarks.processes import free_port, serving
+from benchmarks.servers.base import ServerVariant, Target
+from benchmarks.servers.small_servers import plain
 
 _START_SECONDS = 180
 _READY = "benchmark: ready"
-_WIRES = {"mosec": "http", "pytriton": "kserve", "ray": "lookalike"}
+_PROTOCOLS = {"mosec": "http", "pytriton": "kserve", "ray": "lookalike"}
 _BATCH = 16
 
 
@@ -30,15 +29,15 @@ _BATCH = 16
 class Peer:
     """One peer's variants."""
 
-    defaults: System
-    candidates: list[System]
+    defaults: ServerVariant
+    candidates: list[ServerVariant]
 
 
 def peer(name: str, model: Model) -> Peer:
-    """A peer by name.
+    """Return a peer by name.
 
     Raises:
-        StartError: When its environment cannot be made.
+        StartError: Its environment cannot be made.
     """
     cores = threads()
     if name == "plain":
@@ -46,7 +45,7 @@ def peer(name: str, model: Model) -> Peer:
             plain(model, sessions=1, session_threads=0, variant="defaults"),
             [plain(model, sessions=cores, session_threads=1, variant="candidate")],
         )
-    # Narrow workers side by side, one image each or a few; and one wide worker with less or no waiting.
+    # narrow workers side by side, one image each or a few; and one wide worker with less or no waiting
     narrow = {"workers": cores, "threads": 1}
     wide = {"workers": 1, "threads": 0}
     settings: list[dict[str, Any]] = [
@@ -60,23 +59,23 @@ def peer(name: str, model: Model) -> Peer:
     )
 
 
-def _program(name: str, model: Model, variant: str, settings: dict[str, Any]) -> System:
+def _program(name: str, model: Model, variant: str, settings: dict[str, Any]) -> ServerVariant:
     python = python_of(name, distribution=name == "pytriton")
 
     @contextmanager
     def start() -> Iterator[Target]:
         port = free_port()
-        told = json.dumps({"model": str(model.folder), "port": port} | settings)
+        arguments = json.dumps({"model": str(model.folder), "port": port} | settings)
         environment = {
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "proto" / "python"))),
             "PATH": os.pathsep.join((str(python.parent), os.environ.get("PATH", ""))),
             "PYTHONUNBUFFERED": "1",
         }
-        command = [str(python), "-m", f"benchmarks.peers.{name}.serve", told]
+        command = [str(python), "-m", f"benchmarks.peers.{name}.serve", arguments]
         with serving(command, environment) as server:
-            # Anywhere in a line: what a peer itself writes may come in between.
+            # anywhere in a line: what a peer itself writes may come in between
             server.wait_for(lambda line: line if _READY in line else None, _START_SECONDS)
-            yield Target(_WIRES[name], f"127.0.0.1:{port}")
+            yield Target(_PROTOCOLS[name], f"127.0.0.1:{port}")
 
     parts = (f"{key}={value}" for key, value in settings.items() if value is not None)
-    return System(name, variant, start, ", ".join(parts))
+    return ServerVariant(name, variant, start, ", ".join(parts))

@@ -1,13 +1,12 @@
-"""The servers that are a page of code: the echo, and a plain grpc.aio server without batching.
+"""Servers of a page of code: the echo, and a plain grpc.aio server without batching.
 
-`python -m benchmarks.systems.small_servers echo|plain JSON` serves until it is ended and prints its port.
+`python -m benchmarks.servers.small_servers echo|plain JSON` serves until it is ended and prints its port.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,39 +17,37 @@ from typing import Any
 import grpc
 import uvloop
 
-from benchmarks.environment import ROOT, Model, threads
-from benchmarks.jobs import Target
+from benchmarks.environment import Model, threads
 from benchmarks.processes import serving
-from benchmarks.protocols import WIRES
-from benchmarks.systems.base import System
+from benchmarks.protocols import PROTOCOLS
+from benchmarks.servers.base import ServerVariant, Target
 
 _ANSWER = bytes(64)
-_ENVIRONMENT = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "proto" / "python")))}
 _SIZES = (("grpc.max_receive_message_length", 64 << 20), ("grpc.so_reuseport", 0))
 
 
-def echo() -> System:
-    """Takes the same bytes and answers with few: what gRPC itself costs."""
-    return _system("echo", "", "no model", {})
+def echo() -> ServerVariant:
+    """Return a server that answers any bytes with few: what gRPC itself costs."""
+    return _variant("echo", "", "no model", {})
 
 
-def plain(model: Model, *, sessions: int, session_threads: int, variant: str) -> System:
-    """One `session.run` a call, in a pool of as many threads as there are sessions."""
+def plain(model: Model, *, sessions: int, session_threads: int, variant: str) -> ServerVariant:
+    """Return a server with one `session.run` a call, in a pool of as many threads as there are sessions."""
     settings = {"model": str(model.folder), "sessions": sessions, "threads": session_threads}
-    return _system("plain", variant, f"{sessions} session(s) x {session_threads or threads()} thread(s)", settings)
+    return _variant("plain", variant, f"{sessions} session(s) x {session_threads or threads()} thread(s)", settings)
 
 
-def _system(name: str, variant: str, told: str, settings: dict[str, Any]) -> System:
-    wire = "echo" if name == "echo" else "lookalike"
+def _variant(name: str, variant: str, description: str, settings: dict[str, Any]) -> ServerVariant:
+    protocol = "echo" if name == "echo" else "lookalike"
 
     @contextmanager
     def start() -> Iterator[Target]:
         arguments = [sys.executable, "-m", __name__, name, json.dumps(settings)]
-        with serving(arguments, _ENVIRONMENT) as server:
+        with serving(arguments) as server:
             port = server.wait_for(lambda line: line.removeprefix("port ") if line.startswith("port ") else None, 120)
-            yield Target(wire, f"127.0.0.1:{port}")
+            yield Target(protocol, f"127.0.0.1:{port}")
 
-    return System(name, variant, start, told, jpeg=name != "echo")
+    return ServerVariant(name, variant, start, description)
 
 
 async def _serve_echo() -> None:
@@ -83,8 +80,8 @@ async def _serve_plain(settings: dict[str, Any]) -> None:
     await _serve("lookalike", call)
 
 
-async def _serve(wire: str, call: Callable[[bytes, Any], Awaitable[bytes]]) -> None:
-    service, _, method = WIRES[wire].path.lstrip("/").partition("/")
+async def _serve(protocol: str, call: Callable[[bytes, Any], Awaitable[bytes]]) -> None:
+    service, _, method = PROTOCOLS[protocol].method.lstrip("/").partition("/")
     server = grpc.aio.server(options=_SIZES)
     handler = grpc.method_handlers_generic_handler(service, {method: grpc.unary_unary_rpc_method_handler(call)})
     server.add_generic_rpc_handlers((handler,))

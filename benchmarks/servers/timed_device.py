@@ -1,13 +1,12 @@
-"""Our server over a device that only takes time, so that what is measured is how calls get to a card and back.
+"""Our server over a device that only takes time, so that what is measured is how calls get to a GPU and back.
 
-`python -m benchmarks.systems.timed_device MICROSECONDS FLAGS ...` serves like `lookalike-server serve`; each image of a
-batch takes the device so long, one batch after the other, and no processor at all.
+`python -m benchmarks.servers.timed_device MICROSECONDS FLAGS ...` serves like `lookalike-server serve`; each image of a
+batch takes the device that long, one batch after the other, and no processor time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import tempfile
 import threading
@@ -22,14 +21,14 @@ import numpy as np
 import uvloop
 
 from benchmarks.environment import ROOT, Model
-from benchmarks.jobs import Target
-from benchmarks.processes import Server, serving
-from benchmarks.systems.ours import port_of
+from benchmarks.processes import ServerProcess, serving
+from benchmarks.servers.base import Target
+from benchmarks.servers.ours import port_of
 
 
 @contextmanager
-def timed_device(model: Model, workers: int, device_us: float) -> Iterator[tuple[Target, Server]]:
-    """Our server over such a device, with so many workers; one batch is put together while another is computed."""
+def timed_device(model: Model, frontends: int, device_us: float) -> Iterator[tuple[Target, ServerProcess]]:
+    """Run our server over such a device, with so many front ends; one batch is gathered while another runs."""
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as data:
         arguments = [str(ROOT / ".venv" / "bin" / "python"), "-m", __name__, str(device_us)]
         arguments += [
@@ -44,7 +43,7 @@ def timed_device(model: Model, workers: int, device_us: float) -> Iterator[tuple
         ]
         arguments += [
             "--frontend-processes",
-            str(workers),
+            str(frontends),
             "--max-batch-size",
             "64",
             "--max-concurrent-batches",
@@ -52,14 +51,13 @@ def timed_device(model: Model, workers: int, device_us: float) -> Iterator[tuple
             "--preferred-batch-size",
             "64",
         ]
-        paths = os.pathsep.join((str(ROOT), str(ROOT / "proto" / "python")))
-        with serving(arguments, {"PYTHONPATH": paths}) as server:
+        with serving(arguments) as server:
             yield Target("lookalike", f"127.0.0.1:{server.wait_for(port_of, 180)}"), server
 
 
 def main() -> None:
     """Serve."""
-    # Here and not above: the benchmark itself runs where the server is not installed.
+    # not at the top: the benchmark itself runs where the server is not installed
     from threadpoolctl import threadpool_limits
 
     from lookalike_server.__main__ import settings_options
@@ -72,11 +70,11 @@ def main() -> None:
     from lookalike_server.telemetry import configure_log
 
     class TimedDevice(Session):
-        """Sleeps for each image, and answers with what is the same for all."""
+        """Sleeps for each image, and returns the same embedding for all."""
 
         provider = "TimedDevice"
         fixed_shapes = False
-        gains_from_lanes = False
+        gains_from_concurrency = False
 
         def __init__(self, seconds: float, dim: int) -> None:
             self._seconds = seconds
@@ -84,7 +82,7 @@ def main() -> None:
             self._answer = np.ones((1, dim), dtype=np.float32)
 
         def run(self, images: Pixels) -> Floats:
-            """Take the time of these images."""
+            """Sleep for these images."""
             with self._busy:
                 time.sleep(self._seconds * len(images))
             return np.repeat(self._answer, len(images), axis=0)

@@ -1,4 +1,4 @@
-"""The card's benchmark, as far as it goes without a card: every step of it, on the processor, in its smallest form."""
+"""The benchmark on a GPU, as far as it goes without one: every step of it, on the CPU, in its smallest form."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from support.paths import MODELS, ROOT
 
 
 def bench(models: Path, out: Path, *more: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """Run it over a folder of models: what it printed, and what it wrote."""
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "server", ROOT / "proto" / "python")))
+    """Run it over a folder of models; return the process and what it wrote."""
+    sources = (ROOT / each for each in ("", "server", "proto/python", "clients/python", "clients/loadtest"))
+    paths = os.pathsep.join(map(str, sources))
     done = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.gpu", "--models", models, "--out", out, "--provider", "cpu"),
@@ -45,25 +46,25 @@ def bench(models: Path, out: Path, *more: str) -> tuple[subprocess.CompletedProc
 
 
 def test_every_step_runs_and_is_written(tmp_path: Path) -> None:
-    """Unattended and without a card it measures every figure, judges none, and writes what it measured and on what."""
+    """Unattended and without a GPU it measures every result, judges none, and writes what it measured and on what."""
     shutil.copytree(MODELS / "tiny", tmp_path / "models" / "tiny")
     (tmp_path / "models" / "again").symlink_to("tiny")
     done, written = bench(tmp_path / "models", tmp_path / "out", "--batches", "1,4", "--commit", "abc")
     assert done.returncode == 0, done.stderr
     assert written["skipped"] == {}
     assert {(each["model"], each["batch"]) for each in written["bare"]} == {("tiny", 1), ("tiny", 4)}
-    names = [figure["name"] for figure in written["figures"]]
+    names = [result["name"] for result in written["results"]]
     assert len(names) == 7
-    assert all(figure["met"] is None for figure in written["figures"])
+    assert all(result["met"] is None for result in written["results"])
     assert all(name in done.stdout for name in names)
     assert written["about"]["commit"] == "abc"
-    assert {"card", "cpu", "versions", "onnxruntime", "settings"} <= set(written["about"])
+    assert {"gpu", "cpu", "versions", "onnxruntime", "settings"} <= set(written["about"])
 
 
 def test_what_does_not_fit_into_the_budget_is_named(tmp_path: Path) -> None:
-    """Without time nothing is measured, nothing is guessed, and the table says what was left out and why."""
+    """Without time nothing is measured, nothing is guessed, and the table says what was skipped and why."""
     done, written = bench(MODELS, tmp_path, "--batches", "1", "--budget", "2")
-    assert written["figures"] == []
+    assert written["results"] == []
     assert written["skipped"]
     assert done.returncode == 1
     assert all(f"Skipped: {name}: {reason}" in done.stdout for name, reason in written["skipped"].items())

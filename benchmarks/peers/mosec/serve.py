@@ -30,15 +30,15 @@ class Embed(Worker):  # type: ignore[misc]  # the library is untyped where the b
         self._embedder = Embedder(Path(settings["model"]), settings["threads"])
 
     def deserialize(self, data: bytes) -> Any:
-        """A request's body."""
+        """Decode a request's body."""
         return self._embedder.pixels(data)
 
     def forward(self, data: Any) -> Any:
-        """A batch, or a single image where mosec does not batch."""
+        """Embed a batch, or a single image where mosec does not batch."""
         return self._embedder.run(np.stack(data)) if self._batched else self._embedder.run(data[np.newaxis])[0]
 
     def serialize(self, data: Any) -> bytes:
-        """An answer's body."""
+        """Encode a response's body."""
         embedding: bytes = data.tobytes()
         return embedding
 

@@ -15,7 +15,7 @@ from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
 from benchmarks.peers.embedder import Embedder
-from benchmarks.systems.base import free_port
+from benchmarks.processes import free_port
 
 
 def _infer(embedder: Embedder) -> Any:

@@ -20,7 +20,7 @@ from ray import serve
 from ray.serve.config import gRPCOptions
 
 from benchmarks.peers.embedder import Embedder
-from benchmarks.systems.base import free_port
+from benchmarks.processes import free_port
 from lookalike.v1 import embedding_service_pb2
 
 _SERVICER = "lookalike.v1.embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server"
@@ -44,7 +44,7 @@ def _deployment(settings: dict[str, Any]) -> Any:
             embedding = await self._embed(self._embedder.pixels(image.encoded or image.rgb.data))
             return embedding_service_pb2.EmbedResponse(embedding=embedding.tolist())
 
-    # Ray sets a core aside for a replica unless told; that is no limit on its threads, but there are only so many.
+    # by default Ray reserves a core for a replica, which does not limit its threads, but there are only so many
     options: dict[str, Any] = {"num_replicas": settings["workers"], "ray_actor_options": {"num_cpus": 0}}
     if settings["wait_ms"] is not None:
         # At its defaults a replica takes few calls at a time and cannot fill a larger batch.

@@ -1,4 +1,4 @@
-"""When calls are meant to be sent, and what each asks: drawn from the seed alone, never from how fast answers come."""
+"""When calls are meant to be sent, and which request each sends: drawn from the seed alone, not from the answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHUNK = 1024  # drawn at once: few enough to be drawn between two calls unnotic
 
 
 class Pick(NamedTuple):
-    """A query: which kind of the mix, and where among its queries, from 0 up to 1."""
+    """A request: the index of its kind, and where among the requests of that kind, from 0 up to 1."""
 
     kind: int
     at: float
@@ -27,9 +27,9 @@ class Arrival(NamedTuple):
 
 
 def arrivals(phase: Phase, weights: Sequence[float], index: int = 0, of: int = 1) -> Iterator[Arrival]:
-    """One process' part of an open loop's schedule, in order of time.
+    """Yield one worker's part of an open loop's schedule, in order of time.
 
-    Every process draws the whole schedule and takes every `of`-th call: together they send the same calls at the same
+    Every worker draws the whole schedule and takes every `of`-th call: together they send the same calls at the same
     moments however many they are.
     """
     if phase.rate is None:
@@ -53,7 +53,7 @@ def arrivals(phase: Phase, weights: Sequence[float], index: int = 0, of: int = 1
 
 
 def picks(seed: int, weights: Sequence[float], index: int = 0) -> Iterator[Pick]:
-    """What the callers of one process of a closed loop ask, one after another, without end."""
+    """Yield what one worker of a closed loop sends, without end."""
     rng = np.random.default_rng([seed, index])
     shares = _shares(weights)
     while True:
@@ -61,7 +61,7 @@ def picks(seed: int, weights: Sequence[float], index: int = 0) -> Iterator[Pick]
 
 
 def _shares(weights: Sequence[float]) -> np.ndarray:
-    """The upper end of each kind's share of 0 to 1."""
+    """Return the upper end of each kind's share of 0 to 1."""
     ends: np.ndarray = np.cumsum(weights) / np.sum(weights)
     ends[-1] = 1.0
     return ends

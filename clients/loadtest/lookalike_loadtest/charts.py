@@ -1,4 +1,4 @@
-"""Draws a report's images as SVG to be put into a page, whose colors they take."""
+"""Draws a report's charts as SVG for an HTML page, in whose colors they appear."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lookalike_loadtest.histogram import Histogram
 
-# stand-ins that occur nowhere else in an image; the page gives them their colors, by day and by night
+# placeholders that occur nowhere else in a chart; the page gives them their colors, in light and dark mode
 _INK = {
     "#010101": "var(--ink)",
     "#020202": "var(--rule)",
@@ -46,7 +46,7 @@ _NINES = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
 
 
 def percentiles(measured: dict[str, Any]) -> str:
-    """Latency over percentile, the rarer the farther right, as HDR histograms are drawn."""
+    """Draw latency over percentile, on the scale that HDR histograms use."""
     with mpl.rc_context(_STYLE | {"svg.hashsalt": "percentiles"}):
         figure, axes = _figure()
         last = 1.0
@@ -54,7 +54,7 @@ def percentiles(measured: dict[str, Any]) -> str:
         for name, label, color, dashes in lines:
             if measured[name]:
                 shares, ms = Histogram(measured[name]["histogram"]).curve()
-                # the last step is the slowest call itself, which no share of the calls lies beyond
+                # the last step is the slowest call itself, beyond which there is no call
                 x = [1 / max(1 - share / 100, 0.5 / measured[name]["count"]) for share in shares]
                 axes.plot(x, ms, dashes, color=color, drawstyle="steps-pre", label=label)
                 last = max(last, *x)
@@ -69,7 +69,7 @@ def percentiles(measured: dict[str, Any]) -> str:
 
 
 def latency_over_time(series: Sequence[dict[str, Any]]) -> str:
-    """The median and the 99th percentile of the calls due in each second."""
+    """Draw the median and the 99th percentile of the calls due in each second."""
     with mpl.rc_context(_STYLE | {"svg.hashsalt": "latency"}):
         figure, axes = _figure()
         at = [second["number"] + 0.5 for second in series]
@@ -83,7 +83,7 @@ def latency_over_time(series: Sequence[dict[str, Any]]) -> str:
 
 
 def throughput_over_time(series: Sequence[dict[str, Any]]) -> str:
-    """Calls due, answered and failed in each second."""
+    """Draw the calls due, answered and failed in each second."""
     with mpl.rc_context(_STYLE | {"svg.hashsalt": "throughput"}):
         figure, axes = _figure()
         edges = [second["number"] for second in series] + [len(series)]
@@ -98,28 +98,28 @@ def throughput_over_time(series: Sequence[dict[str, Any]]) -> str:
         return _svg(figure)
 
 
-def knee(ramp: dict[str, Any]) -> str:
-    """The median and the 99th percentile over the rate, and where the goal is."""
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": "knee"}):
+def latency_over_rate(capacity: dict[str, Any]) -> str:
+    """Draw the median and the 99th percentile over the rate, and the goal."""
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": "rate"}):
         figure, axes = _figure()
-        steps = [step for step in ramp["steps"] if step["p99"] is not None]
-        last = {step["rate"]: step for step in steps}  # of several tries of a rate the one that counted
+        steps = [step for step in capacity["steps"] if step["p99"] is not None]
+        last = {step["rate"]: step for step in steps}  # of several tries of a rate the one that counts
         rates = sorted(last)
         for name, color in (("p99", _FIRST), ("p50", _SECOND)):
             axes.plot(rates, [last[rate][name] for rate in rates], color=color, marker="o", markersize=4, label=name)
-        broken = [step for step in steps if not step["held"]]
+        missed = [step for step in steps if not step["met"]]
         axes.plot(
-            [step["rate"] for step in broken],
-            [step["p99"] for step in broken],
+            [step["rate"] for step in missed],
+            [step["p99"] for step in missed],
             linestyle="none",
             marker="x",
             markersize=9,
             color=_BAD,
-            label="did not hold",
+            label="missed the goal",
         )
-        axes.axhline(ramp["goal"]["p99"], color=_BAD, linewidth=0.8, linestyle=":", label="p99 asked for")
-        if ramp["held"] is not None:
-            axes.axvline(ramp["held"], color=_TEXT, linewidth=0.8, linestyle=":")
+        axes.axhline(capacity["goal"]["p99_ms"], color=_BAD, linewidth=0.8, linestyle=":", label="goal for the p99")
+        if capacity["highest_met"] is not None:
+            axes.axvline(capacity["highest_met"], color=_TEXT, linewidth=0.8, linestyle=":")
         axes.set(xlabel="calls a second", ylabel="latency, ms", yscale="log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: f"{y:g}" if str(y)[0] in "25" else ""))
@@ -128,7 +128,7 @@ def knee(ramp: dict[str, Any]) -> str:
 
 
 def _figure() -> tuple[Figure, Any]:
-    # a figure of its own, not pyplot's: no backend is chosen and no display looked for
+    # not through pyplot, which would choose a backend and look for a display
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     return figure, figure.subplots()
 
@@ -139,12 +139,12 @@ def _from_zero(axes: Any) -> None:
 
 def _svg(figure: Figure) -> str:
     file = io.StringIO()
-    # without a date and a creator, so that the same figures make the same image
+    # without a date and a creator, so that the same figures make the same chart
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     drawn = file.getvalue()
     drawn = drawn[drawn.index("<svg") :]
-    for stand_in, color in _INK.items():
-        drawn = drawn.replace(stand_in, color)
-    # names of groups, which nothing refers to and several images of a page would share
+    for placeholder, color in _INK.items():
+        drawn = drawn.replace(placeholder, color)
+    # ids of groups, which nothing refers to and several charts of a page would share
     drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)
     return re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", drawn))

@@ -12,12 +12,12 @@ LOWEST_US, HIGHEST_US, DIGITS = 1, 600_000_000, 3
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 
 FEW = 10
-"""Where fewer calls than this lie beyond a percentile it says little: it is the word of a few calls."""
+"""A percentile that fewer calls than this lie beyond says little: a few calls decide it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A percentile: the time in milliseconds that this share of the calls did not exceed, and how many did."""
+    """A percentile: the milliseconds that this share of the calls did not exceed, and how many calls did."""
 
     percentile: float
     ms: float
@@ -25,10 +25,9 @@ class Point:
 
 
 class Histogram:
-    """Times of calls."""
+    """The distribution of a time; empty, or read from what `encoded` returned, with three digits throughout."""
 
     def __init__(self, encoded: str | None = None) -> None:
-        """Start empty, or from what `encoded` gave, which has three digits of the mean and the ends too."""
         if encoded is None:
             self._hdr = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
             self._sum_us, self._least_us, self._most_us = 0, HIGHEST_US, 0
@@ -50,46 +49,46 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many were counted."""
+        """Number of times counted."""
         return int(self._hdr.get_total_count())
 
     @property
     def sum_ms(self) -> float:
-        """All of them together."""
+        """Sum of all times."""
         return self._sum_us / 1000
 
     @property
     def mean_ms(self) -> float | None:
-        """Their mean, exactly; None where nothing was counted."""
+        """Exact mean; None where nothing was counted."""
         return self.sum_ms / self.count if self.count else None
 
     @property
     def min_ms(self) -> float | None:
-        """The shortest, exactly; None where nothing was counted."""
+        """Exact minimum; None where nothing was counted."""
         return self._least_us / 1000 if self.count else None
 
     @property
     def max_ms(self) -> float | None:
-        """The longest, exactly; None where nothing was counted."""
+        """Exact maximum; None where nothing was counted."""
         return self._most_us / 1000 if self.count else None
 
     def at(self, percentile: float) -> float | None:
-        """The time in milliseconds that this share (0 to 100) did not exceed; None where nothing was counted."""
+        """Return the milliseconds that this percentage of the times did not exceed; None where nothing was counted."""
         return self._ms(self._hdr.get_value_at_percentile(percentile)) if self.count else None
 
     def points(self) -> list[Point]:
-        """The usual percentiles; none where nothing was counted."""
+        """Return the usual percentiles; none where nothing was counted."""
         if not self.count:
             return []
         found = self._hdr.get_percentile_to_value_dict(list(PERCENTILES))
         return [Point(each, self._ms(found[each]), int(self.count * (100 - each) / 100)) for each in PERCENTILES]
 
     def _ms(self, microseconds: int) -> float:
-        # a bucket is named by its upper end, which may lie beyond every call in it
+        # a bucket is named by its upper end, which may lie beyond every time in it
         return min(microseconds, self._most_us) / 1000
 
     def curve(self) -> tuple[list[float], list[float]]:
-        """Percentiles and their times in milliseconds, close together where they are high, up to the last call."""
+        """Return percentiles and their milliseconds, close together where they are high, up to the slowest call."""
         shares: list[float] = []
         ms: list[float] = []
         for step in self._hdr.get_percentile_iterator(5) if self.count else ():
@@ -99,5 +98,5 @@ class Histogram:
         return shares, ms
 
     def encoded(self) -> str:
-        """The histogram as others of its kind read it: HdrHistogram's V2 encoding, compressed, in base64."""
+        """Encode the histogram as any HdrHistogram library reads it: V2, compressed, in base64."""
         return str(self._hdr.encode().decode())

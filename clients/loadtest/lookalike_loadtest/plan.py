@@ -1,4 +1,4 @@
-"""What a load test is asked to do: plain frozen values, which also travel to the client processes."""
+"""What a load test sends and how: plain frozen values, which also travel to the worker processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Arrivals = Literal["poisson", "constant"]
 
 
 class Kind(StrEnum):
-    """A kind of query."""
+    """A kind of request in a workload."""
 
     EMBED = "embed"
     SEARCH_IMAGE = "search-image"
@@ -21,7 +21,7 @@ class Kind(StrEnum):
 
     @property
     def has_image(self) -> bool:
-        """Whether it carries an image."""
+        """Whether its requests carry an image."""
         return self in (Kind.EMBED, Kind.SEARCH_IMAGE)
 
     @property
@@ -30,20 +30,24 @@ class Kind(StrEnum):
         return self is not Kind.EMBED
 
 
-Mix = dict[Kind, float]
-"""The kinds to ask and their shares, each greater than 0, of any sum."""
+Shares = dict[Kind, float]
+"""The kinds of a workload and their shares, each greater than 0, of any sum."""
 
-OK = 0
+OK = grpc.StatusCode.OK.value[0]
+CANCELLED = grpc.StatusCode.CANCELLED.value[0]
 NOT_SENT = 1000
-"""The tester's own code: no call could be sent within a deadline of its time."""
+"""The load test's own code: the call could not be sent within a deadline of its time."""
 UNFINISHED = 1001
-"""The tester's own code: no answer yet when the test was cut short."""
+"""The load test's own code: no answer yet when the test was cut short."""
+WRONG_ANSWER = 1002
+"""The load test's own code: answered with OK, and rejected by the judge of the answers."""
 
-_NAMES = {code.value[0]: code.name for code in grpc.StatusCode} | {NOT_SENT: "NOT_SENT", UNFINISHED: "UNFINISHED"}
+_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+_NAMES |= {NOT_SENT: "NOT_SENT", UNFINISHED: "UNFINISHED", WRONG_ANSWER: "WRONG_ANSWER"}
 
 
 def code_name(code: int) -> str:
-    """What reports call a code: gRPC's name, or the tester's."""
+    """Return the name of a code, gRPC's or the load test's own."""
     return _NAMES.get(code, f"CODE_{code}")
 
 
@@ -54,12 +58,14 @@ class Phase:
     Attributes:
         seconds: How long calls are meant to be sent, after the warm-up.
         warmup: Seconds of the same load before, which are not recorded.
-        deadline: Seconds a call may take, and that one may wait to be sent.
+        deadline: Seconds a call may take, and may wait to be sent.
         rate: Calls a second of an open loop, whatever is outstanding; None for a closed loop.
         arrivals: How an open loop's calls are spaced: independent of each other, or evenly.
-        callers: Callers of a closed loop, each with one call at a time; None for an open loop.
-        seed: Draws arrivals and queries; the same for all processes.
-        max_outstanding: Calls that all processes together may have under way.
+        concurrency: Calls that a closed loop keeps under way; None for an open loop.
+        think_time: Seconds that a closed loop waits between an answer and the next call.
+        cancel_within: A closed loop cancels each call after a random time of up to so many seconds; None for never.
+        seed: Draws arrivals and requests; the same for all workers.
+        max_outstanding: Calls that all workers together may have under way.
     """
 
     seconds: float
@@ -67,7 +73,9 @@ class Phase:
     deadline: float
     rate: float | None = None
     arrivals: Arrivals = "poisson"
-    callers: int | None = None
+    concurrency: int | None = None
+    think_time: float = 0.0
+    cancel_within: float | None = None
     seed: int = 1
     max_outstanding: int = 10_000
 

@@ -1,9 +1,9 @@
-"""Requests written in advance, so that sending one costs the tester next to nothing."""
+"""Requests serialized in advance, so that sending one costs a worker next to nothing."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,105 +12,77 @@ from google.protobuf.message import Message
 
 from lookalike import wire
 from lookalike.v1 import embedding_service_pb2, image_pb2, search_service_pb2
-from lookalike_loadtest.cache_busting import STAMP_BYTES, around_stamp, stamp
-from lookalike_loadtest.plan import Kind, Mix
+from lookalike_loadtest.cache_busting import NUMBER_BYTES, encode_number, split_image
 
-_EMBED = "/lookalike.v1.EmbeddingService/Embed"
-_SEARCH = "/lookalike.v1.SearchService/Search"
+EMBED = "/lookalike.v1.EmbeddingService/Embed"
+SEARCH = "/lookalike.v1.SearchService/Search"
 
 
-class Question(NamedTuple):
-    """A request's bytes, around a stamp where it has one."""
+class RequestTemplate(NamedTuple):
+    """The bytes of a request, before and after a number where it carries one."""
 
     before: bytes
     after: bytes | None = None
 
-    def stamped(self, number: int) -> bytes:
-        """The request that carries this number; the same every time where it has no stamp."""
-        return self.before if self.after is None else b"".join((self.before, stamp(number), self.after))
+    def render(self, number: int) -> bytes:
+        """Return the request with this number in it; always the same bytes where it carries none."""
+        return self.before if self.after is None else b"".join((self.before, encode_number(number), self.after))
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """Where a search looks and how much it wants: a category, or all, or (neither) the product's own."""
+class RequestSet:
+    """The requests of one kind.
+
+    Attributes:
+        method: The gRPC method, "/package.Service/Method".
+        templates: What is drawn from.
+        share: How often this kind is sent, relative to the others.
+        generate: Makes the requests one after another in each worker, instead of `templates`; pickled by name.
+    """
+
+    method: str
+    templates: Sequence[RequestTemplate] = ()
+    share: float = 1.0
+    generate: Callable[[], Iterator[bytes]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchScope:
+    """Where a search looks and for how much: in a category, in all, or (neither) in the product's own."""
 
     k: int
     category: str = ""
     all_categories: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Stock:
-    """All that one client process needs to send calls.
-
-    Attributes:
-        target: HOST:PORT.
-        token: The bearer token, or None.
-        kinds: The kinds of the mix.
-        weights: Their shares.
-        queries: The queries of each kind.
-        first_stamp: Where the images' numbers begin; other tests, also earlier ones, begin elsewhere.
-        index: Which process this is.
-        of: How many there are.
-    """
-
-    target: str
-    token: str | None
-    kinds: Sequence[Kind]
-    weights: Sequence[float]
-    questions: Sequence[Sequence[Question]]
-    first_stamp: int
-    index: int = 0
-    of: int = 1
-
-    @property
-    def paths(self) -> list[str]:
-        """The gRPC method of each kind."""
-        return [_EMBED if kind is Kind.EMBED else _SEARCH for kind in self.kinds]
+def by_id(product_id: str, scope: SearchScope) -> RequestTemplate:
+    """Search with a product of the catalog."""
+    return RequestTemplate(_search(scope, product_id=product_id).SerializeToString())
 
 
-def stock_of(target: str, token: str | None, mix: Mix, questions: Mapping[Kind, Sequence[Question]]) -> Stock:
-    """What all processes share; none has images with the numbers of another, or of another test."""
-    kinds = list(mix)
-    return Stock(
-        target=target,
-        token=token,
-        kinds=kinds,
-        weights=[mix[kind] for kind in kinds],
-        questions=[questions[kind] for kind in kinds],
-        first_stamp=secrets.randbits(62),
-    )
+def by_vector(values: np.ndarray, scope: SearchScope) -> RequestTemplate:
+    """Search with an embedding, float32 [dim]."""
+    return RequestTemplate(_search(scope, vector=wire.to_vector(values)).SerializeToString())
 
 
-def by_id(product_id: str, scope: Scope) -> Question:
-    """A search with a product of the catalog."""
-    return Question(_search(scope, product_id=product_id).SerializeToString())
-
-
-def by_vector(values: np.ndarray, scope: Scope) -> Question:
-    """A search with an embedding, float32 [dim]."""
-    return Question(_search(scope, vector=wire.to_vector(values)).SerializeToString())
-
-
-def with_image(source: bytes | np.ndarray, scope: Scope | None, *, unique: bool) -> Question:
-    """A search with an image, or without a scope its embedding.
+def with_image(source: bytes | np.ndarray, scope: SearchScope | None, *, bust_cache: bool) -> RequestTemplate:
+    """Search with an image, or embed it.
 
     Args:
         source: An image file, or pixels as uint8 [height, width, 3].
         scope: Where to search; None to embed only.
-        unique: Whether each time it is sent it should be another image to the server.
+        bust_cache: Whether the image carries a number, so that it is another one to the server each time.
     """
-    if not unique:
-        return Question(_about(_image(source), scope).SerializeToString())
-    marker = secrets.token_bytes(STAMP_BYTES)
+    if not bust_cache:
+        return RequestTemplate(_with_image(_image(source), scope).SerializeToString())
+    marker = secrets.token_bytes(NUMBER_BYTES)
     if isinstance(source, bytes):
-        before, after = around_stamp(source)
-        image = _image(before + marker + after)
+        image = _image(marker.join(split_image(source)))
     else:
-        data = marker + source.tobytes()[STAMP_BYTES:]
+        data = marker + source.tobytes()[NUMBER_BYTES:]
         image = image_pb2.Image(rgb=image_pb2.RawImage(width=source.shape[1], height=source.shape[0], data=data))
-    before, after = _about(image, scope).SerializeToString().split(marker)
-    return Question(before, after)
+    before, after = _with_image(image, scope).SerializeToString().split(marker)
+    return RequestTemplate(before, after)
 
 
 def _image(source: bytes | np.ndarray) -> image_pb2.Image:
@@ -119,12 +91,12 @@ def _image(source: bytes | np.ndarray) -> image_pb2.Image:
     return image_pb2.Image(rgb=image_pb2.RawImage(width=source.shape[1], height=source.shape[0], data=source.tobytes()))
 
 
-def _about(image: image_pb2.Image, scope: Scope | None) -> Message:
+def _with_image(image: image_pb2.Image, scope: SearchScope | None) -> Message:
     return embedding_service_pb2.EmbedRequest(image=image) if scope is None else _search(scope, image=image)
 
 
 def _search(
-    scope: Scope,
+    scope: SearchScope,
     *,
     image: image_pb2.Image | None = None,
     vector: image_pb2.Vector | None = None,

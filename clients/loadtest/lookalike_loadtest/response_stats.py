@@ -1,4 +1,4 @@
-"""Reads what an answer cost without reading the answer."""
+"""Reads the stats of an answer without parsing the answer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _RESULT, _STATS = (
 )
 
 
-class Cost(NamedTuple):
-    """The figures of a response's stats (stages in microseconds), and how many entries the answer has."""
+class ResponseDetails(NamedTuple):
+    """The stats of an answer (stages in microseconds), and how many entries it has."""
 
     decode: int
     queue: int
@@ -28,10 +28,10 @@ class Cost(NamedTuple):
     entries: int
 
 
-def cost_of(answer: bytes) -> Cost | None:
-    """What an EmbedResponse or a SearchResponse cost: its neighbors (or the embedding) are stepped over.
+def read_details(answer: bytes) -> ResponseDetails | None:
+    """Read the stats of an EmbedResponse or a SearchResponse; its neighbors (or the embedding) are stepped over.
 
-    None where it has another form than this client knows.
+    Return None where the answer has another form than this client knows.
     """
     at, entries, stats = 0, 0, b""
     try:
@@ -49,4 +49,4 @@ def cost_of(answer: bytes) -> Cost | None:
     except (IndexError, DecodeError):
         return None
     stages = (read.decode_us, read.queue_us, read.inference_us, read.search_us, read.total_us)
-    return Cost(*stages, read.batch_size, int(read.cache_hit), entries)
+    return ResponseDetails(*stages, read.batch_size, int(read.cache_hit), entries)

@@ -1,4 +1,4 @@
-"""One measurement, or the many of a ramp: phases done by the crew, counted, and ended early where that is right."""
+"""One measurement, or the many of a capacity search: phases run by the workers, counted, and ended early if need be."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from lookalike_loadtest.capacity_search import KneeSearch
+from lookalike_loadtest.capacity_search import CapacitySearch
 from lookalike_loadtest.plan import Kind, Phase
-from lookalike_loadtest.stats import Tally
-from lookalike_loadtest.worker_pool import Crew
+from lookalike_loadtest.stats import Stats
+from lookalike_loadtest.worker_pool import WorkerPool
 
 INTERRUPT_PATIENCE_S = 2.0
 """How long answers are waited for after Ctrl-C."""
 
-_PROBE_CALLERS = 8
+_PROBE_CONCURRENCY = 8
 _PROBE_S = 3.0
-_LEAST_START = 1.0
+_LOWEST_START = 1.0
 
 
 @dataclass(slots=True)
 class Measurement:
-    """What came of one phase.
+    """The outcome of one phase.
 
     Attributes:
-        phase: What was asked.
-        tally: What was counted.
-        seconds: How long calls were sent, the warm-up not counted.
-        stopped: Whether that is less than was asked.
+        phase: What was to be done.
+        stats: What was counted.
+        seconds: How long calls were sent, the warm-up not included.
+        stopped: Whether that is shorter than the phase.
     """
 
     phase: Phase
-    tally: Tally
+    stats: Stats
     seconds: float
     stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
-    """What a rate must hold to, and how hard it is looked for.
+class CapacityGoal:
+    """What a rate must meet, and how thoroughly the highest such rate is searched for.
 
     Attributes:
         p99_ms: 99 of 100 answers take at most this long.
         failed_share: At most this share of all calls fails, 0 to 1.
         resolution: How closely the rate is wanted: 0.05 is 5 %.
         calls: Each rate is tried for at least so many calls.
-        budget: Seconds for all of it.
-        start: The first rate; None to ask a short closed loop.
+        budget: Seconds for the whole search.
+        start: The first rate; None to start from a short closed loop.
     """
 
     p99_ms: float
@@ -58,163 +58,166 @@ class Goal:
 
 
 @dataclass(slots=True)
-class Step:
-    """One rate that was tried."""
+class CapacityStep:
+    """One rate that was tried, and the reason if it missed the goal."""
 
     rate: float
     measurement: Measurement
-    held: bool
-    why: str
+    met: bool
+    reason: str
 
 
 @dataclass(slots=True)
-class Ramp:
-    """What came of a ramp.
+class Capacity:
+    """The outcome of a capacity search.
 
     Attributes:
-        goal: What was asked.
+        goal: The goal.
         steps: Every rate that was tried, in that order.
-        held: The highest rate that held, or None.
-        broke: The lowest that broke, or None.
-        found: Whether the two are as close as was asked.
-        why: Why the search ended, a sentence.
+        highest_met: The highest rate that met the goal, or None.
+        lowest_missed: The lowest rate that missed it, or None.
+        found: Whether the two are as close as the goal's resolution.
+        ended_because: Why the search ended, a clause.
     """
 
-    goal: Goal
-    steps: list[Step] = field(default_factory=list)
-    held: float | None = None
-    broke: float | None = None
+    goal: CapacityGoal
+    steps: list[CapacityStep] = field(default_factory=list)
+    highest_met: float | None = None
+    lowest_missed: float | None = None
     found: bool = False
-    why: str = ""
+    ended_because: str = ""
 
     @property
-    def best(self) -> Step | None:
-        """The try of the highest rate that held."""
-        return next((step for step in reversed(self.steps) if step.held and step.rate == self.held), None)
+    def best(self) -> CapacityStep | None:
+        """The step of the highest rate that met the goal."""
+        return next((step for step in reversed(self.steps) if step.met and step.rate == self.highest_met), None)
 
 
-Watch = Callable[[Tally, Phase, float, int], None]
-"""Shown the tally several times a second, with its phase, the seconds since its measurement began and the calls under
+Watch = Callable[[Stats, Phase, float, int], None]
+"""Shown the stats several times a second, with their phase, the seconds since the measurement began and the calls under
 way."""
 
 
-class Tester:
-    """Runs phases with a crew.
+class LoadRunner:
+    """Runs phases on connected workers.
 
     Args:
-        crew: The client processes.
-        kinds: The kinds of the mix.
-        watch: Is shown how it goes.
-        interrupted: Whether the user wants an end.
+        pool: The workers.
+        kinds: The kinds of the workload, in the order of the workers' requests.
+        watch: Is shown the progress.
+        interrupted: Whether the user wants to end.
     """
 
-    def __init__(self, crew: Crew, kinds: Sequence[Kind], watch: Watch, interrupted: Callable[[], bool]) -> None:
-        self._crew = crew
+    def __init__(self, pool: WorkerPool, kinds: Sequence[Kind], watch: Watch, interrupted: Callable[[], bool]) -> None:
+        self._pool = pool
         self._kinds = kinds
         self._watch = watch
-        self.interrupted = interrupted
+        self._interrupted = interrupted
 
-    def measure(self, phase: Phase, goal: Goal | None = None) -> Measurement:
-        """Do one phase; with a goal only for as long as it may still be met."""
-        tally = Tally(self._kinds, goal.p99_ms if goal else None)
+    def measure(self, phase: Phase, goal: CapacityGoal | None = None) -> Measurement:
+        """Run one phase; with a goal only for as long as it may still be met."""
+        stats = Stats(self._kinds, goal.p99_ms if goal else None)
         begun = time.monotonic() + phase.warmup
         ended: float | None = None
 
         def until() -> float | None:
             nonlocal ended
             now = time.monotonic()
-            self._watch(tally, phase, now - begun, self._crew.outstanding())
+            self._watch(stats, phase, now - begun, self._pool.outstanding)
             patience = None
-            if self.interrupted():
+            if self._interrupted():
                 patience = INTERRUPT_PATIENCE_S
-            elif goal is not None and _is_hopeless(tally, phase, goal):
+            elif goal is not None and _is_hopeless(stats, phase, goal):
                 patience = phase.deadline
             if patience is not None and ended is None:
                 ended = now
             return patience
 
-        self._crew.run(phase, tally.hear, until)
-        if not self._crew.pids and ended is None:
+        self._pool.run(phase, stats.add, until)
+        if not self._pool.pids and ended is None:
             ended = time.monotonic()
         seconds = phase.seconds if ended is None else min(phase.seconds, max(0.0, ended - begun))
-        return Measurement(phase, tally, seconds, stopped=seconds < phase.seconds)
+        return Measurement(phase, stats, seconds, stopped=seconds < phase.seconds)
 
-    def ramp(self, phase: Phase, goal: Goal) -> Ramp:
-        """Look for the highest rate that meets the goal; `phase` says how each is tried."""
-        ramp = Ramp(goal)
+    def find_capacity(self, phase: Phase, goal: CapacityGoal) -> Capacity:
+        """Search for the highest rate that meets the goal; `phase` says how each rate is tried."""
+        capacity = Capacity(goal)
         until = time.monotonic() + goal.budget
-        search = KneeSearch(goal.start or self._start(phase), goal.resolution)
+        search = CapacitySearch(goal.start or self._start(phase), goal.resolution)
         while (rate := search.rate) is not None:
             seconds = max(phase.seconds, goal.calls / rate)
             if time.monotonic() + phase.warmup + seconds > until:
-                ramp.why = (
+                capacity.ended_because = (
                     f"the next rate, {rate:,.1f}/s, needs {seconds:.0f} s, and the {goal.budget:.0f} s are used up"
                 )
                 break
-            step = self._try(replace(phase, rate=rate, seconds=seconds, seed=phase.seed + len(ramp.steps)), goal)
-            if self.interrupted():
-                ramp.why = "it was interrupted"
+            step = self._try(replace(phase, rate=rate, seconds=seconds, seed=phase.seed + len(capacity.steps)), goal)
+            if self._interrupted():
+                capacity.ended_because = "it was interrupted"
                 break
-            ramp.steps.append(step)
-            if self._crew.lost:
-                ramp.why = "a client process was lost"
+            capacity.steps.append(step)
+            if self._pool.lost:
+                capacity.ended_because = "a worker process was lost"
                 break
-            search.judge(held=step.held)
-            if search.broke == rate and only_late(step.measurement.tally, goal):
-                ramp.why = f"at {rate:,.1f}/s it was the tester that was too slow, which says nothing of the server"
+            search.judge(met=step.met)
+            if search.lowest_missed == rate and only_late(step.measurement.stats, goal):
+                capacity.ended_because = (
+                    f"at {rate:,.1f}/s it was the load test that was too slow, which says nothing about the server"
+                )
                 break
-        ramp.held, ramp.broke, ramp.found = search.held, search.broke, search.found
-        ramp.why = ramp.why or _why_over(search, goal)
-        return ramp
+        capacity.highest_met, capacity.lowest_missed = search.highest_met, search.lowest_missed
+        capacity.found = search.found
+        capacity.ended_because = capacity.ended_because or _why_over(search, goal)
+        return capacity
 
     def _start(self, phase: Phase) -> float:
-        """Half of what a short closed loop gets through."""
-        probe = replace(phase, rate=None, callers=_PROBE_CALLERS, seconds=_PROBE_S)
+        """Return half of the rate of a short closed loop."""
+        probe = replace(phase, rate=None, concurrency=_PROBE_CONCURRENCY, seconds=_PROBE_S)
         measured = self.measure(probe)
-        return max(_LEAST_START, measured.tally.answered / max(measured.seconds, 1e-3) / 2)
+        return max(_LOWEST_START, measured.stats.answered / max(measured.seconds, 1e-3) / 2)
 
-    def _try(self, phase: Phase, goal: Goal) -> Step:
+    def _try(self, phase: Phase, goal: CapacityGoal) -> CapacityStep:
         measurement = self.measure(phase, goal)
-        why = _why_broken(measurement.tally, goal)
-        return Step(phase.rate or 0.0, measurement, not why, why)
+        reason = _why_missed(measurement.stats, goal)
+        return CapacityStep(phase.rate or 0.0, measurement, not reason, reason)
 
 
 def is_late(measurement: Measurement) -> bool:
-    """Whether the tester, not the server, made more than a tenth of the 99th percentile of the latencies."""
+    """Whether the load test, not the server, made more than a tenth of the 99th percentile of the latencies."""
     if not measurement.phase.is_open:
         return False
-    tally = measurement.tally
-    lag, latency = tally.lag.at(99), tally.latency.at(99)
+    stats = measurement.stats
+    lag, latency = stats.lag.at(99), stats.latency.at(99)
     if lag is None or latency is None:
         return False
     return lag > max(1.0, 0.1 * latency)
 
 
-def only_late(tally: Tally, goal: Goal) -> bool:
-    """Whether the tester alone missed the goal: counted from when calls were really sent, it was met."""
-    p99 = tally.service.at(99)
-    failed = tally.failed - tally.not_sent
-    return p99 is not None and p99 <= goal.p99_ms and failed <= goal.failed_share * tally.calls
+def only_late(stats: Stats, goal: CapacityGoal) -> bool:
+    """Whether the load test alone missed the goal: counted from when calls were actually sent, it was met."""
+    p99 = stats.service.at(99)
+    failed = stats.failed - stats.not_sent
+    return p99 is not None and p99 <= goal.p99_ms and failed <= goal.failed_share * stats.calls
 
 
-def _why_broken(tally: Tally, goal: Goal) -> str:
-    """Why a rate does not meet the goal; empty where it does."""
-    if tally.failed_share > goal.failed_share:
-        worst = next(name for name in tally.code_counts() if name != "OK")
-        return f"{tally.failed_share:.2%} of the calls failed, most with {worst}"
-    p99 = tally.latency.at(99)
+def _why_missed(stats: Stats, goal: CapacityGoal) -> str:
+    """Return why a rate misses the goal; empty where it does not."""
+    if stats.failed_share > goal.failed_share:
+        worst = next(name for name in stats.code_counts() if name != "OK")
+        return f"{stats.failed_share:.2%} of the calls failed, most with {worst}"
+    p99 = stats.latency.at(99)
     if p99 is None:
         return "no call was answered"
     return f"the p99 was {p99:,.1f} ms" if p99 > goal.p99_ms else ""
 
 
-def _is_hopeless(tally: Tally, phase: Phase, goal: Goal) -> bool:
+def _is_hopeless(stats: Stats, phase: Phase, goal: CapacityGoal) -> bool:
     """Whether the goal is missed whatever comes: by twice as many calls as it allows, and some for chance."""
     calls = (phase.rate or 0.0) * phase.seconds
-    return tally.slow > 5 + 0.02 * calls or tally.failed > 5 + 2 * goal.failed_share * calls
+    return stats.slow > 5 + 0.02 * calls or stats.failed > 5 + 2 * goal.failed_share * calls
 
 
-def _why_over(search: KneeSearch, goal: Goal) -> str:
+def _why_over(search: CapacitySearch, goal: CapacityGoal) -> str:
     if search.found:
-        return f"the highest rate that held and the lowest that broke are within {goal.resolution:.0%}"
-    return f"even {search.broke or 0:,.1f}/s, the lowest rate tried, broke"
+        return f"the highest rate that met the goal and the lowest that missed it are within {goal.resolution:.0%}"
+    return f"even {search.lowest_missed or 0:,.1f}/s, the lowest rate tried, missed the goal"

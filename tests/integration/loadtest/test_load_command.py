@@ -1,4 +1,4 @@
-"""`lookalike load` from the shell: what it asks, what it rejects before any load, and where it puts its reports."""
+"""`lookalike load` from the shell: what it sends, what it rejects before any load, and where it writes its reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +16,51 @@ from click.testing import Result
 from PIL import Image
 
 from lookalike.v1 import search_service_pb2
+from lookalike_client import Client, ProductInput
 from support.delaying import Plan, delaying
-from support.fake_server import FakeServer
-from support.fake_state import DIM, image_file
 from support.loads import COMMAND, report
+from support.scripted_server import ScriptedServer
+from support.serving import SIDE
+from support.threaded_server import png
 
 Lookalike = Callable[..., Result]
 
 SHORT = ("--rate", "40", "--arrivals", "constant", "--warmup", "0", "--duration", "1")
 
 
+DIM = 48  # of the tiny model
+PRODUCTS = [f"p{number:02}" for number in range(12)]
+
+
+def image_of(product: str) -> bytes:
+    """Return the image of a product."""
+    return png(PRODUCTS.index(product))
+
+
 @pytest.fixture
-def shop(fake: FakeServer) -> FakeServer:
-    """The server, with products of two categories."""
-    for number in range(12):
-        fake.put(f"p{number:02}", category="Men" if number < 8 else "Women")
-    return fake
+def shop(server: ScriptedServer, real: Client) -> ScriptedServer:
+    """Return the server, with products of two categories."""
+    upsert(real, [ProductInput(each, category_of(each), images=[image_of(each)]) for each in PRODUCTS])
+    return server
 
 
-def searches(fake: FakeServer) -> list[search_service_pb2.SearchRequest]:
-    """The searches that arrived."""
-    return [request for request in fake.requests("Search") if isinstance(request, search_service_pb2.SearchRequest)]
+def category_of(product: str) -> str:
+    """Return the category of a product."""
+    return "Men" if product < "p08" else "Women"
 
 
-def test_a_mix_is_asked_in_its_shares(shop: FakeServer, lookalike: Lookalike) -> None:
-    """All four kinds reach the server as they should: vectors of its dimension, ids it has, images of its catalog."""
+def upsert(client: Client, products: Sequence[ProductInput]) -> None:
+    """Store products, all of which must be accepted."""
+    assert all(status.ok for status in client.upsert(products))
+
+
+def searches(server: ScriptedServer) -> list[search_service_pb2.SearchRequest]:
+    """Return the searches that arrived."""
+    return server.requests("Search")
+
+
+def test_a_workload_is_sent_in_its_shares(shop: ScriptedServer, lookalike: Lookalike) -> None:
+    """All four kinds reach the server: vectors of its dimension, ids of its products, images of its catalog."""
     done = lookalike(
         "--json", "load", *SHORT, "--workload", "embed=1,search-image=2,search-vector=1,search-id=6", "-k", "3"
     )
@@ -58,75 +78,76 @@ def test_a_mix_is_asked_in_its_shares(shop: FakeServer, lookalike: Lookalike) ->
     assert {request.k for request in searches(shop)} == {3}
     by_id = [request for request in searches(shop) if request.product_id]
     assert {request.category for request in by_id} == {""}
-    assert {request.product_id for request in by_id} <= set(shop.products)
+    assert {request.product_id for request in by_id} <= set(PRODUCTS)
     others = [request for request in searches(shop) if not request.product_id]
     assert {request.category for request in others} == {"Men", "Women"}
     assert {len(request.vector.values) for request in others if request.HasField("vector")} == {DIM}
 
 
-def test_images_are_never_the_same(shop: FakeServer, lookalike: Lookalike) -> None:
-    """By default no two images have the same bytes, so no cache can answer; with --allow-cache they come again."""
+def test_images_are_never_the_same(shop: ScriptedServer, lookalike: Lookalike) -> None:
+    """By default no two images have the same bytes, so no cache can answer; with --allow-cache they repeat."""
     assert lookalike("load", *SHORT, "--workload", "embed").exit_code == 0
-    sent = [request.image.encoded for request in shop.requests("Embed")]  # type: ignore[attr-defined]  # Embed's
+    sent = [request.image.encoded for request in shop.requests("Embed")]
     assert len(set(sent)) == len(sent) == 40
     shop.calls.clear()
     assert lookalike("load", *SHORT, "--workload", "embed", "--allow-cache").exit_code == 0
-    sent = [request.image.encoded for request in shop.requests("Embed")]  # type: ignore[attr-defined]  # Embed's
-    assert set(sent) <= {image_file(name) for name in shop.products}
+    sent = [request.image.encoded for request in shop.requests("Embed")]
+    assert set(sent) <= set(map(image_of, PRODUCTS))
 
 
-def test_pixels_are_of_the_models_size(shop: FakeServer, lookalike: Lookalike, tmp_path: Path) -> None:
-    """--raw decodes the folder's images, and sends pixels of the model's input size; files that are none are named."""
+def test_pixels_are_of_the_models_size(shop: ScriptedServer, lookalike: Lookalike, tmp_path: Path) -> None:
+    """--raw decodes the folder's images and sends pixels of the model's input size; other files are skipped by name."""
     for number in range(3):
         Image.new("RGB", (40, 50), (number * 80, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / ".hidden").write_text("not looked at")
     done = lookalike("load", *SHORT, "--images", tmp_path, "--raw", "--workload", "embed", "--allow-cache")
     assert done.exit_code == 0, done.output
-    assert "notes.txt is left out" in done.stderr
+    assert "notes.txt is skipped" in done.stderr
     assert "hidden" not in done.stderr
-    images = [request.image for request in shop.requests("Embed")]  # type: ignore[attr-defined]  # Embed's
-    assert {(image.rgb.width, image.rgb.height, len(image.rgb.data)) for image in images} == {(16, 12, 16 * 12 * 3)}
+    images = [request.image for request in shop.requests("Embed")]
+    assert {(image.rgb.width, image.rgb.height, len(image.rgb.data)) for image in images} == {
+        (SIDE, SIDE, SIDE * SIDE * 3)
+    }
     assert len({image.rgb.data for image in images}) == 3
 
 
-def test_one_bad_file_is_named_and_left_out(shop: FakeServer, lookalike: Lookalike, tmp_path: Path) -> None:
-    """The server judges the files once before the load; what it rejects is named with its reason, the rest is sent."""
-    (tmp_path / "good.jpg").write_bytes(image_file("good"))
+def test_one_bad_file_is_skipped_by_name(shop: ScriptedServer, lookalike: Lookalike, tmp_path: Path) -> None:
+    """The server embeds the files once before the load; what it rejects is skipped with a reason, the rest is sent."""
+    (tmp_path / "good.jpg").write_bytes(png(1))
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     done = lookalike("--json", "load", *SHORT, "--images", tmp_path, "--category", "Men")
     assert done.exit_code == 0, done.output
-    assert "bad.jpg is left out: image.encoded: not an image" in done.stderr
+    assert "bad.jpg is skipped: " in done.stderr
     result = json.loads(done.stdout)
     assert result["measurement"]["failed"] == 0
-    assert [each["name"] for each in result["asked"]["images"]["left_out"]] == [str(tmp_path / "bad.jpg")]
+    assert [each["name"] for each in result["settings"]["images"]["skipped"]] == [str(tmp_path / "bad.jpg")]
     assert {request.category for request in searches(shop)} == {"Men"}
 
 
-def test_a_folder_of_bad_files_is_rejected(shop: FakeServer, lookalike: Lookalike, tmp_path: Path) -> None:
-    """Where no file can be sent there is no load; nor where there is no file."""
+def test_a_folder_of_bad_files_is_rejected(shop: ScriptedServer, lookalike: Lookalike, tmp_path: Path) -> None:
+    """Without a file that can be sent there is no load."""
     done = lookalike("load", "--images", tmp_path)
     assert done.exit_code == 1
-    assert done.stderr == f"lookalike: {tmp_path} holds no file\n"
+    assert done.stderr == f"lookalike: {tmp_path} holds no files\n"
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     done = lookalike("load", "--images", tmp_path)
     assert done.exit_code == 1
     assert done.stderr.startswith(f"lookalike: none of the files in {tmp_path} can be sent (")
-    assert "not an image" in done.stderr
     assert searches(shop) == []
 
 
-def test_vectors_of_another_dimension_are_rejected(shop: FakeServer, lookalike: Lookalike, tmp_path: Path) -> None:
-    """The message has both numbers and the model's name, and nothing is sent; vectors that fit are sent as they are."""
+def test_vectors_of_another_dimension_are_rejected(shop: ScriptedServer, lookalike: Lookalike, tmp_path: Path) -> None:
+    """The message has both dimensions and the model's name, and nothing is sent; vectors that fit are sent as given."""
     path = tmp_path / "v.npy"
     np.save(path, np.ones((3, 2048), dtype=np.float32))
-    mix = ("--workload", "search-vector", "--vectors", path)
-    done = lookalike("load", *SHORT, *mix)
+    workload = ("--workload", "search-vector", "--vectors", path)
+    done = lookalike("load", *SHORT, *workload)
     assert done.exit_code == 1
-    assert "holds vectors of 2,048 numbers, and those of the server's model 'tiny' have 8" in done.stderr
+    assert "holds vectors of 2,048 dimensions, and the server's model 'tiny' has 48" in done.stderr
     assert searches(shop) == []
     np.save(path, np.full((3, DIM), 0.25, dtype=np.float32))
-    assert lookalike("load", *SHORT, *mix).exit_code == 0
+    assert lookalike("load", *SHORT, *workload).exit_code == 0
     assert {tuple(request.vector.values) for request in searches(shop)} == {(0.25,) * DIM}
 
 
@@ -135,57 +156,57 @@ def test_vectors_of_another_dimension_are_rejected(shop: FakeServer, lookalike: 
     [
         (np.zeros((2, DIM)), "row 0 of"),
         (np.array([[1.0] * DIM, [np.nan] * DIM]), "row 1 of"),
-        (np.ones(DIM), "is of shape [8]"),
-        (np.array([["a"] * DIM]), "not numbers"),
+        (np.ones(DIM), f"has shape [{DIM}]"),
+        (np.array([["a"] * DIM]), "not numeric values"),
     ],
 )
-def test_vectors_that_no_server_takes_are_rejected(
-    shop: FakeServer, lookalike: Lookalike, tmp_path: Path, array: np.ndarray, message: str
+def test_bad_vectors_are_rejected(
+    shop: ScriptedServer, lookalike: Lookalike, tmp_path: Path, array: np.ndarray, message: str
 ) -> None:
-    """Zeros, numbers that are none, and other shapes are found before the load."""
+    """Zeros, NaN, other types and other shapes are found before the load."""
     path = tmp_path / "v.npy"
     np.save(path, array)
     done = lookalike("load", "--workload", "search-vector", "--vectors", path)
     assert (done.exit_code, message in done.stderr) == (1, True), done.stderr
 
 
-def test_an_absent_server_is_one_line(lookalike: Lookalike, fake: FakeServer) -> None:
-    """Nobody there is the usual message, before any process is started."""
-    fake.stop()
+def test_an_absent_server_is_one_line(lookalike: Lookalike, server: ScriptedServer) -> None:
+    """A missing server is the usual message, before any process is started."""
+    server.stop()
     done = lookalike("--timeout", "2", "load", *SHORT)
     assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
-    assert f"no server answers at {fake.address}" in done.stderr
+    assert f"no server responds at {server.address}" in done.stderr
 
 
-def test_an_empty_catalog_is_said(fake: FakeServer, lookalike: Lookalike, tmp_path: Path) -> None:
+def test_an_empty_catalog_is_rejected(server: ScriptedServer, lookalike: Lookalike, tmp_path: Path) -> None:
     """Searches need products; embedding does not, but needs images."""
     done = lookalike("load")
-    assert (done.exit_code, "the server holds no product to find" in done.stderr) == (1, True)
+    assert (done.exit_code, "the server holds no products to find" in done.stderr) == (1, True)
     done = lookalike("load", "--workload", "embed")
     assert (done.exit_code, "give images to send with --images" in done.stderr) == (1, True)
-    (tmp_path / "a.jpg").write_bytes(image_file("a"))
+    (tmp_path / "a.jpg").write_bytes(png(1))
     assert lookalike("load", *SHORT, "--workload", "embed", "--images", tmp_path).exit_code == 0
 
 
-def test_an_unknown_category_is_rejected(shop: FakeServer, lookalike: Lookalike) -> None:
-    """The message names those that there are."""
+def test_an_unknown_category_is_rejected(shop: ScriptedServer, lookalike: Lookalike) -> None:
+    """The message names the categories that exist."""
     done = lookalike("load", "--category", "Kids")
     assert done.exit_code == 1
     assert "has no category 'Kids' (it has Men, Women)" in done.stderr
 
 
-def test_a_catalog_without_images_is_asked_by_id(shop: FakeServer, lookalike: Lookalike) -> None:
-    """Without images and without --workload the products' ids are asked with, and that is said."""
-    shop.images = {name: [None] for name in shop.images}
+def test_a_catalog_without_images_is_searched_by_id(server: ScriptedServer, real: Client, lookalike: Lookalike) -> None:
+    """Without images and without --workload the searches are by id, and that is said."""
+    upsert(real, [ProductInput(each, "Men", vectors=[np.full(DIM, 0.5, np.float32)]) for each in PRODUCTS])
     done = lookalike("load", *SHORT)
     assert done.exit_code == 0, done.output
-    assert "only their ids are asked with" in done.stderr
-    assert {request.WhichOneof("query") for request in searches(shop)} == {"product_id"}
+    assert "so the searches are by id" in done.stderr
+    assert {request.WhichOneof("query") for request in searches(server)} == {"product_id"}
 
 
-def test_reports_are_written(shop: FakeServer, lookalike: Lookalike, tmp_path: Path) -> None:
-    """A page and JSON; what is there already is only overwritten with --force, which is found out before the load."""
+def test_reports_are_written(shop: ScriptedServer, lookalike: Lookalike, tmp_path: Path) -> None:
+    """HTML and JSON; existing files are only overwritten with --force, which is checked before the load."""
     page, figures = tmp_path / "r.html", tmp_path / "r.json"
     out = ("--workload", "search-id", "--out", page, "--out", figures)
     done = lookalike("load", *SHORT, *out)
@@ -199,7 +220,7 @@ def test_reports_are_written(shop: FakeServer, lookalike: Lookalike, tmp_path: P
     assert shop.calls == []
     assert lookalike("load", *SHORT, *out, "--force").exit_code == 0
     done = lookalike("load", *SHORT, "--out", tmp_path / "none" / "r.html")
-    assert (done.exit_code, "there is no folder" in done.stderr) == (1, True)
+    assert (done.exit_code, "does not exist" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -222,18 +243,18 @@ def test_reports_are_written(shop: FakeServer, lookalike: Lookalike, tmp_path: P
         ("--workload", "search-id", "--images", "."),
     ],
 )
-def test_misuse_is_explained(shop: FakeServer, lookalike: Lookalike, arguments: tuple[str, ...]) -> None:
-    """Options that contradict each other or make no sense end with exit code 2, before the server is asked."""
+def test_misuse_is_explained(shop: ScriptedServer, lookalike: Lookalike, arguments: tuple[str, ...]) -> None:
+    """Options that contradict each other or make no sense end with exit code 2, before any call."""
     done = lookalike("load", *arguments)
     assert done.exit_code == 2
     assert "Error: " in done.stderr
     assert shop.calls == []
 
 
-def test_a_ramp_finds_its_goal_out_of_reach() -> None:
-    """A server that rejects everything holds no rate: the ramp says so, with its steps, and the exit code is 1."""
+def test_a_goal_out_of_reach_is_reported() -> None:
+    """At a server that rejects everything no rate meets the goal: the report says so, and the exit code is 1."""
     with delaying(Plan(reject_every=1)) as server:
-        ramp = (
+        options = (
             "--find-capacity",
             "--p99",
             "5s",
@@ -246,30 +267,30 @@ def test_a_ramp_finds_its_goal_out_of_reach() -> None:
             "--workload",
             "search-id",
         )
-        result = report(server.address, *ramp, status=1)
+        result = report(server.address, *options, status=1)
     assert result["measurement"] is None
-    assert result["ramp"]["held"] is None
-    assert result["verdict"].startswith("No rate was found that holds")
-    assert {step["held"] for step in result["ramp"]["steps"]} == {False}
-    assert "RESOURCE_EXHAUSTED" in result["ramp"]["steps"][0]["why"]
+    assert result["capacity"]["highest_met"] is None
+    assert result["summary"].startswith("No rate was found that meets")
+    assert {step["met"] for step in result["capacity"]["steps"]} == {False}
+    assert "RESOURCE_EXHAUSTED" in result["capacity"]["steps"][0]["reason"]
 
 
-def test_a_ramp_ends_with_its_budget(shop: FakeServer, lookalike: Lookalike) -> None:
-    """Time is bounded: what held until then is reported as at least that, and a rate that needs more is not begun."""
+def test_a_capacity_search_ends_with_its_budget(shop: ScriptedServer, lookalike: Lookalike) -> None:
+    """Time is bounded: what met the goal until then is reported, and no rate is begun that needs more."""
     done = lookalike(
-        "--json", "load", "--find-capacity", "--p99", "30s", "--max-failures", "100", "--rate", "500", "--duration", "1",
-        "--warmup", "0", "--workload", "search-id", "--budget", "2.5",
+        "--json", "load", "--find-capacity", "--p99", "30s", "--max-failures", "100", "--rate", "500",
+        "--duration", "1", "--warmup", "0", "--workload", "search-id", "--budget", "2.5",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
-    assert result["ramp"]["held"] >= 500
-    assert result["ramp"]["found"] is False
-    assert "are used up" in result["verdict"]
-    assert result["measurement"]["rate"] == result["ramp"]["held"]
+    assert result["capacity"]["highest_met"] >= 500
+    assert result["capacity"]["found"] is False
+    assert "are used up" in result["summary"]
+    assert result["measurement"]["rate"] == result["capacity"]["highest_met"]
 
 
-def test_a_proxy_in_the_environment_is_for_other_machines(shop: FakeServer) -> None:
-    """A server on this machine is loaded without the proxy that the environment names."""
+def test_a_proxy_in_the_environment_is_for_other_machines(shop: ScriptedServer) -> None:
+    """A server on this machine is loaded directly, past the proxy that the environment names."""
     nowhere = "http://127.0.0.1:1"
     environment = os.environ | {"http_proxy": nowhere, "https_proxy": nowhere, "grpc_proxy": nowhere, "no_proxy": ""}
     command = [*COMMAND, "--server", shop.address, "load", *SHORT, "--workload", "search-id"]
@@ -278,21 +299,41 @@ def test_a_proxy_in_the_environment_is_for_other_machines(shop: FakeServer) -> N
     assert len(searches(shop)) == 40
 
 
-@pytest.mark.parametrize("missing", ["hdrh", "matplotlib", "PIL"])
-def test_the_extra_is_named_where_it_is_missing(missing: str) -> None:
-    """Without its libraries the command says what to install, and the other commands work."""
-    hide = f"import sys; sys.modules[{missing!r}] = None; from lookalike_client.cli import main; main()"
-    done = subprocess.run([COMMAND[0], "-c", hide, "load"], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"lookalike: load tests need {missing}, which is not installed: pip install 'lookalike-client[load]'\n"
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (("--callers", "2"), "--concurrency"),
+        (("--ramp",), "--find-capacity"),
+        (("--photos", "3"), "--max-images"),  # codespell:ignore
+        (("--unique",), "--bust-cache"),
+        (("--repeat",), "--allow-cache"),
+        (("--mix", "embed"), "--workload"),
+    ],
+)
+def test_old_options_name_the_new_ones(
+    shop: ScriptedServer, lookalike: Lookalike, old: tuple[str, ...], new: str
+) -> None:
+    """An option of before the first release is an error that names the new one, and nothing is sent."""
+    done = lookalike("load", *old)
+    assert done.exit_code == 2
+    assert f"The option {old[0]} has been renamed to {new}." in done.stderr
+    assert shop.calls == []
+
+
+def test_help_needs_no_heavy_library() -> None:
+    """`lookalike --help` and `lookalike load --help` import neither matplotlib nor the histograms."""
+    check = (
+        "import sys\n"
+        "from lookalike_client.cli import main\n"
+        "main(['load', '--help'], standalone_mode=False)\n"
+        "assert not {'matplotlib', 'hdrh', 'PIL'} & set(sys.modules)\n"
     )
-    done = subprocess.run([COMMAND[0], "-c", hide, "load", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run([COMMAND[0], "-c", check], capture_output=True, text=True, check=True, timeout=120)
     assert "--find-capacity" in done.stdout
 
 
-def test_the_token_goes_along(shop: FakeServer, lookalike: Lookalike) -> None:
-    """Every call of the load carries the token, and the command's user agent says what it is."""
+def test_the_token_is_sent(shop: ScriptedServer, lookalike: Lookalike) -> None:
+    """Every call of the load carries the token, and its user agent names the load test."""
     assert lookalike("--token", "secret", "load", *SHORT, "--workload", "search-id").exit_code == 0
     sent: list[dict[str, Any]] = [
         about for (name, _), about in zip(shop.calls, shop.metadata, strict=True) if name == "Search"

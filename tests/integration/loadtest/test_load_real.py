@@ -1,4 +1,4 @@
-"""The load tester against the real server, whose cache and stats it has to deal with."""
+"""Load tests of the real server, with its cache and its response stats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lookalike_client import AsyncClient, ProductInput
-from lookalike_loadtest.cache_busting import around_stamp, stamp
+from lookalike_loadtest.cache_busting import encode_number, split_image
 from support.serving import Serve, noise
 from support.threaded_server import address, command
 
@@ -21,7 +21,7 @@ CACHE = 1_000_000
 
 
 def image_of(file_format: str, seed: int = 1) -> bytes:
-    """An image of that format; a JPEG lies on its side, and says so."""
+    """Make an image of that format; a JPEG lies on its side, as its EXIF orientation says."""
     buffer = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -31,13 +31,13 @@ def image_of(file_format: str, seed: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
-async def test_stamped_images_are_new_and_the_same(serve: Serve, file_format: str) -> None:
-    """A stamp makes an image another one for the cache, and changes not one bit of what the model sees in it."""
+async def test_numbered_images_are_new_and_the_same(serve: Serve, file_format: str) -> None:
+    """A number makes an image another one for the cache, and changes not one bit of what the model sees in it."""
     image = image_of(file_format)
     async with serve(embedding_cache_bytes=CACHE) as served, AsyncClient(address(served)) as client:
         plain, known, first, second = [
             await client.embed(each)
-            for each in (image, image, *(stamp(number).join(around_stamp(image)) for number in (1, 2)))
+            for each in (image, image, *(encode_number(number).join(split_image(image)) for number in (1, 2)))
         ]
     assert [each.stats.cache_hit for each in (plain, known, first, second)] == [False, True, False, False]
     np.testing.assert_array_equal(plain.values, first.values)
@@ -45,7 +45,7 @@ async def test_stamped_images_are_new_and_the_same(serve: Serve, file_format: st
 
 
 async def _load(serve: Serve, folder: Path, *arguments: str) -> dict[str, Any]:
-    """The report of a load on a new server with the folder's images."""
+    """Load a new server with the folder's images; return the report."""
     for number in range(4):
         (folder / f"{number}.jpg").write_bytes(image_of("JPEG", number))
     async with serve(embedding_cache_bytes=CACHE) as served:
@@ -56,19 +56,19 @@ async def _load(serve: Serve, folder: Path, *arguments: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("form", ["--raw", "--encoded"])
 async def test_the_cache_answers_only_when_it_may(serve: Serve, tmp_path: Path, form: str) -> None:
-    """By default no image is known to the server, and each stats has its model run; --allow-cache is told on."""
-    unique = await _load(serve, tmp_path, form)
-    stats = unique["measurement"]["stats"]
+    """By default the cache knows no image and the model runs for each; with --allow-cache the report has a warning."""
+    busting = await _load(serve, tmp_path, form)
+    stats = busting["measurement"]["stats"]
     assert stats["cache_hit_share"] == 0
     assert stats["read"] == stats["stages"]["inference"]["count"] == sum(stats["batch_sizes"].values()) == 40
-    assert stats["stages"]["inference"]["mean"] < unique["measurement"]["service"]["mean"]
+    assert stats["stages"]["inference"]["mean"] < busting["measurement"]["service"]["mean"]
     repeated = await _load(serve, tmp_path, form, "--allow-cache")
     assert repeated["measurement"]["stats"]["cache_hit_share"] >= 0.9
     assert any("came from the server's cache" in each for each in repeated["warnings"])
 
 
 async def test_all_kinds_are_answered(serve: Serve) -> None:
-    """Images, vectors and ids of a real catalog are asked, each with products in its answer."""
+    """Images, vectors and ids of a real catalog are sent, each with products in its answer."""
     async with serve() as served, AsyncClient(address(served)) as client:
         await client.upsert([ProductInput(f"p{at}", "Shoes", images=[image_of("PNG", at)]) for at in range(5)])
         done = await command(
@@ -84,5 +84,5 @@ async def test_all_kinds_are_answered(serve: Serve) -> None:
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert report["measurement"]["answered"] == 40
-    assert report["measurement"]["stats"]["without_neighbors"] == 0
+    assert report["measurement"]["stats"]["empty_answers"] == 0
     assert all(kind["answered"] for kind in report["measurement"]["kinds"].values())

@@ -1,4 +1,4 @@
-"""The search for the highest rate that holds, against servers that are a formula."""
+"""The search for the highest rate that meets a goal, against servers that are a formula."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from lookalike_loadtest.capacity_search import TRIES, KneeSearch
+from lookalike_loadtest.capacity_search import TRIES, CapacitySearch
 
 
-def follow(search: KneeSearch, holds: Callable[[float], bool]) -> list[float]:
-    """Try what the search wants tried; the rates, in order."""
+def follow(search: CapacitySearch, meets: Callable[[float], bool]) -> list[float]:
+    """Try every rate of the search; return them in order."""
     tried = []
     while search.rate is not None:
         tried.append(search.rate)
         assert len(tried) < 200
-        search.judge(held=holds(tried[-1]))
+        search.judge(met=meets(tried[-1]))
     return tried
 
 
@@ -26,57 +26,57 @@ def queue_p99(rate: float, capacity: float) -> float:
 
 @pytest.mark.parametrize("start", [1.0, 40.0, 95.0, 500.0, 3000.0])
 @pytest.mark.parametrize("resolution", [0.05, 0.01])
-def test_the_knee_is_found(start: float, resolution: float) -> None:
-    """From below and from far above, what held is at most the resolution below the true knee, and never above it."""
-    knee = 1000 - 4605.17 / 50  # where the p99 of this queue reaches 50 ms: 907.9 calls a second
-    search = KneeSearch(start if start < 1000 else 30 * knee, resolution)
+def test_the_capacity_is_found(start: float, resolution: float) -> None:
+    """From below and from far above, the result is at most the resolution below the true capacity, and never above."""
+    capacity = 1000 - 4605.17 / 50  # where the p99 of this queue reaches 50 ms: 907.9 calls a second
+    search = CapacitySearch(start if start < 1000 else 30 * capacity, resolution)
     tried = follow(search, lambda rate: queue_p99(rate, 1000) <= 50)
     assert search.found
-    assert search.held is not None
-    assert search.broke is not None
-    assert search.held <= knee < search.broke
-    assert search.broke / search.held <= 1 + resolution
+    assert search.highest_met is not None
+    assert search.lowest_missed is not None
+    assert search.highest_met <= capacity < search.lowest_missed
+    assert search.lowest_missed / search.highest_met <= 1 + resolution
     assert len(tried) <= 40
 
 
 def test_one_disturbance_does_not_end_the_growth() -> None:
-    """A rate that breaks once and holds when tried again counts as one that holds."""
+    """A rate that misses the goal once and meets it when tried again counts as met."""
     seen: set[float] = set()
 
-    def holds(rate: float) -> bool:
+    def meets(rate: float) -> bool:
         first = rate not in seen
         seen.add(rate)
         return rate <= 300 and not (first and rate < 50)
 
-    search = KneeSearch(10)
-    tried = follow(search, holds)
-    assert search.held == pytest.approx(300, rel=0.06)
+    search = CapacitySearch(10)
+    tried = follow(search, meets)
+    assert search.highest_met == pytest.approx(300, rel=0.06)
     assert tried.count(10) == TRIES
 
 
-def test_a_rate_that_broke_was_tried_again() -> None:
-    """Nothing is called broken on one try."""
-    search = KneeSearch(100)
-    search.judge(held=False)
-    assert (search.rate, search.broke) == (100, None)
-    search.judge(held=False)
-    assert search.broke == 100
+def test_a_rate_that_missed_was_tried_again() -> None:
+    """No rate counts as missed after one try."""
+    search = CapacitySearch(100)
+    search.judge(met=False)
+    assert (search.rate, search.lowest_missed) == (100, None)
+    search.judge(met=False)
+    assert search.lowest_missed == 100
     assert search.rate is not None
     assert search.rate < 100
 
 
-def test_a_server_that_never_holds_ends_the_search() -> None:
-    """Where even a sixty-fourth of the first rate breaks there is no knee, and that is said."""
-    search = KneeSearch(640)
+def test_a_server_that_never_meets_the_goal_ends_the_search() -> None:
+    """Where even a sixty-fourth of the first rate misses, the search ends without a capacity."""
+    search = CapacitySearch(640)
     tried = follow(search, lambda _: False)
-    assert (search.held, search.found) == (None, False)
-    assert search.broke == min(tried)
+    assert (search.highest_met, search.found) == (None, False)
+    assert search.lowest_missed == min(tried)
     assert 10 <= min(tried) < 30
 
 
 def test_a_search_that_is_over_takes_no_judgment() -> None:
-    """Judging after the end is a mistake in the program."""
-    search = KneeSearch(10)
+    """Judging after the end is a programming error."""
+    search = CapacitySearch(10)
     follow(search, lambda rate: rate < 12)
     with pytest.raises(ValueError, match="over"):
-        search.judge(held=True)
+        search.judge(met=True)

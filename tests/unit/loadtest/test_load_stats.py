@@ -1,4 +1,4 @@
-"""Every call is counted once, and where it belongs; histograms, stats and stamps are right to the last digit."""
+"""Every call is counted once, and where it belongs; histograms, response stats and requests are exact."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.v1 import embedding_service_pb2, product_pb2, response_stats_pb2, search_service_pb2
-from lookalike_loadtest.cache_busting import STAMP_BYTES, around_stamp
+from lookalike_loadtest.cache_busting import NUMBER_BYTES, split_image
 from lookalike_loadtest.histogram import HIGHEST_US, Histogram
-from lookalike_loadtest.load_worker import without_retries
 from lookalike_loadtest.plan import NOT_SENT, UNFINISHED, Kind
-from lookalike_loadtest.requests import Scope, by_id, by_vector, with_image
-from lookalike_loadtest.response_stats import Cost, cost_of
-from lookalike_loadtest.stats import Tally
+from lookalike_loadtest.requests import SearchScope, by_id, by_vector, with_image
+from lookalike_loadtest.response_stats import ResponseDetails, read_details
+from lookalike_loadtest.stats import Stats
+from lookalike_loadtest.transports import channel_options_without_retries
 from lookalike_loadtest.worker_messages import Call
-from support.loads import answered, news
+from support.loads import answered, update
 
 FULL = 8
 SECOND = 1_000_000
@@ -86,10 +86,10 @@ def test_the_curve_ends_at_the_slowest_call() -> None:
 
 def test_calls_are_counted_where_they_belong() -> None:
     """Answers, failures, kinds, codes and lateness each have their own figures, and the warm-up has none."""
-    tally = Tally([Kind.EMBED, Kind.SEARCH_ID])
-    tally.hear(
+    stats = Stats([Kind.EMBED, Kind.SEARCH_ID])
+    stats.add(
         1,
-        news(
+        update(
             [
                 answered(-1, 900_000),
                 answered(0, 10_000, kind=0, lag=1_000),
@@ -101,25 +101,25 @@ def test_calls_are_counted_where_they_belong() -> None:
             messages={FULL: "first"},
         ),
     )
-    tally.hear(2, news([answered(5, 30_000, kind=1)], messages={FULL: "second"}))
-    assert (tally.warmup_calls, tally.calls, tally.answered, tally.failed, tally.not_sent) == (1, 6, 3, 3, 1)
-    assert tally.failed_share == 0.5
-    assert tally.code_counts() == {"OK": 3, "RESOURCE_EXHAUSTED": 1, "NOT_SENT": 1, "UNFINISHED": 1}
-    assert tally.messages == {FULL: "first"}
-    assert (tally.latency.count, tally.service.count, tally.failures.count, tally.lag.count) == (3, 3, 3, 5)
-    assert tally.latency.max_ms == 30
-    assert tally.service.min_ms == 9
-    assert tally.failures.max_ms == 500
-    assert [(tally.kinds[kind].latency.count, tally.kinds[kind].failed) for kind in tally.kinds] == [(1, 1), (2, 2)]
-    assert [effort.share for effort in tally.efforts.values()] == [0.25, 0.25]
+    stats.add(2, update([answered(5, 30_000, kind=1)], messages={FULL: "second"}))
+    assert (stats.warmup_calls, stats.calls, stats.answered, stats.failed, stats.not_sent) == (1, 6, 3, 3, 1)
+    assert stats.failed_share == 0.5
+    assert stats.code_counts() == {"OK": 3, "RESOURCE_EXHAUSTED": 1, "NOT_SENT": 1, "UNFINISHED": 1}
+    assert stats.messages == {FULL: "first"}
+    assert (stats.latency.count, stats.service.count, stats.failures.count, stats.lag.count) == (3, 3, 3, 5)
+    assert stats.latency.max_ms == 30
+    assert stats.service.min_ms == 9
+    assert stats.failures.max_ms == 500
+    assert [(stats.kinds[kind].latency.count, stats.kinds[kind].failed) for kind in stats.kinds] == [(1, 1), (2, 2)]
+    assert [use.share for use in stats.cpu.values()] == [0.25, 0.25]
 
 
 def test_seconds_hold_what_was_due_and_what_came_in_them() -> None:
     """A slow call is due in one second and answered in another; percentiles go with when it was due."""
-    tally = Tally([Kind.EMBED])
-    tally.hear(1, news([answered(0, 100_000), answered(1, 2 * SECOND), Call(0, FULL, SECOND, SECOND, SECOND, 0)]))
-    tally.hear(2, news([answered(2, 300_000)]))
-    first, second, third = tally.series()
+    stats = Stats([Kind.EMBED])
+    stats.add(1, update([answered(0, 100_000), answered(1, 2 * SECOND), Call(0, FULL, SECOND, SECOND, SECOND, 0)]))
+    stats.add(2, update([answered(2, 300_000)]))
+    first, second, third = stats.series()
     assert (first.due, first.answered, first.failed) == (3, 2, 0)
     assert (first.p50_ms, first.p99_ms) == (300, 2000)
     assert (second.due, second.answered, second.failed, second.p50_ms) == (1, 0, 0, None)
@@ -127,81 +127,85 @@ def test_seconds_hold_what_was_due_and_what_came_in_them() -> None:
 
 
 def test_slow_answers_are_counted_against_the_limit() -> None:
-    """Of a try of a ramp the answers over the limit are known while it runs, those just at it not among them."""
-    tally = Tally([Kind.EMBED], limit_ms=50)
-    tally.hear(1, news([answered(0, 50_000), answered(1, 50_001), Call(0, FULL, 2, 90_000, 90_000, 0)]))
-    assert tally.slow == 1
+    """In a capacity search the answers over the limit are known while a rate is tried; those at it do not count."""
+    stats = Stats([Kind.EMBED], limit_ms=50)
+    stats.add(1, update([answered(0, 50_000), answered(1, 50_001), Call(0, FULL, 2, 90_000, 90_000, 0)]))
+    assert stats.slow == 1
 
 
-def test_receipts_tell_where_the_time_went() -> None:
+def test_response_stats_show_where_the_time_went() -> None:
     """Stages of 0 did not take place, cache hits are of images, and answers without products of searches."""
-    tally = Tally([Kind.EMBED, Kind.SEARCH_IMAGE, Kind.SEARCH_ID])
-    ran = Cost(decode=100, queue=10, inference=5_000, search=0, total=6_000, batch_size=4, cache_hit=0, entries=1)
-    known = Cost(decode=0, queue=0, inference=0, search=300, total=400, batch_size=0, cache_hit=1, entries=0)
+    stats = Stats([Kind.EMBED, Kind.SEARCH_IMAGE, Kind.SEARCH_ID])
+    ran = ResponseDetails(
+        decode=100, queue=10, inference=5_000, search=0, total=6_000, batch_size=4, cache_hit=0, entries=1
+    )
+    known = ResponseDetails(decode=0, queue=0, inference=0, search=300, total=400, batch_size=0, cache_hit=1, entries=0)
     by_name = known._replace(cache_hit=0, entries=10)
-    tally.hear(1, news([], [(0, ran), (1, known), (2, by_name)]))
-    assert (tally.costs, tally.images, tally.cache_hits, tally.without_neighbors) == (3, 2, 1, 1)
-    assert tally.batches == {4: 1}
-    assert {name: stage.count for name, stage in tally.stages.items()} == {
+    stats.add(1, update([], [(0, ran), (1, known), (2, by_name)]))
+    assert (stats.details_read, stats.images_read, stats.cache_hits, stats.empty_answers) == (3, 2, 1, 1)
+    assert stats.batches == {4: 1}
+    assert {name: stage.count for name, stage in stats.stages.items()} == {
         "decode": 1, "queue": 1, "inference": 1, "search": 2, "total": 3,
     }  # fmt: skip
 
 
-RECEIPT = response_stats_pb2.ResponseStats(
+RESPONSE_STATS = response_stats_pb2.ResponseStats(
     decode_us=1, queue_us=2, inference_us=300, search_us=4, total_us=70_000, batch_size=6, cache_hit=True, exact=True
 )
 
 
-def test_receipts_are_read_past_the_answer() -> None:
-    """The stats of an embedding and of neighbors is found without parsing them, and the neighbors are counted."""
-    cost = Cost(1, 2, 300, 4, 70_000, 6, 1, 1)
-    embedding = embedding_service_pb2.EmbedResponse(embedding=[0.5] * 2048, stats=RECEIPT)
-    assert cost_of(embedding.SerializeToString()) == cost
+def test_response_stats_are_read_past_the_answer() -> None:
+    """The stats after an embedding or neighbors are found without parsing those, and the neighbors are counted."""
+    details = ResponseDetails(1, 2, 300, 4, 70_000, 6, 1, 1)
+    embedding = embedding_service_pb2.EmbedResponse(embedding=[0.5] * 2048, stats=RESPONSE_STATS)
+    assert read_details(embedding.SerializeToString()) == details
     product = product_pb2.Product(id="p", title="t" * 300)
     found = search_service_pb2.SearchResponse(
-        neighbors=[search_service_pb2.Neighbor(product=product, distance=0.5)] * 12, stats=RECEIPT
+        neighbors=[search_service_pb2.Neighbor(product=product, distance=0.5)] * 12, stats=RESPONSE_STATS
     )
-    assert cost_of(found.SerializeToString()) == cost._replace(entries=12)
-    assert cost_of(search_service_pb2.SearchResponse(stats=RECEIPT).SerializeToString()) == cost._replace(entries=0)
+    assert read_details(found.SerializeToString()) == details._replace(entries=12)
+    assert read_details(
+        search_service_pb2.SearchResponse(stats=RESPONSE_STATS).SerializeToString()
+    ) == details._replace(entries=0)
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=60))
-def test_answers_of_another_form_cost_nothing(data: bytes) -> None:
-    """Whatever the bytes are, reading them gives a cost or none, and never an error."""
-    cost = cost_of(data)
-    assert cost is None or len(cost) == len(Cost._fields)
+def test_answers_of_another_form_have_no_details(data: bytes) -> None:
+    """Whatever the bytes are, reading them gives details or None, and never an error."""
+    details = read_details(data)
+    assert details is None or len(details) == len(ResponseDetails._fields)
 
 
 def test_images_differ_where_decoders_do_not_look() -> None:
-    """A JPEG carries its stamp in a comment after its first marker, another file after its end."""
-    before, after = around_stamp(b"\xff\xd8\xff\xe0rest")
+    """A JPEG carries its number in a comment after its first marker, another file after its end."""
+    before, after = split_image(b"\xff\xd8\xff\xe0rest")
     assert (before, after) == (b"\xff\xd8\xff\xfe\x00\x0a", b"\xff\xe0rest")
-    assert int.from_bytes(before[-2:], "big") == 2 + STAMP_BYTES
-    assert around_stamp(b"\x89PNG...") == (b"\x89PNG...", b"")
+    assert int.from_bytes(before[-2:], "big") == 2 + NUMBER_BYTES
+    assert split_image(b"\x89PNG...") == (b"\x89PNG...", b"")
 
 
-def test_requests_ask_what_they_should() -> None:
-    """A prepared request is the API's message; stamped ones differ in the stamp alone, others not at all."""
-    scope = Scope(k=7, category="Men")
+def test_requests_are_messages_of_the_api() -> None:
+    """A rendered request is the API's message; numbered ones differ in the number alone, others not at all."""
+    scope = SearchScope(k=7, category="Men")
     pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
-    question = with_image(pixels, scope, unique=True)
-    one, two = (search_service_pb2.SearchRequest.FromString(question.stamped(number)) for number in (1, 2))
+    template = with_image(pixels, scope, bust_cache=True)
+    one, two = (search_service_pb2.SearchRequest.FromString(template.render(number)) for number in (1, 2))
     assert (one.category, one.k, one.image.rgb.width, one.image.rgb.height) == ("Men", 7, 5, 4)
     assert one.image.rgb.data != two.image.rgb.data
-    assert one.image.rgb.data[STAMP_BYTES:] == two.image.rgb.data[STAMP_BYTES:] == pixels.tobytes()[STAMP_BYTES:]
-    repeated = with_image(b"file", None, unique=False)
-    assert repeated.stamped(1) == repeated.stamped(2)
-    assert embedding_service_pb2.EmbedRequest.FromString(repeated.stamped(1)).image.encoded == b"file"
-    by_name = search_service_pb2.SearchRequest.FromString(by_id("p1", Scope(k=3, all_categories=True)).stamped(1))
+    assert one.image.rgb.data[NUMBER_BYTES:] == two.image.rgb.data[NUMBER_BYTES:] == pixels.tobytes()[NUMBER_BYTES:]
+    repeated = with_image(b"file", None, bust_cache=False)
+    assert repeated.render(1) == repeated.render(2)
+    assert embedding_service_pb2.EmbedRequest.FromString(repeated.render(1)).image.encoded == b"file"
+    by_name = search_service_pb2.SearchRequest.FromString(by_id("p1", SearchScope(k=3, all_categories=True)).render(1))
     assert (by_name.product_id, by_name.all_categories, by_name.category) == ("p1", True, "")
-    by_numbers = search_service_pb2.SearchRequest.FromString(by_vector(np.ones(8, np.float32), scope).stamped(1))
-    assert list(by_numbers.vector.values) == [1] * 8
+    by_values = search_service_pb2.SearchRequest.FromString(by_vector(np.ones(8, np.float32), scope).render(1))
+    assert list(by_values.vector.values) == [1] * 8
 
 
-def test_the_tester_keeps_the_clients_limits_and_proxies_but_not_its_repeats() -> None:
-    """Message sizes and the rule for proxies are the client's, and gRPC repeats nothing."""
-    local, remote = dict(without_retries("127.0.0.1:1")), dict(without_retries("shop.example:1"))
+def test_channels_have_the_clients_limits_and_proxy_rule_but_no_retries() -> None:
+    """Message sizes and the rule for proxies are the client's, and gRPC retries nothing."""
+    local, remote = (dict(channel_options_without_retries(target)) for target in ("127.0.0.1:1", "shop.example:1"))
     assert local["grpc.enable_retries"] == remote["grpc.enable_retries"] == 0
     assert "grpc.service_config" not in local
     assert local["grpc.max_receive_message_length"] == 64 * 1024 * 1024

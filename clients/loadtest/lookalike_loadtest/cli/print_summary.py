@@ -12,12 +12,12 @@ _SHOWN = ("50", "90", "99", "99.9")
 
 
 def print_summary(session: Session, report: dict[str, Any]) -> None:
-    """The verdict, what there is to say against it, and the figures."""
-    session.out.print(printable(report["verdict"]), soft_wrap=True)
+    """Print the summary, the warnings, and the figures."""
+    session.out.print(printable(report["summary"]), soft_wrap=True)
     for warning in report["warnings"]:
         session.out.print(printable(f"- {warning}"), soft_wrap=True)
-    if report["ramp"]:
-        _print_steps(session, report["ramp"])
+    if report["capacity"]:
+        _print_steps(session, report["capacity"])
     measured = report["measurement"]
     if not measured or not measured["calls"]:
         return
@@ -30,10 +30,10 @@ def print_summary(session: Session, report: dict[str, Any]) -> None:
             rows.add_row(f"  {name}", *_cells(kind["latency"]), f"{kind['failed']:,}")
     if measured["rate"] is not None:
         rows.add_row("from the actual send", *_cells(measured["service"]), "")
-        rows.add_row("late by (the tester)", *_cells(measured["tester"]["lag"]), "")
+        rows.add_row("sent late by", *_cells(measured["tester"]["lag"]), "")
     session.out.print(rows)
     if measured["latency"] and measured["latency"]["percentiles"]["99.9"]["calls_beyond"] < FEW:
-        session.out.print(f"~ fewer than {FEW} calls lie beyond it", style="dim")
+        session.out.print(f"~ fewer than {FEW} calls lie beyond it, so it says little", style="dim")
     _print_failures(session, measured["codes"])
 
 
@@ -48,22 +48,22 @@ def _cells(times: dict[str, Any] | None) -> list[str]:
 def _print_failures(session: Session, codes: dict[str, Any]) -> None:
     for name, code in codes.items():
         if name != "OK":
-            said = f": {code['first_message']}" if code["first_message"] else ""
-            session.out.print(printable(f"{code['calls']:,} x {name}{said}"), soft_wrap=True)
+            message = f": {code['first_message']}" if code["first_message"] else ""
+            session.out.print(printable(f"{code['calls']:,} x {name}{message}"), soft_wrap=True)
 
 
-def _print_steps(session: Session, ramp: dict[str, Any]) -> None:
-    numbers = ("calls/s", "p50", "p99", "failed", "calls")
-    rows = table("calls/s", "held", "p50", "p99", "failed", "calls", "why not", right=numbers)
-    for step in ramp["steps"]:
+def _print_steps(session: Session, capacity: dict[str, Any]) -> None:
+    right = ("calls/s", "p50", "p99", "failed", "calls")
+    rows = table("calls/s", "goal met", "p50", "p99", "failed", "calls", "why not", right=right)
+    for step in capacity["steps"]:
         rows.add_row(
             f"{step['rate']:,.1f}",
-            "yes" if step["held"] else "no",
+            "yes" if step["met"] else "no",
             milliseconds(step["p50"]),
             milliseconds(step["p99"]),
             f"{step['failed_share']:.2%}",
             f"{step['calls']:,}",
-            printable(step["why"]),
+            printable(step["reason"]),
         )
     session.out.print()
     session.out.print(rows)

@@ -1,4 +1,4 @@
-"""Shows a load test under way: one line that changes on a terminal, one every few seconds elsewhere."""
+"""Shows the progress of a load test: one line that changes on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from lookalike_client.cli.progress import EVERY_S
+from lookalike_client.cli.progress import INTERVAL_S
 from lookalike_loadtest.plan import Phase
-from lookalike_loadtest.stats import Tally
+from lookalike_loadtest.stats import Stats
 from lookalike_loadtest.summary import milliseconds
 
-_REDRAW_EVERY_S = 0.5
+_REDRAW_INTERVAL_S = 0.5
 
 
 class LoadProgress:
-    """Takes looks at the tally, as many as come, and shows some; a context manager.
+    """Shows the stats from time to time; a context manager.
 
     Args:
-        console: Where to.
+        console: Where to show them.
         clock: Monotonic seconds.
     """
 
@@ -45,28 +45,28 @@ class LoadProgress:
         if self._live:
             self._live.stop()
 
-    def look(self, tally: Tally, phase: Phase, elapsed: float, outstanding: int) -> None:
-        """Show how it goes, unless that was shown just before."""
+    def show(self, stats: Stats, phase: Phase, elapsed: float, outstanding: int) -> None:
+        """Show the progress, unless that was done just before."""
         now = self._clock()
-        if now - self._last < (_REDRAW_EVERY_S if self._live else EVERY_S):
+        if now - self._last < (_REDRAW_INTERVAL_S if self._live else INTERVAL_S):
             return
         self._last = now
-        said = line(tally, phase, elapsed, outstanding)
+        text = line(stats, phase, elapsed, outstanding)
         if self._live:
-            self._live.update(Text(said), refresh=True)
+            self._live.update(Text(text), refresh=True)
         else:
-            self._console.print(said, soft_wrap=True)
+            self._console.print(text, soft_wrap=True)
 
 
-def line(tally: Tally, phase: Phase, elapsed: float, outstanding: int) -> str:
-    """How it goes, in one line."""
-    load = f"{phase.rate:,.1f}/s" if phase.rate is not None else f"{phase.callers} callers"
+def line(stats: Stats, phase: Phase, elapsed: float, outstanding: int) -> str:
+    """Format the progress in one line."""
+    load = f"{phase.rate:,.1f}/s" if phase.rate is not None else f"concurrency {phase.concurrency}"
     if elapsed < 0:
         return f"{load}: warming up for {-elapsed:.0f} s more, {outstanding:,} under way"
     parts = [f"{load}: {min(elapsed, phase.seconds):.0f} of {phase.seconds:.0f} s"]
     if elapsed >= 2:
-        parts.append(f"{tally.answered_in(int(elapsed) - 1):,}/s answered")
-    if tally.answered:
-        parts.append(f"p50 {milliseconds(tally.latency.at(50))}, p99 {milliseconds(tally.latency.at(99))}")
-    parts.append(f"{tally.failed:,} failed, {outstanding:,} under way")
+        parts.append(f"{stats.answered_in(int(elapsed) - 1):,}/s answered")
+    if stats.answered:
+        parts.append(f"p50 {milliseconds(stats.latency.at(50))}, p99 {milliseconds(stats.latency.at(99))}")
+    parts.append(f"{stats.failed:,} failed, {outstanding:,} under way")
     return ", ".join(parts)
