@@ -1,4 +1,4 @@
-"""The command as a process: interrupted, its output not read, and what importing the package costs."""
+"""The command as a process: interrupted, with its output closed, and what importing the package loads."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ import sys
 import threading
 from pathlib import Path
 
-from support.catalogs import write_products
-from support.fake_server import FakeServer
+from lookalike_client import Client, ProductInput
+from support.arrays import vectors
+from support.catalogs import stored, write_products
+from support.scripted_server import ScriptedServer
 
 COMMAND = [sys.executable, "-c", "from lookalike_client.cli import main; main()"]
 
 
-def start(fake: FakeServer, *arguments: str) -> subprocess.Popen[str]:
-    """The command, its output captured."""
+def start(server: ScriptedServer, *arguments: str) -> subprocess.Popen[str]:
+    """Start the command, with its output captured."""
     return subprocess.Popen(
-        [*COMMAND, "--server", fake.address, *arguments],
+        [*COMMAND, "--server", server.address, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
 
 
-def test_an_interrupted_import_reports_what_is_in(fake: FakeServer, tmp_path: Path) -> None:
-    """Ctrl-C ends an import with the report so far, how to continue, exit code 130 and no traceback."""
+def test_an_interrupted_import_reports_what_is_in(server: ScriptedServer, real: Client, tmp_path: Path) -> None:
+    """Ctrl-C ends an import with the report so far, how to continue, exit status 130 and no traceback."""
     arrived, release = threading.Event(), threading.Event()
 
     def hold_the_second() -> None:
-        if fake.products:
+        if stored(real):
             arrived.set()
             release.wait()
 
-    fake.on_upsert = hold_the_second
+    server.hooks["UpsertProducts"] = hold_the_second
     path = write_products(tmp_path, *"abc")
-    with start(fake, "import", str(path), "--batch", "1", "--concurrency", "1") as process:
+    with start(server, "import", str(path), "--batch", "1", "--concurrency", "1") as process:
         assert arrived.wait(60)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
@@ -46,24 +48,24 @@ def test_an_interrupted_import_reports_what_is_in(fake: FakeServer, tmp_path: Pa
     assert "Traceback" not in err
 
 
-def test_an_interrupted_question_is_quiet(fake: FakeServer) -> None:
-    """Ctrl-C while a call is under way ends the command at once, without a word."""
+def test_an_interrupted_call_is_quiet(server: ScriptedServer) -> None:
+    """Ctrl-C during a call ends the command at once, without output."""
     arrived = threading.Event()
-    fake.set_serving(serving=False)
-    fake.on_watch = arrived.set
-    with start(fake, "wait") as process:
+    server.set_serving(serving=False)
+    server.on_watch = arrived.set
+    with start(server, "wait") as process:
         assert arrived.wait(60)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
     assert (process.returncode, out, err) == (-signal.SIGINT, "", "")
 
 
-def test_a_closed_pipe_is_quiet(fake: FakeServer) -> None:
-    """When nobody reads the output any more there is no traceback."""
-    for number in range(300):
-        fake.put(f"p{number:04}")
+def test_a_closed_pipe_is_quiet(server: ScriptedServer, real: Client) -> None:
+    """When its output is closed there is no traceback."""
+    products = [ProductInput(f"p{number:04}", "Men", vectors=[row]) for number, row in enumerate(vectors(300))]
+    assert all(status.ok for status in real.upsert(products))
     for options in ([], ["--json"]):
-        with start(fake, *options, "search", "--id", "p0000", "-k", "299") as process:
+        with start(server, *options, "search", "--id", "p0000", "-k", "299") as process:
             assert process.stdout is not None
             assert process.stderr is not None
             process.stdout.close()
@@ -71,7 +73,7 @@ def test_a_closed_pipe_is_quiet(fake: FakeServer) -> None:
 
 
 def test_importing_the_package_is_cheap() -> None:
-    """Code that only asks does not load what only the command needs."""
+    """The package does not import what only the command needs."""
     script = (
         "import sys, lookalike_client; "
         "print(sorted({'rich', 'click', 'PIL'} & {name.partition('.')[0] for name in sys.modules}))"
@@ -83,6 +85,6 @@ def test_importing_the_package_is_cheap() -> None:
 def test_help_names_every_command() -> None:
     """`lookalike --help` works without a server and lists the commands."""
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
-    commands = "embed search import export get image update delete categories model wait sample load quickstart"
+    commands = "embed search import export get image update delete categories model wait load quickstart"
     for command in commands.split():
         assert f"  {command} " in done.stdout

@@ -1,8 +1,8 @@
-"""Lookalike's client: `Client` and `AsyncClient` ask a server which products look like an image.
+"""Lookalike's client: `Client` and `AsyncClient` search a server's catalog for similar images.
 
 with Client("127.0.0.1:50051") as client:
-    answer = client.search(image="shoe.jpg", category="Men", k=7)
-    for neighbor in answer.neighbors:
+    result = client.search(image="shoe.jpg", category="Men", k=7)
+    for neighbor in result.neighbors:
         print(neighbor.similarity, neighbor.product.title)
 """
 
@@ -17,7 +17,7 @@ from lookalike_client.types import (
     Category,
     EmbeddedImage,
     Embedding,
-    Exported,
+    ExportedProduct,
     ItemStatus,
     Model,
     Neighbor,
@@ -41,7 +41,7 @@ __all__ = [
     "EmbeddedImage",
     "Embedding",
     "Equals",
-    "Exported",
+    "ExportedProduct",
     "Filter",
     "ImageSource",
     "ItemStatus",

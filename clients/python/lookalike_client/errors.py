@@ -1,4 +1,4 @@
-"""The one exception of the client, made from what gRPC and `google.rpc` details say."""
+"""The client's one exception, read from gRPC's status and the `google.rpc` details."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-# What grpc.aio puts in the place of the server's own status when a stream ends just as it is written to
+# What grpc.aio reports instead of the server's status when a stream ends while it is written to
 # (https://github.com/grpc/grpc/issues/36066).
 _LOST = "Internal error from Core"
 
-# What gRPC says of a message that the other side, or its own, does not take; there it knows no more.
+# Part of what gRPC says of a message that either side rejects for its size.
 _TOO_LARGE = "essage larger than max"
 
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
@@ -22,7 +22,7 @@ _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A field of the request that is to blame, as in `products[2].images[0].encoded`, and what is wrong."""
+    """An invalid field of the request, for instance `products[2].images[0].encoded`, and what is wrong with it."""
 
     field: str
     description: str
@@ -32,14 +32,14 @@ class Violation:
 
 
 class LookalikeError(Exception):
-    """A call that was rejected, failed, or got no answer; `str()` of it is written for the caller.
+    """A call that was rejected, failed, or got no response; `str()` of it is written for users.
 
     Attributes:
-        code: The canonical gRPC code.
-        message: The server's sentence, or gRPC's own when no server answered.
-        violations: The fields that are to blame, if any.
-        retry_after: Seconds after which a repeat makes sense, or None.
-        request_id: The server's name for the call, to find it in its log; None when no server answered.
+        code: The gRPC status code.
+        message: The server's message, or gRPC's where no server responded.
+        violations: The invalid fields, if any.
+        retry_after: Seconds after which to retry, or None.
+        request_id: The server's id of the call, to find it in the log; None where no server responded.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LookalikeError(Exception):
 
     @property
     def reason(self) -> str:
-        """What is wrong, without the code: the fields to blame where there are any, else the message."""
+        """What is wrong, without the code: the invalid fields where there are any, else the message."""
         return "; ".join(map(str, self.violations)) or self.message
 
     def __str__(self) -> str:
@@ -67,12 +67,12 @@ class LookalikeError(Exception):
 
 
 def code_of(number: int) -> grpc.StatusCode:
-    """The code with a number of `google.rpc.Code`; UNKNOWN for one that gRPC does not have."""
+    """Return the status code of a `google.rpc.Code`; UNKNOWN for one that gRPC does not have."""
     return _BY_NUMBER.get(number, grpc.StatusCode.UNKNOWN)
 
 
 def read_details(status: status_pb2.Status) -> tuple[tuple[Violation, ...], float | None]:
-    """The violations and the seconds to wait that are among a status' details."""
+    """Return the violations, and the seconds after which to retry, from the details of a status."""
     violations: list[Violation] = []
     retry_after: float | None = None
     for detail in status.details:
@@ -86,11 +86,11 @@ def read_details(status: status_pb2.Status) -> tuple[tuple[Violation, ...], floa
 
 
 def from_rpc_error(error: grpc.RpcError) -> LookalikeError:
-    """The same failure in our words; takes the errors of `grpc` and of `grpc.aio`."""
+    """Convert an error of `grpc` or `grpc.aio`."""
     if error.code() is grpc.StatusCode.INTERNAL and error.details() == _LOST:
-        # UNAVAILABLE, because a repeat makes sense: most of the time it gets the reason
-        return LookalikeError(grpc.StatusCode.UNAVAILABLE, "the server ended the stream, and its reason was lost")
-    # types-grpcio takes metadata for objects; they are pairs
+        # UNAVAILABLE, because a retry makes sense: most of the time it gets the server's status
+        return LookalikeError(grpc.StatusCode.UNAVAILABLE, "the server ended the stream, and gRPC lost its status")
+    # types-grpcio types metadata as objects; they are pairs
     pairs = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
     trailers = dict(pairs)
     violations, retry_after = read_details(_status(trailers.get("grpc-status-details-bin")))
@@ -99,7 +99,7 @@ def from_rpc_error(error: grpc.RpcError) -> LookalikeError:
     request_id = trailers.get("x-request-id")
     message = error.details() or ""
     if _TOO_LARGE in message:
-        message += "; send fewer products at once or smaller images, or have the server's --max-message-bytes raised"
+        message += "; send fewer products at once or smaller images, or raise the server's --max-message-bytes"
     return LookalikeError(
         error.code(),
         message,
@@ -110,7 +110,7 @@ def from_rpc_error(error: grpc.RpcError) -> LookalikeError:
 
 
 def _status(encoded: str | bytes | None) -> status_pb2.Status:
-    # read here and not with grpcio-status, which raises where a proxy has rewritten the code or the message
+    # not read with grpcio-status, which raises where a proxy has rewritten the code or the message
     try:
         return status_pb2.Status.FromString(encoded) if isinstance(encoded, bytes) else status_pb2.Status()
     except DecodeError:

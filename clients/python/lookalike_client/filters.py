@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Equals:
-    """The attribute's value is this one; a product that lacks the attribute fails."""
+    """The attribute has this value; a product without the attribute does not match."""
 
     attribute: str
     value: str
@@ -16,7 +16,7 @@ class Equals:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """The attribute's value is one of these, 1 to 1000; a product that lacks the attribute fails."""
+    """The attribute has one of these 1 to 1000 values; a product without the attribute does not match."""
 
     attribute: str
     values: Sequence[str]
@@ -24,7 +24,7 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class NoneOf:
-    """The attribute's value is none of these, 1 to 1000; a product that lacks the attribute passes."""
+    """The attribute has none of these 1 to 1000 values; a product without the attribute matches."""
 
     attribute: str
     values: Sequence[str]
@@ -32,7 +32,7 @@ class NoneOf:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """The attribute's value reads as a decimal number within bounds; a product that lacks the attribute fails.
+    """The attribute's value is a decimal number within bounds; a product without the attribute does not match.
 
     Attributes:
         attribute: Its name.

@@ -1,4 +1,4 @@
-"""Decides when a server is ready, from what its health service says; the clients do the waiting."""
+"""Decides from its health service when a server is ready; the clients do the waiting."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from lookalike_client.errors import LookalikeError, from_rpc_error
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
 
-PAUSE_S = 0.2
-"""Between two looks, so that a server which ends every look at once is not pestered."""
+POLL_INTERVAL_S = 0.2
+"""Between two watches, so that a server which ends each watch at once is not flooded."""
 
-# what a server that starts, stops or restarts answers; everything else will not pass by itself
-_PASSING = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+# what a server that starts, stops or restarts responds with; every other error is permanent
+_TRANSIENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
 
 class Readiness:
-    """One wait for a server, until a moment of the caller's clock.
+    """One wait for a server, with a deadline on the caller's clock.
 
     Args:
         target: The server's address, for the message.
@@ -30,33 +30,33 @@ class Readiness:
         self._target = target
         self._timeout = timeout
         self._until = now + timeout
-        self._last = "no answer"
+        self._last = "no response"
 
     def seconds_left(self, now: float) -> float:
-        """Seconds left to wait.
+        """Return the seconds left to wait.
 
         Raises:
-            LookalikeError: DEADLINE_EXCEEDED when there are none.
+            LookalikeError: DEADLINE_EXCEEDED when none are left.
         """
         if now >= self._until:
             raise self._not_ready()
         return self._until - now
 
-    def is_serving(self, answer: health_pb2.HealthCheckResponse) -> bool:
-        """Whether the wait is over."""
-        self._last = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-        return answer.status == health_pb2.HealthCheckResponse.SERVING
+    def is_serving(self, response: health_pb2.HealthCheckResponse) -> bool:
+        """Return whether the wait is over."""
+        self._last = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+        return response.status == health_pb2.HealthCheckResponse.SERVING
 
-    def after(self, error: grpc.RpcError) -> None:
-        """Return where another look makes sense.
+    def check_transient(self, error: grpc.RpcError) -> None:
+        """Return where watching again makes sense.
 
         Raises:
-            LookalikeError: It does not: time is up, or the server will never say that it is ready.
+            LookalikeError: It does not: the time is up, or the error is permanent.
         """
         code = error.code()
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             raise self._not_ready() from error
-        if code not in _PASSING:
+        if code not in _TRANSIENT:
             raise from_rpc_error(error) from error
         self._last = str(from_rpc_error(error))
 

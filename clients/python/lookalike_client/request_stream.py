@@ -1,4 +1,7 @@
-"""Hands a caller's items over to a stream, and keeps what went wrong: gRPC itself would only say that something did."""
+"""The requests of a stream: items are read at the server's pace, and what reading them raises is kept for the caller.
+
+gRPC itself would only say that the stream failed.
+"""
 
 from __future__ import annotations
 
@@ -16,96 +19,91 @@ Item = TypeVar("Item")
 Message = TypeVar("Message")
 
 
-class Handover(Generic[Item, Message]):
-    """The items of one stream, each made a message when its turn comes.
+class RequestStream(Generic[Item, Message]):
+    """The items of one stream, each converted to a message when its turn comes.
 
     Args:
-        items: What to send; read as it is needed.
-        to_message: Makes an item a message, reading its file if it has one.
-        window: Items that may be sent and not yet answered; None leaves it to the server how many it takes.
+        items: What to send; read only as fast as it is sent.
+        to_message: Converts an item to a message, and reads its file if it has one.
+        window: The most items that may be sent without a response yet; None leaves flow control to the server.
 
     Attributes:
-        failure: What reading the items raised; None as long as nothing did.
+        error: What reading the items raised; None while nothing has.
+
+    Raises:
+        ValueError: A window below 1.
     """
 
     def __init__(self, items: Iterable[Item], to_message: Callable[[Item], Message], window: int | None = None) -> None:
         self._items = items
         self._to_message = to_message
-        self._room = None if window is None else threading.Semaphore(window)
-        self._over = False
-        self.failure: Exception | None = None
+        self._slots = None if window is None else threading.Semaphore(_checked(window))
+        self._closed = False
+        self.error: Exception | None = None
 
     def messages(self) -> Iterator[Message]:
-        """The items as messages, for a thread of gRPC; raises what reading them raises, and keeps it."""
+        """Yield the items as messages, in a thread of gRPC; keep and raise what reading them raises."""
         try:
             for item in self._items:
-                if not self._has_room():
+                if self._slots is not None:
+                    self._slots.acquire()
+                if self._closed:
                     return
                 yield self._to_message(item)
         except Exception as error:
-            self.failure = error
+            self.error = error
             raise
 
-    def _has_room(self) -> bool:
-        if self._room is not None:
-            self._room.acquire()
-        return not self._over
+    def response_received(self) -> None:
+        """Let another item go."""
+        if self._slots is not None:
+            self._slots.release()
 
-    def answered(self) -> None:
-        """An answer was taken, so another item may go."""
-        if self._room is not None:
-            self._room.release()
-
-    def end(self) -> None:
-        """The stream is over: nothing more is read, and whoever waits for room stops."""
-        self._over = True
-        self.answered()
+    def close(self) -> None:
+        """Stop reading the items, also where a thread waits for a free slot."""
+        self._closed = True
+        self.response_received()
 
 
-class AsyncHandover(Generic[Item, Message]):
-    """The same in an event loop: items are taken from the iterable in the loop, and made messages in a thread."""
+class AsyncRequestStream(Generic[Item, Message]):
+    """As `RequestStream`, in an event loop: items are read in the loop and converted in a thread."""
 
     def __init__(self, items: Iterable[Item], to_message: Callable[[Item], Message], window: int) -> None:
         self._items = items
         self._to_message = to_message
-        self._room = asyncio.Semaphore(window)
-        self.failure: Exception | None = None
+        self._slots = asyncio.Semaphore(_checked(window))
+        self.error: Exception | None = None
 
     async def messages(self) -> AsyncIterator[Message]:
-        """The items as messages; raises what reading them raises, and keeps it."""
+        """Yield the items as messages; keep and raise what reading them raises."""
         try:
             for item in self._items:
-                await self._room.acquire()
+                await self._slots.acquire()
                 yield await asyncio.to_thread(self._to_message, item)
         except Exception as error:
-            self.failure = error
+            self.error = error
             raise
 
-    def answered(self) -> None:
-        """An answer was taken, so another item may go."""
-        self._room.release()
+    def response_received(self) -> None:
+        """Let another item go."""
+        self._slots.release()
 
 
 @contextmanager
-def told(handover: Handover[Any, Any] | AsyncHandover[Any, Any]) -> Iterator[None]:
-    """Raise what reading the items raised where a stream breaks of it, and else the server's error in our words."""
+def stream_errors(stream: RequestStream[Any, Any] | AsyncRequestStream[Any, Any]) -> Iterator[None]:
+    """Turn a broken stream into what reading the items raised, or else into a `LookalikeError`."""
     try:
         yield
     except grpc.RpcError as error:
-        raise (handover.failure or from_rpc_error(error)) from error
+        raise (stream.error or from_rpc_error(error)) from error
     except asyncio.CancelledError:
         # grpc.aio cancels the call, not the task, when the items raise
-        if handover.failure is None:
+        if stream.error is None:
             raise
-        raise handover.failure from None
+        raise stream.error from None
 
 
-def at_least_one(window: int) -> int:
-    """The window.
-
-    Raises:
-        ValueError: Nothing would ever fit through it.
-    """
+def _checked(window: int) -> int:
     if window < 1:
         raise ValueError(f"window must be 1 or more, not {window}")
     return window

@@ -1,4 +1,4 @@
-"""Builds the requests: pure but for reading the files that a caller names by path."""
+"""Builds the requests; pure, except that it reads the image files given by path."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lookalike_client.inputs import Cropped, ImageSource, ProductInput, VectorSo
 
 
 def to_image(source: ImageSource) -> image_pb2.Image:
-    """An image as the server takes it.
+    """Convert an image to its message.
 
     Raises:
         OSError: The file cannot be read.
-        TypeError: It is not of a type that can be an image.
+        TypeError: It is of a type that cannot be an image.
         ValueError: An array that is not uint8 of shape [height, width, 3].
     """
     if isinstance(source, Cropped):
-        part = to_image(source.image)
+        message = to_image(source.image)
         box = source.region
-        part.region.CopyFrom(image_pb2.Region(left=box.left, top=box.top, right=box.right, bottom=box.bottom))
-        return part
+        message.region.CopyFrom(image_pb2.Region(left=box.left, top=box.top, right=box.right, bottom=box.bottom))
+        return message
     if isinstance(source, bytes):
         return image_pb2.Image(encoded=source)
     if isinstance(source, str | os.PathLike):
@@ -34,7 +34,7 @@ def to_image(source: ImageSource) -> image_pb2.Image:
     if isinstance(source, np.ndarray):
         return image_pb2.Image(rgb=_pixels(source))
     raise TypeError(
-        "an image is the bytes of an image file, its path, or a uint8 array [height, width, 3], "
+        "an image must be the bytes of an image file, its path, or a uint8 array [height, width, 3], "
         f"not {type(source).__name__}"
     )
 
@@ -46,10 +46,10 @@ def _pixels(array: np.ndarray) -> image_pb2.RawImage:
 
 
 def vector(source: VectorSource) -> image_pb2.Vector:
-    """An embedding as the server takes it.
+    """Convert an embedding to its message.
 
     Raises:
-        ValueError: It is not one row of numbers.
+        ValueError: It is not of shape [dim].
     """
     values = np.asarray(source, dtype=np.float32)
     if values.ndim != 1:
@@ -58,12 +58,12 @@ def vector(source: VectorSource) -> image_pb2.Vector:
 
 
 def embed(source: ImageSource) -> embedding_service_pb2.EmbedRequest:
-    """Asks for the embedding of an image; raises as `to_image` does."""
+    """Build the request that embeds an image; raises as `to_image`."""
     return embedding_service_pb2.EmbedRequest(image=to_image(source))
 
 
 def embed_item(item: tuple[str, ImageSource]) -> embedding_service_pb2.EmbedStreamRequest:
-    """One of many images to embed, with the caller's name for it; raises as `to_image` does."""
+    """Build the message of one of many images to embed, with its id; raises as `to_image`."""
     item_id, source = item
     return embedding_service_pb2.EmbedStreamRequest(id=item_id, image=to_image(source))
 
@@ -83,10 +83,10 @@ def search(
     collapse_duplicates: bool,
     exact: bool,
 ) -> search_service_pb2.SearchRequest:
-    """A query; raises as `to_image` and `vector` do.
+    """Build a search request; raises as `to_image` and `vector`.
 
     Raises:
-        TypeError: A filter is none, or has one string for its values.
+        TypeError: A filter is not a `Filter`, or has one string as its values.
         ValueError: Not exactly one of image, vector and product id is given.
     """
     if sum(each is not None for each in (image, query_vector, product_id)) != 1:
@@ -121,7 +121,7 @@ def _filter(condition: Filter) -> search_service_pb2.Filter:
     if isinstance(condition, Between):
         bounds = search_service_pb2.Range(minimum=condition.minimum, maximum=condition.maximum)
         return search_service_pb2.Filter(attribute=condition.attribute, range=bounds)
-    raise TypeError(f"a filter is Equals, AnyOf, NoneOf or Between, not {type(condition).__name__}")
+    raise TypeError(f"a filter must be Equals, AnyOf, NoneOf or Between, not {type(condition).__name__}")
 
 
 def _values(condition: AnyOf | NoneOf) -> search_service_pb2.Values:
@@ -130,12 +130,12 @@ def _values(condition: AnyOf | NoneOf) -> search_service_pb2.Values:
 
 
 def upsert(products: Iterable[ProductInput], idempotency_key: str) -> catalog_service_pb2.UpsertProductsRequest:
-    """Products to store; raises as `to_image` and `vector` do."""
+    """Build the request that stores products; raises as `to_image` and `vector`."""
     return catalog_service_pb2.UpsertProductsRequest(products=map(_product, products), idempotency_key=idempotency_key)
 
 
 def import_product(product: ProductInput) -> catalog_service_pb2.ImportProductsRequest:
-    """One of many products to store; raises as `to_image` and `vector` do."""
+    """Build the message of one of many products to store; raises as `to_image` and `vector`."""
     return catalog_service_pb2.ImportProductsRequest(product=_product(product))
 
 
@@ -154,17 +154,17 @@ def _product(product: ProductInput) -> product_pb2.ProductInput:
 def update_attributes(
     product_id: str, attributes: Mapping[str, str], clear: Iterable[str], idempotency_key: str
 ) -> catalog_service_pb2.UpdateAttributesRequest:
-    """Attributes to change and to remove.
+    """Build the request that sets and removes attributes of a product.
 
     Raises:
-        TypeError: One string for the names to clear.
-        ValueError: An attribute is to have a value and to be cleared.
+        TypeError: `clear` is one string.
+        ValueError: An attribute is in both `attributes` and `clear`.
     """
     _reject_string(clear, "clear", "names")
     names = list(clear)
-    both = sorted(set(names) & set(attributes))
-    if both:
-        raise ValueError(f"{', '.join(map(repr, both))} cannot both be given a value and be cleared")
+    overlap = sorted(set(names) & set(attributes))
+    if overlap:
+        raise ValueError(f"{', '.join(map(repr, overlap))} cannot be both set and cleared")
     return catalog_service_pb2.UpdateAttributesRequest(
         id=product_id,
         attributes=attributes,
@@ -174,26 +174,26 @@ def update_attributes(
 
 
 def delete(ids: Iterable[str], idempotency_key: str) -> catalog_service_pb2.DeleteProductsRequest:
-    """Products to remove.
+    """Build the request that deletes products.
 
     Raises:
-        TypeError: One string for the ids.
+        TypeError: `ids` is one string.
     """
     _reject_string(ids, "ids", "ids")
     return catalog_service_pb2.DeleteProductsRequest(ids=ids, idempotency_key=idempotency_key)
 
 
 def _reject_string(given: Iterable[str], name: str, what: str) -> None:
-    # a string is a sequence of strings too: its letters, which would delete products or match values of such names
+    # a string is a sequence of strings too: its letters would be taken as ids, names or values
     if isinstance(given, str):
         raise TypeError(f"{name} must be a sequence of {what}, not one string")
 
 
 def export(category: str | None, after_id: str) -> catalog_service_pb2.ExportProductsRequest:
-    """Products with their embeddings, from the one after an id on."""
+    """Build the request that exports products with embeddings, those after an id."""
     return catalog_service_pb2.ExportProductsRequest(category=category or "", after_id=after_id)
 
 
 def page(category: str | None, page_size: int, token: str) -> catalog_service_pb2.ListProductsRequest:
-    """A page of products."""
+    """Build the request for a page of products."""
     return catalog_service_pb2.ListProductsRequest(category=category or "", page_size=page_size, page_token=token)

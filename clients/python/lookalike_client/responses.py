@@ -1,4 +1,4 @@
-"""Turns the server's messages into the client's own types; pure."""
+"""Converts the server's messages to the client's types; pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lookalike_client.types import (
     Category,
     EmbeddedImage,
     Embedding,
-    Exported,
+    ExportedProduct,
     ItemStatus,
     Model,
     Neighbor,
@@ -36,34 +36,34 @@ from lookalike_client.types import (
 
 
 def embedding(message: embedding_service_pb2.EmbedResponse) -> Embedding:
-    """One embedding and what it cost."""
+    """Convert an embedding and its stats."""
     values = np.array(message.embedding, dtype=np.float32)
     values.flags.writeable = False
-    return Embedding(values=values, stats=_receipt(message.stats))
+    return Embedding(values=values, stats=_stats(message.stats))
 
 
 def embedded_image(message: embedding_service_pb2.EmbedStreamResponse) -> EmbeddedImage:
-    """What became of one of many images."""
+    """Convert the result of one of many images."""
     if message.WhichOneof("result") == "embedding":
         values = wire.from_vector(message.embedding)
         values.flags.writeable = False
-        return EmbeddedImage(message.id, embedding=Embedding(values, _receipt(message.stats)))
+        return EmbeddedImage(message.id, embedding=Embedding(values, _stats(message.stats)))
     violations, retry_after = read_details(message.status)
     error = LookalikeError(code_of(message.status.code), message.status.message, violations, retry_after)
     return EmbeddedImage(message.id, error=error)
 
 
 def model(message: embedding_service_pb2.GetModelResponse) -> Model:
-    """The model that answers."""
+    """Convert the description of the model."""
     return Model(
         name=message.name,
         backbone=message.backbone,
         weights=message.weights,
         dim=message.dim,
-        metric=_word(embedding_service_pb2.Metric.Name, message.metric, "METRIC_"),
+        metric=_enum_name(embedding_service_pb2.Metric.Name, message.metric, "METRIC_"),
         input_width=message.input_width,
         input_height=message.input_height,
-        resize=_word(embedding_service_pb2.Resize.Name, message.resize, "RESIZE_"),
+        resize=_enum_name(embedding_service_pb2.Resize.Name, message.resize, "RESIZE_"),
         pooling=message.pooling,
         precision=message.precision,
         digest=message.digest,
@@ -75,8 +75,8 @@ def model(message: embedding_service_pb2.GetModelResponse) -> Model:
     )
 
 
-def answer(message: search_service_pb2.SearchResponse) -> SearchResult:
-    """The products that look most like the query, and what it cost."""
+def search_result(message: search_service_pb2.SearchResponse) -> SearchResult:
+    """Convert the result of a search."""
     return SearchResult(
         neighbors=[
             Neighbor(
@@ -88,12 +88,12 @@ def answer(message: search_service_pb2.SearchResponse) -> SearchResult:
             )
             for each in message.neighbors
         ],
-        stats=_receipt(message.stats),
+        stats=_stats(message.stats),
     )
 
 
 def product(message: product_pb2.Product) -> Product:
-    """What the shop knows of a product."""
+    """Convert a product."""
     return Product(
         id=message.id,
         category=message.category,
@@ -103,25 +103,25 @@ def product(message: product_pb2.Product) -> Product:
     )
 
 
-def stored(message: catalog_service_pb2.GetProductResponse) -> StoredProduct:
-    """A product as the server holds it."""
+def stored_product(message: catalog_service_pb2.GetProductResponse) -> StoredProduct:
+    """Convert a product and the count of its images."""
     return StoredProduct(product=product(message.product), image_count=message.image_count)
 
 
-def exported(message: catalog_service_pb2.ExportProductsResponse) -> Exported:
-    """A product with its embeddings."""
+def exported_product(message: catalog_service_pb2.ExportProductsResponse) -> ExportedProduct:
+    """Convert a product and its embeddings."""
     vectors = np.stack([wire.from_vector(each) for each in message.vectors])
     vectors.flags.writeable = False
-    return Exported(product=product(message.product), vectors=vectors)
+    return ExportedProduct(product=product(message.product), vectors=vectors)
 
 
 def stored_image(message: catalog_service_pb2.GetImageResponse) -> StoredImage:
-    """An image as the server holds it."""
+    """Convert a stored image."""
     return StoredImage(data=message.encoded, media_type=message.media_type, sha256=message.sha256)
 
 
 def item_status(message: product_pb2.ItemStatus) -> ItemStatus:
-    """What became of one item."""
+    """Convert the status of one item."""
     violations, retry_after = read_details(message.status)
     return ItemStatus(
         id=message.id,
@@ -133,11 +133,11 @@ def item_status(message: product_pb2.ItemStatus) -> ItemStatus:
 
 
 def category(message: catalog_service_pb2.Category) -> Category:
-    """One partition of the index."""
+    """Convert a category."""
     return Category(
         name=message.name,
         count=message.count,
-        index_kind=_word(catalog_service_pb2.IndexKind.Name, message.index_kind, "INDEX_KIND_"),
+        index_kind=_enum_name(catalog_service_pb2.IndexKind.Name, message.index_kind, "INDEX_KIND_"),
         attributes=tuple(map(_attribute, message.attributes)),
         recall=message.recall if message.HasField("recall") else None,
     )
@@ -151,7 +151,7 @@ def _attribute(message: catalog_service_pb2.AttributeFacet) -> AttributeFacet:
     )
 
 
-def _receipt(message: response_stats_pb2.ResponseStats) -> ResponseStats:
+def _stats(message: response_stats_pb2.ResponseStats) -> ResponseStats:
     return ResponseStats(
         decode_us=message.decode_us,
         queue_us=message.queue_us,
@@ -166,9 +166,9 @@ def _receipt(message: response_stats_pb2.ResponseStats) -> ResponseStats:
     )
 
 
-def _word(name_of: Callable[[Any], str], number: int, prefix: str) -> str:
+def _enum_name(name_of: Callable[[Any], str], number: int, prefix: str) -> str:
     try:
         return name_of(number).removeprefix(prefix).lower()
     except ValueError:
-        # a newer server may know more values than this client
+        # a newer server may have values that this client does not know
         return str(number)

@@ -1,4 +1,4 @@
-"""What callers get back: plain frozen values, so that no protobuf type leaves this package."""
+"""The results of a call: plain frozen values, so that no protobuf type leaves this package."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from lookalike_client.errors import LookalikeError, Violation
 
 @dataclass(frozen=True, slots=True)
 class ResponseStats:
-    """What one answer cost; stages that did not take place are 0.
+    """How the server spent its time on one response; 0 for stages that did not run.
 
     Attributes:
-        decode_us: Turning the image into model input, in microseconds.
-        queue_us: Waiting for the model, in microseconds.
-        inference_us: The model's run of the whole batch, in microseconds.
+        decode_us: Decoding and resizing the image, in microseconds.
+        queue_us: Waiting in the queue, in microseconds.
+        inference_us: Running the whole batch, in microseconds.
         search_us: Searching the index and reading the products, in microseconds.
-        total_us: From the request's arrival in the server to its answer, in microseconds.
-        batch_size: Images that shared the batch; 0 when the model did not run.
-        padded_size: Rows that the batch was padded to.
+        total_us: From the request's arrival at the server to its response, in microseconds.
+        batch_size: Images in the batch; 0 when the model did not run.
+        padded_size: The size that the batch was padded to.
         cache_hit: Whether the embedding came from the server's cache.
-        model_digest: The digest of the model that answered.
-        exact: Whether every row that could be an answer was compared; None when nothing was searched.
+        model_digest: The digest of the model.
+        exact: Whether every vector in scope was compared; None when nothing was searched.
     """
 
     decode_us: int
@@ -43,11 +43,11 @@ class ResponseStats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """What the model sees in an image.
+    """The embedding of an image.
 
     Attributes:
-        values: float32 of shape [dim]; of length 1 where the model's metric is cosine. Read-only.
-        stats: What it cost.
+        values: float32 of shape [dim]; of norm 1 where the model's metric is cosine. Read-only.
+        stats: How the server spent its time.
     """
 
     values: NDArray[np.float32]
@@ -60,12 +60,12 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedImage:
-    """What became of one of many images: exactly one of `embedding` and `error` is there.
+    """The result of one of many images: exactly one of `embedding` and `error` is set.
 
     Attributes:
-        id: The caller's name for the image.
-        embedding: What the model sees in it.
-        error: What an Embed of its own would have raised.
+        id: The caller's id of the image.
+        embedding: Its embedding.
+        error: What `embed` would have raised.
     """
 
     id: str
@@ -75,12 +75,12 @@ class EmbeddedImage:
 
 @dataclass(frozen=True, slots=True)
 class BatchProfile:
-    """One way to run the model, measured when the server started.
+    """A measurement of the model, taken when the server started.
 
     Attributes:
         batch_size: Images in a batch.
-        concurrency: Batches of this size that run at the same time.
-        latency_ms: The time the model takes for such a batch at that concurrency, in milliseconds.
+        concurrency: Batches that run at the same time.
+        latency_ms: How long such a batch takes at this concurrency, in milliseconds.
     """
 
     batch_size: int
@@ -90,22 +90,22 @@ class BatchProfile:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The model that answers.
+    """The model that the server runs.
 
     Attributes:
         name: The name of the model's folder.
         backbone: The network, for instance "resnet50".
-        weights: Where its weights come from: "imagenet", "random(seed=N)" (answers mean nothing), "file:...".
-        dim: Numbers in an embedding.
+        weights: Where its weights come from: "imagenet", "random(seed=N)" (results are meaningless), "file:...".
+        dim: The dimension of an embedding.
         metric: "cosine" (distance = 1 - cosine) or "euclidean" (distance = L2).
         input_width: The model's input width in pixels.
         input_height: The model's input height in pixels.
-        resize: How an image comes to that size: "bilinear" or "nearest".
+        resize: How an image is resized to that size: "bilinear" or "nearest".
         pooling: "avg", "max", "flatten" or "model".
         precision: "fp32", "fp16" or "int8".
         digest: The sha256 of the graph; embeddings of different digests cannot be compared.
         provider: The ONNX Runtime provider that runs it.
-        batch_profiles: A single image on an idle server, then what a busy one runs, smallest first.
+        batch_profiles: What an idle server runs for a single image, then what a busy one runs, smallest batch first.
     """
 
     name: str
@@ -124,20 +124,20 @@ class Model:
 
     @property
     def is_random(self) -> bool:
-        """Whether nobody trained it, so that its answers mean nothing."""
+        """Whether the weights are untrained, so that results are meaningless."""
         return self.weights.startswith("random")
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What the shop knows of a product.
+    """A product of the catalog.
 
     Attributes:
-        id: The shop's own id, unique over all categories.
+        id: The shop's id, unique over all categories.
         category: The partition it is searched in.
-        title: A name to show; may be empty.
+        title: The title to show; may be empty.
         image_uri: Where the shop keeps the image; the server never opens it. May be empty.
-        attributes: Facts by name.
+        attributes: Values by name.
     """
 
     id: str
@@ -149,19 +149,19 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class StoredProduct:
-    """A product as the server holds it, found by `image_count` images (or vectors), 1 to 8."""
+    """A product and the count of its images (or vectors), 1 to 8."""
 
     product: Product
     image_count: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Exported:
-    """A product with the embeddings it is found by, which `ProductInput.vectors` takes back.
+class ExportedProduct:
+    """A product with its embeddings, which `ProductInput.vectors` accepts.
 
     Attributes:
-        product: What the shop knows of it.
-        vectors: float32 of shape [images, dim], a row for each of its images in their order, 1 to 8; of length 1 where
+        product: The product.
+        vectors: float32 of shape [images, dim], a row for each of its 1 to 8 images in their order; of norm 1 where
             the model's metric is cosine. Read-only.
     """
 
@@ -170,12 +170,14 @@ class Exported:
 
     def __repr__(self) -> str:
         images, dim = self.vectors.shape
-        return f"<Exported {self.product.id!r} in {self.product.category!r}, {images} vectors of {dim}>"
+        return (
+            f"<ExportedProduct {self.product.id!r} in {self.product.category!r}, {images} vectors of dimension {dim}>"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image of a product, byte for byte as it was sent; one that was sent as pixels is a PNG.
+    """An image of a product, byte for byte as it was sent; pixels become a PNG.
 
     Attributes:
         data: The file.
@@ -193,14 +195,14 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class Neighbor:
-    """A product that looks like the query.
+    """A product similar to the query.
 
     Attributes:
         product: The product.
-        distance: How far away it is in the model's metric: cosine 0 (identical) to 2, euclidean 0 or more.
-        similarity: Greater is closer: the cosine itself, or 1 / (1 + distance).
+        distance: Its distance in the model's metric: cosine 0 (identical) to 2, euclidean 0 or more.
+        similarity: Greater is more similar: the cosine, or 1 / (1 + distance).
         image_index: Which of the product's images is nearest, counted from 0.
-        duplicates: The products that `collapse_duplicates` made one with this one, nearest first.
+        duplicates: The products that `collapse_duplicates` merged into this one, nearest first.
     """
 
     product: Product
@@ -210,13 +212,13 @@ class Neighbor:
     duplicates: tuple[Product, ...] = ()
 
     def __repr__(self) -> str:
-        about = f"{self.product.id!r} {self.product.title!r} in {self.product.category!r}"
-        return f"<Neighbor {about}, similarity {self.similarity:.4f}, distance {self.distance:.4f}>"
+        product = f"{self.product.id!r} {self.product.title!r} in {self.product.category!r}"
+        return f"<Neighbor {product}, similarity {self.similarity:.4f}, distance {self.distance:.4f}>"
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The products that look most like the query: nearest first, equally near ones by id, none twice."""
+    """The products most similar to the query: nearest first, then by id, none twice."""
 
     neighbors: list[Neighbor]
     stats: ResponseStats
@@ -224,14 +226,14 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class ItemStatus:
-    """What became of one item of a request that carries many.
+    """The status of one item of a request that has many.
 
     Attributes:
         id: The product's id as it was sent.
-        code: OK when done and durable; otherwise what a call of its own would have answered.
+        code: OK when done and durable; otherwise the code that a call for this item alone would have had.
         message: Why not; empty when done.
-        violations: The fields that are to blame, if any.
-        retry_after: Seconds after which a repeat makes sense, or None.
+        violations: The invalid fields, if any.
+        retry_after: Seconds after which to retry, or None.
     """
 
     id: str
@@ -247,7 +249,7 @@ class ItemStatus:
 
     @property
     def error(self) -> LookalikeError | None:
-        """The error that a call of its own would have raised; None when done."""
+        """The error that a call for this item alone would have raised; None when done."""
         if self.ok:
             return None
         return LookalikeError(self.code, self.message, self.violations, self.retry_after)
@@ -263,7 +265,7 @@ class ValueCount:
 
 @dataclass(frozen=True, slots=True)
 class AttributeFacet:
-    """An attribute in a category: its different values, and up to 100 of the most frequent ones."""
+    """An attribute in a category: the count of its distinct values, and up to 100 of the most frequent ones."""
 
     name: str
     distinct_values: int
@@ -277,10 +279,10 @@ class Category:
     Attributes:
         name: Its name.
         count: Products in it.
-        index_kind: How it is searched at present: "flat" (exact) or "hnsw" (approximate).
-        attributes: The attributes its products have, by name; empty unless asked for.
-        recall: The share of the exact answers that its graphs found of late, 0 to 1; None where none was compared yet,
-            or every row is compared anyway.
+        index_kind: Its index at present: "flat" (exact) or "hnsw" (approximate).
+        attributes: Its products' attributes, by name; empty unless requested.
+        recall: The recall of its graphs in recent searches, 0 to 1; None where none was sampled yet, or where the index
+            is exact.
     """
 
     name: str

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from e2e.languages.tours import LANGUAGES, missing
-from support.fake_server import FakeServer
 from support.serving import encoded, noise
 
 
@@ -30,15 +28,15 @@ def other(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """An image's file."""
+    """An image file."""
     path = tmp_path / "image.png"
     path.write_bytes(encoded(noise(1)).encoded)
     return path
 
 
 @pytest.fixture
-def bad(tmp_path: Path) -> Path:
-    """A file that is no image."""
+def bad_image(tmp_path: Path) -> Path:
+    """A file that is not an image."""
     path = tmp_path / "bad.jpg"
     path.write_text("not an image")
     return path
@@ -50,10 +48,3 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "folder"
     path.mkdir()
     return path
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeServer]:
-    """A server that does as a test tells it."""
-    with FakeServer() as server:
-        yield server

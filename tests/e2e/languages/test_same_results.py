@@ -1,4 +1,4 @@
-"""The tours of all languages against one real server: the same answers, field by field."""
+"""The tours of all languages against one real server: the same results, field by field."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2e.languages.tours import Tour, arguments, take
+from e2e.languages.tours import Tour, arguments, run
 from lookalike_client import Client, ProductInput
 from support.paths import MODELS
 from support.processes import server_process
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def same(one: Any, other: Any, at: str = "") -> None:
-    """Fail at the first field that differs; numbers may by what a batch of another size rounds otherwise."""
+    """Fail at the first field that differs; numbers may differ by the rounding of another batch size."""
     if isinstance(one, dict) and isinstance(other, dict):
         # in the same order, as a reader sees them
         assert list(one) == list(other), at
@@ -50,68 +50,68 @@ def same(one: Any, other: Any, at: str = "") -> None:
 
 
 def fill(folder: Path) -> None:
-    """More images than a window holds, and everything a folder may hold beside them."""
+    """Write more images than a window, and what else a folder may have."""
     for number in range(100):
         (folder / f"{number:03}.png").write_bytes(encoded(noise(number)).encoded)
     # in UTF-16 the second of these comes first
     (folder / "\uff5e.png").write_bytes(encoded(noise(7)).encoded)
     (folder / "🥾.png").write_bytes(encoded(noise(8)).encoded)
     (folder / "empty.png").touch()
-    (folder / "notes.txt").write_text("no image")
+    (folder / "notes.txt").write_text("not an image")
     (folder / "cut.png").write_bytes(encoded(noise(9)).encoded[:60])
-    (folder / ".hidden.png").write_bytes(b"nobody asked for it")
+    (folder / ".hidden.png").write_bytes(b"hidden")
     (folder / "more").mkdir()
 
 
-def test_the_same_answers(server: str, other: str, folder: Path, image: Path, bad: Path) -> None:
-    """Every field of every step is Python's, and Python's are what the server holds."""
+def test_the_same_results(server: str, other: str, folder: Path, image: Path, bad_image: Path) -> None:
+    """Every field of every step is as in Python, and Python's are what the server has."""
     fill(folder)
-    told = arguments(server, folder, image, bad, "--k", "7")
-    python, tour = take("python", told), take(other, told)
-    assert (tour.status, python.status) == (0, 0), tour.complaint
-    same(tour.answer, python.answer)
-    assert (tour.complaint, python.complaint) == ("", "")
-    hits = python.answer["search_by_image"]["neighbors"]
-    assert [hits[0]["id"], len(hits), len(python.answer["search_by_id"]["neighbors"])] == ["p01", 7, 7]
-    items = python.answer["embed_stream"]
+    args = arguments(server, folder, image, bad_image, "--k", "7")
+    python, tour = run("python", args), run(other, args)
+    assert (tour.status, python.status) == (0, 0), tour.stderr
+    same(tour.output, python.output)
+    assert (tour.stderr, python.stderr) == ("", "")
+    neighbors = python.output["search_by_image"]["neighbors"]
+    assert [neighbors[0]["id"], len(neighbors), len(python.output["search_by_id"]["neighbors"])] == ["p01", 7, 7]
+    items = python.output["embed_stream"]
     assert len(items) == 105
     assert [each["id"] for each in items[-3:]] == ["notes.txt", "\uff5e.png", "🥾.png"]
     assert [each["id"] for each in items if "error" in each] == ["cut.png", "empty.png", "notes.txt"]
-    assert python.answer["bad_image"]["violations"][0]["field"] == "image.encoded"
+    assert python.output["bad_image"]["violations"][0]["field"] == "image.encoded"
 
 
 @pytest.mark.parametrize(
     ("more", "step", "code"),
     [
-        (("--product-id", "nobody"), "search_by_id", "NOT_FOUND"),
+        (("--product-id", "unknown"), "search_by_id", "NOT_FOUND"),
         (("--category", "nowhere"), "search_by_image", "NOT_FOUND"),
         (("--k", "5000"), "search_by_image", "INVALID_ARGUMENT"),
     ],
 )
-def test_a_rejection_ends_every_tour_alike(
-    server: str, other: str, folder: Path, image: Path, bad: Path, more: tuple[str, ...], step: str, code: str
+def test_a_rejection_ends_every_tour(
+    server: str, other: str, folder: Path, image: Path, bad_image: Path, more: tuple[str, ...], step: str, code: str
 ) -> None:
-    """What the server rejects ends the tour at that step, with the server's own words and exit status 1."""
-    told = arguments(server, folder, image, bad, *more)
-    python, tour = take("python", told), take(other, told)
+    """A rejected call ends the tour at that step, with the server's message and exit status 1."""
+    args = arguments(server, folder, image, bad_image, *more)
+    python, tour = run("python", args), run(other, args)
     assert (tour.status, python.status) == (1, 1)
-    same(tour.answer, python.answer)
-    failed = tour.answer["failed"]
+    same(tour.output, python.output)
+    failed = tour.output["failed"]
     assert (failed["step"], failed["error"]["code"]) == (step, code)
-    assert tour.complaint.startswith(f"tour: {step}: ")
-    assert len(tour.complaint.splitlines()) == 1
+    assert tour.stderr.startswith(f"tour: {step}: ")
+    assert len(tour.stderr.splitlines()) == 1
 
 
-def test_a_token(tmp_path: Path, language: str, folder: Path, image: Path, bad: Path) -> None:
-    """A token goes with every call, from the option or from the environment; without one the tour ends."""
+def test_a_token(tmp_path: Path, language: str, folder: Path, image: Path, bad_image: Path) -> None:
+    """A token is sent with every call, from the option or from the environment; without one the tour fails."""
     tokens = tmp_path / "tokens"
     tokens.write_text("writer secret-of-the-shop-1\n")
 
-    def told(server: str, *more: str) -> list[str]:
-        return arguments(server, folder, image, bad, *more)
+    def args(server: str, *more: str) -> list[str]:
+        return arguments(server, folder, image, bad_image, *more)
 
     def step(tour: Tour) -> tuple[int, str]:
-        return tour.status, tour.answer.get("failed", {}).get("error", {}).get("code", "")
+        return tour.status, tour.output.get("failed", {}).get("error", {}).get("code", "")
 
     with server_process(
         MODELS / "tiny",
@@ -125,7 +125,7 @@ def test_a_token(tmp_path: Path, language: str, folder: Path, image: Path, bad: 
     ) as process:
         with Client(process.address, token="secret-of-the-shop-1") as client:
             client.upsert([ProductInput("p01", "Shoes", images=[image])])
-        assert step(take(language, told(process.address))) == (1, "UNAUTHENTICATED")
-        assert step(take(language, told(process.address, "--token", "secret-of-the-shop-1"))) == (0, "")
+        assert step(run(language, args(process.address))) == (1, "UNAUTHENTICATED")
+        assert step(run(language, args(process.address, "--token", "secret-of-the-shop-1"))) == (0, "")
         by_environment = {"LOOKALIKE_CLIENT_TOKEN": "secret-of-the-shop-1"}
-        assert step(take(language, told(process.address), **by_environment)) == (0, "")
+        assert step(run(language, args(process.address), **by_environment)) == (0, "")

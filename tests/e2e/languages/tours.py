@@ -1,4 +1,4 @@
-"""The tours of all languages: how each is built and started, and what it printed."""
+"""The tours of all languages: how to build and run each, and its output."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Language:
     """A language with a tour.
 
     Attributes:
-        command: What starts its tour, once built.
-        needs: Programs that build and run it; without them it is skipped.
-        get: How to get these.
+        command: Runs its tour, once built.
+        needs: Programs that build and run it; its tests are skipped without them.
+        get: How to get them.
     """
 
     command: tuple[str | Path, ...]
@@ -45,7 +45,7 @@ LANGUAGES = {
 
 
 def missing(language: str) -> str:
-    """Why a language cannot be tried here, and how to change that; empty where it can."""
+    """Return why a language cannot be tested here, and what to install; empty where it can."""
     absent = [program for program in LANGUAGES[language].needs if shutil.which(program) is None]
     return f"no {' and no '.join(absent)} here: {LANGUAGES[language].get}" if absent else ""
 
@@ -64,26 +64,26 @@ def build(language: str) -> None:
 
 @dataclass(frozen=True)
 class Tour:
-    """One tour that was taken: its exit status, what it printed, and what it complained of."""
+    """A tour's exit status, its JSON output, and its standard error."""
 
     status: int
-    answer: dict[str, Any]
-    complaint: str
+    output: dict[str, Any]
+    stderr: str
 
 
-def arguments(server: str, folder: Path, image: Path, bad: Path, *more: str) -> list[str]:
-    """What a whole tour needs to be told."""
+def arguments(server: str, folder: Path, image: Path, bad_image: Path, *more: str) -> list[str]:
+    """Return the arguments of a whole tour."""
     return [
         *("--server", server, "--image", str(image), "--category", "Shoes", "--product-id", "p01"),
-        *("--folder", str(folder), "--bad-image", str(bad), *more),
+        *("--folder", str(folder), "--bad-image", str(bad_image), *more),
     ]
 
 
-def take(language: str, told: list[str], **environment: str) -> Tour:
-    """Take a tour to its end."""
+def run(language: str, args: list[str], **environment: str) -> Tour:
+    """Run a tour to its end."""
     build(language)
     done = subprocess.run(
-        [*LANGUAGES[language].command, *told],
+        [*LANGUAGES[language].command, *args],
         env=os.environ | {"LC_ALL": "C.UTF-8"} | environment,
         capture_output=True,
         text=True,
@@ -94,9 +94,9 @@ def take(language: str, told: list[str], **environment: str) -> Tour:
     return Tour(done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr)
 
 
-def start(language: str, told: list[str]) -> subprocess.Popen[str]:
-    """Set out on a tour."""
+def start(language: str, args: list[str]) -> subprocess.Popen[str]:
+    """Start a tour."""
     build(language)
     return subprocess.Popen(
-        [*LANGUAGES[language].command, *told], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*LANGUAGES[language].command, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

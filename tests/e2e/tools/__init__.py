@@ -1,1 +1,1 @@
-"""Other people's tools, which know the API by reflection alone."""
+"""Third-party tools, which learn the API by reflection."""

@@ -1,4 +1,4 @@
-"""A server that has as much to do as it takes."""
+"""A server with a full queue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.serving import HeldModel, Served, noise, raw, until
 
 @asynccontextmanager
 async def full(served: Served, model: HeldModel) -> AsyncIterator[None]:
-    """Inside, the model is held over one image and another one waits: all that a `max_queue_size` of 1 lets in."""
+    """Hold the model while it runs one image, with another one in the queue: full at a `max_queue_size` of 1."""
 
     def embed(seed: int) -> asyncio.Future[Any]:
         request = embedding_service_pb2.EmbedRequest(image=raw(noise(seed)))

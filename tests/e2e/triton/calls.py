@@ -1,7 +1,7 @@
-"""Makes calls with Triton's own client, as its users do; runs in .venv-triton, which has nothing of ours.
+"""Makes calls with Triton's client; runs in .venv-triton, which has none of our packages.
 
-`calls.py ADDRESS sync|aio FOLDER NAME...` makes the named calls one after another and prints a JSON object with what
-came back of each: {"value": ...}, or the client's exception as {"status": ..., "message": ...}. FOLDER holds images.npy
+`calls.py ADDRESS sync|aio FOLDER NAME...` makes the named calls one after another and prints a JSON object with the
+result of each: {"value": ...}, or the client's exception as {"status": ..., "message": ...}. FOLDER holds images.npy
 (uint8 [n, height, width, 3]) and the same images as 0.jpg, 1.jpg ...
 """
 
@@ -26,14 +26,14 @@ NO_PROXY = [("grpc.enable_http_proxy", 0)]
 
 
 def image(images: np.ndarray[Any, Any], datatype: str = "UINT8") -> InferInput:
-    """Pixels as an input."""
+    """Return pixels as an input."""
     tensor = InferInput("image", images.shape, datatype)
     tensor.set_data_from_numpy(images)
     return tensor
 
 
 def encoded(folder: Path, *shape: int) -> InferInput:
-    """The image files as an input."""
+    """Return the image files as an input."""
     paths = sorted(folder.glob("*.jpg"), key=lambda path: int(path.stem))
     array = np.array([path.read_bytes() for path in paths], dtype=np.object_).reshape(shape or -1)
     tensor = InferInput("encoded", array.shape, "BYTES")
@@ -41,8 +41,8 @@ def encoded(folder: Path, *shape: int) -> InferInput:
     return tensor
 
 
-def answer(result: Any) -> dict[str, Any]:
-    """What an answer says."""
+def to_dict(result: Any) -> dict[str, Any]:
+    """Convert a result to JSON types."""
     response = result.get_response(as_json=True)
     return {
         "embedding": result.as_numpy("embedding").tolist(),
@@ -54,16 +54,16 @@ def answer(result: Any) -> dict[str, Any]:
 
 
 def callback(client: Any, tensor: InferInput) -> Any:
-    """The sync client's call in the background; the aio client's own is that already."""
+    """Call with a callback, which only the sync client has."""
     if not hasattr(client, "async_infer"):
         return client.infer("tiny", [tensor])
     done, outcome = threading.Event(), []
 
-    def take(result: Any, error: InferenceServerException | None) -> None:
+    def on_done(result: Any, error: InferenceServerException | None) -> None:
         outcome.append(error or result)
         done.set()
 
-    client.async_infer("tiny", [tensor], take)
+    client.async_infer("tiny", [tensor], on_done)
     done.wait(60)
     if isinstance(outcome[0], InferenceServerException):
         raise outcome[0]
@@ -71,7 +71,7 @@ def callback(client: Any, tensor: InferInput) -> Any:
 
 
 def calls(client: Any, folder: Path) -> dict[str, Callable[[], Any]]:
-    """Every call by name."""
+    """Return every call by name."""
     images = np.load(folder / "images.npy")
     one, all_of_them = image(images[:1]), image(images)
     unknown = InferInput("INPUT__0", [1], "UINT8")
@@ -111,17 +111,17 @@ def calls(client: Any, folder: Path) -> dict[str, Callable[[], Any]]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    return answer(value) if isinstance(value, tritonclient.grpc.InferResult) else value
+    """Convert a value to JSON types."""
+    return to_dict(value) if isinstance(value, tritonclient.grpc.InferResult) else value
 
 
 def failure(error: InferenceServerException) -> dict[str, Any]:
-    """What the client's user sees of an error."""
+    """Convert an exception to JSON types."""
     return {"status": error.status(), "message": error.message()}
 
 
 async def outcome(call: Callable[[], Any]) -> dict[str, Any]:
-    """What came back of one call."""
+    """Make a call and return its result or its exception."""
     try:
         value = call()
         if inspect.isawaitable(value):
@@ -132,7 +132,7 @@ async def outcome(call: Callable[[], Any]) -> dict[str, Any]:
 
 
 async def main(address: str, kind: str, folder: str, *names: str) -> None:
-    """Make the calls and print what came back."""
+    """Make the calls and print their results."""
     module = tritonclient.grpc if kind.startswith("sync") else tritonclient.grpc.aio
     client = module.InferenceServerClient(address, channel_args=NO_PROXY if kind.endswith("-direct") else None)
     known = calls(client, Path(folder))

@@ -1,4 +1,4 @@
-"""The examples of docs/open-inference-protocol.md, as they stand there, against a real server."""
+"""The examples of docs/open-inference-protocol.md, unchanged, against a real server."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PROGRAMS = [block for language, block in BLOCKS if language == "python"]
 
 
 def here(text: str, address: str) -> str:
-    """An example for the server under test: its address, its model, and the size of that model's images."""
+    """Adapt an example to the server under test: its address, its model, and the model's input size."""
     return text.replace("127.0.0.1:50051", address).replace("squeezenet-imagenet", "tiny").replace("224", "32")
 
 
-async def printed(folder: Path, *command: str) -> str:
-    """What a command prints in a folder with the sample's first image, without the environment's proxies."""
+async def run(folder: Path, *command: str) -> str:
+    """Return what a command prints in a folder with the sample's first image, without the environment's proxies."""
     images = folder / "data" / "sample" / "images"
     images.mkdir(parents=True, exist_ok=True)
     (images / "S0001.jpg").write_bytes(files(1, "JPEG")[0])
@@ -54,17 +54,17 @@ async def test_python(serve: Serve, tmp_path: Path, program: int, shapes: list[s
     """The programs with Triton's client run and print the shapes of their embeddings."""
     async with serve() as served:
         code = here(PROGRAMS[program], f"127.0.0.1:{served.app.port}")
-        assert (await printed(tmp_path, str(PYTHON), "-c", code)).split("\n")[:-1] == shapes
+        assert (await run(tmp_path, str(PYTHON), "-c", code)).split("\n")[:-1] == shapes
     assert len(PROGRAMS) == 2
 
 
 async def test_commands(serve: Serve, tmp_path: Path) -> None:
-    """The command lines, made with another tool that knows no proto, print the metadata and an embedding."""
-    curl = shlex.join([str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--data-dir"])
+    """The command lines, made with another tool without the proto, print the metadata and an embedding."""
+    curl = shlex.join([str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--data"])
     async with serve() as served:
         address = f"127.0.0.1:{served.app.port}"
         lines = here(COMMANDS, address).replace("grpcurl -plaintext -d @ ", f"{curl} @- ")
         lines = lines.replace("grpcurl -plaintext -d ", f"{curl} ").replace(f"{address} ", f"http://{address}/")
-        out = await printed(tmp_path, "bash", "-euc", lines)
+        out = await run(tmp_path, "bash", "-euc", lines)
         assert '"platform":"onnxruntime_onnx"' in out.replace(" ", "")
         assert '"rawOutputContents"' in out

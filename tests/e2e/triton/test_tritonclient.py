@@ -23,7 +23,7 @@ CALLS = Path(__file__).with_name("calls.py")
 KINDS = ["sync", "aio"]
 INVALID = "StatusCode.INVALID_ARGUMENT"
 DEAD = "http://127.0.0.1:1"
-"""A proxy that is not there: port 1 is nobody's."""
+"""A proxy that does not exist."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def triton(address: str, kind: str, folder: Path, *names: str, **environment: str) -> dict[str, Any]:
-    """What came back of these calls with Triton's client, by their names; the machine's own proxies are not asked."""
+    """Return the results of calls with Triton's client, by name; without the environment's proxies."""
     process = await asyncio.create_subprocess_exec(
         *(str(PYTHON), "-W", "error", str(CALLS), address, kind, str(folder), *names),
         env={key: value for key, value in os.environ.items() if "proxy" not in key.lower()} | environment,
@@ -56,19 +56,19 @@ async def triton(address: str, kind: str, folder: Path, *names: str, **environme
 
 
 def at(served: Served) -> str:
-    """Where the server listens."""
+    """Return HOST:PORT of a server."""
     return f"127.0.0.1:{served.app.port}"
 
 
 async def embedded(served: Served, image: Any) -> np.ndarray[Any, Any]:
-    """What Embed says of an image."""
+    """Embed an image with `Embed`."""
     response = await served.embedding.Embed(embedding_service_pb2.EmbedRequest(image=image))
     return np.array(response.embedding)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_metadata(served: Served, folder: Path, kind: str) -> None:
-    """The client learns that the server is there, which model it has, and what that takes and gives."""
+    """The client gets the health, the model's name, and its inputs and outputs."""
     names = ("live", "ready", "model_ready", "unknown model ready", "server metadata", "model metadata")
     outcomes = await triton(at(served), kind, folder, *names)
     assert [outcomes[name]["value"] for name in names[:4]] == [True, True, True, False]
@@ -87,7 +87,7 @@ async def test_metadata(served: Served, folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_embeddings_are_those_of_embed(served: Served, folder: Path, kind: str) -> None:
-    """For 1 and 16 images, as pixels and as files, the client gets in their order what Embed says of each."""
+    """For 1 and 16 images, as pixels and as files, the client gets in their order the embeddings of `Embed`."""
     pixels = [await embedded(served, raw(each)) for each in images(16)]
     files = [await embedded(served, encoded(each, "JPEG")) for each in images(16)]
     expected = {
@@ -100,28 +100,28 @@ async def test_embeddings_are_those_of_embed(served: Served, folder: Path, kind:
     }
     outcomes = await triton(at(served), kind, folder, *expected)
     for name, vectors in expected.items():
-        answer = outcomes[name]["value"]
-        found = np.array(answer["embedding"])
-        assert (answer["dtype"], found.shape) == ("float32", (len(vectors), 48))
+        result = outcomes[name]["value"]
+        found = np.array(result["embedding"])
+        assert (result["dtype"], found.shape) == ("float32", (len(vectors), 48))
         assert np.einsum("ij,ij->i", found, np.stack(vectors)).min() > 1 - 1e-6
-        assert answer["id"] == ("mine" if name == "16 images" else "")
-        assert answer["version"] == "1"
-        assert {"model_digest", "batch_size", "total_us"} <= set(answer["parameters"])
+        assert result["id"] == ("mine" if name == "16 images" else "")
+        assert result["version"] == "1"
+        assert {"model_digest", "batch_size", "total_us"} <= set(result["parameters"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_errors(served: Served, folder: Path, kind: str) -> None:
-    """Each mistake has the status that Triton gives it, and a message with what was sent and what is expected."""
+    """Each error has Triton's status, and a message with what was sent and what is expected."""
     expected = {
         "wrong shape": (INVALID, "inputs[0].shape: of input 'image' is [1,3,32,32]; expected [-1,32,32,3]"),
         "wrong datatype": (INVALID, "inputs[0].datatype: of input 'image' is 'FP32'; expected UINT8"),
-        "wrong length": (INVALID, "raw_input_contents[0]: has 3072 bytes; UINT8 [2,32,32,3] has 6144"),
+        "wrong length": (INVALID, "raw_input_contents[0]: has 3072 bytes; UINT8 [2,32,32,3] needs 6144"),
         "unknown model": ("StatusCode.NOT_FOUND", "Request for unknown model: there is no 'other' here, only 'tiny'"),
         "unknown version": ("StatusCode.NOT_FOUND", "Request for unknown model: there is no 'tiny' in version '7'"),
         "unknown model metadata": ("StatusCode.NOT_FOUND", "Request for unknown model: there is no 'other' here"),
-        "unknown input": (INVALID, "inputs[0].name: is 'INPUT__0'; this model takes 'image' and 'encoded'"),
-        "unknown output": (INVALID, "outputs[0].name: is 'logits'; this model gives 'embedding'"),
-        "shared memory": (INVALID, "inputs[0].parameters['shared_memory_region']: is not offered"),
+        "unknown input": (INVALID, "inputs[0].name: is 'INPUT__0'; the inputs of this model are 'image' and 'encoded'"),
+        "unknown output": (INVALID, "outputs[0].name: is 'logits'; the only output of this model is 'embedding'"),
+        "shared memory": (INVALID, "inputs[0].parameters['shared_memory_region']: is not supported"),
         "model config": ("StatusCode.UNIMPLEMENTED", ""),
         "repository": ("StatusCode.UNIMPLEMENTED", ""),
         "load": ("StatusCode.UNIMPLEMENTED", ""),
@@ -134,7 +134,7 @@ async def test_errors(served: Served, folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_timeouts(serve: Serve, folder: Path, kind: str) -> None:
-    """A call that is not answered in its time ends, by the client's clock or by the request's own `timeout`."""
+    """A call without a response in time ends, by the client's deadline or by the request's `timeout`."""
     model = HeldModel()
     async with serve(load_session=model, default_deadline_seconds=86_400) as served:
         model.session.hold()
@@ -148,24 +148,24 @@ async def test_timeouts(serve: Serve, folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_full_queue(serve: Serve, folder: Path, kind: str) -> None:
-    """A busy server rejects with RESOURCE_EXHAUSTED and says to come back."""
+    """A full queue rejects with RESOURCE_EXHAUSTED and asks to retry."""
     model = HeldModel()
     async with serve(load_session=model, max_queue_size=1) as served:
         model.session.hold()
         first = asyncio.create_task(embedded(served, raw(images(1)[0])))
         await model.caught()
-        inside = asyncio.create_task(embedded(served, raw(images(1)[0])))
+        running = asyncio.create_task(embedded(served, raw(images(1)[0])))
         await until(lambda: "Queued: 1 " in repr(served.app.batcher))
         outcome = (await triton(at(served), kind, folder, "1 image"))["1 image"]
         assert outcome["status"] == "StatusCode.RESOURCE_EXHAUSTED"
         assert "try again later" in outcome["message"]
         model.session.let_go()
-        await asyncio.gather(first, inside)
+        await asyncio.gather(first, running)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_token(serve: Serve, folder: Path, kind: str) -> None:
-    """A token goes in the client's headers; without it the probes answer and nothing else does."""
+    """A token is sent in the client's headers; without one only the probes succeed."""
     (folder / "tokens").write_text("reader r-secret\n")
     async with serve(auth_keys_file=folder / "tokens") as served:
         outcomes = await triton(at(served), kind, folder, "ready", "model_ready", "1 image", "with a token")
@@ -180,7 +180,7 @@ async def test_draining(serve: Serve, folder: Path, kind: str) -> None:
     model = HeldModel()
     async with serve(load_session=model) as served:
         model.session.hold()
-        inside = asyncio.create_task(embedded(served, raw(images(1)[0])))
+        running = asyncio.create_task(embedded(served, raw(images(1)[0])))
         await model.caught()
         draining = asyncio.create_task(served.app.server.drain(60))
         outcomes = await triton(at(served), kind, folder, "live", "ready", "model_ready", "1 image")
@@ -188,21 +188,21 @@ async def test_draining(serve: Serve, folder: Path, kind: str) -> None:
         assert outcomes["1 image"]["status"] == "StatusCode.UNAVAILABLE"
         assert "shutting down" in outcomes["1 image"]["message"]
         model.session.let_go()
-        await asyncio.gather(inside, draining)
+        await asyncio.gather(running, draining)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_no_server(folder: Path, kind: str) -> None:
-    """Where nobody listens the client says UNAVAILABLE."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # held, and not listened on, so that nobody else can
-        outcomes = await triton(f"127.0.0.1:{taken.getsockname()[1]}", kind, folder, "live", "1 image")
+    """Where nothing listens the status is UNAVAILABLE."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound without listening, so that no other process can listen
+        outcomes = await triton(f"127.0.0.1:{unused.getsockname()[1]}", kind, folder, "live", "1 image")
     assert {outcome["status"] for outcome in outcomes.values()} == {"StatusCode.UNAVAILABLE"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_proxy_in_the_environment(served: Served, folder: Path, kind: str) -> None:
-    """The client asks the environment's proxy for a server on this machine too, unless `channel_args` forbids it."""
+    """The client uses the environment's proxy for this machine too, unless `channel_args` disables it."""
     by_proxy = await triton(at(served), kind, folder, "ready", http_proxy=DEAD)
     assert by_proxy["ready"]["status"] == "StatusCode.UNAVAILABLE"
     direct = await triton(at(served), f"{kind}-direct", folder, "ready", "16 images", http_proxy=DEAD)

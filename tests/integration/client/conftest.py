@@ -4,48 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from lookalike_client import AsyncClient, Client
-from lookalike_client.cli import main
-from support.fake_server import FakeServer
+from support.scripted_server import ScriptedServer
+from support.server_fixtures import lookalike, model, real, server
 
-
-@pytest.fixture
-def fake() -> Iterator[FakeServer]:
-    """A server of our own, on a free port."""
-    with FakeServer() as server:
-        yield server
+__all__ = ["lookalike", "model", "real", "server"]
 
 
 @pytest.fixture(params=["sync", "async"])
-def ask(request: pytest.FixtureRequest, fake: FakeServer) -> Callable[..., Any]:
-    """Calls a method of a client by name: of `Client` in one run of the test, of `AsyncClient` in the other."""
+def call(request: pytest.FixtureRequest, server: ScriptedServer) -> Callable[..., Any]:
+    """Return a function that calls a method by name: of `Client` in one run, of `AsyncClient` in the other."""
 
-    def ask_sync(method: str, *args: Any, **kwargs: Any) -> Any:
-        with Client(fake.address) as client:
-            answer = getattr(client, method)(*args, **kwargs)
-            return list(answer) if isinstance(answer, Iterator) else answer
+    def call_sync(method: str, *args: Any, **kwargs: Any) -> Any:
+        with Client(server.address) as client:
+            result = getattr(client, method)(*args, **kwargs)
+            return list(result) if isinstance(result, Iterator) else result
 
-    async def ask_async(method: str, *args: Any, **kwargs: Any) -> Any:
-        async with AsyncClient(fake.address) as client:
-            answer = getattr(client, method)(*args, **kwargs)
-            return [each async for each in answer] if isinstance(answer, AsyncIterator) else await answer
+    async def call_async(method: str, *args: Any, **kwargs: Any) -> Any:
+        async with AsyncClient(server.address) as client:
+            result = getattr(client, method)(*args, **kwargs)
+            return [each async for each in result] if isinstance(result, AsyncIterator) else await result
 
     if request.param == "sync":
-        return ask_sync
-    return lambda *args, **kwargs: asyncio.run(ask_async(*args, **kwargs))
-
-
-@pytest.fixture
-def lookalike(fake: FakeServer) -> Callable[..., Result]:
-    """Runs the command against the server."""
-
-    def run(*arguments: str | Path) -> Result:
-        return CliRunner().invoke(main, ["--server", fake.address, *map(str, arguments)])
-
-    return run
+        return call_sync
+    return lambda *args, **kwargs: asyncio.run(call_async(*args, **kwargs))

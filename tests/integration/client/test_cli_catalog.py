@@ -1,36 +1,35 @@
-"""`lookalike get`, `delete`, `categories`, `model`, `wait` and `sample`."""
+"""`lookalike get`, `delete`, `categories`, `model` and `wait`."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from click.testing import Result
 
+from lookalike.v1 import embedding_service_pb2
 from lookalike_client import Client, ProductInput
-from support.fake_server import FakeServer
-from support.fake_state import image_file
+from support.catalogs import image_file, put, stored
+from support.scripted_server import ScriptedServer
 
 Lookalike = Callable[..., Result]
 
 
 @pytest.fixture
-def stocked(fake: FakeServer) -> FakeServer:
+def stocked(server: ScriptedServer) -> ScriptedServer:
     """A server with three products."""
-    with Client(fake.address) as client:
+    with Client(server.address) as client:
         client.upsert(
             [
                 ProductInput(name, "Men", f"Product {name}", f"{name}.jpg", {"color": color}, [image_file(name)])
                 for name, color in (("a", "red"), ("b", "red"), ("c", "blue"))
             ]
         )
-    return fake
+    return server
 
 
-def test_get_prints_a_product(lookalike: Lookalike, stocked: FakeServer) -> None:
+def test_get_prints_a_product(lookalike: Lookalike, stocked: ScriptedServer) -> None:
     """Every field and attribute is shown; as JSON it is StoredProduct."""
     shown = lookalike("get", "a").stdout
     for text in ("Men", "Product a", "a.jpg", "color", "red"):
@@ -47,30 +46,30 @@ def test_get_prints_a_product(lookalike: Lookalike, stocked: FakeServer) -> None
     }
 
 
-def test_titles_cannot_drive_the_terminal(lookalike: Lookalike, fake: FakeServer) -> None:
-    """ControlChannel characters in a title are shown as replacement characters."""
-    fake.put("a", title="evil \x1b[2J title")
+def test_titles_cannot_drive_the_terminal(lookalike: Lookalike, real: Client) -> None:
+    """Control characters in a title are shown as replacement characters."""
+    put(real, "a", title="evil \x1b[2J title")
     shown = lookalike("get", "a").stdout
     assert "\x1b" not in shown
     assert "evil \N{REPLACEMENT CHARACTER}[2J title" in shown
 
 
-def test_delete_tells_each_outcome(lookalike: Lookalike, stocked: FakeServer) -> None:
-    """One unknown id makes the exit code 1, and the others are deleted all the same."""
+def test_delete_prints_each_outcome(lookalike: Lookalike, stocked: ScriptedServer, real: Client) -> None:
+    """One unknown id makes the exit status 1, and the others are deleted all the same."""
     result = lookalike("delete", "a", "x", "b")
     assert result.exit_code == 1
     assert result.stdout == "a: deleted\nx: not deleted: NOT_FOUND: no product 'x'\nb: deleted\n"
-    assert sorted(stocked.products) == ["c"]
+    assert sorted(stored(real)) == ["c"]
     assert lookalike("delete", "c").exit_code == 0
 
 
-def test_delete_as_json(lookalike: Lookalike, stocked: FakeServer) -> None:
+def test_delete_as_json(lookalike: Lookalike, stocked: ScriptedServer) -> None:
     """`--json` prints the statuses with the codes' names."""
     result = lookalike("--json", "delete", "a", "x")
     assert [(each["id"], each["code"]) for each in json.loads(result.stdout)] == [("a", "OK"), ("x", "NOT_FOUND")]
 
 
-def test_categories_with_and_without_attributes(lookalike: Lookalike, stocked: FakeServer) -> None:
+def test_categories_with_and_without_attributes(lookalike: Lookalike, stocked: ScriptedServer) -> None:
     """Counts and index kind of each category; with --attributes the values too."""
     plain = lookalike("categories").stdout
     assert plain.splitlines()[1].split() == ["Men", "3", "flat"]
@@ -80,51 +79,35 @@ def test_categories_with_and_without_attributes(lookalike: Lookalike, stocked: F
     assert category["attributes"][0]["top_values"][0] == {"value": "red", "count": 2}
 
 
-def test_no_categories_is_said(lookalike: Lookalike) -> None:
+def test_no_categories_is_one_line(lookalike: Lookalike) -> None:
     """An empty server is a line, not an empty table."""
-    assert lookalike("categories").stdout == "no category holds a product\n"
+    assert lookalike("categories").stdout == "the catalog is empty\n"
 
 
-def test_model_tells_what_a_batch_takes(lookalike: Lookalike) -> None:
-    """The batches that were measured are listed, with how many of them run at once."""
-    assert "1 in 1.5 ms, 2 in 2.2 ms (2 at once)" in lookalike("model").stdout
+def test_model_prints_its_batch_profiles(lookalike: Lookalike, server: ScriptedServer) -> None:
+    """The measured batches are listed, with how many of them run at a time."""
+    profile = embedding_service_pb2.BatchProfile
+    profiles = [
+        profile(batch_size=1, concurrency=1, latency_ms=1.5),
+        profile(batch_size=2, concurrency=2, latency_ms=2.25),
+    ]
+    server.respond("GetModel", embedding_service_pb2.GetModelResponse(batch_profiles=profiles))
+    assert "1 in 1.5 ms, 2 in 2.2 ms (2 at a time)" in lookalike("model").stdout
 
 
-def test_model_warns_of_random_weights(lookalike: Lookalike, fake: FakeServer) -> None:
-    """A model that nobody trained is named as such on standard error; a trained one is not."""
+def test_model_warns_of_random_weights(lookalike: Lookalike, server: ScriptedServer) -> None:
+    """A model with random weights is reported on standard error; a trained one is not."""
     assert lookalike("model").stderr == ""
-    fake.weights = "random(seed=7)"
+    server.respond("GetModel", embedding_service_pb2.GetModelResponse(weights="random(seed=7)"))
     result = lookalike("model")
     assert "random(seed=7)" in result.stdout
-    assert "its answers mean nothing" in result.stderr
+    assert "its results are meaningless" in result.stderr
 
 
-def test_wait_returns_when_ready_and_fails_when_not(lookalike: Lookalike, fake: FakeServer) -> None:
-    """`wait` is exit code 0 when SERVING; else 1 after its timeout."""
-    assert lookalike("wait").stdout == f"{fake.address} is ready\n"
-    fake.set_serving(serving=False)
+def test_wait_returns_when_ready_and_fails_when_not(lookalike: Lookalike, server: ScriptedServer) -> None:
+    """`wait` is exit status 0 when SERVING; else 1 after its timeout."""
+    assert lookalike("wait").stdout == f"{server.address} is ready\n"
+    server.set_serving(serving=False)
     result = lookalike("wait", "--timeout", "0.3")
     assert result.exit_code == 1
     assert "not ready within 0.3 s" in result.stderr
-
-
-def test_sample_without_pillow_says_what_to_install(
-    lookalike: Lookalike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Pillow is needed by `sample` alone, and its absence is a line with the remedy."""
-    for name in [each for each in sys.modules if each.partition(".")[0] == "PIL" or ".sample" in each]:
-        if name != "tools.sample_catalog.__main__":
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    result = lookalike("sample", tmp_path / "shop")
-    assert result.exit_code == 1
-    assert "pip install 'lookalike-client[sample]'" in result.stderr
-
-
-def test_sample_does_not_overwrite(lookalike: Lookalike, tmp_path: Path) -> None:
-    """A folder with other files in it is rejected in one line."""
-    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
-    result = lookalike("sample", tmp_path)
-    assert result.exit_code == 1
-    assert result.stderr.count("\n") == 1
-    assert (tmp_path / "mine.txt").exists()

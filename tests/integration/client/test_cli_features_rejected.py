@@ -11,10 +11,9 @@ import pytest
 from click.testing import Result
 from numpy.typing import ArrayLike
 
-from support.arrays import vectors
+from support.arrays import DIM, vectors
 from support.catalogs import COLUMNS, write_catalog
-from support.fake_server import FakeServer
-from support.fake_state import DIM
+from support.scripted_server import ScriptedServer
 
 Lookalike = Callable[..., Result]
 
@@ -45,44 +44,44 @@ OBJECTS = npy(np.array(["a", "b", None, "d"], dtype=object))
         ({"v": b""}, "v is empty; write the array with numpy.save"),
         ({"v": b"1.0,2.0\n"}, "v is not an .npy file; write the array with numpy.save"),
         ({"v": npz(GOOD)}, "v is an archive of several files (.npz); write the one array with numpy.save"),
-        ({"v": npy(GOOD)[:-1]}, "v cannot be read, it may be cut off: "),
-        ({"v": npy(GOOD)[:20]}, "v cannot be read, it may be cut off: "),
+        ({"v": npy(GOOD)[:-1]}, "v cannot be read; it may be truncated: "),
+        ({"v": npy(GOOD)[:20]}, "v cannot be read; it may be truncated: "),
         (
             {"v": OBJECTS},
-            "v holds Python objects, which are not read because reading them may run code; save",
+            "v has Python objects, which are not read because that may run code; save",
         ),
-        ({"v": npy(GOOD.astype(np.int8))}, 'v holds int8; save floats, as array.astype("float32") does'),
-        ({"v": npy(GOOD.astype(complex))}, "v holds complex128; save floats"),
-        ({"v": npy(GOOD[0])}, f"v is of shape [{DIM}]; vectors are of shape [n, dim]"),
-        ({"v": npy(GOOD[None])}, f"v is of shape [1, 4, {DIM}]; vectors are of shape [n, dim]"),
+        ({"v": npy(GOOD.astype(np.int8))}, 'v has dtype int8; save floats, for instance array.astype("float32")'),
+        ({"v": npy(GOOD.astype(complex))}, "v has dtype complex128; save floats"),
+        ({"v": npy(GOOD[0])}, f"v has shape [{DIM}]; vectors must have shape [n, dim]"),
+        ({"v": npy(GOOD[None])}, f"v has shape [1, 4, {DIM}]; vectors must have shape [n, dim]"),
         ({"v": npy(GOOD[:0]), "i": npy(IDS[:0])}, "v has no rows"),
         ({"v": npy(GOOD[:3])}, "i has 4 ids; each row needs one"),
         ({"v": npy(np.ones((DIM, 4)))}, "i has 4 ids; each row needs one; is v transposed?"),
         (
             {"v": npy(np.ones((4, 2048)))},
-            "v holds vectors of 2048 numbers, and the embeddings of the server's model",
+            "v has vectors of dimension 2048, but the server's model tiny has dimension 48: import vectors",
         ),
-        ({"v": npy(np.ones((4, 0)))}, "v holds vectors of 0 numbers, and "),
+        ({"v": npy(np.ones((4, 0)))}, "v has vectors of dimension 0, but "),
         (
             {"i": OBJECTS},
-            "i holds Python objects, which are not read because reading them may run code; save",
+            "i has Python objects, which are not read because that may run code; save",
         ),
         (
             {"i": npy([1.0, 2.0, 3.0, 4.0])},
-            "i holds float64; save strings, bytes or integers, as array.astype(str)",
+            "i has dtype float64; save strings, bytes or integers, for instance array.astype(str)",
         ),
-        ({"i": npy([True] * 4)}, "i holds bool; save strings"),
-        ({"i": npy(IDS[:, None])}, "i is of shape [4, 1]; one entry a row is needed, of shape [n]"),
-        ({"i": npy("a")}, "i is of shape []; one entry a row is needed"),
+        ({"i": npy([True] * 4)}, "i has dtype bool; save strings"),
+        ({"i": npy(IDS[:, None])}, "i has shape [4, 1]; it must have one entry per row, shape [n]"),
+        ({"i": npy("a")}, "i has shape []; it must have one entry per row"),
         ({"c": npy(IDS[:3])}, "c has 3 entries; each row needs one"),
         ({"c": npz(IDS)}, "c is an archive"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
 def test_arrays_that_cannot_be_used(
-    lookalike: Lookalike, fake: FakeServer, tmp_path: Path, files: dict[str, bytes], message: str
+    lookalike: Lookalike, server: ScriptedServer, tmp_path: Path, files: dict[str, bytes], message: str
 ) -> None:
-    """One line with the file, its problem and what to do; exit code 1, and no product is sent."""
+    """One line with the file, its problem and what to do; exit status 1, and no product is sent."""
     contents = {"v": npy(GOOD), "i": npy(IDS), "c": npy(IDS)} | files
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
@@ -92,7 +91,7 @@ def test_arrays_that_cannot_be_used(
     assert result.stderr.startswith(f"lookalike: {tmp_path}")
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
-    assert fake.requests("ImportProducts") == []
+    assert server.requests("ImportProducts") == []
 
 
 def test_reading_ids_runs_no_code_of_theirs(lookalike: Lookalike, tmp_path: Path) -> None:
@@ -116,7 +115,7 @@ def test_reading_ids_runs_no_code_of_theirs(lookalike: Lookalike, tmp_path: Path
 def test_catalogs_that_cannot_be_used(
     lookalike: Lookalike, tmp_path: Path, columns: tuple[str, ...], message: str
 ) -> None:
-    """A catalog of facts without its columns or without rows is rejected before anything is sent."""
+    """A catalog without its columns or without rows is rejected before anything is sent."""
     catalog = write_catalog(tmp_path, [], columns=columns)
     (tmp_path / "v").write_bytes(npy(GOOD))
     (tmp_path / "i").write_bytes(npy(IDS))
@@ -129,25 +128,25 @@ def test_catalogs_that_cannot_be_used(
     ("words", "message"),
     [
         ("", "Give CATALOG.csv, or --vectors and --ids."),
-        ("--vectors f", "--vectors and --ids go together"),
-        ("--ids f --category Men", "--vectors and --ids go together"),
+        ("--vectors f", "--vectors and --ids need each other"),
+        ("--ids f --category Men", "--vectors and --ids need each other"),
         ("--vectors f --ids f", "exactly one of --category, --categories and --catalog"),
         ("--vectors f --ids f --category Men --categories f", "exactly one of"),
         ("--vectors f --ids f --category=", "exactly one of"),
         ("f --vectors f --ids f --category Men", "With --vectors the catalog is an option: --catalog f."),
-        ("f --category Men", "go with --vectors and --ids"),
-        ("--vectors f --ids f --category Men --category-column x", "--category-column is a column of a CSV"),
+        ("f --category Men", "need --vectors and --ids"),
+        ("--vectors f --ids f --category Men --category-column x", "--category-column needs a CSV"),
     ],
 )
 def test_command_lines_that_do_not_go_together(
-    lookalike: Lookalike, fake: FakeServer, tmp_path: Path, words: str, message: str
+    lookalike: Lookalike, server: ScriptedServer, tmp_path: Path, words: str, message: str
 ) -> None:
-    """What belongs together and what does not is said before any file is read; exit code 2."""
+    """Missing and contradicting options are reported before any file is read; exit status 2."""
     (tmp_path / "f").write_bytes(b"")
     result = lookalike("import", *(str(tmp_path / "f") if word == "f" else word for word in words.split()))
     assert result.exit_code == 2
     assert message.replace(" f.", f" {tmp_path / 'f'}.") in " ".join(result.stderr.split())
-    assert fake.calls == []
+    assert server.calls == []
 
 
 def test_a_file_that_is_not_there(lookalike: Lookalike, tmp_path: Path) -> None:

@@ -13,21 +13,21 @@ from click.testing import Result
 from grpc import StatusCode
 from rich.console import Console
 
-from lookalike_client import LookalikeError
+from lookalike.v1 import embedding_service_pb2
+from lookalike_client import Client, LookalikeError
 from lookalike_client.cli.import_run import ImportReport, print_report
-from lookalike_client.cli.progress import EVERY_S, ProgressBar, ProgressLines, duration
+from lookalike_client.cli.progress import INTERVAL_S, ProgressBar, ProgressLines, duration
 from lookalike_client.cli.session import Session
 from lookalike_client.transfer.catalog_csv import FailedRow
 from lookalike_client.transfer.importer import ImportProgress
-from support.catalogs import good_row, write_catalog, write_products
-from support.fake_rejections import Rejection
-from support.fake_server import FakeServer
+from support.catalogs import good_row, put, stored, write_catalog, write_products
+from support.scripted_server import Rejection, ScriptedServer
 
 Lookalike = Callable[..., Result]
 
 
-def test_an_import_reports_what_became_of_the_rows(lookalike: Lookalike, fake: FakeServer, tmp_path: Path) -> None:
-    """Counts, rate and each failed row with its reason on standard output; exit code 1, the others are in."""
+def test_an_import_reports_what_became_of_the_rows(lookalike: Lookalike, real: Client, tmp_path: Path) -> None:
+    """Counts, rate and each failed row with its reason on standard output; exit status 1, the others are in."""
     path = write_catalog(
         tmp_path, [good_row(tmp_path, "a"), ("b", "Men", "t", "none.jpg", ""), good_row(tmp_path, "c")]
     )
@@ -36,20 +36,20 @@ def test_an_import_reports_what_became_of_the_rows(lookalike: Lookalike, fake: F
     first, _, failure = result.stdout.splitlines()
     assert re.fullmatch(r"imported 2 in [\d.]+ s \([\d.]+/s\), skipped 0, failed 1", first)
     assert failure.split(maxsplit=2) == ["3", "b", "image none.jpg: No such file or directory"]
-    assert sorted(fake.products) == ["a", "c"]
+    assert sorted(stored(real)) == ["a", "c"]
 
 
-def test_an_import_of_good_rows_is_exit_code_0(lookalike: Lookalike, fake: FakeServer, tmp_path: Path) -> None:
+def test_an_import_of_good_rows_is_exit_code_0(lookalike: Lookalike, server: ScriptedServer, tmp_path: Path) -> None:
     """All in: one line."""
     result = lookalike("import", write_products(tmp_path, *"abc"), "--batch", "1", "--concurrency", "2")
     assert result.exit_code == 0, result.output
     assert result.stdout.count("\n") == 1
-    assert len(fake.requests("UpsertProducts")) == 3
+    assert len(server.requests("UpsertProducts")) == 3
 
 
-def test_an_import_as_json(lookalike: Lookalike, fake: FakeServer, tmp_path: Path) -> None:
+def test_an_import_as_json(lookalike: Lookalike, real: Client, tmp_path: Path) -> None:
     """`--json` prints the report as one value."""
-    fake.put("a")
+    put(real, "a")
     path = write_products(tmp_path, *"ab")
     report = json.loads(lookalike("--json", "import", path, "--skip-existing").stdout)
     assert (report["imported"], report["skipped"], report["failed"], report["failures"]) == (1, 1, 0, [])
@@ -57,27 +57,29 @@ def test_an_import_as_json(lookalike: Lookalike, fake: FakeServer, tmp_path: Pat
 
 
 def test_a_header_that_will_not_do_is_one_line(lookalike: Lookalike, tmp_path: Path) -> None:
-    """Missing columns are named, exit code 1, and the server is not asked."""
+    """Missing columns are named, exit status 1, before any call."""
     result = lookalike("import", write_catalog(tmp_path, [], columns=("product_id", "sex", "title", "image")))
     assert result.exit_code == 1
     assert "lacks the column gender" in result.stderr
 
 
-def test_another_category_column(lookalike: Lookalike, fake: FakeServer, tmp_path: Path) -> None:
+def test_another_category_column(lookalike: Lookalike, real: Client, tmp_path: Path) -> None:
     """`--category-column` partitions by it."""
     lookalike("import", write_products(tmp_path, "a"), "--category-column", "color")
-    assert fake.products["a"][0].category == "red"
+    assert stored(real)["a"].category == "red"
 
 
-def test_an_import_that_must_stop_says_how_to_continue(lookalike: Lookalike, fake: FakeServer, tmp_path: Path) -> None:
-    """The report so far, why it stopped, how many rows are in, and --skip-existing; exit code 1."""
-    fake.on_upsert = lambda: fake.rejections.append(Rejection(StatusCode.UNAUTHENTICATED, "no token"))
+def test_an_import_that_stops_prints_how_to_continue(
+    lookalike: Lookalike, server: ScriptedServer, tmp_path: Path
+) -> None:
+    """The report so far, why it stopped, how many rows are imported, and --skip-existing; exit status 1."""
+    server.hooks["UpsertProducts"] = lambda: server.rejections.append(Rejection(StatusCode.UNAUTHENTICATED, "no token"))
     result = lookalike("import", write_products(tmp_path, *"abcd"), "--batch", "2", "--concurrency", "1")
     assert result.exit_code == 1
     assert result.stdout.startswith("imported 2 ")
     assert result.stderr == (
-        "lookalike: import stopped: UNAUTHENTICATED: no token. 2 rows are in; "
-        "the same command with --skip-existing continues.\n"
+        "lookalike: import stopped: UNAUTHENTICATED: no token. 2 rows are imported; "
+        "run the same command with --skip-existing to continue.\n"
     )
 
 
@@ -86,7 +88,7 @@ def test_progress_is_lines_where_there_is_no_terminal() -> None:
     now = [0.0]
     written = io.StringIO()
     lines = ProgressLines(Console(file=written, width=160), 1000, clock=lambda: now[0])
-    for seconds, done in ((1.0, 50), (EVERY_S, 250), (EVERY_S + 1, 300), (2 * EVERY_S, 500)):
+    for seconds, done in ((1.0, 50), (INTERVAL_S, 250), (INTERVAL_S + 1, 300), (2 * INTERVAL_S, 500)):
         now[0] = seconds
         lines.advanced(ImportProgress(imported=done))
     busy = LookalikeError(StatusCode.RESOURCE_EXHAUSTED, "queue full")
@@ -95,7 +97,7 @@ def test_progress_is_lines_where_there_is_no_terminal() -> None:
     assert written.getvalue().splitlines() == [
         "250 of 1,000 rows, 50.0/s, about 15 s left",
         "500 of 1,000 rows, 50.0/s, about 10 s left",
-        "the server is busy (queue full); again in 2.5 s",
+        "the server is busy (queue full); retrying in 2.5 s",
     ]
 
 
@@ -106,16 +108,16 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
         bar.advanced(ImportProgress(imported=3))
         bar.rejected(LookalikeError(StatusCode.UNAVAILABLE, "gone"), 1.0)
     assert "3/4" in written.getvalue()
-    assert "the server is away (gone); again in 1.0 s" in written.getvalue()
+    assert "the server is unavailable (gone); retrying in 1.0 s" in written.getvalue()
 
 
-def test_durations_have_the_unit_a_person_would_choose() -> None:
+def test_durations_are_in_seconds_minutes_or_hours() -> None:
     """Seconds, then minutes, then hours."""
     assert [duration(seconds) for seconds in (3, 600, 7200)] == ["3 s", "10 min", "2.0 h"]
 
 
 def test_a_long_list_of_failures_ends_with_a_count() -> None:
-    """Failures beyond the kept ones are counted in the report."""
+    """Failures beyond the listed ones are counted in the report."""
     out = io.StringIO()
     console = Console(file=out, width=100)
     session = Session("s:1", None, 1.0, as_json=False, out=console, err=console)
@@ -123,57 +125,59 @@ def test_a_long_list_of_failures_ends_with_a_count() -> None:
     assert out.getvalue().endswith("... and 6 more\n")
 
 
-def test_quickstart_imports_asks_and_shows_the_way(lookalike: Lookalike, fake: FakeServer, tmp_path: Path) -> None:
-    """The model, the import, the query about the first red striped product, its answers, two command lines."""
+def test_quickstart_imports_and_runs_a_query(lookalike: Lookalike, server: ScriptedServer, tmp_path: Path) -> None:
+    """The model, the import, the query with the first red striped product, its results, two commands."""
     rows = [list(good_row(tmp_path, product_id)) for product_id in "abcdefg"]
     rows[2][2] = rows[3][2] = "Red striped T-shirt"
     result = lookalike("quickstart", "--catalog", write_catalog(tmp_path, rows))
     assert result.exit_code == 0, result.output
-    assert "model tiny: fake8, weights imagenet, 8 numbers, CPUExecutionProvider" in result.stdout
+    assert "model tiny: tiles, weights none, 48 dimensions, CPUExecutionProvider" in result.stdout
     assert "imported 7 " in result.stdout
-    assert "Which products look like 'Red striped T-shirt' (c, Men)?" in result.stdout.splitlines()
-    answers = re.findall(r"^ +\d  ([a-g])  ", result.stdout, flags=re.MULTILINE)
-    assert len(answers) == 5
-    assert "c" not in answers
-    assert f"lookalike --server {fake.address} search --id c -k 5" in result.stdout
+    assert "Products similar to 'Red striped T-shirt' (c, Men):" in result.stdout.splitlines()
+    results = re.findall(r"^ +\d  ([a-g])  ", result.stdout, flags=re.MULTILINE)
+    assert len(results) == 5
+    assert "c" not in results
+    assert f"lookalike --server {server.address} search --id c -k 5" in result.stdout
     assert 'grpcurl -plaintext -d \'{"product_id": "c", "k": 5}\' ' in result.stdout
-    assert f"{fake.address} lookalike.v1.SearchService/Search" in result.stdout
+    assert f"{server.address} lookalike.v1.SearchService/Search" in result.stdout
 
 
-def test_quickstart_a_second_time_has_nothing_to_import(lookalike: Lookalike, fake: FakeServer, tmp_path: Path) -> None:
-    """What is there is not imported again, and without a red striped product the first one is asked with."""
+def test_quickstart_a_second_time_has_nothing_to_import(
+    lookalike: Lookalike, server: ScriptedServer, tmp_path: Path
+) -> None:
+    """Existing products are not imported again; without a red striped product the query is the first one."""
     path = write_products(tmp_path, *"abc")
     lookalike("quickstart", "--catalog", path)
     result = lookalike("quickstart", "--catalog", path)
-    assert "nothing to import: all 3 products of the catalog are there" in result.stdout
-    assert "'Product a' (a, Men)?" in result.stdout
-    assert len(fake.requests("UpsertProducts")) == 1
+    assert "nothing to import: all 3 products of the catalog exist" in result.stdout
+    assert "'Product a' (a, Men):" in result.stdout
+    assert len(server.requests("UpsertProducts")) == 1
 
 
-def test_quickstart_warns_of_random_weights(lookalike: Lookalike, fake: FakeServer, tmp_path: Path) -> None:
-    """Answers of a model that nobody trained are not shown without a loud word."""
-    fake.weights = "random(seed=1)"
+def test_quickstart_warns_of_random_weights(lookalike: Lookalike, server: ScriptedServer, tmp_path: Path) -> None:
+    """Results of an untrained model come with a warning."""
+    server.respond("GetModel", embedding_service_pb2.GetModelResponse(name="tiny", weights="random(seed=1)"))
     assert "WARNING" in lookalike("quickstart", "--catalog", write_products(tmp_path, *"ab")).stderr
 
 
-def test_quickstart_waits_for_the_server(lookalike: Lookalike, fake: FakeServer, tmp_path: Path) -> None:
-    """While the model loads it says that it waits, and goes on when the server is ready."""
-    fake.set_serving(serving=False)
+def test_quickstart_waits_for_the_server(lookalike: Lookalike, server: ScriptedServer, tmp_path: Path) -> None:
+    """While the model loads it prints that it waits, and continues when the server is ready."""
+    server.set_serving(serving=False)
 
     def look() -> None:
         # later than the quick first look lasts, so that quickstart has to wait in earnest
-        threading.Timer(1.5, fake.set_serving, kwargs={"serving": True}).start()
+        threading.Timer(1.5, server.set_serving, kwargs={"serving": True}).start()
 
-    fake.on_watch = look
+    server.on_watch = look
     result = lookalike("quickstart", "--catalog", write_products(tmp_path, *"ab"))
     assert result.exit_code == 0, result.output
-    assert f"waiting for the server at {fake.address}" in result.stderr
+    assert f"waiting for the server at {server.address}" in result.stderr
 
 
-def test_quickstart_goes_on_when_some_rows_are_bad(lookalike: Lookalike, tmp_path: Path) -> None:
-    """Bad rows are listed, and the query is asked all the same."""
+def test_quickstart_continues_when_some_rows_are_invalid(lookalike: Lookalike, tmp_path: Path) -> None:
+    """Bad rows are listed, and the query runs all the same."""
     path = write_catalog(tmp_path, [good_row(tmp_path, "a"), ("b", "Men", "t", "none.jpg", "")])
     result = lookalike("quickstart", "--catalog", path)
     assert result.exit_code == 0
     assert "image none.jpg" in result.stdout
-    assert "Which products look like" in result.stdout
+    assert "Products similar to" in result.stdout

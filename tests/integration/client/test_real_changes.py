@@ -56,8 +56,8 @@ async def test_filters_mean_what_they_say(served: Served, condition: Filter, fou
     """Each kind of condition leaves the products that meet it."""
     async with AsyncClient(address(served)) as client:
         await stock(client)
-        answer = await client.search(image=noise(9), category="Men", filters=[condition])
-    assert {each.product.id for each in answer.neighbors} == found
+        result = await client.search(image=noise(9), category="Men", filters=[condition])
+    assert {each.product.id for each in result.neighbors} == found
 
 
 async def test_changed_attributes_are_searched_by_at_once(served: Served) -> None:
@@ -66,31 +66,31 @@ async def test_changed_attributes_are_searched_by_at_once(served: Served) -> Non
         await stock(client)
         changed = await client.update_attributes("p1", {"stock": "3"}, clear=["color"])
         assert changed.attributes == {"price": "20", "stock": "3"}
-        question: dict[str, Any] = {"image": noise(9), "category": "Men"}
-        answer = await client.search(**question, filters=[Equals("stock", "3")])
-        assert [each.product.id for each in answer.neighbors] == ["p1"]
-        assert not (await client.search(**question, filters=[Equals("color", "blue")])).neighbors
-        assert len((await client.search(**question, group_by="color")).neighbors) == 3
-        assert len((await client.search(**question, group_by="color", group_limit=2)).neighbors) == 4
+        query: dict[str, Any] = {"image": noise(9), "category": "Men"}
+        result = await client.search(**query, filters=[Equals("stock", "3")])
+        assert [each.product.id for each in result.neighbors] == ["p1"]
+        assert not (await client.search(**query, filters=[Equals("color", "blue")])).neighbors
+        assert len((await client.search(**query, group_by="color")).neighbors) == 3
+        assert len((await client.search(**query, group_by="color", group_limit=2)).neighbors) == 4
         with pytest.raises(LookalikeError) as caught:
             await client.update_attributes("nothing", {"stock": "3"})
     assert caught.value.code is StatusCode.NOT_FOUND
 
 
-async def test_products_that_look_the_same_are_one_answer(served: Served) -> None:
+async def test_products_that_look_the_same_are_one_neighbor(served: Served) -> None:
     """The same image under three ids is one neighbor, and a table with two lines marked =."""
     async with AsyncClient(address(served)) as client:
         await stock(client)
         assert all(each.ok for each in await client.upsert([ProductInput(i, "Men", images=[png(0)]) for i in "xy"]))
-        answer = await client.search(image=png(0), category="Men", k=2, collapse_duplicates=True)
-    first, second = answer.neighbors
+        result = await client.search(image=png(0), category="Men", k=2, collapse_duplicates=True)
+    first, second = result.neighbors
     assert {first.product.id, *(each.id for each in first.duplicates)} == {"p0", "x", "y"}
     assert second.duplicates == ()
-    result = await command(served, "search", "--id", "p1", "--where", "color!=green", "--collapse")
-    assert sum(line.lstrip().startswith("=") for line in result.stdout.splitlines()) == 2
+    printed = await command(served, "search", "--id", "p1", "--where", "color!=green", "--collapse")
+    assert sum(line.lstrip().startswith("=") for line in printed.stdout.splitlines()) == 2
 
 
-async def test_a_image_is_given_back_byte_for_byte(served: Served, tmp_path: Path) -> None:
+async def test_an_image_is_given_back_byte_for_byte(served: Served, tmp_path: Path) -> None:
     """A file comes back as it was sent and pixels as a PNG of them; with vectors, or past the last, there is none."""
     async with AsyncClient(address(served)) as client:
         dim = (await client.model()).dim
@@ -118,7 +118,7 @@ async def test_a_image_is_given_back_byte_for_byte(served: Served, tmp_path: Pat
 
 
 async def test_a_late_repeat_undoes_nothing(served: Served) -> None:
-    """What was done under a name is not done again, and another request of that name is rejected."""
+    """A request with a known key is not run again, and another request with that key is rejected."""
     product = ProductInput("a", "Men", attributes={"price": "5"}, images=[png(1)])
     async with AsyncClient(address(served)) as client:
         assert (await client.upsert([product], idempotency_key="r1"))[0].ok
@@ -140,7 +140,7 @@ async def test_a_late_repeat_undoes_nothing(served: Served) -> None:
     ],
 )
 async def test_the_servers_rejection_reaches_the_user(served: Served, options: list[str], message: str) -> None:
-    """What only the server judges is said in its words, in one line, exit code 1."""
+    """The server's message is printed in one line, exit status 1."""
     async with AsyncClient(address(served)) as client:
         await stock(client)
     result = await command(served, "search", "--id", "p0", *options)

@@ -19,11 +19,11 @@ DIM = 48  # of the tiny model
 
 
 def products() -> list[ProductInput]:
-    """Products of images and of vectors, in two categories, with texts that files find hard."""
+    """Products of images and of vectors, in two categories, with titles that are hard for files."""
     made = [
         ProductInput(
             f"image/{number}",
-            "Men" if number % 3 else "Wörter, mit Komma",
+            "Men" if number % 3 else "Wörter, mit Komma",  # codespell:ignore
             title=["plain", 'quoted "and", comma', " two\nlines\r\n", "靴 👟"][number % 4],
             image_uri=f"images/{number}.png",
             attributes={"color": ["red", "bl;ue"][number % 2], f"only {number}": "a\tb"},
@@ -45,7 +45,7 @@ async def catalog(served: Served) -> list[Product]:
         return [product async for product in client.products()]
 
 
-async def answers(served: Served) -> list[SearchResult]:
+async def results(served: Served) -> list[SearchResult]:
     """Searches by vector and by product, in a category and in all of them."""
     async with AsyncClient(address(served)) as client:
         found = [await client.search(vector=row, all_categories=True, k=50) for row in vectors(5, DIM)]
@@ -55,12 +55,12 @@ async def answers(served: Served) -> list[SearchResult]:
 
 
 async def test_there_and_back_again(serve: Serve, tmp_path: Path) -> None:
-    """Exported and imported into an empty server, products, images' order and every search answer are the same."""
+    """Exported and imported into an empty server, products, images' order and every search result are the same."""
     out = tmp_path / "out"
     async with serve() as served:
         async with AsyncClient(address(served)) as client:
             assert all(status.ok for status in await client.upsert(products()))
-        stored, expected = await catalog(served), await answers(served)
+        stored, expected = await catalog(served), await results(served)
         exported = await command(served, "export", "--out", out)
         assert exported.exit_code == 0, exported.output
     line = exported.stdout.splitlines()[-1].partition(": lookalike ")[2]
@@ -69,7 +69,7 @@ async def test_there_and_back_again(serve: Serve, tmp_path: Path) -> None:
         assert imported.exit_code == 0, imported.output
         assert imported.stdout.startswith("imported 60 ")
         assert await catalog(served) == stored
-        for before, after in zip(expected, await answers(served), strict=True):
+        for before, after in zip(expected, await results(served), strict=True):
             assert [(each.product, each.image_index, each.duplicates) for each in after.neighbors] == [
                 (each.product, each.image_index, each.duplicates) for each in before.neighbors
             ]
@@ -111,14 +111,14 @@ async def test_images_that_stand_apart_are_searched_as_one_product(served: Serve
     arguments = features(tmp_path, ["a", "b", "a", "c", "b", "a"], values.astype(np.float64))
     assert (await command(served, "import", *arguments, "--category", "Men")).exit_code == 0
     async with AsyncClient(address(served)) as client:
-        answer = await client.search(vector=values[5], category="Men")
-        assert (answer.neighbors[0].product.id, answer.neighbors[0].image_index) == ("a", 2)
-        assert answer.neighbors[0].distance == pytest.approx(0, abs=1e-6)
-        assert sorted(each.product.id for each in answer.neighbors) == ["a", "b", "c"]
+        result = await client.search(vector=values[5], category="Men")
+        assert (result.neighbors[0].product.id, result.neighbors[0].image_index) == ("a", 2)
+        assert result.neighbors[0].distance == pytest.approx(0, abs=1e-6)
+        assert sorted(each.product.id for each in result.neighbors) == ["a", "b", "c"]
 
 
 async def test_several_thousand_products_over_streams(served: Served, tmp_path: Path) -> None:
-    """Three thousand rows go in over many streams side by side, and come back in one; a second import skips all."""
+    """Three thousand rows are imported over concurrent streams, and exported over one; a second import skips all."""
     values = vectors(3000, DIM)
     arguments = [*features(tmp_path, [f"p{number:04}" for number in range(3000)], values), "--category", "Men"]
     done = await command(served, "--json", "import", *arguments)
@@ -132,9 +132,9 @@ async def test_several_thousand_products_over_streams(served: Served, tmp_path: 
 
 
 async def test_vectors_of_another_model(served: Served, tmp_path: Path) -> None:
-    """Vectors of another length than the model's are rejected with both lengths, and nothing is stored."""
+    """Vectors of another dimension than the model's are rejected with both dimensions, and nothing is stored."""
     result = await command(served, "import", *features(tmp_path, ["a", "b"], vectors(2, 2048)), "--category", "Men")
     assert result.exit_code == 1
-    assert "holds vectors of 2048 numbers" in result.stderr
-    assert f"model tiny have {DIM}" in result.stderr
+    assert "has vectors of dimension 2048" in result.stderr
+    assert f"model tiny has dimension {DIM}" in result.stderr
     assert await catalog(served) == []

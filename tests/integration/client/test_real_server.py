@@ -25,25 +25,25 @@ def stripes_catalog(folder: Path, count: int) -> Path:
     return write_catalog(folder, rows)
 
 
-async def test_a_image_is_the_same_as_bytes_as_pixels_and_as_a_product(served: Served) -> None:
-    """Stored as a file, asked for as pixels, as bytes and by id: the product is found at distance 0."""
+async def test_an_image_is_the_same_as_bytes_as_pixels_and_as_a_product(served: Served) -> None:
+    """Stored as a file, searched by pixels, by bytes and by id: the product is found at distance 0."""
     async with AsyncClient(address(served)) as client:
         statuses = await client.upsert([ProductInput(f"p{seed}", "Men", images=[png(seed)]) for seed in range(4)])
         assert all(status.ok for status in statuses)
         for image in (png(2), noise(2)):
-            answer = await client.search(image=image, category="Men", k=1)
-            assert answer.neighbors[0].product.id == "p2"
-            assert answer.neighbors[0].distance == pytest.approx(0, abs=1e-5)
+            result = await client.search(image=image, category="Men", k=1)
+            assert result.neighbors[0].product.id == "p2"
+            assert result.neighbors[0].distance == pytest.approx(0, abs=1e-5)
         embedding = await client.embed(png(2))
         assert embedding.values.shape == ((await client.model()).dim,)
-        answer = await client.search(vector=embedding.values, all_categories=True, k=1)
-        assert answer.neighbors[0].product.id == "p2"
-        answer = await client.search(product_id="p2")
-        assert "p2" not in [each.product.id for each in answer.neighbors]
-        assert answer.stats.exact is True
+        result = await client.search(vector=embedding.values, all_categories=True, k=1)
+        assert result.neighbors[0].product.id == "p2"
+        result = await client.search(product_id="p2")
+        assert "p2" not in [each.product.id for each in result.neighbors]
+        assert result.stats.exact is True
 
 
-async def test_a_region_is_looked_at_alone(served: Served) -> None:
+async def test_a_region_is_embedded_alone(served: Served) -> None:
     """A cropped image has the embedding of its part."""
     pixels = np.concatenate([noise(1), noise(2)], axis=1)
     async with AsyncClient(address(served)) as client:
@@ -54,7 +54,7 @@ async def test_a_region_is_looked_at_alone(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "code", "word"),
+    ("query", "code", "text"),
     [
         ({"image": b"text", "all_categories": True}, StatusCode.INVALID_ARGUMENT, "image.encoded: "),
         ({"image": noise(1)}, StatusCode.INVALID_ARGUMENT, "category: "),
@@ -64,16 +64,14 @@ async def test_a_region_is_looked_at_alone(served: Served) -> None:
     ],
     ids=["no image", "no category", "wrong length", "unknown product", "k"],
 )
-async def test_a_rejection_names_the_field(
-    served: Served, question: dict[str, Any], code: StatusCode, word: str
-) -> None:
+async def test_a_rejection_names_the_field(served: Served, query: dict[str, Any], code: StatusCode, text: str) -> None:
     """What the server rejects arrives with its code, the field and a request id."""
     async with AsyncClient(address(served)) as client:
         with pytest.raises(LookalikeError) as caught:
-            await client.search(**question)
+            await client.search(**query)
     assert caught.value.code is code
     assert str(caught.value).startswith(f"{code.name}: ")
-    assert word in str(caught.value)
+    assert text in str(caught.value)
     assert caught.value.request_id
 
 
@@ -90,8 +88,8 @@ async def test_a_catalog_is_imported_and_paged_and_deleted(served: Served, tmp_p
     assert [status.code for status in statuses] == [StatusCode.OK] * 20 + [StatusCode.NOT_FOUND]
 
 
-async def test_bad_rows_are_listed_in_the_servers_words(served: Served, tmp_path: Path) -> None:
-    """A row that the server rejects has its field without the place in the request, and the others are in."""
+async def test_bad_rows_are_listed_with_the_servers_message(served: Served, tmp_path: Path) -> None:
+    """A row that the server rejects has its field without the position in the request, and the others are imported."""
     (tmp_path / "a.png").write_bytes(png(1))
     (tmp_path / "b.png").write_bytes(b"text")
     path = write_catalog(
@@ -107,12 +105,12 @@ async def test_bad_rows_are_listed_in_the_servers_words(served: Served, tmp_path
     assert third.split()[:4] == ["4", "c", "INVALID_ARGUMENT:", "category:"]
 
 
-async def test_quickstart_runs_from_empty_to_answer(served: Served, tmp_path: Path) -> None:
-    """A server with nothing in it gets the catalog and answers; the second time nothing is imported."""
+async def test_quickstart_runs_on_an_empty_server(served: Served, tmp_path: Path) -> None:
+    """An empty server gets the catalog and the query; the second time nothing is imported."""
     path = stripes_catalog(tmp_path, 12)
     result = await command(served, "quickstart", "--catalog", path)
     assert result.exit_code == 0, result.output
-    assert "Which products look like 'Product 0' (p00, Women)?" in result.stdout
+    assert "Products similar to 'Product 0' (p00, Women):" in result.stdout
     again = await command(served, "quickstart", "--catalog", path)
     assert "nothing to import: all 12 products" in again.stdout
 

@@ -1,4 +1,4 @@
-"""Products with embeddings of 100,352 numbers from files to the real server and back, and what is too much at once."""
+"""Products of dimension 100,352 from files to the real server and back, and messages that are too large."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ async def test_import_search_export_and_back(serve: Serve, tmp_path: Path) -> No
         assert imported.exit_code == 0, imported.output
         assert imported.stdout.startswith("imported 100 ")
         async with AsyncClient(address(served)) as client:
-            answer = await client.search(vector=rows[7] + np.float32(0.01), category="Men", k=3)
+            result = await client.search(vector=rows[7] + np.float32(0.01), category="Men", k=3)
             right = np.linalg.norm(rows.astype(np.float64) - rows[7] - np.float32(0.01), axis=1)
-            assert [each.product.id for each in answer.neighbors] == [ids[each] for each in np.argsort(right)[:3]]
-            np.testing.assert_allclose([each.distance for each in answer.neighbors], np.sort(right)[:3], rtol=1e-3)
+            assert [each.product.id for each in result.neighbors] == [ids[each] for each in np.argsort(right)[:3]]
+            np.testing.assert_allclose([each.distance for each in result.neighbors], np.sort(right)[:3], rtol=1e-3)
             embedding = await client.embed(png(1))
             assert embedding.values.shape == (DIM,)
             assert (await client.search(image=png(1), category="Men")).neighbors
@@ -52,7 +52,7 @@ async def test_one_message_holds_64_and_a_stream_any_number(serve: Serve, tmp_pa
         with pytest.raises(LookalikeError) as caught:
             await client.upsert(products)
         assert caught.value.code is StatusCode.INVALID_ARGUMENT
-        assert "a message holds at most 67,108,864: send fewer products at once" in caught.value.message
+        assert "the maximum for a message is 67,108,864: send fewer products at once" in caught.value.message
         assert "import_products" in caught.value.message
         assert len(served.observer.calls) == calls
         assert len([status async for status in client.import_products(products) if status.ok]) == 200

@@ -14,23 +14,22 @@ from grpc import StatusCode
 
 from lookalike_client import Client, LookalikeError, Violation
 from lookalike_client.channel import channel_options, is_loopback
-from support.fake_rejections import Rejection
-from support.fake_server import FakeServer
-from support.fake_state import image_file
+from support.catalogs import image_file
+from support.scripted_server import Rejection, ScriptedServer
 
-Ask = Callable[..., Any]
+Call = Callable[..., Any]
 
 
-def rejected(ask: Ask, method: str = "model", *args: Any, **kwargs: Any) -> LookalikeError:
+def rejected(call: Call, method: str = "model", *args: Any, **kwargs: Any) -> LookalikeError:
     """The error that a call raises."""
     with pytest.raises(LookalikeError) as caught:
-        ask(method, *args, **kwargs)
+        call(method, *args, **kwargs)
     return caught.value
 
 
-def test_an_error_carries_what_the_server_says(ask: Ask, fake: FakeServer) -> None:
+def test_an_error_carries_what_the_server_says(call: Call, server: ScriptedServer) -> None:
     """Code, message, violations and request id arrive, and `str` names the field once."""
-    fake.rejections = [
+    server.rejections = [
         Rejection(
             StatusCode.INVALID_ARGUMENT,
             "image.encoded: not an image",
@@ -38,7 +37,7 @@ def test_an_error_carries_what_the_server_says(ask: Ask, fake: FakeServer) -> No
             request_id="abc",
         )
     ]
-    error = rejected(ask)
+    error = rejected(call)
     assert error.code is StatusCode.INVALID_ARGUMENT
     assert error.message == "image.encoded: not an image"
     assert error.violations == (Violation("image.encoded", "not an image"),)
@@ -47,24 +46,24 @@ def test_an_error_carries_what_the_server_says(ask: Ask, fake: FakeServer) -> No
     assert str(error) == "INVALID_ARGUMENT: image.encoded: not an image"
 
 
-def test_several_violations_are_all_said(ask: Ask, fake: FakeServer) -> None:
+def test_several_violations_are_all_in_the_text(call: Call, server: ScriptedServer) -> None:
     """`str` of an error with two violations has both."""
-    fake.rejections = [
+    server.rejections = [
         Rejection(StatusCode.INVALID_ARGUMENT, "two fields", violations=[("k", "too large"), ("category", "required")])
     ]
-    assert str(rejected(ask)) == "INVALID_ARGUMENT: k: too large; category: required"
+    assert str(rejected(call)) == "INVALID_ARGUMENT: k: too large; category: required"
 
 
-def test_the_time_to_wait_comes_from_retry_info(ask: Ask, fake: FakeServer) -> None:
+def test_the_time_to_wait_comes_from_retry_info(call: Call, server: ScriptedServer) -> None:
     """`retry_after` is RetryInfo's delay in seconds."""
-    fake.rejections = [Rejection(StatusCode.RESOURCE_EXHAUSTED, "full", retry_after=1.25, pushback_ms=-1)]
-    assert rejected(ask).retry_after == 1.25
+    server.rejections = [Rejection(StatusCode.RESOURCE_EXHAUSTED, "full", retry_after=1.25, pushback_ms=-1)]
+    assert rejected(call).retry_after == 1.25
 
 
-def test_the_time_to_wait_comes_from_the_pushback_otherwise(ask: Ask, fake: FakeServer) -> None:
+def test_the_time_to_wait_comes_from_the_pushback_otherwise(call: Call, server: ScriptedServer) -> None:
     """Without RetryInfo the trailer's milliseconds count."""
-    fake.rejections = [Rejection(StatusCode.ABORTED, "again", pushback_ms=250)]
-    assert rejected(ask).retry_after == 0.25
+    server.rejections = [Rejection(StatusCode.ABORTED, "again", pushback_ms=250)]
+    assert rejected(call).retry_after == 0.25
 
 
 def test_an_error_survives_pickling() -> None:
@@ -81,56 +80,56 @@ def test_an_error_survives_pickling() -> None:
 
 
 @pytest.mark.parametrize("code", [StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED])
-def test_a_passing_rejection_is_retried(ask: Ask, fake: FakeServer, code: StatusCode) -> None:
-    """A server that is away or full and says when to come back is asked again, up to four times in all."""
-    fake.rejections = [Rejection(code, pushback_ms=1)] * 3
-    assert ask("model").name == "tiny"
-    assert len(fake.calls) == 4
+def test_a_passing_rejection_is_retried(call: Call, server: ScriptedServer, code: StatusCode) -> None:
+    """A server that is unavailable or full and says when to retry is called up to four times in all."""
+    server.rejections = [Rejection(code, pushback_ms=1)] * 3
+    assert call("model").name == "tiny"
+    assert len(server.calls) == 4
 
 
-def test_retries_end(ask: Ask, fake: FakeServer) -> None:
+def test_retries_end(call: Call, server: ScriptedServer) -> None:
     """The fourth rejection is the caller's."""
-    fake.rejections = [Rejection(StatusCode.UNAVAILABLE, pushback_ms=1)] * 5
-    assert rejected(ask).code is StatusCode.UNAVAILABLE
-    assert len(fake.calls) == 4
+    server.rejections = [Rejection(StatusCode.UNAVAILABLE, pushback_ms=1)] * 5
+    assert rejected(call).code is StatusCode.UNAVAILABLE
+    assert len(server.calls) == 4
 
 
-def test_a_large_image_is_retried_too(ask: Ask, fake: FakeServer) -> None:
-    """A request of 4 MiB is sent again, which gRPC does not do unless told to keep that much."""
-    fake.rejections = [Rejection(StatusCode.UNAVAILABLE, pushback_ms=1)]
-    ask("embed", image_file("x" * 4 * 1024 * 1024))
-    assert len(fake.calls) == 2
+def test_a_large_image_is_retried_too(call: Call, server: ScriptedServer) -> None:
+    """A request of 4 MiB is sent again, which gRPC does only with a retry buffer of that size."""
+    server.rejections = [Rejection(StatusCode.UNAVAILABLE, pushback_ms=1)]
+    call("embed", image_file("x" * 4 * 1024 * 1024))
+    assert len(server.calls) == 2
 
 
-def test_the_server_can_forbid_retries(ask: Ask, fake: FakeServer) -> None:
+def test_the_server_can_forbid_retries(call: Call, server: ScriptedServer) -> None:
     """A negative pushback ends it at once."""
-    fake.rejections = [Rejection(StatusCode.RESOURCE_EXHAUSTED, pushback_ms=-1)]
-    assert rejected(ask).code is StatusCode.RESOURCE_EXHAUSTED
-    assert len(fake.calls) == 1
+    server.rejections = [Rejection(StatusCode.RESOURCE_EXHAUSTED, pushback_ms=-1)]
+    assert rejected(call).code is StatusCode.RESOURCE_EXHAUSTED
+    assert len(server.calls) == 1
 
 
-def test_other_rejections_are_final(ask: Ask, fake: FakeServer) -> None:
+def test_other_rejections_are_final(call: Call, server: ScriptedServer) -> None:
     """INVALID_ARGUMENT is not retried."""
-    fake.rejections = [Rejection(StatusCode.INVALID_ARGUMENT)]
-    assert rejected(ask).code is StatusCode.INVALID_ARGUMENT
-    assert len(fake.calls) == 1
+    server.rejections = [Rejection(StatusCode.INVALID_ARGUMENT)]
+    assert rejected(call).code is StatusCode.INVALID_ARGUMENT
+    assert len(server.calls) == 1
 
 
-def test_a_deadline_of_a_call_overrides_the_clients(ask: Ask, fake: FakeServer) -> None:
-    """`timeout` of a call is its gRPC deadline, and no answer within it is DEADLINE_EXCEEDED."""
+def test_a_deadline_of_a_call_overrides_the_clients(call: Call, server: ScriptedServer) -> None:
+    """`timeout` of a call is its gRPC deadline, and no response within it is DEADLINE_EXCEEDED."""
     release = threading.Event()
-    fake.on_upsert = lambda: cast("None", release.wait())
+    server.hooks["UpsertProducts"] = lambda: cast("None", release.wait())
     try:
-        error = rejected(ask, "upsert", [], timeout=0.2)
+        error = rejected(call, "upsert", [], timeout=0.2)
     finally:
         release.set()
     assert error.code is StatusCode.DEADLINE_EXCEEDED
     assert error.request_id is None
 
 
-def test_nobody_there_is_unavailable() -> None:
+def test_no_server_is_unavailable() -> None:
     """A server that does not run is UNAVAILABLE, without a request id."""
-    with FakeServer() as server:
+    with ScriptedServer("127.0.0.1:1") as server:
         address = server.address
     with Client(address) as client, pytest.raises(LookalikeError) as caught:
         client.model()
@@ -138,23 +137,25 @@ def test_nobody_there_is_unavailable() -> None:
     assert caught.value.request_id is None
 
 
-def test_the_token_is_sent_as_a_bearer_token(fake: FakeServer) -> None:
+def test_the_token_is_sent_as_a_bearer_token(server: ScriptedServer) -> None:
     """With a token every call has `authorization: Bearer TOKEN`; without one none has."""
-    with Client(fake.address, token="secret") as client:
+    with Client(server.address, token="secret") as client:
         client.model()
-    with Client(fake.address) as client:
+    with Client(server.address) as client:
         client.model()
-    assert fake.metadata[0]["authorization"] == "Bearer secret"
-    assert "authorization" not in fake.metadata[1]
+    assert server.metadata[0]["authorization"] == "Bearer secret"
+    assert "authorization" not in server.metadata[1]
 
 
-def test_a_proxy_in_the_environment_does_not_break_local_use(fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_in_the_environment_does_not_break_local_use(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A loopback server is reached although the environment names a proxy that does not exist."""
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("no_grpc_proxy", raising=False)
-    with Client(f"localhost:{fake.port}") as client:
+    with Client(f"localhost:{server.port}") as client:
         assert client.model().name == "tiny"
 
 
@@ -182,13 +183,13 @@ def test_loopback_targets(target: str, loopback: bool) -> None:
     assert (("grpc.enable_http_proxy", 0) in channel_options(target)) is loopback
 
 
-def test_a_message_of_many_megabytes_passes(ask: Ask) -> None:
+def test_a_message_of_many_megabytes_passes(call: Call) -> None:
     """An image of 20 MiB, more than gRPC's default of 4 MiB, arrives."""
-    assert ask("embed", image_file("x" * 20 * 1024 * 1024)).values.dtype == np.float32
+    assert call("embed", image_file("x" * 20 * 1024 * 1024)).values.dtype == np.float32
 
 
-def test_a_garbled_detail_does_not_hide_the_error(ask: Ask, fake: FakeServer) -> None:
-    """When a proxy spoils the details the code and the message still arrive."""
-    fake.rejections = [Rejection(StatusCode.NOT_FOUND, "no product", details=b"\xff\xff")]
-    error = rejected(ask)
+def test_a_garbled_detail_does_not_hide_the_error(call: Call, server: ScriptedServer) -> None:
+    """When a proxy corrupts the details, the code and the message still arrive."""
+    server.rejections = [Rejection(StatusCode.NOT_FOUND, "no product", details=b"\xff\xff")]
+    error = rejected(call)
     assert (error.code, error.message, error.violations) == (grpc.StatusCode.NOT_FOUND, "no product", ())

@@ -1,4 +1,4 @@
-"""The `lookalike` command: what the client can do, from a shell."""
+"""The `lookalike` command."""
 
 from lookalike_client.cli.app import main
 

@@ -1,10 +1,10 @@
-"""The command group: global options, and how failures leave."""
+"""The command group: global options, errors, and commands of other distributions."""
 
 from __future__ import annotations
 
 import signal
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -14,24 +14,48 @@ from lookalike_client.cli.image import image
 from lookalike_client.cli.import_command import import_command
 from lookalike_client.cli.query import embed, search
 from lookalike_client.cli.quickstart import quickstart
+from lookalike_client.cli.renamed import removed_command, renamed_option
 from lookalike_client.cli.server import model, wait
 from lookalike_client.cli.session import CommandFailed, Session, open_console
 from lookalike_client.errors import LookalikeError
 
+_PLUGINS = "lookalike.commands"
+"""The entry points with which other distributions, such as lookalike-loadtest, add commands."""
+
+
+_NO_LOAD = "load tests need lookalike-loadtest, which is not installed: pip install lookalike-loadtest"
+
 
 class _Group(click.Group):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # Ctrl-C ends the process at once, as it ends most commands. A KeyboardInterrupt instead may rise inside gRPC
-        # while it holds a lock, and now and then hangs it; only `import` and `load`, which have a report to give,
-        # and `export`, which has files to tidy up, take Ctrl-C themselves. Who started the process with Ctrl-C ignored,
-        # as shells do in the background, has a reason.
+        # Ctrl-C ends the process at once: a KeyboardInterrupt may be raised inside gRPC while it holds a lock, and
+        # sometimes hangs. Only `import` and `load`, which print a report, and `export`, which removes files, handle
+        # Ctrl-C. A process started with Ctrl-C ignored, as shells do in the background, keeps ignoring it.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         return super().__call__(*args, **kwargs)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *entry_points(group=_PLUGINS).names]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if command := super().get_command(ctx, cmd_name):
+            return command
+        for entry_point in entry_points(group=_PLUGINS, name=cmd_name):
+            return cast("click.Command", entry_point.load())
+        if error := removed_command(cmd_name):
+            raise error
+        if cmd_name == "load":
+            raise CommandFailed(
+                "load tests need lookalike-loadtest, which is not installed: pip install lookalike-loadtest"
+            )
+        return None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            raise renamed_option(error) or error from None
         except LookalikeError as error:
             session = ctx.find_object(Session)
             raise CommandFailed(session.explain(error) if session else str(error)) from error
@@ -45,14 +69,14 @@ class _Group(click.Group):
     show_default=True,
     envvar="LOOKALIKE_CLIENT_SERVER",
     show_envvar=True,
-    help="Where the server listens.",
+    help="The server's address.",
 )
 @click.option(
     "--token",
     metavar="TOKEN",
     envvar="LOOKALIKE_CLIENT_TOKEN",
     show_envvar=True,
-    help="Sent as a bearer token. Better set in the environment, where a list of processes does not show it.",
+    help="Sent as a bearer token. Prefer the environment variable: other users can see a command line.",
 )
 @click.option(
     "--timeout",
@@ -60,13 +84,13 @@ class _Group(click.Group):
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
-    help="How long one call may take.",
+    help="The deadline of one call.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.version_option(package_name="lookalike-client", prog_name="lookalike")
 @click.pass_context
 def main(ctx: click.Context, server: str, token: str | None, timeout: float, as_json: bool) -> None:
-    """Ask a Lookalike server which products look like an image."""
+    """Search a Lookalike server's catalog for similar images, and manage it."""
     ctx.obj = Session(
         server=server,
         token=token,
@@ -92,6 +116,3 @@ for _command in (
     quickstart,
 ):
     main.add_command(_command)
-
-for _entry_point in entry_points(group="lookalike.commands"):  # of other distributions, such as lookalike-loadtest
-    main.add_command(_entry_point.load())

@@ -1,4 +1,4 @@
-"""What the server holds: `get`, `update`, `delete` and `categories`."""
+"""The catalog: `get`, `update`, `delete` and `categories`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from lookalike_client.cli.session import Session, pass_session, printable, table
 from lookalike_client.types import Category, Product
 
-_SHOWN_VALUES = 5
+_MAX_VALUES = 5
 
 
 @click.command()
@@ -26,13 +26,13 @@ def get(session: Session, product_id: str) -> None:
         _print_product(session, stored.product, {"images": str(stored.image_count)})
 
 
-def _print_product(session: Session, product: Product, more: Mapping[str, str]) -> None:
+def _print_product(session: Session, product: Product, extra: Mapping[str, str]) -> None:
     lines = {
         "id": product.id,
         "category": product.category,
         "title": product.title,
         "image": product.image_uri,
-        **more,
+        **extra,
         **{f"  {name}": product.attributes[name] for name in sorted(product.attributes)},
     }
     rows = table("", "")
@@ -48,27 +48,27 @@ class _AssignmentType(click.ParamType[tuple[str, str]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         key, separator, text = str(value).partition("=")
         if not (key and separator):
-            self.fail(f"{value!r} is not KEY=VALUE", param, ctx)
+            self.fail(f"{value!r} must be KEY=VALUE", param, ctx)
         return key, text
 
 
 @click.command()
 @click.argument("product_id", metavar="ID")
 @click.argument("assignments", metavar="[KEY=VALUE]...", nargs=-1, type=_AssignmentType())
-@click.option("--clear", metavar="KEY", multiple=True, help="Remove this attribute; may be given several times.")
+@click.option("--clear", metavar="KEY", multiple=True, help="Remove this attribute; may be repeated.")
 @pass_session
 def update(session: Session, product_id: str, assignments: tuple[tuple[str, str], ...], clear: tuple[str, ...]) -> None:
-    """Change attributes of a product, and print it as it is then.
+    """Set or remove attributes of a product, and print it.
 
-    Attributes that are not named stay, and so do its images.
+    Its other attributes and its images stay.
     """
     attributes = dict(assignments)
-    named = [*(key for key, _ in assignments), *clear]
-    if not named:
+    keys = [*(key for key, _ in assignments), *clear]
+    if not keys:
         raise click.UsageError("Give KEY=VALUE or --clear KEY.")
-    twice = sorted({key for key in named if named.count(key) > 1})
-    if twice:
-        raise click.UsageError(f"Given more than once: {', '.join(twice)}.")
+    repeated = sorted({key for key in keys if keys.count(key) > 1})
+    if repeated:
+        raise click.UsageError(f"Given more than once: {', '.join(repeated)}.")
     with session.client() as client:
         product = client.update_attributes(product_id, attributes, clear=clear)
     if session.as_json:
@@ -81,7 +81,7 @@ def update(session: Session, product_id: str, assignments: tuple[tuple[str, str]
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @pass_session
 def delete(session: Session, ids: tuple[str, ...]) -> None:
-    """Remove products."""
+    """Delete products."""
     with session.client() as client:
         statuses = client.delete(ids)
     if session.as_json:
@@ -95,32 +95,32 @@ def delete(session: Session, ids: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.option("--attributes", is_flag=True, help="Also count the attributes' values, which reads every product.")
+@click.option("--attributes", is_flag=True, help="Also count the values of attributes, which reads every product.")
 @pass_session
 def categories(session: Session, attributes: bool) -> None:
     """List the categories."""
     with session.client() as client:
-        found = client.categories(include_attributes=attributes)
+        listed = client.categories(include_attributes=attributes)
     if session.as_json:
-        session.print_json(found)
+        session.print_json(listed)
         return
-    if not found:
-        session.out.print("no category holds a product")
+    if not listed:
+        session.out.print("the catalog is empty")
         return
     rows = table("category", "products", "index", "recall", right=("products", "recall"))
-    for category in found:
+    for category in listed:
         recall = "" if category.recall is None else f"{category.recall:.3f}"
         rows.add_row(printable(category.name), f"{category.count:,}", category.index_kind, recall)
     session.out.print(rows)
     if attributes:
-        _print_attributes(session, found)
+        _print_attributes(session, listed)
 
 
-def _print_attributes(session: Session, found: list[Category]) -> None:
+def _print_attributes(session: Session, listed: list[Category]) -> None:
     rows = table("category", "attribute", "values", "most frequent", right=("values",))
-    for category in found:
+    for category in listed:
         for attribute in category.attributes:
-            top = ", ".join(f"{each.value} ({each.count:,})" for each in attribute.top_values[:_SHOWN_VALUES])
+            top = ", ".join(f"{each.value} ({each.count:,})" for each in attribute.top_values[:_MAX_VALUES])
             rows.add_row(
                 printable(category.name),
                 printable(attribute.name),

@@ -1,4 +1,4 @@
-"""`export`: write products and their embeddings to files, for NumPy or as Parquet."""
+"""`export`: write products and their embeddings to NumPy arrays or a Parquet file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NPY, _PARQUET = "npy", "parquet"
 
 @dataclass
 class ExportProgress:
-    """How far an export is: products, and their vectors of `dim` numbers."""
+    """How far an export is: products, and their vectors of dimension `dim`."""
 
     done: int = 0
     vectors: int = 0
@@ -49,29 +49,29 @@ class ExportProgress:
 def export(session: Session, out: Path, category: str, form: str | None, force: bool) -> None:
     """Write products and their embeddings to files.
 
-    npy: FOLDER gets vectors.npy (float32 [n, dim]) and ids.npy ([n]), a row for each image, and products.csv with
-    titles, categories and attributes; `lookalike import` takes them back. parquet: one FILE with all of it.
+    npy: FOLDER gets vectors.npy (float32 [n, dim]) and ids.npy ([n]) with a row for each image, and products.csv with
+    titles, categories and attributes; `lookalike import` can read them. parquet: one FILE with all of it.
 
-    The files appear when all is written. A product is in them as it was when it was read; for a whole catalog as it
-    was at one moment, see `lookalike-server backup`.
+    The files appear when the export is complete. Each product is as it was when it was read; for a snapshot of the
+    whole catalog, see `lookalike-server backup`.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     try:
         writer = _writer(out, form or (_PARQUET if out.suffix.lower() == ".parquet" else _NPY), force=force)
         total = _total(session, category)
         with interruptible(), writer:
             progress = _run(session, category, writer, total)
             if not progress.done:
-                raise CommandFailed("the server holds no product; nothing was written")
+                raise CommandFailed("the catalog is empty; nothing was written")
             paths = writer.finish()
     except ExportError as error:
         raise CommandFailed(str(error)) from error
     except OSError as error:
         raise CommandFailed(f"{error.filename or out}: {error.strerror}; nothing was written") from error
     except KeyboardInterrupt:
-        session.err.print("lookalike: export interrupted before its files were whole")
+        session.err.print("lookalike: export interrupted; nothing was written")
         click.get_current_context().exit(INTERRUPTED)
-    _print_report(session, writer, progress, paths, time.monotonic() - begun)
+    _print_report(session, writer, progress, paths, time.monotonic() - start)
 
 
 def _writer(out: Path, form: str, *, force: bool) -> NpyWriter | ParquetWriter:
@@ -85,7 +85,6 @@ def _total(session: Session, category: str) -> int:
 
 
 def _run(session: Session, category: str, writer: ExportWriter, total: int) -> ExportProgress:
-    """Write everything with progress on standard error."""
     progress = ExportProgress()
     with progress_on(session.err, total, "products", "exporting") as observer:
         asyncio.run(_export(session, category, writer, progress, observer))
@@ -101,7 +100,7 @@ async def _export(
 ) -> None:
     async with session.async_client() as client:
         async for each in client.export_products(category):
-            # what is being written is not being read, so a slow disk slows the server's reading
+            # nothing is read while this writes, so that a slow disk slows the server down, by flow control
             writer.add(each)
             progress.done += 1
             progress.vectors += len(each.vectors)
@@ -127,12 +126,12 @@ def _print_report(
         )
         return
     session.out.print(
-        f"exported {progress.done:,} products, {progress.vectors:,} vectors of {progress.dim} numbers,"
+        f"exported {progress.done:,} products, {progress.vectors:,} vectors of dimension {progress.dim},"
         f" in {seconds:.1f} s to {', '.join(map(str, paths))}",
         soft_wrap=True,
     )
     if isinstance(writer, NpyWriter):
-        session.out.print(f"to import them again: {_command(writer, paths[0].parent)}", soft_wrap=True)
+        session.out.print(f"to import them: {_command(writer, paths[0].parent)}", soft_wrap=True)
 
 
 def _command(writer: NpyWriter, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Conditions on attributes as `search --where` takes them."""
+"""The syntax of `search --where`: conditions on attributes."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from lookalike_client.filters import AnyOf, Between, Equals, Filter, NoneOf
 
 FORMS = "NAME=VALUE, NAME=VALUE|VALUE, NAME!=VALUE|VALUE, NAME<=NUMBER, NAME>=NUMBER, NAME=NUMBER..NUMBER"
 
-# no value begins with a sign of comparison: that is a slip, such as == or =>, which would quietly find nothing
+# a value cannot begin with a comparison operator: that is a typo, such as == or =>, which would silently find nothing
 _EXPRESSION = re.compile(r"([^=<>!]+)(=|!=|<=|>=)\s*([^=<>\s].*)", re.DOTALL)
 _NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})?\s*\.\.\s*({_NUMBER})?", re.ASCII)
 
 
 def parse(text: str) -> Filter:
-    """The condition that an expression means; spaces around names, values and numbers do not count.
+    """Parse a condition; spaces around names, values and numbers are ignored.
 
     Raises:
-        ValueError: It means none.
+        ValueError: What is wrong with it; continues a sentence that begins with the text.
     """
     expression = _EXPRESSION.fullmatch(text.strip())
     if expression is None:
         raise ValueError("is not a condition")
-    name, sign, rest = (part.strip() for part in expression.groups())
-    if sign == "<=":
+    name, operator, rest = (part.strip() for part in expression.groups())
+    if operator == "<=":
         return Between(name, maximum=_number(rest))
-    if sign == ">=":
+    if operator == ">=":
         return Between(name, minimum=_number(rest))
     bounds = _RANGE.fullmatch(rest)
-    if sign == "=" and bounds is not None:
+    if operator == "=" and bounds is not None:
         low, high = bounds.groups()
         if low is None or high is None:
-            raise ValueError("is a range with one end; write NAME>=NUMBER or NAME<=NUMBER")
+            raise ValueError("is a range with one bound; write NAME>=NUMBER or NAME<=NUMBER")
         return Between(name, float(low), float(high))
     values = tuple(value.strip() for value in rest.split("|"))
     if "" in values:
         raise ValueError("has an empty value")
-    if sign == "!=":
+    if operator == "!=":
         return NoneOf(name, values)
     return Equals(name, values[0]) if len(values) == 1 else AnyOf(name, values)
 

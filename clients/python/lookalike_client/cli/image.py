@@ -1,4 +1,4 @@
-"""An image of the catalog: `image`."""
+"""`image`: write an image of a product to a file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _STDOUT = "-"
 
 @click.command()
 @click.argument("product_id", metavar="ID")
-@click.option("--index", type=click.IntRange(0, 7), default=0, show_default=True, help="Which image, counted from 0.")
+@click.option("--index", type=click.IntRange(0, 7), default=0, show_default=True, help="The image's index, from 0.")
 @click.option(
     "--out",
-    # not a Path, which would make "-" of "./-" too
+    # not a Path, which would normalize "./-" to "-"
     type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE",
     required=True,

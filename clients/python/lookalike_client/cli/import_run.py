@@ -1,4 +1,4 @@
-"""Runs an import with progress, from whatever source, and says what became of the rows."""
+"""Runs an import with progress on standard error, and prints its report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lookalike_client.transfer.importer import (
     ImportObserver,
     ImportProgress,
     ImportStoppedError,
-    OverStream,
+    StreamDestination,
     existing_ids,
     import_batches,
 )
@@ -28,32 +28,32 @@ class ImportOptions:
     """How to import.
 
     Attributes:
-        skip_existing: Leave out what the server holds already.
-        batch: Products sent together.
-        in_flight: Batches under way at once.
-        limit: Only the first so many; None for all.
+        skip_existing: Skip products that the server already has.
+        batch: Products per batch.
+        concurrency: Batches being sent at a time.
+        limit: The most rows or products to import; None for all.
         streamed: Send each batch over a stream rather than as one message.
     """
 
     skip_existing: bool = False
     batch: int = 16
-    in_flight: int = 4
+    concurrency: int = 4
     limit: int | None = None
     streamed: bool = False
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What became of a catalog's rows.
+    """The report of an import.
 
     Attributes:
-        imported: Rows that are on the server's disk.
-        skipped: Rows whose product was there already.
-        failed: Rows that are not in.
-        seconds: How long it took.
-        rate: Rows imported a second.
+        imported: Rows that are durable on the server.
+        skipped: Rows whose product already existed.
+        failed: Rows that were not imported.
+        seconds: How long the import took.
+        rate: Rows imported per second.
         failures: The failed rows, at most the first 1000.
-        stopped: Why not all rows were tried; None when they were.
+        stopped: Why the import stopped before the last row; None when it did not.
         interrupted: Whether the user stopped it.
     """
 
@@ -68,10 +68,10 @@ class ImportReport:
 
 
 def run_import(session: Session, source: Source, options: ImportOptions) -> ImportReport:
-    """Import with progress on standard error; returns also when it was interrupted or had to stop.
+    """Import with progress on standard error; return a report also when the import was interrupted or stopped.
 
     Raises:
-        LookalikeError: The server does not say what it holds already.
+        LookalikeError: The server does not list its products, for `skip_existing`.
     """
     try:
         total = source.count(options.limit)
@@ -80,7 +80,7 @@ def run_import(session: Session, source: Source, options: ImportOptions) -> Impo
     progress = ImportProgress()
     stopped: str | None = None
     interrupted = False
-    begun = time.monotonic()
+    start = time.monotonic()
     with progress_on(session.err, total, source.unit, "importing") as observer:
         try:
             with interruptible():
@@ -91,7 +91,7 @@ def run_import(session: Session, source: Source, options: ImportOptions) -> Impo
             stopped = str(error)
         except KeyboardInterrupt:
             stopped, interrupted = "interrupted", True
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - start
     return ImportReport(
         imported=progress.imported,
         skipped=progress.skipped,
@@ -114,12 +114,12 @@ async def _import(
     async with session.async_client() as client:
         existing = await existing_ids(client) if options.skip_existing else set()
         batches = source.batches(size=options.batch, limit=options.limit, existing=existing)
-        destination = OverStream(client) if options.streamed else client
-        await import_batches(destination, batches, progress, observer, in_flight=options.in_flight)
+        destination = StreamDestination(client) if options.streamed else client
+        await import_batches(destination, batches, progress, observer, concurrency=options.concurrency)
 
 
 def print_report(session: Session, report: ImportReport) -> None:
-    """What became of the rows, and each failed one with its reason."""
+    """Print the counts, and each failed row with its reason."""
     session.out.print(
         f"imported {report.imported:,} in {report.seconds:.1f} s ({report.rate:.1f}/s), "
         f"skipped {report.skipped:,}, failed {report.failed:,}",
@@ -135,12 +135,12 @@ def print_report(session: Session, report: ImportReport) -> None:
 
 
 def finish(session: Session, report: ImportReport, unit: str = "rows") -> None:
-    """Leave with exit code 1 (130 when interrupted) unless every row, or whatever is counted, is in."""
+    """Exit with status 1 (130 when interrupted) unless everything was imported."""
     if report.stopped:
         done = report.imported + report.skipped
         session.err.print(
-            f"lookalike: import stopped: {printable(report.stopped)}. {done:,} {unit} are in; "
-            "the same command with --skip-existing continues.",
+            f"lookalike: import stopped: {printable(report.stopped)}. {done:,} {unit} are imported; "
+            "run the same command with --skip-existing to continue.",
             soft_wrap=True,
         )
     if report.stopped or report.failed:

@@ -1,4 +1,4 @@
-"""Ctrl-C for commands that have something to say or to tidy up after it."""
+"""Ctrl-C for commands that print a report or remove files after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let asyncio take Ctrl-C, which then cancels what `asyncio.run` runs rather than end the process."""
+    """Have Ctrl-C cancel what `asyncio.run` runs instead of ending the process."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Shows an import or an export under way: a bar on a terminal, a line every few seconds elsewhere."""
+"""Shows the progress of an import or an export: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from rich.text import Text
 
 from lookalike_client.errors import LookalikeError
 
-EVERY_S = 5.0
+INTERVAL_S = 5.0
+"""The least time between two lines."""
 
 
-class Done(Protocol):
-    """How far something is."""
+class Progressing(Protocol):
+    """Something that makes progress."""
 
     @property
     def done(self) -> int:
-        """How many of the total are dealt with."""
+        """How many of the total are done."""
 
 
 class _Rate(ProgressColumn):
@@ -40,12 +41,19 @@ class _Rate(ProgressColumn):
 
 
 class ProgressBar:
-    """A bar with rate and time left, and what is done with how many of what; a context manager."""
+    """A bar with counts, rate and time left; a context manager."""
 
-    def __init__(self, console: Console, total: int, unit: str = "rows", act: str = "importing") -> None:
-        columns = (TextColumn(act), BarColumn(), MofNCompleteColumn(), TextColumn(unit), _Rate(), TimeRemainingColumn())
+    def __init__(self, console: Console, total: int, unit: str = "rows", verb: str = "importing") -> None:
+        columns = (
+            TextColumn(verb),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            _Rate(),
+            TimeRemainingColumn(),
+        )
         self._bar = Progress(*columns, console=console, transient=True)
-        self._task = self._bar.add_task(act, total=total)
+        self._task = self._bar.add_task(verb, total=total)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -56,12 +64,12 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def advanced(self, progress: Done) -> None:
+    def advanced(self, progress: Progressing) -> None:
         """Move the bar."""
         self._bar.update(self._task, completed=progress.done)
 
     def rejected(self, error: LookalikeError, wait: float) -> None:
-        """Say above the bar why it stands still."""
+        """Print above the bar why it does not move."""
         self._bar.console.print(rejection_line(error, wait), style="yellow")
 
 
@@ -69,10 +77,10 @@ class ProgressLines:
     """A line every few seconds, for logs; a context manager.
 
     Args:
-        console: Where the lines go.
-        total: How many there are.
+        console: Where to print.
+        total: The count at the end.
         unit: What is counted, in the plural.
-        clock: Monotonic seconds.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -86,8 +94,8 @@ class ProgressLines:
         self._total = total
         self._unit = unit
         self._clock = clock
-        self._begun = clock()
-        self._last_progress = self._begun
+        self._start = clock()
+        self._last_progress = self._start
         self._last_rejection = float("-inf")
 
     def __enter__(self) -> Self:
@@ -98,38 +106,40 @@ class ProgressLines:
     ) -> None:
         return
 
-    def advanced(self, progress: Done) -> None:
-        """Print a line if the last one is some seconds old."""
+    def advanced(self, progress: Progressing) -> None:
+        """Print a line, unless the last one is recent."""
         now = self._clock()
-        if now - self._last_progress < EVERY_S or not progress.done:
+        if now - self._last_progress < INTERVAL_S or not progress.done:
             return
         self._last_progress = now
-        rate = progress.done / (now - self._begun)
-        left = max(0, self._total - progress.done) / rate  # an export may find more than there were at its start
-        far = f"{progress.done:,} of {self._total:,} {self._unit}"
-        self._console.print(f"{far}, {rate:.1f}/s, about {duration(left)} left", soft_wrap=True)
+        rate = progress.done / (now - self._start)
+        left = max(0, self._total - progress.done) / rate  # the catalog may grow during an export
+        counts = f"{progress.done:,} of {self._total:,} {self._unit}"
+        self._console.print(f"{counts}, {rate:.1f}/s, about {duration(left)} left", soft_wrap=True)
 
     def rejected(self, error: LookalikeError, wait: float) -> None:
-        """Print why nothing moves, unless that was said some seconds ago."""
+        """Print why nothing moves, unless the last such line is recent."""
         now = self._clock()
-        if now - self._last_rejection >= EVERY_S:
+        if now - self._last_rejection >= INTERVAL_S:
             self._last_rejection = now
             self._console.print(rejection_line(error, wait), soft_wrap=True)
 
 
-def progress_on(console: Console, total: int, unit: str, act: str) -> ProgressBar | ProgressLines:
-    """What suits the console: a bar on a terminal, lines elsewhere."""
-    return ProgressBar(console, total, unit, act) if console.is_terminal else ProgressLines(console, total, unit)
+def progress_on(console: Console, total: int, unit: str, verb: str) -> ProgressBar | ProgressLines:
+    """Return a bar for a terminal, lines elsewhere."""
+    return ProgressBar(console, total, unit, verb) if console.is_terminal else ProgressLines(console, total, unit)
 
 
 def rejection_line(error: LookalikeError, wait: float) -> str:
-    """Why nothing moves, in one line."""
-    states = {StatusCode.RESOURCE_EXHAUSTED: "busy", StatusCode.UNAVAILABLE: "away"}
-    return f"the server is {states.get(error.code, 'slow')} ({' '.join(error.reason.split())}); again in {wait:.1f} s"
+    """Return one line on why nothing moves."""
+    states = {StatusCode.RESOURCE_EXHAUSTED: "busy", StatusCode.UNAVAILABLE: "unavailable"}
+    return (
+        f"the server is {states.get(error.code, 'slow')} ({' '.join(error.reason.split())}); retrying in {wait:.1f} s"
+    )
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that a person would choose."""
+    """Format seconds in s, min or h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -19,13 +19,13 @@ IMAGE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
 class _RegionType(click.ParamType[Region]):
-    name = "L,T,R,B"
+    name = "LEFT,TOP,RIGHT,BOTTOM"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Region:
         try:
             left, top, right, bottom = map(float, str(value).split(","))
         except ValueError:
-            self.fail(f"{value!r} is not four numbers LEFT,TOP,RIGHT,BOTTOM from 0 to 1", param, ctx)
+            self.fail(f"{value!r} must be four numbers LEFT,TOP,RIGHT,BOTTOM from 0 to 1", param, ctx)
         return Region(left, top, right, bottom)
 
 
@@ -39,7 +39,7 @@ class _RegionType(click.ParamType[Region]):
 )
 @pass_session
 def embed(session: Session, images: tuple[Path, ...], out: Path | None) -> None:
-    """Print what the model makes of images."""
+    """Print the embeddings of images."""
     embeddings: list[Embedding] = []
     with session.client() as client:
         for image in images:
@@ -57,7 +57,7 @@ def embed(session: Session, images: tuple[Path, ...], out: Path | None) -> None:
             ]
         )
         return
-    rows = table("image", "dim", "norm", "first numbers", right=("dim", "norm"))
+    rows = table("image", "dim", "norm", "first values", right=("dim", "norm"))
     for image, embedding in zip(images, embeddings, strict=True):
         first = " ".join(f"{value:+.4f}" for value in embedding.values[:6])
         norm = float(np.linalg.norm(embedding.values))
@@ -67,7 +67,7 @@ def embed(session: Session, images: tuple[Path, ...], out: Path | None) -> None:
 
 def _save(out: Path, embeddings: list[Embedding]) -> None:
     try:
-        # through a file of our own: given a name, NumPy would add ".npy" to it
+        # not by name: NumPy would append ".npy"
         with out.open("wb") as file:
             np.save(file, np.stack([embedding.values for embedding in embeddings]))
     except OSError as error:
@@ -75,30 +75,32 @@ def _save(out: Path, embeddings: list[Embedding]) -> None:
 
 
 @click.command()
-@click.option("--image", type=IMAGE, metavar="FILE", help="Ask with an image.")
-@click.option("--id", "product_id", metavar="ID", help="Ask with a product of the catalog.")
-@click.option("--vector", type=IMAGE, metavar="FILE.npy", help="Ask with an embedding, as `embed --out` saves it.")
-@click.option("--category", metavar="C", default="", help="The category to search; with --id its own by default.")
+@click.option("--image", type=IMAGE, metavar="FILE", help="The query: an image.")
+@click.option("--id", "product_id", metavar="ID", help="The query: a product of the catalog.")
+@click.option("--vector", type=IMAGE, metavar="FILE.npy", help="The query: an embedding, as `embed --out` saves it.")
+@click.option("--category", metavar="NAME", default="", help="The category to search; with --id, its own by default.")
 @click.option("--all-categories", is_flag=True, help="Search every category.")
 @click.option("-k", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many products.")
 @click.option(
     "--where",
     type=WHERE,
     multiple=True,
-    help="Only products that meet this condition, and all others given: color=red, 'color=red|blue' (one of them), "
+    help="Only products that match; may be repeated: color=red, 'color=red|blue' (one of them), "
     "'color!=red|blue' (none of them, or no color), 'price<=20', 'price>=5', price=5..20. Quote it for the shell.",
 )
-@click.option("--group-by", metavar="NAME", default="", help="Show few products of each value of this attribute.")
+@click.option("--group-by", metavar="NAME", default="", help="Limit the products per value of this attribute.")
 @click.option(
     "--group-limit",
     type=click.IntRange(1, 1000),
     metavar="N",
-    help="How many of each value; needs --group-by.  [default: the server's 1]",
+    help="The most products per value; needs --group-by.  [default: the server's 1]",
 )
-@click.option("--collapse", is_flag=True, help="List products that look the same under the first of them, marked =.")
-@click.option("--max-distance", type=click.FloatRange(min=0), metavar="D", help="Only products this near.")
-@click.option("--exact", is_flag=True, help="Compare every product, however many there are.")
-@click.option("--region", type=_RegionType(), help="Look at a part of the image only, in fractions of its size.")
+@click.option(
+    "--collapse", is_flag=True, help="List products with the same embedding under the first of them, marked =."
+)
+@click.option("--max-distance", type=click.FloatRange(min=0), metavar="D", help="Only products within this distance.")
+@click.option("--exact", is_flag=True, help="Compare every product instead of searching the index.")
+@click.option("--region", type=_RegionType(), help="A region of the image, in fractions of its size.")
 @pass_session
 def search(
     session: Session,
@@ -116,7 +118,7 @@ def search(
     exact: bool,
     region: Region | None,
 ) -> None:
-    """Find the products that look most like an image, a product or a vector."""
+    """Find the products most similar to an image, a product or a vector."""
     if sum(each is not None for each in (image, product_id, vector)) != 1:
         raise click.UsageError("Give exactly one of --image, --id and --vector.")
     if category and all_categories:
@@ -125,9 +127,9 @@ def search(
         raise click.UsageError("--region needs --image.")
     source: ImageSource | None = Cropped(image, region) if image and region else image
     with session.client() as client:
-        answer = client.search(
+        result = client.search(
             image=source,
-            vector=None if vector is None else _load(vector),
+            vector=None if vector is None else _load_vector(vector),
             product_id=product_id,
             category=category,
             all_categories=all_categories,
@@ -140,52 +142,52 @@ def search(
             exact=exact,
         )
     if session.as_json:
-        session.print_json(answer)
+        session.print_json(result)
     else:
-        print_answer(session, answer)
+        print_result(session, result)
 
 
-def _load(path: Path) -> np.ndarray:
+def _load_vector(path: Path) -> np.ndarray:
     try:
         loaded = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise click.BadParameter(f"{path} is not a NumPy array file.", param_hint="--vector") from error
     if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "fiu":
-        raise click.BadParameter(f"{path} does not hold one array of numbers.", param_hint="--vector")
-    # one image's embedding as `embed --out` saves it is an array of one row
+        raise click.BadParameter(f"{path} must be one array of numbers.", param_hint="--vector")
+    # `embed --out` saves one embedding as an array of one row
     vector = loaded.reshape(-1) if loaded.ndim == 2 and loaded.shape[0] == 1 else loaded
     if vector.ndim != 1:
         raise click.BadParameter(
-            f"{path} holds an array of shape {list(vector.shape)}, not one vector.", param_hint="--vector"
+            f"{path} has shape {list(vector.shape)}; it must be one vector of shape [dim].", param_hint="--vector"
         )
     return vector
 
 
-def print_answer(session: Session, answer: SearchResult) -> None:
-    """The answer as a table, nearest first, and what it cost."""
-    if answer.neighbors:
+def print_result(session: Session, result: SearchResult) -> None:
+    """Print the neighbors as a table, nearest first, and the stats."""
+    if result.neighbors:
         numbers = ("rank", "similarity", "distance")
         rows = table("rank", "id", "title", "category", "similarity", "distance", right=numbers)
-        for rank, neighbor in enumerate(answer.neighbors, start=1):
-            similarity = (f"{neighbor.similarity:.4f}", f"{neighbor.distance:.4f}")
-            rows.add_row(str(rank), *_about(neighbor.product), *similarity)
+        for rank, neighbor in enumerate(result.neighbors, start=1):
+            cells = (f"{neighbor.similarity:.4f}", f"{neighbor.distance:.4f}")
+            rows.add_row(str(rank), *_product_cells(neighbor.product), *cells)
             for duplicate in neighbor.duplicates:
-                rows.add_row("=", *_about(duplicate), "", "")
+                rows.add_row("=", *_product_cells(duplicate), "", "")
         session.out.print(rows)
     else:
-        session.out.print("no product")
-    session.out.print(receipt_line(answer.stats), style="dim")
+        session.out.print("no products found")
+    session.out.print(stats_line(result.stats), style="dim")
 
 
-def _about(product: Product) -> tuple[str, str, str]:
+def _product_cells(product: Product) -> tuple[str, str, str]:
     return printable(product.id), printable(product.title), printable(product.category)
 
 
-def receipt_line(stats: ResponseStats) -> str:
-    """What an answer cost, in one line."""
+def stats_line(stats: ResponseStats) -> str:
+    """Return the stats in one line."""
     parts = [f"{stats.total_us / 1000:.1f} ms"]
     if stats.cache_hit:
-        parts.append("embedding from the cache")
+        parts.append("cached embedding")
     elif stats.batch_size:
         parts.append(f"batch of {stats.batch_size}")
     if stats.exact is not None:

@@ -1,4 +1,4 @@
-"""`quickstart`: what `make run` shows: the server gets a catalog and answers one query about it."""
+"""`quickstart`: what `make run` shows: it imports a catalog and runs one query."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grpc import StatusCode
 
 from lookalike_client.cli.import_command import FILE, open_catalog
 from lookalike_client.cli.import_run import ImportOptions, ImportReport, finish, print_report, run_import
-from lookalike_client.cli.query import print_answer
+from lookalike_client.cli.query import print_result
 from lookalike_client.cli.server import warn_of_random_weights
 from lookalike_client.cli.session import CommandFailed, Session, pass_session, printable
 from lookalike_client.client import Client
@@ -24,13 +24,13 @@ from lookalike_client.transfer.import_batches import ImageRows
 from lookalike_client.types import Model, Product
 
 K = 5
-_LOOKED_THROUGH = 10_000
+_MAX_CANDIDATES = 10_000
 
 
 @click.command()
 @click.option("--catalog", metavar="CATALOG.csv", type=FILE, required=True, help="As for `import`.")
 @click.option(
-    "--category-column", metavar="NAME", default="gender", show_default=True, help="The column that partitions."
+    "--category-column", metavar="NAME", default="gender", show_default=True, help="The column of the category."
 )
 @click.option(
     "--wait",
@@ -39,11 +39,11 @@ _LOOKED_THROUGH = 10_000
     type=click.FloatRange(min=0, min_open=True),
     default=600.0,
     show_default=True,
-    help="How long to wait for the server at most.",
+    help="How long to wait for the server.",
 )
 @pass_session
 def quickstart(session: Session, catalog: Path, category_column: str, wait_s: float) -> None:
-    """Wait for the server, import a catalog, and ask one example query."""
+    """Wait for the server, import a catalog, and run one example query."""
     file = open_catalog(catalog, category_column)
     with session.client() as client:
         _wait(session, client, wait_s)
@@ -57,22 +57,22 @@ def quickstart(session: Session, catalog: Path, category_column: str, wait_s: fl
             _print_import(session, report)
         if report.stopped:
             finish(session, report)
-        question = example(client)
-        if question is None:
-            raise CommandFailed(f"no product of {catalog} is in the server, so there is nothing to ask")
-        answer = client.search(product_id=question.id, k=K)
+        query = example(client)
+        if query is None:
+            raise CommandFailed(f"the server's catalog is empty: no product of {catalog} was imported")
+        result = client.search(product_id=query.id, k=K)
     if session.as_json:
-        session.print_json({"model": model, "import": report, "question": question, "answer": answer})
+        session.print_json({"model": model, "import": report, "query": query, "result": result})
         return
     session.out.print()
     session.out.print(
-        printable(f"Which products look like {question.title or 'this one'!r} ({question.id}, {question.category})?"),
+        printable(f"Products similar to {(query.title or query.id)!r} ({query.id}, {query.category}):"),
         style="bold",
         soft_wrap=True,
     )
-    print_answer(session, answer)
-    session.out.print("\nAsk the same yourself:", style="bold")
-    for command in commands(session.server, question.id):
+    print_result(session, result)
+    session.out.print("\nRun the same query yourself:", style="bold")
+    for command in commands(session.server, query.id):
         session.out.print(f"  {command}", soft_wrap=True)
 
 
@@ -84,7 +84,7 @@ def _wait(session: Session, client: Client, seconds: float) -> None:
             raise
     else:
         return
-    # a line and no spinner, which would hide the cursor of whoever presses Ctrl-C
+    # not a spinner, which would leave the cursor hidden after Ctrl-C
     session.err.print(
         f"waiting for the server at {session.server}; loading and measuring the model may take a minute",
         soft_wrap=True,
@@ -95,7 +95,7 @@ def _wait(session: Session, client: Client, seconds: float) -> None:
 def _print_model(session: Session, model: Model) -> None:
     session.out.print(
         f"model {printable(model.name)}: {printable(model.backbone)}, weights {printable(model.weights)}, "
-        f"{model.dim} numbers, {printable(model.provider)}",
+        f"{model.dim} dimensions, {printable(model.provider)}",
         soft_wrap=True,
     )
 
@@ -104,14 +104,14 @@ def _print_import(session: Session, report: ImportReport) -> None:
     if report.imported or report.failed or report.stopped:
         print_report(session, report)
     else:
-        session.out.print(f"nothing to import: all {report.skipped:,} products of the catalog are there")
+        session.out.print(f"nothing to import: all {report.skipped:,} products of the catalog exist")
 
 
 def example(client: Client) -> Product | None:
-    """A product to ask with: a red striped one if there is one, because its answers are easy to judge."""
+    """Return a product for the query: a red striped one if there is one, because its results are easy to judge."""
     first = None
-    # the first pages are enough to find one, and a catalog may have millions
-    for product in islice(client.products(), _LOOKED_THROUGH):
+    # a catalog may have millions of products
+    for product in islice(client.products(), _MAX_CANDIDATES):
         first = first or product
         if "Red" in product.title and "striped" in product.title:
             return product
@@ -119,7 +119,7 @@ def example(client: Client) -> Product | None:
 
 
 def commands(server: str, product_id: str) -> list[str]:
-    """The example query as command lines for a shell."""
+    """Return shell commands that run the example query."""
     message = json.dumps({"product_id": product_id, "k": K})
     return [
         shlex.join([_command(), "--server", server, "search", "--id", product_id, "-k", str(K)]),
@@ -128,7 +128,7 @@ def commands(server: str, product_id: str) -> list[str]:
 
 
 def _command() -> str:
-    # from an environment that is not activated, as `make run` calls it, the bare name would not be found
+    # `make run` does not activate the environment, so the bare name would not be found
     invoked = Path(sys.argv[0])
     if invoked.name != "lookalike" or shutil.which("lookalike"):
         return "lookalike"

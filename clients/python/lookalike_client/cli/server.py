@@ -11,42 +11,42 @@ from lookalike_client.types import BatchProfile
 @click.command()
 @pass_session
 def model(session: Session) -> None:
-    """Print which model answers, and how fast it was at start-up."""
+    """Print the server's model, and its speed as measured at startup."""
     with session.client() as client:
-        found = client.model()
+        served = client.model()
     if session.as_json:
-        session.print_json(found)
+        session.print_json(served)
         return
     lines = {
-        "name": found.name,
-        "backbone": found.backbone,
-        "weights": found.weights,
-        "input": f"{found.input_width} x {found.input_height} pixels, {found.resize}",
-        "pooling": found.pooling,
-        "embedding": f"{found.dim} numbers, {found.metric} distance",
-        "precision": found.precision,
-        "provider": found.provider,
-        "digest": found.digest,
-        "batches": ", ".join(map(_profile_line, found.batch_profiles)),
+        "name": served.name,
+        "backbone": served.backbone,
+        "weights": served.weights,
+        "input": f"{served.input_width} x {served.input_height} pixels, {served.resize}",
+        "pooling": served.pooling,
+        "embedding": f"{served.dim} dimensions, {served.metric} distance",
+        "precision": served.precision,
+        "provider": served.provider,
+        "digest": served.digest,
+        "batches": ", ".join(map(_profile_line, served.batch_profiles)),
     }
     rows = table("", "")
     rows.show_header = False
     for name, value in lines.items():
         rows.add_row(name, printable(value))
     session.out.print(rows)
-    if found.is_random:
-        warn_of_random_weights(session, found.weights)
+    if served.is_random:
+        warn_of_random_weights(session, served.weights)
 
 
 def _profile_line(profile: BatchProfile) -> str:
-    side_by_side = f" ({profile.concurrency} at once)" if profile.concurrency > 1 else ""
-    return f"{profile.batch_size} in {profile.latency_ms:.1f} ms{side_by_side}"
+    concurrently = f" ({profile.concurrency} at a time)" if profile.concurrency > 1 else ""
+    return f"{profile.batch_size} in {profile.latency_ms:.1f} ms{concurrently}"
 
 
 def warn_of_random_weights(session: Session, weights: str) -> None:
-    """Say loudly that the answers mean nothing."""
+    """Warn that results are meaningless."""
     session.err.print(
-        f"WARNING: this model's weights are {printable(weights)}: nobody trained it, and its answers mean nothing.",
+        f"WARNING: this model's weights are {printable(weights)}: it is not trained, and its results are meaningless.",
         style="bold red",
         soft_wrap=True,
     )
@@ -59,11 +59,11 @@ def warn_of_random_weights(session: Session, weights: str) -> None:
     type=click.FloatRange(min=0, min_open=True),
     default=300.0,
     show_default=True,
-    help="How long to wait at most.",
+    help="How long to wait.",
 )
 @pass_session
 def wait(session: Session, timeout: float) -> None:
-    """Wait until the server is ready to answer."""
+    """Wait until the server is ready."""
     with session.client() as client:
         client.wait_until_ready(timeout)
     if session.as_json:

@@ -1,4 +1,4 @@
-"""What all commands share: the global options, where output goes, and what a failure looks like."""
+"""What all commands share: the global options, output, and errors."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from lookalike_client.client import Client
 from lookalike_client.errors import LookalikeError
 
 INTERRUPTED = 130
-"""The exit code of a command that was stopped with Ctrl-C, as shells have it."""
+"""The exit status of a command that was stopped with Ctrl-C, as in shells."""
 
 _WIDE = 160
 
 
 @dataclass(frozen=True)
 class Session:
-    """One run of the command.
+    """The global options and the output of one run.
 
     Attributes:
         server: HOST:PORT.
         token: The bearer token, or None.
-        timeout: Seconds a call may take.
-        as_json: Whether results go to standard output as JSON, for programs.
+        timeout: The deadline of a call, in seconds.
+        as_json: Whether to print results as JSON.
         out: Standard output, for results.
-        err: Standard error, for everything that is not a result.
+        err: Standard error, for everything else.
     """
 
     server: str
@@ -46,23 +46,23 @@ class Session:
     err: Console
 
     def client(self) -> Client:
-        """A client for code without an event loop."""
+        """Return a client for code without an event loop."""
         return Client(self.server, timeout=self.timeout, token=self.token)
 
     def async_client(self) -> AsyncClient:
-        """A client for the event loop that runs."""
+        """Return a client for the running event loop."""
         return AsyncClient(self.server, timeout=self.timeout, token=self.token)
 
     def print_json(self, result: Any) -> None:
         """Print a result as one JSON value: dataclasses as objects with the same fields, numbers in full."""
-        # not through rich, which would wrap long lines
+        # not with rich, which would wrap long lines
         click.echo(json.dumps(as_plain(result), ensure_ascii=False, indent=2))
 
     def explain(self, error: LookalikeError) -> str:
-        """One line for the user: what is wrong, and what to do where the server does not answer at all."""
+        """Return one line for the user: what is wrong, and what to do where no server responds."""
         if error.request_id is None and error.code is grpc.StatusCode.UNAVAILABLE:
             return (
-                f"no server answers at {self.server}; start one with `make run`, or name another with --server"
+                f"no server responds at {self.server}; start one with `make run`, or name another with --server"
                 f" ({_first_line(error.message)})"
             )
         if error.request_id is None and error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -74,7 +74,7 @@ pass_session = click.make_pass_decorator(Session)
 
 
 class CommandFailed(click.ClickException):
-    """An expected failure: one line on standard error, exit code 1."""
+    """An expected failure: one line on standard error, exit status 1."""
 
     def show(self, file: Any = None) -> None:
         """Print the line."""
@@ -82,33 +82,33 @@ class CommandFailed(click.ClickException):
 
 
 def open_console(*, to_stderr: bool = False) -> Console:
-    """A console that prints text as it is: titles may hold what rich would take for markup."""
+    """Return a console that prints text as it is: titles may contain what rich would read as markup."""
     stream = sys.stderr if to_stderr else sys.stdout
     return Console(
         stderr=to_stderr,
         markup=False,
         highlight=False,
         emoji=False,
-        # a pipe has no width, and rich's 80 columns would cut titles
+        # a pipe has no width, and rich's default of 80 columns would wrap titles
         width=None if stream.isatty() else _WIDE,
     )
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table; the columns in `right` hold numbers."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    """Return an empty table; the columns in `right` are aligned right."""
+    result = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return made
+        result.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return result
 
 
 def printable(text: str) -> str:
-    """The text without the control characters with which data could drive a terminal."""
+    """Replace the control characters with which data could control a terminal."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def as_plain(value: Any) -> Any:
-    """A value in the types that JSON has."""
+    """Convert a value to the types of JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {each.name: as_plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, grpc.StatusCode):

@@ -1,1 +1,1 @@
-"""Files in and out: catalogs, features and exports."""
+"""Imports from and exports to files."""

@@ -1,7 +1,7 @@
-"""Reads a catalog's CSV one row at a time, so that its size does not matter.
+"""Reads a catalog's CSV one row at a time, so that it may be of any size.
 
 Columns: `product_id`, the partition column, `title`, `image` (a path relative to the CSV); every further column is an
-attribute, where an empty cell means that the product does not have it. UTF-8, with or without a byte order mark.
+attribute; an empty cell means that the product does not have it. UTF-8, with or without a byte order mark.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 
 
 class CatalogError(Exception):
-    """A file as a whole cannot be used, and why; written for the user."""
+    """Why a file as a whole cannot be used; written for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogRow:
-    """A row that reads well; `number` is its row in a spreadsheet, where the header is row 1."""
+    """A valid row; `number` is its row in a spreadsheet, where the header is row 1."""
 
     number: int
     product_id: str
@@ -30,7 +30,7 @@ class CatalogRow:
 
 @dataclass(frozen=True, slots=True)
 class FailedRow:
-    """A row that is not in the catalog, and why not; `number` is as in CatalogRow, or from 0 in an array."""
+    """A row that was not imported, and why; `number` is as in CatalogRow, or counted from 0 in an array."""
 
     number: int
     product_id: str
@@ -38,12 +38,12 @@ class FailedRow:
 
 
 class CatalogFile:
-    """A catalog's CSV whose header has been found good.
+    """A catalog's CSV with a valid header.
 
     Args:
         path: The CSV.
         category_column: The column whose value is the product's category.
-        needs_images: Whether every row must name an image; else the column may be missing, and its cells empty.
+        needs_images: Whether every row must have an image; if not, the column may be missing and cells may be empty.
 
     Raises:
         CatalogError: It cannot be read, or lacks a column.
@@ -60,26 +60,26 @@ class CatalogFile:
         return f"<CatalogFile {self.path}>"
 
     def count(self, limit: int | None = None) -> int:
-        """Rows in the file, or `limit` if there are more.
+        """Return the number of rows, or `limit` if there are more.
 
         Raises:
-            CatalogError: Some row cannot be read, so that nobody imports half a file to find out.
+            CatalogError: A row cannot be read; found before the import rather than in the middle of it.
         """
         return sum(1 for _ in self.rows(limit))
 
     def rows(self, limit: int | None = None) -> Iterator[CatalogRow | FailedRow]:
-        """The first `limit` rows (all of them when None), the good and the bad, as they stand in the file.
+        """Yield the first `limit` rows (all when None), valid and invalid, in the order of the file.
 
         Raises:
-            CatalogError: The file cannot be read on.
+            CatalogError: The rest of the file cannot be read.
         """
-        found = 0
+        count = 0
         for number, cells in self._records():
             if number == 1 or not cells:
                 continue
-            if limit is not None and found == limit:
+            if limit is not None and count == limit:
                 return
-            found += 1
+            count += 1
             yield self._row(number, cells)
 
     def _row(self, number: int, cells: list[str]) -> CatalogRow | FailedRow:
@@ -93,14 +93,14 @@ class CatalogFile:
         image = values.get("image", "")
         if self.needs_images and not image:
             return FailedRow(number, product_id, "image is empty")
-        facts = ("product_id", self.category_column, "title", "image")
+        own_columns = ("product_id", self.category_column, "title", "image")
         return CatalogRow(
             number=number,
             product_id=product_id,
             category=values[self.category_column],
             title=values["title"],
             image=image,
-            attributes={name: value for name, value in values.items() if name and value and name not in facts},
+            attributes={name: value for name, value in values.items() if name and value and name not in own_columns},
         )
 
     def _header(self) -> list[str]:
@@ -111,12 +111,12 @@ class CatalogFile:
         if missing:
             hint = "" if len(columns) > 1 else " (are its cells separated by commas?)"
             raise CatalogError(
-                f"{self.path} lacks {_listed(missing)}; its columns are: {', '.join(columns) or 'none'}{hint}"
+                f"{self.path} lacks {_list(missing)}; its columns are: {', '.join(columns) or 'none'}{hint}"
             )
-        # spreadsheets and data frames write columns without a name; those carry nothing
-        doubled = sorted({column for column in columns if column and columns.count(column) > 1})
-        if doubled:
-            raise CatalogError(f"{self.path} has {_listed(doubled)} more than once")
+        # spreadsheets and data frames write index columns without a name, which are ignored
+        repeated = sorted({column for column in columns if column and columns.count(column) > 1})
+        if repeated:
+            raise CatalogError(f"{self.path} has {_list(repeated)} more than once")
         return columns
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
@@ -133,5 +133,5 @@ class CatalogFile:
             raise CatalogError(f"{self.path} is not a CSV at row {number + 1}: {error}") from error
 
 
-def _listed(columns: list[str]) -> str:
+def _list(columns: list[str]) -> str:
     return f"the column{'s' if len(columns) > 1 else ''} {', '.join(columns)}"

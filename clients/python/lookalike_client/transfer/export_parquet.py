@@ -1,7 +1,7 @@
-"""Exports to one Parquet file: a row for each image of each product, written by row groups.
+"""Exports to one Parquet file: a row for each image of each product, written in row groups.
 
 Columns: `id`, `image_index` (from 0), `category`, `title`, `image_uri`, `attributes` (map of strings to strings) and
-`vector` (a list of always as many float32). Needs pyarrow, which nothing else does.
+`vector` (fixed-size list of float32). Only this needs pyarrow.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any, Self
 import numpy as np
 
 from lookalike_client.transfer.export_writer import ExportError, flush, partial_name, reject_existing
-from lookalike_client.types import Exported
+from lookalike_client.types import ExportedProduct
 
 GROUP_BYTES = 16 * 1024 * 1024
-"""Vectors in a row group; that much is in memory."""
+"""The size of the vectors in a row group, which are in memory."""
 
 
 class ParquetWriter:
-    """Writes a file; see `ExportWriter`.
+    """Writes one file; see `ExportWriter`.
 
     Args:
         path: The file.
         force: Whether to overwrite it.
 
     Raises:
-        ExportError: It exists, is a folder, or pyarrow is not installed.
+        ExportError: It exists or is a folder, or pyarrow is not installed.
     """
 
     def __init__(self, path: Path, *, force: bool) -> None:
@@ -48,7 +48,7 @@ class ParquetWriter:
         self.notes: Sequence[str] = ()
         self._path = path
         self._partial = path.parent / partial_name(path.name)
-        self._waiting: list[Exported] = []
+        self._pending: list[ExportedProduct] = []
         self._bytes = 0
         self._schema: Any = None
         self._file: Any = None
@@ -61,23 +61,23 @@ class ParquetWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            with suppress(OSError):  # its footer, which a full disk has no room for either
+            with suppress(OSError):  # on a full disk, its footer cannot be written either
                 if self._writer is not None:
                     self._writer.close()
             self._file.close()
             self._partial.unlink(missing_ok=True)
 
-    def add(self, exported: Exported) -> None:
-        """Keep one product until its row group is full, then write that."""
+    def add(self, exported: ExportedProduct) -> None:
+        """Keep one product until its row group is full, then write the group."""
         if self._writer is None:
             self._open(exported.vectors.shape[1])
-        self._waiting.append(exported)
+        self._pending.append(exported)
         self._bytes += exported.vectors.nbytes
         if self._bytes >= GROUP_BYTES:
             self._write_group()
 
     def finish(self) -> list[Path]:
-        """Write what is left and the footer, and give the file its name."""
+        """Write the last row group and the footer, and move the file to its final name."""
         self._write_group()
         self._writer.close()
         flush(self._file)
@@ -102,11 +102,11 @@ class ParquetWriter:
         self._writer = self._parquet.ParquetWriter(self._file, self._schema)
 
     def _write_group(self) -> None:
-        if not self._waiting:
+        if not self._pending:
             return
         arrow = self._arrow
-        rows = [(each.product, index) for each in self._waiting for index in range(len(each.vectors))]
-        vectors = np.concatenate([each.vectors for each in self._waiting])
+        rows = [(each.product, index) for each in self._pending for index in range(len(each.vectors))]
+        vectors = np.concatenate([each.vectors for each in self._pending])
         columns = [
             arrow.array([product.id for product, _ in rows], arrow.string()),
             arrow.array([index for _, index in rows], arrow.int32()),
@@ -117,5 +117,5 @@ class ParquetWriter:
             arrow.FixedSizeListArray.from_arrays(arrow.array(vectors.ravel()), vectors.shape[1]),
         ]
         self._writer.write_batch(arrow.record_batch(columns, schema=self._schema))
-        self._waiting = []
+        self._pending = []
         self._bytes = 0

@@ -1,7 +1,7 @@
-"""What an export is written to: a writer takes products one by one, and its files appear at the end or not at all.
+"""The interface of an export's writer: it takes products one by one, and its files appear complete or not at all.
 
-The files are written under a temporary name beside where they will be, so an export that dies leaves none that looks
-whole; what it leaves has a name that ends with `.partial`.
+The files are written under temporary names in the same folder, so that an export that is killed leaves no file that
+looks complete; the names of what it leaves end with `.partial`.
 """
 
 from __future__ import annotations
@@ -12,39 +12,38 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
 
-from lookalike_client.types import Exported
+from lookalike_client.types import ExportedProduct
 
 
 class ExportError(Exception):
-    """The files cannot be written there, or not in this format, and why; written for the user."""
+    """Why the files cannot be written there or in this format; written for the user."""
 
 
 class ExportWriter(Protocol):
-    """A context manager that leaves nothing behind unless it was finished.
+    """A context manager that removes its files unless `finish` was called.
 
     Attributes:
-        notes: After `finish`, what the user should know of the files, a sentence each.
+        notes: After `finish`, what the user should know about the files, one sentence each.
     """
 
     notes: Sequence[str]
 
-    def __enter__(self) -> Self:
-        """Begin; nothing is written yet."""
+    def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove what is not finished."""
+        """Remove incomplete files."""
 
-    def add(self, exported: Exported) -> None:
-        """Write one product; all of them must have vectors of the same length.
+    def add(self, exported: ExportedProduct) -> None:
+        """Write one product; all must have vectors of the same dimension.
 
         Raises:
             OSError: It cannot be written.
         """
 
     def finish(self) -> list[Path]:
-        """Put the files where they belong, and return them.
+        """Move the files to their final names, and return these.
 
         Raises:
             OSError: They cannot be written.
@@ -52,7 +51,7 @@ class ExportWriter(Protocol):
 
 
 def reject_existing(paths: Sequence[Path]) -> None:
-    """Make sure that nothing is overwritten.
+    """Reject a path that would be overwritten.
 
     Raises:
         ExportError: One of the paths exists.
@@ -63,11 +62,11 @@ def reject_existing(paths: Sequence[Path]) -> None:
 
 
 def partial_name(name: str) -> str:
-    """The name of what is not whole yet, different for every process."""
+    """Return the temporary name of an incomplete file, different for each process."""
     return f".{name}.{os.getpid()}.partial"
 
 
 def flush(file: IO[bytes] | IO[str]) -> None:
-    """Have what was written on the disk, so that no power cut leaves a whole name on half a file."""
+    """Flush a file to the disk, so that no power cut leaves the final name on half a file."""
     file.flush()
     os.fsync(file.fileno())

@@ -1,7 +1,7 @@
-"""Arrays of features as a source of an import: `vectors` [n, dim] and the product's id of each row, `ids` [n].
+"""Imports from arrays: `vectors` [n, dim], and `ids` [n] with the product's id of each row.
 
-Rows of the same id, next to each other or not, are images of one product in their order. Vectors are memory-mapped, so
-that only what a batch holds is read; of the ids what it takes to find the rows of each stays in memory.
+Rows with the same id, adjacent or not, are images of one product in their order. Vectors are memory-mapped, so that
+only those of a batch are read; an index of the rows of each id is in memory.
 """
 
 from __future__ import annotations
@@ -15,78 +15,79 @@ from pathlib import Path
 import numpy as np
 
 from lookalike_client.transfer.catalog_csv import CatalogError, FailedRow
-from lookalike_client.transfer.feature_metadata import Facts
-from lookalike_client.transfer.import_batches import Batch, Prepared, fill_batches
+from lookalike_client.transfer.feature_metadata import Metadata
+from lookalike_client.transfer.import_batches import Batch, PendingProduct, fill_batches
 from lookalike_client.transfer.npy_file import name_at, open_array, open_names
 
 MAX_IMAGES = 8
-"""Images that a product may have; the API promises this number."""
+"""The most images that a product may have, by the API."""
 
 
 class Features:
-    """Two arrays that have been found to belong together, and what is known of their products.
+    """Two arrays of the same length, and the metadata of their products.
 
     Args:
-        vectors: float16, float32 or float64 of shape [n, dim], made with the server's model.
+        vectors: float16, float32 or float64 of shape [n, dim], from the server's model.
         ids: Strings, UTF-8 bytes or integers of shape [n].
-        facts: What is known of the products.
+        metadata: The metadata of the products.
 
     Raises:
-        CatalogError: A file cannot be read, holds something else, is empty, or is not as long as the others.
+        CatalogError: A file cannot be read, has another type or shape, is empty, or differs in length.
     """
 
     unit = "products"
 
-    def __init__(self, vectors: Path, ids: Path, facts: Facts) -> None:
+    def __init__(self, vectors: Path, ids: Path, metadata: Metadata) -> None:
         self.path = vectors
         self._vectors = _open_vectors(vectors)
         self._ids = open_names(ids)
-        self._facts = facts
+        self._metadata = metadata
         self._check_lengths(ids)
-        # a stable order: the rows of a product stay as they stand in the file
+        # stable, so that the rows of a product keep the order of the file
         _, first, inverse, counts = np.unique(self._ids, return_index=True, return_inverse=True, return_counts=True)
         self._rows = np.argsort(inverse, kind="stable")
         self._ends = np.cumsum(counts)
         self._products = np.argsort(first)
 
     def __repr__(self) -> str:
-        return f"<Features {self.path}: {len(self._products)} products, {len(self._vectors)} vectors of {self.dim}>"
+        sizes = f"{len(self._products)} products, {len(self._vectors)} vectors of dimension {self.dim}"
+        return f"<Features {self.path}: {sizes}>"
 
     @property
     def dim(self) -> int:
-        """Numbers in a vector."""
+        """The dimension of the vectors."""
         return int(self._vectors.shape[1])
 
     def check_dim(self, model: str, dim: int) -> None:
-        """Make sure that the vectors are as long as those of a model.
+        """Check that the vectors have the dimension of a model.
 
         Raises:
-            CatalogError: They are not.
+            CatalogError: They have another one.
         """
         if self.dim != dim:
             raise CatalogError(
-                f"{self.path} holds vectors of {self.dim} numbers, and the embeddings of the server's model {model}"
-                f" have {dim}: only vectors made with that very model can be compared with its own"
+                f"{self.path} has vectors of dimension {self.dim}, but the server's model {model} has dimension {dim}:"
+                " import vectors from that exact model, others cannot be compared with its embeddings"
             )
 
     def ids(self) -> Iterator[str]:
-        """The id of each product that has one which can be read, in the order in which they first appear."""
+        """Yield the ids of the products, those that are valid, in the order in which they first appear."""
         for rows in self._grouped():
             try:
                 yield name_at(self._ids, rows[0])
-            except ValueError:  # such a row fails when it is sent
+            except ValueError:  # reported when its batch is read
                 continue
 
     def count(self, limit: int | None) -> int:
-        """Products, or `limit` if there are more."""
+        """Return the number of products, or `limit` if there are more."""
         return len(self._products) if limit is None else min(limit, len(self._products))
 
     def batches(self, *, size: int, limit: int | None, existing: set[str]) -> Iterator[Batch]:
-        """Batches of at most `size` of the first `limit` products; `existing` ids are left out, and emptied."""
+        """Yield batches of the first `limit` products; as `Source.batches`."""
         return fill_batches(islice(self._grouped(), limit), partial(self._add, existing), size)
 
     def _grouped(self) -> Iterator[list[int]]:
-        """The rows of each product, products in the order in which they first appear."""
+        """Yield the rows of each product, products in the order in which they first appear."""
         for product in self._products:
             begin = self._ends[product - 1] if product else 0
             yield self._rows[begin : self._ends[product]].tolist()
@@ -105,26 +106,26 @@ class Features:
                 raise ValueError(
                     f"has {len(rows)} rows, the last in row {rows[-1]}; a product has at most {MAX_IMAGES} images"
                 )
-            known = self._facts.of(product_id, rows)
+            product = self._metadata.product(product_id, rows)
             vectors = self._read(rows)
         except ValueError as error:
             batch.failed.append(FailedRow(rows[0], product_id, str(error)))
             return
         batch.payload_bytes += vectors.nbytes
-        batch.ready.append(Prepared(rows[0], replace(known, vectors=list(vectors))))
+        batch.ready.append(PendingProduct(rows[0], replace(product, vectors=list(vectors))))
 
     def _read(self, rows: list[int]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        """The vectors of these rows, float32 [rows, dim]."""
+        """Read the vectors of these rows, float32 [rows, dim]."""
         with np.errstate(over="ignore"):
             values = np.asarray(self._vectors[rows], dtype=np.float32)
         for row, vector in zip(rows, values, strict=True):
             finite = np.isfinite(vector)
             if not finite.all():
                 place = int(np.argmin(finite))
-                found = self._vectors[row, place]
-                raise ValueError(f"row {row} of {self.path.name} has {found} at {place}, which is no finite float32")
+                value = self._vectors[row, place]
+                raise ValueError(f"row {row} of {self.path.name} has {value} at {place}, which is not a finite float32")
             if not vector.any():
-                raise ValueError(f"row {row} of {self.path.name} is all zeros, which looks like nothing")
+                raise ValueError(f"row {row} of {self.path.name} must not be all zeros")
         return values
 
     def _check_lengths(self, ids: Path) -> None:
@@ -136,15 +137,15 @@ class Features:
             )
         if rows == 0:
             raise CatalogError(f"{self.path} has no rows")
-        if self._facts.rows is not None and self._facts.rows[1] != rows:
-            path, found = self._facts.rows
-            raise CatalogError(f"{self.path} has {rows:,} rows and {path} has {found:,} entries; each row needs one")
+        if self._metadata.rows is not None and self._metadata.rows[1] != rows:
+            path, entries = self._metadata.rows
+            raise CatalogError(f"{self.path} has {rows:,} rows and {path} has {entries:,} entries; each row needs one")
 
 
 def _open_vectors(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.floating]]:
     vectors = open_array(path, 'array.astype("float32")')
     if vectors.dtype.kind != "f" or vectors.dtype.itemsize > 8:
-        raise CatalogError(f'{path} holds {vectors.dtype}; save floats, as array.astype("float32") does')
+        raise CatalogError(f'{path} has dtype {vectors.dtype}; save floats, for instance array.astype("float32")')
     if vectors.ndim != 2:
-        raise CatalogError(f"{path} is of shape {list(vectors.shape)}; vectors are of shape [n, dim]")
+        raise CatalogError(f"{path} has shape {list(vectors.shape)}; vectors must have shape [n, dim]")
     return vectors

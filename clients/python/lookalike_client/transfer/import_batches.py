@@ -1,4 +1,4 @@
-"""Turns the rows of a catalog into batches ready to send: images read, repeats and known products left out."""
+"""Makes batches to send from the rows of a catalog: reads images, skips existing products, finds repeated ids."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lookalike_client.inputs import ProductInput
 from lookalike_client.transfer.catalog_csv import CatalogFile, CatalogRow, FailedRow
 
 MAX_BATCH_BYTES = 32 * 1024 * 1024
-"""Images or vectors in a batch; half of what a message may hold, so that one large image more still fits."""
+"""Images or vectors in a batch; half the maximum of a message, so that one more large image still fits."""
 
 MAX_IMAGE_BYTES = 31 * 1024 * 1024
-"""The largest image sent at all."""
+"""The largest image sent."""
 
 _MAX_ROWS = 1000
 
@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Prepared:
-    """A product ready to send, and the number of the row that it comes from."""
+class PendingProduct:
+    """A product to send, and the number of its row."""
 
     number: int
     product: ProductInput
@@ -31,42 +31,47 @@ class Prepared:
 
 @dataclass(slots=True)
 class Batch:
-    """Consecutive rows: the ones to send, the ones that failed already, and how many were left out."""
+    """Consecutive rows: products to send, rows that have failed, and the number skipped."""
 
-    ready: list[Prepared] = field(default_factory=list)
+    ready: list[PendingProduct] = field(default_factory=list)
     failed: list[FailedRow] = field(default_factory=list)
     skipped: int = 0
     payload_bytes: int = 0
 
     @property
     def rows(self) -> int:
-        """Rows that it deals with."""
+        """The number of rows."""
         return len(self.ready) + len(self.failed) + self.skipped
 
     def is_full(self, size: int) -> bool:
-        """Whether it should go out; also when it has little to send, so that progress is seen."""
+        """Return whether to send it; also where it has many rows but few products, so that progress shows."""
         return len(self.ready) >= size or self.payload_bytes >= MAX_BATCH_BYTES or self.rows >= _MAX_ROWS
 
 
 class Source(Protocol):
-    """Where the products of an import come from."""
+    """The source of an import's products."""
 
     @property
     def unit(self) -> str:
-        """What is counted, in the plural: "rows", say."""
+        """What is counted, in the plural, for instance "rows"."""
 
     def count(self, limit: int | None) -> int:
-        """How many there are, or `limit` if there are more.
+        """Return how many there are, or `limit` if there are more.
 
         Raises:
             CatalogError: They cannot be read.
         """
 
     def batches(self, *, size: int, limit: int | None, existing: set[str]) -> Iterator[Batch]:
-        """Batches of at most `size` products of the first `limit`, without the `existing` ones; reads files.
+        """Yield batches of at most `size` products of the first `limit`; reads files, so run it in a thread.
+
+        Args:
+            size: The most products to send in a batch.
+            limit: The most rows or products to read; None for all.
+            existing: Ids to skip; removed as they are found.
 
         Raises:
-            CatalogError: They cannot be read on.
+            CatalogError: The rest cannot be read.
         """
 
 
@@ -78,33 +83,16 @@ class ImageRows:
     unit: str = "rows"
 
     def count(self, limit: int | None) -> int:
-        """As `CatalogFile.count`."""
+        """Return the number of rows, as `CatalogFile.count`."""
         return self.catalog.count(limit)
 
     def batches(self, *, size: int, limit: int | None, existing: set[str]) -> Iterator[Batch]:
-        """As `read_batches`."""
-        return read_batches(self.catalog, size=size, limit=limit, existing=existing)
-
-
-def read_batches(catalog: CatalogFile, *, size: int, limit: int | None, existing: set[str]) -> Iterator[Batch]:
-    """Batches of at most `size` products to send; reads files, so run it in a thread.
-
-    Ids are remembered to find repeats; rows and images are not.
-
-    Args:
-        catalog: Where the rows come from.
-        size: Products to send in a batch.
-        limit: Rows to read at most; None for all.
-        existing: Ids to leave out; emptied as they are met.
-
-    Raises:
-        CatalogError: The file cannot be read on.
-    """
-    return fill_batches(catalog.rows(limit), partial(_add, catalog, {}, existing), size)
+        """Yield batches of rows, as `Source.batches`; all ids are in memory, to find repeated ones."""
+        return fill_batches(self.catalog.rows(limit), partial(_add, self.catalog, {}, existing), size)
 
 
 def fill_batches(rows: Iterable[T], add: Callable[[Batch, T], None], size: int) -> Iterator[Batch]:
-    """Batches of rows, each put where it belongs by `add`, with at most `size` products to send."""
+    """Yield batches of rows with at most `size` products to send; `add` sorts a row into a batch."""
     batch = Batch()
     for row in rows:
         add(batch, row)
@@ -127,7 +115,7 @@ def _add(
         return
     earlier = first_seen.setdefault(row.product_id, row.number)
     if earlier != row.number:
-        batch.failed.append(FailedRow(row.number, row.product_id, f"product_id is in row {earlier} already"))
+        batch.failed.append(FailedRow(row.number, row.product_id, f"product_id is already in row {earlier}"))
         return
     if row.product_id in existing:
         existing.discard(row.product_id)
@@ -140,7 +128,7 @@ def _add(
         batch.failed.append(FailedRow(row.number, row.product_id, f"image {row.image}: {reason}"))
         return
     batch.payload_bytes += len(image)
-    batch.ready.append(Prepared(row.number, _product(row, image)))
+    batch.ready.append(PendingProduct(row.number, _product(row, image)))
 
 
 def _read_image(catalog: CatalogFile, image: str) -> bytes:

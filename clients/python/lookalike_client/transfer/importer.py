@@ -1,7 +1,7 @@
-"""Imports a catalog: batches in flight at once, each repeated while the server is busy or away.
+"""Imports a catalog: sends batches concurrently, and retries each while the server is busy or unavailable.
 
-Knows nothing of terminals: an observer is told what happens, and `ImportProgress` holds the figures at any moment,
-also when the import is interrupted. At most `in_flight` batches are in memory.
+It prints nothing: an observer is notified, and `ImportProgress` has the counts at any moment, also when the import is
+interrupted. At most `concurrency` batches are in memory.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from lookalike_client.async_client import AsyncClient
 from lookalike_client.errors import LookalikeError
 from lookalike_client.inputs import ProductInput
 from lookalike_client.transfer.catalog_csv import FailedRow
-from lookalike_client.transfer.import_batches import Batch, Prepared
+from lookalike_client.transfer.import_batches import Batch, PendingProduct
 from lookalike_client.types import ItemStatus
 
-KEPT_FAILURES = 1000
-"""Failed rows that are kept to be listed; further ones are only counted."""
+MAX_FAILURES = 1000
+"""The most failed rows to list; further ones are only counted."""
 
-TRIES = 8
-"""How often a batch is sent before the server counts as gone: about 40 s of waiting, on top of gRPC's own retries."""
+MAX_ATTEMPTS = 8
+"""How often a batch is sent before the import stops: about 40 s of waiting, on top of gRPC's own retries."""
 
-_PASSING = frozenset({StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED})
-_HOPELESS = frozenset({StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED, StatusCode.UNIMPLEMENTED})
+_TRANSIENT = frozenset({StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED})
+_FATAL = frozenset({StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED, StatusCode.UNIMPLEMENTED})
 
 
 @dataclass(slots=True)
 class ImportProgress:
-    """How far an import is; `failures` holds the first KEPT_FAILURES of the `failed` rows."""
+    """How far an import is; `failures` has the first MAX_FAILURES of the `failed` rows."""
 
     imported: int = 0
     skipped: int = 0
@@ -42,56 +42,56 @@ class ImportProgress:
 
     @property
     def done(self) -> int:
-        """Rows that are dealt with."""
+        """The rows imported, skipped or failed."""
         return self.imported + self.skipped + self.failed
 
     def fail(self, row: FailedRow) -> None:
-        """Count a failed row, and keep it if there is room."""
+        """Count a failed row, and list it if it is among the first."""
         self.failed += 1
-        if len(self.failures) < KEPT_FAILURES:
+        if len(self.failures) < MAX_FAILURES:
             self.failures.append(row)
 
 
 class ImportObserver(Protocol):
-    """Is told what happens, in the event loop's thread."""
+    """Notified of progress, in the event loop's thread."""
 
     def advanced(self, progress: ImportProgress) -> None:
-        """Some more rows are dealt with."""
+        """Handle that more rows are imported, skipped or failed."""
 
     def rejected(self, error: LookalikeError, wait: float) -> None:
-        """The server was busy or away; the batch is sent again in `wait` seconds."""
+        """Handle that the server was busy or unavailable; the batch is sent again in `wait` seconds."""
 
 
 class Destination(Protocol):
-    """Where the products go: an `AsyncClient`, which sends a batch as one message, or `OverStream`."""
+    """Stores a batch: an `AsyncClient`, which sends it as one message, or a `StreamDestination`."""
 
     async def upsert(self, products: Sequence[ProductInput]) -> list[ItemStatus]:
-        """Store products; one status each, in their order.
+        """Store products; return a status for each, in the same order.
 
         Raises:
-            LookalikeError: The server rejects all of them or does not answer.
+            LookalikeError: The server rejects all of them or does not respond.
         """
 
 
-class OverStream:
-    """Sends each batch over a stream of its own, which has no largest size and is read as fast as it is stored."""
+class StreamDestination:
+    """Sends each batch over its own stream, which has no maximum size and the flow control of gRPC."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
     async def upsert(self, products: Sequence[ProductInput]) -> list[ItemStatus]:
-        """Store products with different ids within the client's timeout; one status each, in their order.
+        """Store products with different ids within the client's timeout; return a status for each, in the same order.
 
         Raises:
             LookalikeError: The stream is rejected or breaks; some of the products may be stored.
         """
-        answers = self._client.import_products(products, timeout=self._client.timeout)
-        statuses = {status.id: status async for status in answers}
+        stream = self._client.import_products(products, timeout=self._client.timeout)
+        statuses = {status.id: status async for status in stream}
         return [statuses[product.id] for product in products]
 
 
 class ImportStoppedError(Exception):
-    """The server is gone for good, or will not take anything from this caller; `error` is the last rejection."""
+    """The server stays unavailable, or rejects everything from this caller; `error` is the last rejection."""
 
     def __init__(self, error: LookalikeError) -> None:
         super().__init__(str(error))
@@ -99,10 +99,10 @@ class ImportStoppedError(Exception):
 
 
 async def existing_ids(client: AsyncClient) -> set[str]:
-    """The ids of all products that the server holds.
+    """Return the ids of all products that the server has.
 
     Raises:
-        LookalikeError: The server rejects or does not answer.
+        LookalikeError: The server rejects the call or does not respond.
     """
     return {product.id async for product in client.products(page_size=1000)}
 
@@ -113,25 +113,25 @@ async def import_batches(
     progress: ImportProgress,
     observer: ImportObserver,
     *,
-    in_flight: int = 4,
+    concurrency: int = 4,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Send batches, `in_flight` of them at once, until there are no more.
+    """Send all batches, `concurrency` of them at a time.
 
     Args:
-        destination: Where they go.
-        batches: Where they come from; advanced in a thread, by one caller at a time.
-        progress: Counts what became of the rows.
-        observer: Is told when it changes.
-        in_flight: Batches under way at once.
-        pause: Waits some seconds before a batch is sent again.
+        destination: Stores the batches.
+        batches: The batches; read in a thread, one at a time.
+        progress: Counts the rows.
+        observer: Notified when the progress changes.
+        concurrency: The most batches being sent at a time.
+        pause: Sleeps before a batch is sent again; takes seconds.
 
     Raises:
-        CatalogError: The catalog cannot be read on.
-        ImportStoppedError: The server is gone or rejects everything; what is counted as imported is on its disk.
+        CatalogError: The rest of the catalog cannot be read.
+        ImportStoppedError: The server stays unavailable or rejects everything; what is counted as imported is durable.
     """
     task = _Import(destination, batches, progress, observer, pause)
-    workers = [asyncio.create_task(task.work()) for _ in range(in_flight)]
+    workers = [asyncio.create_task(task.work()) for _ in range(concurrency)]
     try:
         await asyncio.gather(*workers)
     finally:
@@ -140,13 +140,13 @@ async def import_batches(
         await asyncio.gather(*workers, return_exceptions=True)
 
 
-def seconds_until_retry(tries: int, retry_after: float | None) -> float:
-    """How long to wait after `tries` rejections: twice as long each time up to 10 s, or what the server asked for."""
-    return max(min(10.0, 0.25 * 2.0**tries), retry_after or 0.0)
+def seconds_until_retry(attempts: int, retry_after: float | None) -> float:
+    """Return the wait after `attempts` rejections: doubled each time up to 10 s, and at least what the server asks."""
+    return max(min(10.0, 0.25 * 2.0**attempts), retry_after or 0.0)
 
 
 def _is_too_large(error: LookalikeError) -> bool:
-    # gRPC says so with the code of a server that is full, though no wait will help
+    # gRPC uses the same code as for a full queue, but waiting does not help
     return error.code is StatusCode.RESOURCE_EXHAUSTED and "larger than max" in error.message
 
 
@@ -168,7 +168,7 @@ class _Import:
 
     async def work(self) -> None:
         while True:
-            # a generator cannot be advanced by two threads at once
+            # two threads cannot advance a generator at the same time
             async with self._reading:
                 batch = await asyncio.to_thread(next, self._batches, None)
             if batch is None:
@@ -179,49 +179,49 @@ class _Import:
             self._observer.advanced(self._progress)
             await self._store(batch.ready)
 
-    async def _store(self, pending: list[Prepared]) -> None:
-        tries = 0
+    async def _store(self, pending: list[PendingProduct]) -> None:
+        attempts = 0
         while pending:
             rejection, pending = await self._send(pending)
             self._observer.advanced(self._progress)
             if rejection is None:
                 return
-            tries += 1
-            if tries == TRIES:
+            attempts += 1
+            if attempts == MAX_ATTEMPTS:
                 raise ImportStoppedError(rejection)
-            wait = seconds_until_retry(tries, rejection.retry_after)
+            wait = seconds_until_retry(attempts, rejection.retry_after)
             self._observer.rejected(rejection, wait)
             await self._pause(wait)
 
-    async def _send(self, pending: list[Prepared]) -> tuple[LookalikeError | None, list[Prepared]]:
-        """Send once; returns what should be sent again, and why."""
+    async def _send(self, pending: list[PendingProduct]) -> tuple[LookalikeError | None, list[PendingProduct]]:
+        """Send once; return the rejection, and what to send again."""
         try:
             statuses = await self._destination.upsert([each.product for each in pending])
         except LookalikeError as error:
-            if error.code in _PASSING and not _is_too_large(error):
+            if error.code in _TRANSIENT and not _is_too_large(error):
                 return error, pending
-            if error.code in _HOPELESS:
+            if error.code in _FATAL:
                 raise ImportStoppedError(error) from error
             if len(pending) == 1:
                 self._fail(pending[0], error)
             else:
-                # the request as a whole was rejected: find the rows that are to blame
+                # the request as a whole was rejected: find the rows that cause it
                 for each in pending:
                     await self._store([each])
             return None, []
         rejection = None
-        again = []
+        retry = []
         for each, status in zip(pending, statuses, strict=True):
             if status.error is None:
                 self._progress.imported += 1
-            elif status.code in _PASSING:
+            elif status.code in _TRANSIENT:
                 rejection = status.error
-                again.append(each)
+                retry.append(each)
             else:
                 self._fail(each, status.error)
-        return rejection, again
+        return rejection, retry
 
-    def _fail(self, each: Prepared, error: LookalikeError) -> None:
-        # the place in the request says nothing to someone who has a row number
+    def _fail(self, each: PendingProduct, error: LookalikeError) -> None:
+        # the row number replaces the position in the request
         reason = re.sub(r"\bproduct(s\[\d+\])?\.", "", str(error))
         self._progress.fail(FailedRow(each.number, each.product.id, reason))

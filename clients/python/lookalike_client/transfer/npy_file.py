@@ -1,4 +1,4 @@
-"""Opens one .npy file without reading it whole, and never unpickles: a file of somebody else's runs no code here."""
+"""Opens .npy files memory-mapped and without pickle, so that no code in a file can run."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from lookalike_client.transfer.catalog_csv import CatalogError
 
 
 def open_array(path: Path, convert: str) -> NDArray[Any]:
-    """The array of a file, memory-mapped and read-only.
+    """Open an array, memory-mapped and read-only.
 
     Args:
-        path: What `numpy.save` wrote.
-        convert: Python that makes an array which can be used out of one of Python objects, for the message.
+        path: A file written by `numpy.save`.
+        convert: For the message: Python that converts an array of Python objects to one that can be used.
 
     Raises:
-        CatalogError: It cannot be read, is no .npy file, is cut off, or holds Python objects.
+        CatalogError: It cannot be read, is not an .npy file, is truncated, or has Python objects.
     """
     try:
         with path.open("rb") as file:
-            begin = file.read(len(np.lib.format.MAGIC_PREFIX))
-        if not begin:
+            magic = file.read(len(np.lib.format.MAGIC_PREFIX))
+        if not magic:
             raise CatalogError(f"{path} is empty; write the array with numpy.save")
-        if begin.startswith(b"PK"):
+        if magic.startswith(b"PK"):
             raise CatalogError(f"{path} is an archive of several files (.npz); write the one array with numpy.save")
-        if begin != np.lib.format.MAGIC_PREFIX:
+        if magic != np.lib.format.MAGIC_PREFIX:
             raise CatalogError(f"{path} is not an .npy file; write the array with numpy.save")
         return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
@@ -36,31 +36,32 @@ def open_array(path: Path, convert: str) -> NDArray[Any]:
     except ValueError as error:
         if "Python objects" in str(error):
             raise CatalogError(
-                f"{path} holds Python objects, which are not read because reading them may run code;"
-                f" save {convert} instead"
+                f"{path} has Python objects, which are not read because that may run code; save {convert} instead"
             ) from error
-        raise CatalogError(f"{path} cannot be read, it may be cut off: {error}") from error
+        raise CatalogError(f"{path} cannot be read; it may be truncated: {error}") from error
 
 
 def open_names(path: Path) -> NDArray[Any]:
-    """The strings, UTF-8 bytes or integers of a file, of shape [n], memory-mapped; `name_at` reads one.
+    """Open an array of strings, UTF-8 bytes or integers, of shape [n]; `name_at` reads one of them.
 
     Raises:
-        CatalogError: As `open_array`, or it holds something else.
+        CatalogError: As `open_array`, or the array is of another type or shape.
     """
     names = open_array(path, "array.astype(str)")
     if names.dtype.kind not in "USiu":
-        raise CatalogError(f"{path} holds {names.dtype}; save strings, bytes or integers, as array.astype(str) does")
+        raise CatalogError(
+            f"{path} has dtype {names.dtype}; save strings, bytes or integers, for instance array.astype(str)"
+        )
     if names.ndim != 1:
-        raise CatalogError(f"{path} is of shape {list(names.shape)}; one entry a row is needed, of shape [n]")
+        raise CatalogError(f"{path} has shape {list(names.shape)}; it must have one entry per row, shape [n]")
     return names
 
 
 def name_at(names: NDArray[Any], row: int) -> str:
-    """One entry of what `open_names` opened, as text.
+    """Return one entry of an array of `open_names`, as text.
 
     Raises:
-        ValueError: It is not UTF-8, or could not be; written for the user.
+        ValueError: It cannot be UTF-8; written for the user.
     """
     value = names[row]
     try:

@@ -1,6 +1,6 @@
-"""Products on their way into a catalog's CSV, whose columns are known only when all have been seen.
+"""Spools products for a catalog's CSV, whose columns are known only after the last product.
 
-They wait in a file of JSON lines, so that only the names of their attributes are in memory.
+The products are kept in a file of JSON lines, so that only the names of their attributes are in memory.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from lookalike_client.types import Product
 
-_OWN = ("product_id", "title", "image")
+_OWN_COLUMNS = ("product_id", "title", "image")
 
 
 class ProductSpool:
-    """Products in the order in which they were added, each with the number of its vectors.
+    """Products in the order in which they were added, each with the count of its vectors.
 
     Args:
-        path: The file they wait in; overwritten.
+        path: The spool file; overwritten.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,31 +28,31 @@ class ProductSpool:
         self._file = path.open("w", encoding="ascii")
         self._attributes: set[str] = set()
         self.longest_id = 0
-        """Characters of the longest id."""
-        self.left_out: list[str] = []
-        """The first products that have an attribute which a CSV cannot hold."""
+        """The length of the longest id, in characters."""
+        self.incomplete: list[str] = []
+        """The ids of the first products with an attribute that the CSV cannot have."""
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
     def add(self, product: Product, vectors: int) -> None:
-        """Keep a product and the number of its vectors."""
-        written = {name: value for name, value in product.attributes.items() if _fits(name, value)}
-        if len(written) < len(product.attributes) and len(self.left_out) < 3:
-            self.left_out.append(product.id)
-        self._attributes.update(written)
+        """Spool a product and the count of its vectors."""
+        attributes = {name: value for name, value in product.attributes.items() if _fits(name, value)}
+        if len(attributes) < len(product.attributes) and len(self.incomplete) < 3:
+            self.incomplete.append(product.id)
+        self._attributes.update(attributes)
         self.longest_id = max(self.longest_id, len(product.id))
-        line = (product.id, vectors, product.category, product.title, product.image_uri, written)
+        line = (product.id, vectors, product.category, product.title, product.image_uri, attributes)
         self._file.write(json.dumps(line) + "\n")
 
     def ids(self) -> Iterator[str]:
-        """The ids, each as often as it has vectors."""
+        """Yield the ids, each repeated for each of its vectors."""
         for product, vectors in self._products():
             yield from (product.id for _ in range(vectors))
 
     def category_column(self) -> str:
-        """A name for the column of categories that no attribute has: if it can be `gender`, which `import` expects."""
+        """Return a column for the categories that no attribute uses: `gender`, the default of `import`, if possible."""
         names = chain(("gender", "category"), (f"category_{number}" for number in count(2)))
         return next(name for name in names if name not in self._attributes)
 
@@ -67,8 +67,8 @@ class ProductSpool:
             writer = csv.writer(file)
             writer.writerow(["product_id", self.category_column(), "title", "image", *attributes])
             for product, _ in self._products():
-                facts = (product.id, product.category, product.title, product.image_uri)
-                writer.writerow([*facts, *(product.attributes.get(name, "") for name in attributes)])
+                own = (product.id, product.category, product.title, product.image_uri)
+                writer.writerow([*own, *(product.attributes.get(name, "") for name in attributes)])
 
     def _products(self) -> Iterator[tuple[Product, int]]:
         self._file.flush()
@@ -79,5 +79,5 @@ class ProductSpool:
 
 
 def _fits(name: str, value: str) -> bool:
-    """Whether a CSV can hold an attribute: an empty cell is none, and the file's own columns are taken."""
-    return bool(value) and name == name.strip() and name not in _OWN
+    """Return whether the CSV can have an attribute: not where it is empty or named as one of the file's own columns."""
+    return bool(value) and name == name.strip() and name not in _OWN_COLUMNS
