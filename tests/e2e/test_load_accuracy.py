@@ -11,6 +11,8 @@ import pytest
 from support.delaying import Plan, delaying
 from support.loads import ms, report
 
+pytestmark = pytest.mark.serial
+
 BY_ID = ("--workload", "search-id", "--warmup", "0")
 STALL = Plan(stall_after=1.0, stall=1.0)
 THOUSAND_CALLS = ("--rate", "250", "--arrivals", "constant", "--duration", "4")

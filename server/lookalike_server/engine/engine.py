@@ -6,9 +6,10 @@ Decoding, searching and reading block, so they run in pools of threads; the even
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 import numpy as np
@@ -121,7 +122,8 @@ class Engine(EngineApi):
         with_vectors = [self._with_vectors(each) for each in upserts if each.vectors]
         storing = asyncio.wrap_future(self._store.upsert_all(with_vectors)) if with_vectors else None
         try:
-            embedded = iter(await self._each(self._embed_and_store(each, call) for each in upserts if not each.vectors))
+            with_images = [each for each in upserts if not each.vectors]
+            embedded = iter(await self._each(partial(self._embed_and_store, call=call), with_images))
             stored = iter(await storing if storing else ())
         finally:
             if storing:
@@ -129,7 +131,7 @@ class Engine(EngineApi):
         return [self._error(next(stored)) if each.vectors else next(embedded) for each in upserts]
 
     async def delete(self, deletes: Sequence[ProductDelete]) -> list[Exception | None]:
-        return await self._each(map(self._delete, deletes))
+        return await self._each(self._delete, deletes)
 
     async def update_attributes(self, update: AttributeUpdate) -> Product:
         done = self._store.update_attributes(update.product_id, update.attributes, update.clear, update.idempotency_key)
@@ -228,14 +230,16 @@ class Engine(EngineApi):
     async def _read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._searchers, function, *arguments)
 
-    async def _each(self, items: Iterable[Coroutine[None, None, None]]) -> list[Exception | None]:
-        """Run the items concurrently; return what each raised, or None. Cancelling the caller cancels them all."""
-        outcomes = list(map(self._outcome, items))
-        return list(await asyncio.gather(*outcomes)) if outcomes else []
+    async def _each(self, operation: Callable[[T], Awaitable[None]], items: Iterable[T]) -> list[Exception | None]:
+        """Run the operation on all items concurrently; return what each raised, or None.
 
-    async def _outcome(self, item: Coroutine[None, None, None]) -> Exception | None:
+        Cancelling the caller cancels them all, also those that have not begun.
+        """
+        return await asyncio.gather(*(self._outcome(operation, item) for item in items))
+
+    async def _outcome(self, operation: Callable[[T], Awaitable[None]], item: T) -> Exception | None:
         try:
-            await item
+            await operation(item)
         except Exception as error:  # noqa: BLE001 - one item's failure, of whatever kind, is not the others'
             return self._error(error)
         return None

@@ -18,6 +18,8 @@ from support.arrays import DIM
 from support.catalogs import image_file, put
 from support.scripted_server import Rejection, ScriptedServer
 
+pytestmark = pytest.mark.xdist_group("languages")  # what make builds, one process builds
+
 WINDOW = 32
 STEPS = ("GetModel", "Search", "Search", "EmbedStream", "Embed")
 """The calls of a tour, in their order."""

@@ -14,6 +14,8 @@ from support.paths import MODELS
 from support.processes import server_process
 from support.serving import encoded, noise
 
+pytestmark = pytest.mark.xdist_group("languages")  # what make builds, one process builds
+
 TITLES = ("Schuh „Größe 42“", "靴 🥾", 'a "quoted" <b>title</b>', "")
 
 

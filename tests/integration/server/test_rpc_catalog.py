@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
+import math
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,9 @@ from google.rpc import code_pb2
 
 from lookalike.v1 import catalog_service_pb2 as pb
 from lookalike.v1 import embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
+from lookalike_server.domain.catalog import Product, ProductUpsert
 from lookalike_server.domain.errors import LookalikeError
+from lookalike_server.domain.inference import Call, RawImage
 from support.paths import MODELS
 from support.serving import Serve, Served, noise, product, raw
 
@@ -193,3 +199,16 @@ async def test_two_servers_cannot_share_a_catalog(serve: Serve) -> None:
             async with serve():
                 pass
         assert await upsert(served, product("a", 1)) == [0]
+
+
+async def test_an_upsert_that_is_cancelled_before_its_items_begin(served: Served) -> None:
+    """It stores nothing and leaves nothing behind: pytest would fail for a coroutine that was never awaited."""
+    images = (RawImage(noise(1), None, "image"),)
+    upserts = [ProductUpsert(Product(f"p{i}", "Shoes", "", "", {}), images, ()) for i in range(3)]
+    call = asyncio.create_task(served.app.engine.upsert(upserts, Call(time.monotonic(), math.inf)))
+    await asyncio.sleep(0)  # one turn: the items are tasks now, and none has begun
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    gc.collect()
+    assert (await served.catalog.ListCategories(pb.ListCategoriesRequest())).categories == []
