@@ -22,6 +22,8 @@ from crash.tracing import Fault, Injection, failing, need_strace
 from crash.variants import variant
 from support.processes import SERVE
 
+pytestmark = pytest.mark.slow
+
 STRIDE = int(os.environ.get("CRASH_STRIDE", "29"))
 LIMIT = 2000
 """More than the calls of any step: a sweep must end before."""

@@ -16,6 +16,8 @@ from crash.disks import Ext4, ext4
 from crash.variants import variant
 from support.processes import SERVE, ServerProcess
 
+pytestmark = pytest.mark.slow
+
 
 async def _fail_and_work(disk: Ext4, catalog: Catalog, command: tuple[str, ...], *, restart: bool) -> list[str]:
     """Let the disk fail during writes, work again, and lose its power; return what is wrong at any time."""

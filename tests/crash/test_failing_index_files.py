@@ -14,6 +14,8 @@ from crash.graphs import UNUSABLE, GraphCatalog
 from crash.segment_building import ALL, FILE_CALLS, build, sweep
 from crash.tracing import Fault, need_strace
 
+pytestmark = pytest.mark.slow
+
 FAULTS = [Fault(calls, error) for calls in FILE_CALLS for error in ("EIO", "ENOSPC") if ALL or error == "EIO"]
 
 

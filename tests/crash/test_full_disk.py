@@ -22,6 +22,8 @@ from lookalike.v1 import catalog_service_pb2_grpc, product_pb2
 from support.processes import SERVE, ServerProcess
 from support.serving import connect, encoded, noise, product, raw
 
+pytestmark = pytest.mark.slow
+
 FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
 SIZE = 8  # MiB
 

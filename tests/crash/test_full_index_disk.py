@@ -20,6 +20,8 @@ from lookalike.v1 import catalog_service_pb2_grpc, image_pb2, search_service_pb2
 from support.processes import SERVE, ServerProcess
 from support.serving import connect, until
 
+pytestmark = pytest.mark.slow
+
 SIZE = 2  # MiB
 
 

@@ -15,6 +15,8 @@ import pytest
 from crash.catalog import Catalog
 from support.processes import ServerProcess
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("CRASH_KILLS", "10"))
 PLANTED = (sys.executable, str(Path(__file__).with_name("early_acknowledgment.py")), "serve")
 

@@ -16,6 +16,8 @@ from crash.disks import Ext4, ext4
 from crash.variants import variant
 from support.processes import SERVE, ServerProcess
 
+pytestmark = pytest.mark.slow
+
 CUTS = int(os.environ.get("CRASH_POWER_CUTS", "3"))
 CUTS_PER_TEST = 10
 

@@ -29,6 +29,8 @@ from support.reembed_fixtures import NEW, OLD, digest, embeddings, reembed_catal
 from support.serving import Serve, encoded, noise
 from support.store_fixtures import opened, product
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("CRASH_KILLS", "8"))
 REEMBED = (sys.executable, "-m", "lookalike_server", "reembed")
 PLANTED = (sys.executable, str(Path(__file__).with_name("split_reembed.py")), "reembed")

@@ -15,6 +15,8 @@ from crash.graphs import UNUSABLE, GraphCatalog
 from crash.segment_building import COMMIT_CALLS, FILE_CALLS, build, sweep
 from crash.tracing import Fault, need_strace
 
+pytestmark = pytest.mark.slow
+
 
 async def _faults_after(unbuilt: GraphCatalog, at: Path, calls: str, nth: int, *bugs: str) -> list[str] | None:
     """What is wrong after a kill before the nth call; None if there was no such call."""

@@ -17,6 +17,8 @@ from crash.graphs import UNUSABLE, GraphCatalog
 from support.processes import SERVE, ServerProcess
 from support.serving import until
 
+pytestmark = pytest.mark.slow
+
 CUTS = min(20, int(os.environ.get("CRASH_POWER_CUTS", "2")))
 CUTS_PER_TEST = 10
 

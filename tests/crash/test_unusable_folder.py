@@ -48,6 +48,7 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path, inside: str, reason: str)
     assert _faults(tmp_path / "taken" / inside, reason) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new", [True, False])
 def test_a_read_only_disk(tmp_path: Path, *, new: bool) -> None:
     """A read-only disk is reported, with or without a catalog on it."""
@@ -58,6 +59,7 @@ def test_a_read_only_disk(tmp_path: Path, *, new: bool) -> None:
         assert _faults(disk / "data", "Read-only file system") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new", [True, False])
 def test_a_full_disk(tmp_path: Path, *, new: bool) -> None:
     """A disk without space to create a catalog, or to open one after a crash, is reported; with space it starts."""

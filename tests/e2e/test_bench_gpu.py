@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support.paths import MODELS, ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def bench(models: Path, out: Path, *more: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 from support.paths import MODELS, ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new"), [("--figures", "--scenarios"), ("--systems", "--peers"), ("--callers", "--concurrency")]
 )

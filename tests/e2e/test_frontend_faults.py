@@ -23,6 +23,8 @@ from support.paths import MODELS
 from support.processes import server_process
 from support.serving import noise, product, raw, rejected, until
 
+pytestmark = pytest.mark.slow
+
 
 def children(pid: int) -> list[str]:
     """Return the states of a process's children: "S", "R", "Z", ..."""

@@ -257,6 +257,7 @@ async def test_open_inference_protocol(callers: tuple[Caller, Caller], served: S
     )
 
 
+@pytest.mark.slow
 async def test_deadline_that_cannot_be_met_is_rejected(tmp_path: Path) -> None:
     """A call that is predicted to miss its deadline is rejected at once by either frontend."""
     with multiprocess_server(

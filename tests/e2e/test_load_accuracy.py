@@ -11,7 +11,7 @@ import pytest
 from support.delaying import Plan, delaying
 from support.loads import ms, report
 
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 BY_ID = ("--workload", "search-id", "--warmup", "0")
 STALL = Plan(stall_after=1.0, stall=1.0)

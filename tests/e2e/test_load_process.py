@@ -100,6 +100,7 @@ def test_ctrl_c_ends_a_load_with_its_report(watched: WatchedServer, tmp_path: Pa
     assert "no more calls are sent" in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_capacity_search_with_its_report(watched: WatchedServer) -> None:
     """A capacity search that is interrupted says so, with what it knows."""
     search = ("--find-capacity", "--p99", "30s", "--rate", "50", "--duration", "600")
@@ -112,6 +113,7 @@ def test_ctrl_c_ends_a_capacity_search_with_its_report(watched: WatchedServer) -
     assert report["summary"].endswith("it was interrupted.")
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once() -> None:
     """The first one is remembered, the second one ends the process as Ctrl-C ends most."""
     script = (
@@ -125,6 +127,7 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_worker_process_that_dies_is_reported(watched: WatchedServer) -> None:
     """The other workers go on to the end, the report says which one is missing, and the exit code is 1."""
     with start(watched.server.address, *BY_ID, "--rate", "40", "--duration", "8", "--processes", "2") as process:
@@ -140,6 +143,7 @@ def test_a_worker_process_that_dies_is_reported(watched: WatchedServer) -> None:
     assert report["measurement"]["series"][7]["due"] == 20
 
 
+@pytest.mark.slow
 def test_the_load_ends_without_workers(watched: WatchedServer) -> None:
     """When all workers have died the report comes with what they had reported."""
     with start(watched.server.address, *BY_ID, "--rate", "40", "--duration", "600") as process:
@@ -151,6 +155,7 @@ def test_the_load_ends_without_workers(watched: WatchedServer) -> None:
     assert report["measurement"]["seconds"] < 600
 
 
+@pytest.mark.slow
 def test_worker_processes_end_with_the_load_test(watched: WatchedServer) -> None:
     """A load test that is killed leaves no worker behind that goes on loading the server."""
     with start(watched.server.address, *BY_ID, "--rate", "40", "--duration", "600", "--processes", "2") as process:
@@ -162,6 +167,7 @@ def test_worker_processes_end_with_the_load_test(watched: WatchedServer) -> None
         assert all(map(ends, pids))
 
 
+@pytest.mark.slow
 def test_calls_to_a_server_that_went_away_are_failures(watched: WatchedServer) -> None:
     """They fail as UNAVAILABLE, at their times and each once, and the report comes."""
     watched.leaves = True

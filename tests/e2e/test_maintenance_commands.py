@@ -8,6 +8,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from lookalike_server.store.sqlite import FILE
 from support.store_fixtures import opened, put
 
@@ -36,6 +38,7 @@ def test_backup_and_verify(tmp_path: Path) -> None:
     assert (code, "does not exist" in output, "Traceback" in output) == (1, True, False)
 
 
+@pytest.mark.slow
 def test_verify_of_a_damaged_catalog(tmp_path: Path) -> None:
     """Damage in the tables and an overwritten page are sentences and exit status 1, without a traceback."""
     with opened(tmp_path) as store:

@@ -28,6 +28,7 @@ LOOKALIKE = Path(sys.executable).parent / "lookalike"
 EXPORTER = ROOT / ".venv-exporter" / "bin" / "lookalike-exporter"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not CATALOG.exists(), reason="the real catalog (../shared/catalog) is not here"),
     pytest.mark.skipif(not NETWORK.exists(), reason="the real network (../shared/models) is not here"),
 ]
@@ -104,7 +105,9 @@ def test_everything_is_in(imported: Imported, client: Client) -> None:
     for row in imported.rows:
         product = stored[row["product_id"]]
         assert (product.category, product.title) == (row["gender"], row["title"])
-        assert product.attributes == {name: row[name] for name in ("category", "sub_category", "product_type", "color")}
+        assert product.attributes == {
+            name: row[name] for name in ("category", "sub_category", "product_type", "colour")
+        }
     counts = {category.name: category.count for category in client.categories()}
     assert counts == {"Men": 811, "Women": 769, "Boys": 759, "Girls": 567}
 
@@ -164,9 +167,9 @@ def test_filters_leave_the_nearest(imported: Imported, client: Client) -> None:
     """With a filter the answers are the nearest of the products that meet it, by brute force, and k of them."""
     attributes = {row["product_id"]: row for row in imported.rows}
     for product_id in random.Random(5).sample(sorted(attributes), 20):  # noqa: S311
-        color, category = attributes[product_id]["color"], attributes[product_id]["gender"]
-        right = [name for name, _ in imported.nearest(product_id, 3000) if attributes[name]["color"] == color]
-        found = client.search(product_id=product_id, category=category, k=10, filters=[Equals("color", color)])
+        color, category = attributes[product_id]["colour"], attributes[product_id]["gender"]
+        right = [name for name, _ in imported.nearest(product_id, 3000) if attributes[name]["colour"] == color]
+        found = client.search(product_id=product_id, category=category, k=10, filters=[Equals("colour", color)])
         assert [neighbor.product.id for neighbor in found.neighbors] == right[:10]
 
 

@@ -55,6 +55,7 @@ def test_output(data: Path) -> None:
     assert command(data) == (0, f"{data} already has the embeddings of {model}; nothing to do\n", "")
 
 
+@pytest.mark.slow
 async def test_products_that_are_deleted(serve: Serve, data: Path) -> None:
     """Products that cannot be embedded again end it with exit status 1; with --drop-missing it prints how many."""
     async with serve(max_stored_image_bytes=0) as served:
@@ -67,6 +68,7 @@ async def test_products_that_are_deleted(serve: Serve, data: Path) -> None:
     assert said.endswith("\n1 products deleted that could not be embedded again\n")
 
 
+@pytest.mark.slow
 def test_while_it_is_served(data: Path) -> None:
     """The folder of a running server is rejected in one sentence."""
     with server_process(NEW.with_name("tiny"), data):
@@ -83,6 +85,7 @@ async def many(serve: Serve, data: Path) -> Path:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_by_the_user(many: Path, signal_number: int) -> None:
     """Ctrl-C, or a container's stop, ends it with one sentence, and the next run resumes."""
@@ -111,6 +114,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full(many: Path) -> None:
     """Wherever a write fails, the error says so, the catalog is unchanged, and the next run resumes."""
     before, failures = everything(many), 0

@@ -31,6 +31,24 @@ FLAGS = (
 _timings: list[tuple[str, float]] = []
 
 
+QUICK = {
+    "test_search_by_id[sample]",
+    "test_search_by_upload[sample]",
+    "test_filter_by_attribute[sample]",
+    "test_add_then_delete[sample]",
+    "test_catalog[sample]",
+    "test_server",
+}
+"""One test of each thing that a visitor can do; with those that need no browser they are `make test`'s."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the others slow."""
+    for item in items:
+        if item.path.name != "test_without_browser.py" and item.name not in QUICK:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_sessionstart() -> None:
     """Exit early if a prerequisite is missing."""
     if not Path(CHROMIUM).exists():

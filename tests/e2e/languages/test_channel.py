@@ -18,7 +18,7 @@ from support.arrays import DIM
 from support.catalogs import image_file, put
 from support.scripted_server import Rejection, ScriptedServer
 
-pytestmark = pytest.mark.xdist_group("languages")  # what make builds, one process builds
+pytestmark = pytest.mark.slow
 
 WINDOW = 32
 STEPS = ("GetModel", "Search", "Search", "EmbedStream", "Embed")

@@ -14,8 +14,6 @@ from support.paths import MODELS
 from support.processes import server_process
 from support.serving import encoded, noise
 
-pytestmark = pytest.mark.xdist_group("languages")  # what make builds, one process builds
-
 TITLES = ("Schuh „Größe 42“", "靴 🥾", 'a "quoted" <b>title</b>', "")
 
 
@@ -82,6 +80,7 @@ def test_the_same_results(server: str, other: str, folder: Path, image: Path, ba
     assert python.output["bad_image"]["violations"][0]["field"] == "image.encoded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "step", "code"),
     [
@@ -104,6 +103,7 @@ def test_a_rejection_ends_every_tour(
     assert len(tour.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_token(tmp_path: Path, language: str, folder: Path, image: Path, bad_image: Path) -> None:
     """A token is sent with every call, from the option or from the environment; without one the tour fails."""
     tokens = tmp_path / "tokens"

@@ -11,7 +11,7 @@ import pytest
 from e2e.languages.tours import build
 from support.paths import ROOT
 
-pytestmark = pytest.mark.xdist_group("languages")  # what make builds, one process builds
+pytestmark = pytest.mark.slow
 
 PROTO_BIN = ROOT / ".venv-proto" / "bin"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -56,9 +57,17 @@ def build(language: str) -> None:
     if LANGUAGES[language].needs:
         # not what `make test` was started with: this make is one of its own
         own = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
-        done = subprocess.run(
-            ["make", f"client-{language}"], cwd=ROOT, env=own, capture_output=True, text=True, timeout=900, check=False
-        )
+        with (ROOT / "Makefile").open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another worker of pytest-xdist may be building too
+            done = subprocess.run(
+                ["make", f"client-{language}"],
+                cwd=ROOT,
+                env=own,
+                capture_output=True,
+                text=True,
+                timeout=900,
+                check=False,
+            )
         assert done.returncode == 0, f"make client-{language}:\n{done.stdout}\n{done.stderr}"
 
 

@@ -33,6 +33,7 @@ SEED = 7
 GROUP_SIZE = 9  # images of each dish or gender in the catalog; one more, which is not in it, is the query
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(900),  # above the limits of the processes that a test runs, which end what hangs
     pytest.mark.skipif(not (SHARED / "food").exists(), reason="the food images (../shared/food) are not here"),
     pytest.mark.skipif(not (SHARED / "catalog").exists(), reason="the fashion images (../shared/catalog) are not here"),

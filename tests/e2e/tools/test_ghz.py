@@ -43,6 +43,7 @@ def images(folder: Path, count: int) -> str:
     return str(folder / "images.json")
 
 
+@pytest.mark.slow
 async def test_search_by_id(served: Served, ghz: Tool) -> None:
     """Every Search succeeds, each for the product that ghz's template generates."""
     products = [product(f"p{number}", number) for number in range(10)]
@@ -52,12 +53,14 @@ async def test_search_by_id(served: Served, ghz: Tool) -> None:
     assert report["statusCodeDistribution"] == {"OK": CALLS}
 
 
+@pytest.mark.slow
 async def test_embed_from_json(served: Served, ghz: Tool, tmp_path: Path) -> None:
     """Every image of a JSON file is embedded."""
     report = await load(ghz, served, EMBED, "--data-file", images(tmp_path, 16))
     assert report["statusCodeDistribution"] == {"OK": CALLS}
 
 
+@pytest.mark.slow
 async def test_embed_from_binary(served: Served, ghz: Tool, tmp_path: Path) -> None:
     """A file with the serialized request works as well."""
     request = embedding_service_pb2.EmbedRequest(image=encoded(noise(1)))
@@ -66,6 +69,7 @@ async def test_embed_from_binary(served: Served, ghz: Tool, tmp_path: Path) -> N
     assert report["statusCodeDistribution"] == {"OK": CALLS}
 
 
+@pytest.mark.slow
 async def test_a_full_queue_is_counted(serve: Serve, ghz: Tool, tmp_path: Path) -> None:
     """Calls that a full queue rejects are counted as ResourceExhausted with the server's message; no others fail."""
     model = HeldModel()

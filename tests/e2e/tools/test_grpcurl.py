@@ -58,12 +58,14 @@ def error(result: ToolResult) -> status_pb2.Status:
     return status
 
 
+@pytest.mark.slow
 async def test_lists_every_service(served: Served, grpcurl: Tool) -> None:
     """`grpcurl list` names every service of the API, and the standard ones."""
     result = await grpcurl.run(address(served), "list")
     assert {*SERVICES, HEALTH, "grpc.reflection.v1.ServerReflection"} <= set(result.stdout.split())
 
 
+@pytest.mark.slow
 async def test_describes_what_it_lists(served: Served, grpcurl: Tool) -> None:
     """`grpcurl describe` shows the methods of every listed service, a method by its name, and a message's fields."""
     services = (await grpcurl.run(address(served), "list")).stdout.split()
@@ -95,6 +97,7 @@ async def test_stores_and_searches(served: Served, grpcurl: Tool) -> None:
     assert found.stats.exact
 
 
+@pytest.mark.slow
 async def test_embeds(served: Served, grpcurl: Tool) -> None:
     """An image in base64 has the embedding that a client with stubs gets."""
     response = await call(grpcurl, served, EMBED, {"image": image(1)})
@@ -103,6 +106,7 @@ async def test_embeds(served: Served, grpcurl: Tool) -> None:
     assert list(embedded.embedding) == pytest.approx(list(expected.embedding))
 
 
+@pytest.mark.slow
 async def test_embeds_a_stream(served: Served, grpcurl: Tool) -> None:
     """Each message on standard input has a response; an invalid image has its own status."""
     messages = [{"id": str(seed), "image": image(seed)} for seed in range(4)] + [
@@ -121,6 +125,7 @@ async def test_embeds_a_stream(served: Served, grpcurl: Tool) -> None:
     assert {key: len(response.embedding.values) for key, response in responses.items()} == dict.fromkeys("0123", 48)
 
 
+@pytest.mark.slow
 async def test_shows_the_invalid_field(served: Served, grpcurl: Tool) -> None:
     """A rejection's BadRequest is shown by its fields, not as bytes."""
     result = await grpcurl.run("-d", '{"product_id": "a", "k": 0}', address(served), SEARCH)
@@ -129,6 +134,7 @@ async def test_shows_the_invalid_field(served: Served, grpcurl: Tool) -> None:
     assert violation(status) == "k"
 
 
+@pytest.mark.slow
 async def test_shows_what_was_not_found(served: Served, grpcurl: Tool) -> None:
     """A missing product's ResourceInfo is shown by its fields."""
     status = error(await grpcurl.run("-d", '{"product_id": "a"}', address(served), SEARCH))
@@ -137,6 +143,7 @@ async def test_shows_what_was_not_found(served: Served, grpcurl: Tool) -> None:
     assert (resource.resource_type, resource.resource_name) == ("product", "a")
 
 
+@pytest.mark.slow
 async def test_shows_when_to_retry(serve: Serve, grpcurl: Tool) -> None:
     """A full queue's RetryInfo is shown by its field."""
     model = HeldModel()
@@ -149,6 +156,7 @@ async def test_shows_when_to_retry(serve: Serve, grpcurl: Tool) -> None:
         assert retry.retry_delay.ToMilliseconds() >= 1
 
 
+@pytest.mark.slow
 async def test_deadline_travels(serve: Serve, grpcurl: Tool) -> None:
     """`-max-time` is the call's deadline: an image that waits until then is dropped and never computed."""
     model = HeldModel()
@@ -160,6 +168,7 @@ async def test_deadline_travels(serve: Serve, grpcurl: Tool) -> None:
     assert sum(model.session.sizes) == 2
 
 
+@pytest.mark.slow
 async def test_health(served: Served, grpcurl: Tool) -> None:
     """Health is reported for the server, for each service, and for all of them in one call."""
     for service in ("", *SERVICES):
@@ -168,6 +177,7 @@ async def test_health(served: Served, grpcurl: Tool) -> None:
     assert listed["statuses"].keys() == {"", *SERVICES}
 
 
+@pytest.mark.slow
 async def test_clears_attributes_by_name(served: Served, grpcurl: Tool) -> None:
     """Attributes of any name, with capitals and spaces, are set and cleared."""
     attributes = {"in_stock": "yes", "inStock": "yes", "Color": "red", "size 1": "M", "price": "10"}
@@ -179,6 +189,7 @@ async def test_clears_attributes_by_name(served: Served, grpcurl: Tool) -> None:
     assert changed["product"]["attributes"] == {"in_stock": "yes", "price": "9"}
 
 
+@pytest.mark.slow
 async def test_bearer_token(serve: Serve, tmp_path: Path, grpcurl: Tool) -> None:
     """A token is sent as a header; without one the API can be listed, and calls are UNAUTHENTICATED."""
     tokens = tmp_path / "tokens"

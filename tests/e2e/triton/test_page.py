@@ -14,6 +14,8 @@ from support.oip_requests import files
 from support.paths import ROOT
 from support.serving import Serve
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "open-inference-protocol.md").read_text(encoding="utf-8")
 PYTHON = ROOT / ".venv-triton" / "bin" / "python"
 BUF = ROOT / ".venv-proto" / "bin" / "buf"

@@ -109,6 +109,7 @@ async def test_embeddings_are_those_of_embed(served: Served, folder: Path, kind:
         assert {"model_digest", "batch_size", "total_us"} <= set(result["parameters"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_errors(served: Served, folder: Path, kind: str) -> None:
     """Each error has Triton's status, and a message with what was sent and what is expected."""
@@ -132,6 +133,7 @@ async def test_errors(served: Served, folder: Path, kind: str) -> None:
         assert outcomes[name]["message"].startswith(message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_timeouts(serve: Serve, folder: Path, kind: str) -> None:
     """A call without a response in time ends, by the client's deadline or by the request's `timeout`."""
@@ -146,6 +148,7 @@ async def test_timeouts(serve: Serve, folder: Path, kind: str) -> None:
         model.session.let_go()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_full_queue(serve: Serve, folder: Path, kind: str) -> None:
     """A full queue rejects with RESOURCE_EXHAUSTED and asks to retry."""
@@ -163,6 +166,7 @@ async def test_full_queue(serve: Serve, folder: Path, kind: str) -> None:
         await asyncio.gather(first, running)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_token(serve: Serve, folder: Path, kind: str) -> None:
     """A token is sent in the client's headers; without one only the probes succeed."""
@@ -174,6 +178,7 @@ async def test_token(serve: Serve, folder: Path, kind: str) -> None:
         assert len(outcomes["with a token"]["value"]["embedding"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_draining(serve: Serve, folder: Path, kind: str) -> None:
     """A server that drains is live and not ready, and rejects with UNAVAILABLE."""
@@ -191,6 +196,7 @@ async def test_draining(serve: Serve, folder: Path, kind: str) -> None:
         await asyncio.gather(running, draining)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_no_server(folder: Path, kind: str) -> None:
     """Where nothing listens the status is UNAVAILABLE."""
@@ -200,6 +206,7 @@ async def test_no_server(folder: Path, kind: str) -> None:
     assert {outcome["status"] for outcome in outcomes.values()} == {"StatusCode.UNAVAILABLE"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_proxy_in_the_environment(served: Served, folder: Path, kind: str) -> None:
     """The client uses the environment's proxy for this machine too, unless `channel_args` disables it."""

@@ -63,6 +63,7 @@ def test_ids_of_any_kind(
     assert sorted(stored(real)) == sorted(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8", ">f4", ">f8"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_vectors_of_any_float(lookalike: Lookalike, real: Client, tmp_path: Path, kind: str, order: Any) -> None:

@@ -38,6 +38,7 @@ def npz(array: ArrayLike) -> bytes:
 OBJECTS = npy(np.array(["a", "b", None, "d"], dtype=object))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -19,6 +19,7 @@ from support.scripted_server import ScriptedServer
 Lookalike = Callable[..., Result]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "expression",
     [

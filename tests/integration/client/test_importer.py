@@ -125,6 +125,7 @@ def test_bad_rows_fail_alone(server: ScriptedServer, real: Client, tmp_path: Pat
     assert sorted(stored(real)) == ["a", "f"]
 
 
+@pytest.mark.slow
 def test_existing_products_are_skipped(server: ScriptedServer, real: Client, tmp_path: Path) -> None:
     """With skip-existing what the server holds is neither read nor sent again, however many pages that takes."""
     for number in range(1100):
@@ -225,6 +226,7 @@ def test_a_rejected_request_is_split(server: ScriptedServer, tmp_path: Path) -> 
     assert progress.failures == [FailedRow(2, "a", "INTERNAL: something broke")]
 
 
+@pytest.mark.slow
 def test_a_batch_above_the_servers_limit_is_split(serve: Serve, tmp_path: Path) -> None:
     """A batch that is larger than the server's limit is split, not retried until the import stops."""
     path = write_products(tmp_path, *"ab")

@@ -117,6 +117,7 @@ async def test_images_that_stand_apart_are_searched_as_one_product(served: Serve
         assert sorted(each.product.id for each in result.neighbors) == ["a", "b", "c"]
 
 
+@pytest.mark.slow
 async def test_several_thousand_products_over_streams(served: Served, tmp_path: Path) -> None:
     """Three thousand rows are imported over concurrent streams, and exported over one; a second import skips all."""
     values = vectors(3000, DIM)

@@ -42,6 +42,7 @@ async def test_import_search_export_and_back(serve: Serve, tmp_path: Path) -> No
         assert again.stdout.startswith("imported 100 "), again.output
 
 
+@pytest.mark.slow
 async def test_one_message_holds_64_and_a_stream_any_number(serve: Serve, tmp_path: Path) -> None:
     """64 products go in one call; 200 are rejected before anything is sent, with what to do, and that then works."""
     rows = vectors(200, DIM)
@@ -60,6 +61,7 @@ async def test_one_message_holds_64_and_a_stream_any_number(serve: Serve, tmp_pa
         assert np.array_equal(np.concatenate([each.vectors for each in exported]), rows)
 
 
+@pytest.mark.slow
 async def test_a_server_with_a_lower_limit_says_what_to_do(serve: Serve, tmp_path: Path) -> None:
     """What only the server finds too large is rejected with the setting's name."""
     products = [ProductInput(f"p{number}", "Men", vectors=[row]) for number, row in enumerate(vectors(4, DIM))]

@@ -84,6 +84,7 @@ def test_a_workload_is_sent_in_its_shares(shop: ScriptedServer, lookalike: Looka
     assert {len(request.vector.values) for request in others if request.HasField("vector")} == {DIM}
 
 
+@pytest.mark.slow
 def test_images_are_never_the_same(shop: ScriptedServer, lookalike: Lookalike) -> None:
     """By default no two images have the same bytes, so no cache can answer; with --allow-cache they repeat."""
     assert lookalike("load", *SHORT, "--workload", "embed").exit_code == 0
@@ -223,6 +224,7 @@ def test_reports_are_written(shop: ScriptedServer, lookalike: Lookalike, tmp_pat
     assert (done.exit_code, "does not exist" in done.stderr) == (1, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -251,6 +253,7 @@ def test_misuse_is_explained(shop: ScriptedServer, lookalike: Lookalike, argumen
     assert shop.calls == []
 
 
+@pytest.mark.slow
 def test_a_goal_out_of_reach_is_reported() -> None:
     """At a server that rejects everything no rate meets the goal: the report says so, and the exit code is 1."""
     with delaying(Plan(reject_every=1)) as server:
@@ -275,6 +278,7 @@ def test_a_goal_out_of_reach_is_reported() -> None:
     assert "RESOURCE_EXHAUSTED" in result["capacity"]["steps"][0]["reason"]
 
 
+@pytest.mark.slow
 def test_a_capacity_search_ends_with_its_budget(shop: ScriptedServer, lookalike: Lookalike) -> None:
     """Time is bounded: what met the goal until then is reported, and no rate is begun that needs more."""
     done = lookalike(
@@ -289,6 +293,7 @@ def test_a_capacity_search_ends_with_its_budget(shop: ScriptedServer, lookalike:
     assert result["measurement"]["rate"] == result["capacity"]["highest_met"]
 
 
+@pytest.mark.slow
 def test_a_proxy_in_the_environment_is_for_other_machines(shop: ScriptedServer) -> None:
     """A server on this machine is loaded directly, past the proxy that the environment names."""
     nowhere = "http://127.0.0.1:1"

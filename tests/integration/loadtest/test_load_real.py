@@ -54,6 +54,7 @@ async def _load(serve: Serve, folder: Path, *arguments: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["--raw", "--encoded"])
 async def test_the_cache_answers_only_when_it_may(serve: Serve, tmp_path: Path, form: str) -> None:
     """By default the cache knows no image and the model runs for each; with --allow-cache the report has a warning."""

@@ -106,6 +106,7 @@ async def test_tokens(serve: Serve, tmp_path: Path) -> None:
         assert vectors(await calls.ModelInfer(raw_images(images(1)), metadata=metadata)).shape == (1, 48)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 32, 33, 100])
 async def test_expired_call_is_not_computed(serve: Serve, count: int) -> None:
     """A call whose deadline passes is DEADLINE_EXCEEDED, and the model sees none of its waiting images."""

@@ -197,6 +197,7 @@ BAD: dict[str, tuple[pb.ModelInferRequest, str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 async def test_bad_request(served: Served, name: str) -> None:
     """An invalid request is INVALID_ARGUMENT, names the field and what is expected, and the server goes on."""
@@ -235,6 +236,7 @@ async def test_every_byte_as_an_integer(served: Served) -> None:
     np.testing.assert_array_equal(vectors(typed_response), vectors(raw_response))
 
 
+@pytest.mark.slow
 async def test_thousand_images(served: Served) -> None:
     """A call may have a thousand images, far more than one batch, and each comes back in its place."""
     pixels = np.tile(images(10), (100, 1, 1, 1))

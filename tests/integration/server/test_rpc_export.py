@@ -148,6 +148,7 @@ async def test_products_that_go_and_come_meanwhile(served: Served) -> None:
     assert set(found) - {*gone, "Zebra"} == {*ids[1:1500]}
 
 
+@pytest.mark.slow
 async def test_a_caller_that_stops_reading(served: Served, tmp_path: Path) -> None:
     """A caller that reads one product and stops is not read ahead for, keeps nothing open, and affects no other."""
     await store(served, 3000, images=8)
@@ -172,6 +173,7 @@ async def test_a_caller_that_stops_reading(served: Served, tmp_path: Path) -> No
     assert len(left) == 2998
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [1, 1500])
 async def test_a_cancelled_export_ends(served: Served, read: int) -> None:
     """An export that its caller cancels, on its first page or later, ends as CANCELLED, and the next one is whole."""

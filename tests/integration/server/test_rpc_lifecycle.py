@@ -279,6 +279,7 @@ async def test_signal_stops_the_command(tmp_path: Path, number: signal.Signals) 
         assert server.stop(number) == 0
 
 
+@pytest.mark.slow
 async def test_command_that_cannot_start_says_why(tmp_path: Path) -> None:
     """Without a usable model, provider or address the command ends with status 1 and one line, no traceback."""
     for arguments, expected in (

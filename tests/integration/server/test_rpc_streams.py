@@ -85,6 +85,7 @@ async def test_import_and_search_streams(served: Served) -> None:
             assert responses[f"q{i}"].response.neighbors[0].product.id == f"p{i}"
 
 
+@pytest.mark.slow
 async def test_ten_thousand_images_on_one_stream(served: Served) -> None:
     """A stream far longer than any queue is answered completely, and nothing of it is rejected."""
     one = image_pb2.Image(rgb=image_pb2.RawImage(width=32, height=32, data=noise(1).tobytes()))

@@ -130,6 +130,7 @@ async def test_a_stream_in_and_a_stream_out(serve: Serve, model: Path, metric: s
         assert names[0] == "p1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["euclidean"], indirect=True)
 async def test_a_category_above_the_full_scan_threshold(serve: Serve, model: Path, metric: str) -> None:
     """A graph over projections is built and kept, and its results are right; after a restart they are the same."""

@@ -116,6 +116,7 @@ class Reader(HTMLParser):
         self.text += data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "test",
     [

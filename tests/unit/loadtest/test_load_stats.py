@@ -39,6 +39,7 @@ def test_histograms_keep_three_digits(values: list[int]) -> None:
     assert histogram.max_ms == max(values) / 1000
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, HIGHEST_US), max_size=50), min_size=1, max_size=4))
 def test_histograms_of_tests_merge(parts: list[list[int]]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -192,5 +193,5 @@ class Catalog(RuleBasedStateMachine):
         }
 
 
-TestCatalog = Catalog.TestCase
+TestCatalog = pytest.mark.slow(Catalog.TestCase)
 TestCatalog.settings = settings(derandomize=True, deadline=None, database=None, max_examples=40, stateful_step_count=40)

@@ -145,6 +145,7 @@ def test_reduced_modes(data: bytes, seen: tuple[int, int, int]) -> None:
         assert np.abs(found - seen).max() <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", ["jpeg", "progressive", "cmyk", "mpo"])
 def test_truncation_is_still_rejected(kind: str) -> None:

@@ -90,6 +90,7 @@ def test_not_an_image(data: bytes) -> None:
     assert rejection(data) == "is not a JPEG, PNG, WebP, GIF or BMP image"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_truncated_at_every_byte(kind: str) -> None:
     """A file that ends early is rejected, unless only data after the first image's pixels is missing."""

@@ -162,6 +162,7 @@ def eager_switching() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager_switching")
 @pytest.mark.parametrize("full_scan_threshold", [20, 10**9], ids=["hnsw", "flat"])
 def test_searches_during_changes(make_index: MakeIndex, full_scan_threshold: int) -> None:

@@ -194,6 +194,7 @@ def test_a_category_emptied_before_it_is_read(tmp_path: Path, make_index: MakeIn
         index.close()
 
 
+@pytest.mark.slow
 def test_a_search_of_everything_while_products_move(tmp_path: Path, make_index: MakeIndex) -> None:
     """A product that moves between categories is once in every result over all categories."""
     index = make_index(full_scan_threshold=20)

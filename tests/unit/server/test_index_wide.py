@@ -99,6 +99,7 @@ class GeneratedRows:
         return rows
 
 
+@pytest.mark.slow
 def test_memory_of_fitting_a_projection() -> None:
     """A sample is read, with fewer rows if they are long, and the rest of 800 MiB in chunks."""
     rows = GeneratedRows(200, 1 << 20)
@@ -113,6 +114,7 @@ def test_memory_of_fitting_a_projection() -> None:
     assert projection.basis.shape == (1 << 20, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
 def test_no_graph_over_very_long_vectors(make_index: MakeIndex, observer: RecordingObserver, metric: Metric) -> None:
     """If no projection preserves neighbors, all rows are compared: a graph over them would be as large as the rows."""

@@ -86,7 +86,7 @@ async def test_next_batch_is_copied_in_while_one_computes(harness: DeviceHarness
     await until(lambda: repr(harness.batcher) == "<MicroBatcher [Queued: 5 | Running: 2]>")
     harness.device.let_go("run")
     assert await asyncio.gather(first, second, *waiting) == [200, 1, 2, 3, 4, 5, 6]
-    assert harness.observer.batches == [1, 1, 4, 1]
+    assert sorted(harness.observer.batches) == [1, 1, 1, 4]  # whichever of two is reported first
 
 
 @pytest.mark.parametrize(("more", "batches"), [(2, [1, 1, 4, 2]), (4, [1, 1, 4, 4])])

@@ -1,1 +1,0 @@
-"""Tests of the Python client and the `lookalike` command, over real gRPC."""

@@ -1,1 +1,0 @@
-"""Third-party tools, which learn the API by reflection."""
