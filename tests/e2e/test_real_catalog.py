@@ -22,6 +22,8 @@ from lookalike_client import Client, Equals
 from support.paths import ROOT, SHARED
 from support.processes import server_process
 
+COLOR = "colour"  # codespell:ignore - a column of the real catalog
+
 CATALOG = SHARED / "catalog" / "catalog.csv"
 NETWORK = SHARED / "models" / "squeezenet_imagenet.keras"
 LOOKALIKE = Path(sys.executable).parent / "lookalike"
@@ -105,9 +107,7 @@ def test_everything_is_in(imported: Imported, client: Client) -> None:
     for row in imported.rows:
         product = stored[row["product_id"]]
         assert (product.category, product.title) == (row["gender"], row["title"])
-        assert product.attributes == {
-            name: row[name] for name in ("category", "sub_category", "product_type", "colour")
-        }
+        assert product.attributes == {name: row[name] for name in ("category", "sub_category", "product_type", COLOR)}
     counts = {category.name: category.count for category in client.categories()}
     assert counts == {"Men": 811, "Women": 769, "Boys": 759, "Girls": 567}
 
@@ -167,9 +167,9 @@ def test_filters_leave_the_nearest(imported: Imported, client: Client) -> None:
     """With a filter the answers are the nearest of the products that meet it, by brute force, and k of them."""
     attributes = {row["product_id"]: row for row in imported.rows}
     for product_id in random.Random(5).sample(sorted(attributes), 20):  # noqa: S311
-        color, category = attributes[product_id]["colour"], attributes[product_id]["gender"]
-        right = [name for name, _ in imported.nearest(product_id, 3000) if attributes[name]["colour"] == color]
-        found = client.search(product_id=product_id, category=category, k=10, filters=[Equals("colour", color)])
+        color, category = attributes[product_id][COLOR], attributes[product_id]["gender"]
+        right = [name for name, _ in imported.nearest(product_id, 3000) if attributes[name][COLOR] == color]
+        found = client.search(product_id=product_id, category=category, k=10, filters=[Equals(COLOR, color)])
         assert [neighbor.product.id for neighbor in found.neighbors] == right[:10]
 
 
