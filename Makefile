@@ -187,7 +187,7 @@ lint: .venv/ready types ## check style, types, import layers, spelling, versions
 
 .PHONY: types
 types: .venv/ready .venv-proto/ready .venv-gallery/ready ## check the types alone
-	$(BIN)/mypy server/lookalike_server clients/python/lookalike_client clients/loadtest/lookalike_loadtest proto/python/lookalike/wire.py \
+	$(BIN)/mypy server/lookalike_server clients/python/lookalike_client clients/loadtest/lookalike_loadtest proto/python/lookalike/vector_codec.py \
 		tools tests benchmarks docs --exclude '^tests/e2e/gallery/'
 	$(BIN)/mypy --python-executable $(GALLERY_BIN)/python --follow-imports silent clients/web tests/e2e/gallery
 	$(BIN)/mypy exporter/lookalike_exporter

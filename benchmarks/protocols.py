@@ -11,7 +11,7 @@ from functools import partial
 
 from benchmarks.http_transport import HttpTransport
 from lookalike.v1 import embedding_service_pb2, image_pb2, search_service_pb2
-from lookalike.wire import encode_varint, field_header
+from lookalike.vector_codec import encode_varint, field_header
 from lookalike_loadtest.requests import EMBED, SEARCH
 from lookalike_loadtest.transports import GrpcTransport, Transport
 from lookalike_loadtest.worker_messages import Judge

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from google.protobuf.message import Message
 
-from lookalike import wire
+from lookalike import vector_codec
 from lookalike.v1 import embedding_service_pb2, image_pb2, search_service_pb2
 from lookalike_loadtest.cache_busting import NUMBER_BYTES, encode_number, split_image
 
@@ -62,7 +62,7 @@ def by_id(product_id: str, scope: SearchScope) -> RequestTemplate:
 
 def by_vector(values: np.ndarray, scope: SearchScope) -> RequestTemplate:
     """Search with an embedding, float32 [dim]."""
-    return RequestTemplate(_search(scope, vector=wire.to_vector(values)).SerializeToString())
+    return RequestTemplate(_search(scope, vector=vector_codec.to_vector(values)).SerializeToString())
 
 
 def with_image(source: bytes | np.ndarray, scope: SearchScope | None, *, bust_cache: bool) -> RequestTemplate:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from lookalike.v1 import response_stats_pb2, search_service_pb2
-from lookalike.wire import LENGTH_DELIMITED, decode_varint
+from lookalike.vector_codec import LENGTH_DELIMITED, decode_varint
 
 _RESULT, _STATS = (
     search_service_pb2.SearchResponse.NEIGHBORS_FIELD_NUMBER,  # and EmbedResponse's `embedding`

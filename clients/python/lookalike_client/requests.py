@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lookalike import wire
+from lookalike import vector_codec
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
 from lookalike_client.filters import AnyOf, Between, Equals, Filter, NoneOf
 from lookalike_client.inputs import Cropped, ImageSource, ProductInput, VectorSource
@@ -54,7 +54,7 @@ def vector(source: VectorSource) -> image_pb2.Vector:
     values = np.asarray(source, dtype=np.float32)
     if values.ndim != 1:
         raise ValueError(f"a vector must be of shape [dim], not {list(values.shape)}")
-    return wire.to_vector(values)
+    return vector_codec.to_vector(values)
 
 
 def embed(source: ImageSource) -> embedding_service_pb2.EmbedRequest:

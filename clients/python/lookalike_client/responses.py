@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lookalike import wire
+from lookalike import vector_codec
 from lookalike.v1 import (
     catalog_service_pb2,
     embedding_service_pb2,
@@ -45,7 +45,7 @@ def embedding(message: embedding_service_pb2.EmbedResponse) -> Embedding:
 def embedded_image(message: embedding_service_pb2.EmbedStreamResponse) -> EmbeddedImage:
     """Convert the result of one of many images."""
     if message.WhichOneof("result") == "embedding":
-        values = wire.from_vector(message.embedding)
+        values = vector_codec.from_vector(message.embedding)
         values.flags.writeable = False
         return EmbeddedImage(message.id, embedding=Embedding(values, _stats(message.stats)))
     violations, retry_after = read_details(message.status)
@@ -110,7 +110,7 @@ def stored_product(message: catalog_service_pb2.GetProductResponse) -> StoredPro
 
 def exported_product(message: catalog_service_pb2.ExportProductsResponse) -> ExportedProduct:
     """Convert a product and its embeddings."""
-    vectors = np.stack([wire.from_vector(each) for each in message.vectors])
+    vectors = np.stack([vector_codec.from_vector(each) for each in message.vectors])
     vectors.flags.writeable = False
     return ExportedProduct(product=product(message.product), vectors=vectors)
 

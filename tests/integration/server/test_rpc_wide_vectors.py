@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from lookalike import wire
+from lookalike import vector_codec
 from lookalike.v1 import catalog_service_pb2 as pb
 from lookalike.v1 import embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
 from lookalike_server.domain.catalog import IndexKind
@@ -51,7 +51,7 @@ def distances(rows: Array, query: Array, metric: str) -> Array:
 def of_vectors(ids: Sequence[str], rows: Array) -> list[product_pb2.ProductInput]:
     """Make a product for each row."""
     return [
-        product_pb2.ProductInput(id=name, category="Shoes", vectors=[wire.to_vector(row)])
+        product_pb2.ProductInput(id=name, category="Shoes", vectors=[vector_codec.to_vector(row)])
         for name, row in zip(ids, rows, strict=True)
     ]
 
@@ -83,7 +83,9 @@ async def test_results_are_those_of_brute_force(serve: Serve, model: Path, metri
         for query in looks(3, seed=2):
             right = distances(rows, query, metric)
             order = np.argsort(right)[:10]
-            names, far, was_exact = await found(served, vector=wire.to_vector(query), category="Shoes", exact=exact)
+            names, far, was_exact = await found(
+                served, vector=vector_codec.to_vector(query), category="Shoes", exact=exact
+            )
             assert names == [ids[each] for each in order]
             np.testing.assert_allclose(far, right[order], rtol=1e-3)
             assert was_exact
@@ -113,7 +115,9 @@ async def test_a_stream_in_and_a_stream_out(serve: Serve, model: Path, metric: s
     """What an import stores, up to eight images a product, an export gives back, also after a restart."""
     rows = looks(24, seed=3)
     products = [
-        product_pb2.ProductInput(id=f"p{number}", category="Shoes", vectors=map(wire.to_vector, rows[8 * number :][:8]))
+        product_pb2.ProductInput(
+            id=f"p{number}", category="Shoes", vectors=map(vector_codec.to_vector, rows[8 * number :][:8])
+        )
         for number in range(3)
     ]
     async with serve(model=model) as served:
@@ -126,7 +130,9 @@ async def test_a_stream_in_and_a_stream_out(serve: Serve, model: Path, metric: s
         assert [each.product.id for each in exported] == ["p0", "p1", "p2"]
         back = np.array([vector.values for each in exported for vector in each.vectors], dtype=np.float32)
         np.testing.assert_allclose(back, kept, rtol=1e-5)
-        names, _, _ = await found(served, vector=wire.to_vector(rows[13]), category="Shoes", collapse_duplicates=True)
+        names, _, _ = await found(
+            served, vector=vector_codec.to_vector(rows[13]), category="Shoes", collapse_duplicates=True
+        )
         assert names[0] == "p1"
 
 
@@ -147,7 +153,7 @@ async def test_a_category_above_the_full_scan_threshold(serve: Serve, model: Pat
                 for query, far in zip(queries, right, strict=True):
                     order = np.argsort(far)[:10]
                     names, distances_found, _ = await found(
-                        served, vector=wire.to_vector(query), category="Shoes", exact=exact
+                        served, vector=vector_codec.to_vector(query), category="Shoes", exact=exact
                     )
                     assert names == [ids[each] for each in order]
                     np.testing.assert_allclose(distances_found, far[order], rtol=1e-3)
@@ -182,6 +188,6 @@ async def test_vectors_in_any_encoding(served: Served) -> None:
     for number, data in enumerate((apart, parts, unknown + apart)):
         item = product_pb2.ProductInput(id=f"p{number}", category="c", vectors=[image_pb2.Vector.FromString(data)])
         await stored(served, [item])
-    names, far, _ = await found(served, vector=wire.to_vector(values), category="c")
+    names, far, _ = await found(served, vector=vector_codec.to_vector(values), category="c")
     assert names == ["p0", "p1", "p2"]
     assert np.abs(far).max() < 1e-6

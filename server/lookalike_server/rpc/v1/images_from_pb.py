@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from lookalike import wire
+from lookalike import vector_codec
 from lookalike.v1 import image_pb2
 from lookalike_server.domain.errors import invalid
 from lookalike_server.domain.inference import EncodedImage, Floats, Image, Pixels, RawImage, Region
@@ -28,7 +28,7 @@ def vector(message: image_pb2.Vector, field: str, dim: int) -> Floats:
     count = len(message.values)
     if count != dim:
         raise invalid(f"{field}.values", f"has {count} dimensions; this model's embeddings have {dim}")
-    values = wire.from_vector(message)
+    values = vector_codec.from_vector(message)
     with np.errstate(over="ignore", invalid="ignore"):
         square = values @ values
     if 0.0 < square < math.inf:

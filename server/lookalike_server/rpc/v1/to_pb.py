@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from google.rpc import status_pb2
 
-from lookalike import wire
+from lookalike import vector_codec
 from lookalike.v1 import (
     catalog_service_pb2,
     embedding_service_pb2,
@@ -37,14 +37,14 @@ _INDEX_KINDS = {
 def embed_response(value: EmbedResult) -> embedding_service_pb2.EmbedResponse:
     """Make the response of Embed."""
     response = embedding_service_pb2.EmbedResponse(stats=stats(value.stats))
-    response.MergeFromString(wire.encode_floats(response.EMBEDDING_FIELD_NUMBER, value.vector))
+    response.MergeFromString(vector_codec.encode_floats(response.EMBEDDING_FIELD_NUMBER, value.vector))
     return response
 
 
 def embed_stream_response(item_id: str, value: EmbedResult) -> embedding_service_pb2.EmbedStreamResponse:
     """Make the response to one item of EmbedStream."""
     return embedding_service_pb2.EmbedStreamResponse(
-        id=item_id, embedding=wire.to_vector(value.vector), stats=stats(value.stats)
+        id=item_id, embedding=vector_codec.to_vector(value.vector), stats=stats(value.stats)
     )
 
 
@@ -120,7 +120,7 @@ def list_products_response(value: Page, category: str) -> catalog_service_pb2.Li
 def export_response(value: EmbeddedProduct) -> catalog_service_pb2.ExportProductsResponse:
     """Make the response of ExportProducts for one product."""
     return catalog_service_pb2.ExportProductsResponse(
-        product=product(value.product), vectors=map(wire.to_vector, value.vectors)
+        product=product(value.product), vectors=map(vector_codec.to_vector, value.vectors)
     )
 
 
