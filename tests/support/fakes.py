@@ -91,11 +91,6 @@ class RecordingObserver:
         return [(event.category, event.error) for event in self.of(events.IndexMaintenanceFailed)]
 
     @property
-    def item_faults(self) -> list[Exception]:
-        """The error of every item that failed by the server's fault."""
-        return [event.error for event in self.of(events.ItemFailed)]
-
-    @property
     def calls(self) -> list[tuple[str, str, str, Exception | None]]:
         """Method, code, request id and fault of every call that ended."""
         return [(event.method, event.code, event.request_id, event.fault) for event in self.of(events.CallCompleted)]
