@@ -80,7 +80,7 @@ def test_published_file_is_that_of_the_size() -> None:
         ("mobilenetv3small", (64, 64), 576),
         ("efficientnetb0", (64, 64), 1280),
         ("densenet121", (64, 64), 1024),
-        ("convnexttiny", (64, 96), 768),
+        pytest.param("convnexttiny", (64, 96), 768, marks=pytest.mark.nightly),
     ],
 )
 def test_network_becomes_a_graph(name: str, size: tuple[int, int], dim: int) -> None:

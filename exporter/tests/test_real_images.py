@@ -21,7 +21,7 @@ SPEC = InputSpec(224, 224, "nearest")
 NETWORK = ("--backbone", "squeezenet", "--weights", "imagenet", "--resize", "nearest")
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.nightly,
     pytest.mark.skipif(
         not (FASHION.is_dir() and FOOD.is_dir()),
         reason="there is no shared/catalog and shared/food beside this checkout",

@@ -10,7 +10,10 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crash.catalog import Catalog
+from lookalike_server.index.partition import COMPACTION_RATIO
 from support.processes import SERVE, ServerProcess
 from support.serving import until
 
@@ -72,6 +75,17 @@ class GraphCatalog(Catalog):
                 named.setdefault(category, []).append(name)
         return named
 
+    def is_compacted(self) -> bool:
+        """Whether no trusted file has so many deleted rows that its graph is about to be compacted."""
+        path = self.folder / "catalog.sqlite"
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+            rows = {label for (label,) in connection.execute("SELECT label FROM embeddings")}
+        try:
+            labels = [_labels_of(self.index / name) for names in self.manifest().values() for name in names]
+        except FileNotFoundError:
+            return False  # one that was replaced meanwhile
+        return all(np.isin(each, list(rows)).mean() >= 1 - COMPACTION_RATIO for each in labels)
+
     def strays(self) -> set[str]:
         """Return the files in the folder that are not in the manifest."""
         named = {name for names in self.manifest().values() for name in names}
@@ -93,3 +107,8 @@ class GraphCatalog(Catalog):
             except TimeoutError:
                 wrong.append(f"the manifest does not name {self.strays()}")
         return wrong
+
+
+def _labels_of(file: Path) -> Any:
+    with np.load(file) as arrays:
+        return arrays["labels"]

@@ -43,9 +43,11 @@ QUICK = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the others slow."""
+    """Mark the others slow, and those over the real catalog nightly."""
     for item in items:
-        if item.path.name != "test_without_browser.py" and item.name not in QUICK:
+        if "real]" in item.name:
+            item.add_marker(pytest.mark.nightly)
+        elif item.path.name != "test_without_browser.py" and item.name not in QUICK:
             item.add_marker(pytest.mark.slow)
 
 
