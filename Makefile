@@ -82,7 +82,7 @@ setup: .venv/ready ## create the environment of the server, the clients and thei
 	@$(GALLERY_BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation -e proto/python -e clients/python
 	@touch $@
 
-# The model of `make run`: ImageNet ResNet50 where its weights can be had (exit status 69 says they cannot), else a
+# The model of `make run`: ImageNet ResNet50 where its weights can be fetched (exit status 69: they cannot), else a
 # smaller network with real ImageNet weights. models/default points at whichever it is.
 models/default/model.json:
 	@$(MAKE) --no-print-directory .venv-exporter/ready

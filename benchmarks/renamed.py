@@ -1,21 +1,11 @@
-"""Options of before the first release, and their names since: an error names the new one.
+"""Options of before the first release; deleted at 1.0."""
 
-Deleted at 1.0.
-"""
+from typing import ClassVar
 
-import click
-
-OPTIONS = {"--figures": "--scenarios", "--systems": "--peers", "--callers": "--concurrency"}
+from lookalike_loadtest.cli import renamed
 
 
-class Command(click.Command):
-    """A command whose renamed options are errors that name the new ones."""
+class Command(renamed.Command):
+    """The benchmark's command."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; fail for a renamed option."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            if error.option_name in OPTIONS:
-                ctx.fail(f"The option {error.option_name} has been renamed to {OPTIONS[error.option_name]}.")
-            raise
+    options: ClassVar = {"--figures": "--scenarios", "--systems": "--peers", "--callers": "--concurrency"}

@@ -55,7 +55,7 @@ def verify(
         report: Takes lines.
 
     Raises:
-        ExportError: The network or the images cannot be had.
+        ExportError: The network or the images cannot be read.
     """
     backbone = build_backbone(request.network)
     spec = InputSpec(backbone.height, backbone.width, request.resize)

@@ -51,7 +51,7 @@ def build_backbone(network: KnownNetwork | CustomNetwork) -> Backbone:
     """Build or load a network, whatever the user's own Keras settings are.
 
     Raises:
-        ExportError: Its weights cannot be had, or its file is no usable model.
+        ExportError: Its weights cannot be loaded, or its file is not a usable model.
     """
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
@@ -72,7 +72,7 @@ def build_known(architecture: str, weights: str, seed: int, input_size: Size | N
         input_size: Height and width of the input, in pixels; None for those the network was published for.
 
     Raises:
-        ExportError: The network cannot be built for that size, or the weights cannot be had (exit code 69
+        ExportError: The network cannot be built for that size, or the weights cannot be loaded (exit code 69
             where a host is not reached) or are another network's.
         OSError: A cache cannot be written.
     """

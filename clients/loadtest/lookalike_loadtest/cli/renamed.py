@@ -3,26 +3,32 @@
 Deleted at 1.0.
 """
 
-import click
+from typing import ClassVar
 
-OPTIONS = {
-    "--callers": "--concurrency",
-    "--ramp": "--find-capacity",
-    "--photos": "--max-images",
-    "--unique": "--bust-cache",
-    "--repeat": "--allow-cache",
-    "--mix": "--workload",
-}
+import click
 
 
 class Command(click.Command):
-    """A command whose renamed options are errors that name the new ones."""
+    """A command whose renamed options are errors that name the new ones.
+
+    Attributes:
+        options: The new names, by the old ones.
+    """
+
+    options: ClassVar = {
+        "--callers": "--concurrency",
+        "--ramp": "--find-capacity",
+        "--photos": "--max-images",
+        "--unique": "--bust-cache",
+        "--repeat": "--allow-cache",
+        "--mix": "--workload",
+    }
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; fail for a renamed option."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if error.option_name in OPTIONS:
-                ctx.fail(f"The option {error.option_name} has been renamed to {OPTIONS[error.option_name]}.")
+            if error.option_name in self.options:
+                ctx.fail(f"The option {error.option_name} has been renamed to {self.options[error.option_name]}.")
             raise
