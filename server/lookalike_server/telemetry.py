@@ -52,11 +52,20 @@ class LogObserver:
         """Log one event."""
         match event:
             # First, because every call and batch comes here, and not even formatted where the level is above debug.
-            case events.CallCompleted(fault=None) | events.BatchCompleted() | events.EmbeddingReused():
-                if self._debug:
-                    self._log_detail(event)
+            case events.CallCompleted(fault=None) | events.BatchCompleted() | events.EmbeddingReused() if (
+                not self._debug
+            ):
+                pass
+            case events.CallCompleted(fault=None):
+                self._log.debug("call_completed", **_call_fields(event))
             case events.CallCompleted():
                 self._log.error("call_failed", **_call_fields(event), exc_info=event.fault)
+            case events.BatchCompleted():
+                self._log.debug(
+                    "batch_completed", size=event.size, padded_size=event.padded_size, ms=_ms(event.seconds)
+                )
+            case events.EmbeddingReused():
+                self._log.debug("embedding_reused", cached=event.cached)
             case events.ImagesDropped():
                 self._log.debug("images_dropped", cancelled=event.cancelled, expired=event.expired)
             case events.BatchFailed():
@@ -80,17 +89,6 @@ class LogObserver:
                 self._log.warning("graph_file_failed", category=event.category, error=str(event.error))
             case _:
                 assert_never(event)
-
-    def _log_detail(self, event: events.CallCompleted | events.BatchCompleted | events.EmbeddingReused) -> None:
-        match event:
-            case events.CallCompleted():
-                self._log.debug("call_completed", **_call_fields(event))
-            case events.BatchCompleted():
-                self._log.debug(
-                    "batch_completed", size=event.size, padded_size=event.padded_size, ms=_ms(event.seconds)
-                )
-            case events.EmbeddingReused():
-                self._log.debug("embedding_reused", cached=event.cached)
 
     def _log_loading(self, event: events.CategoryLoaded) -> None:
         """Log progress at most once a second, and its end."""
