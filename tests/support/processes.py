@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,3 +62,22 @@ def server_process(
         if reader.is_alive():
             reader.join()
         process.stderr.close()
+
+
+async def output_of(*command: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """Return what a command prints; it must succeed, and has no proxies but those of `environment`."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env={key: value for key, value in os.environ.items() if "proxy" not in key.lower()} | dict(environment or {}),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, errors = await asyncio.wait_for(process.communicate(), 120)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, errors.decode()
+    return out.decode()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 
 from support.oip_requests import files
 from support.paths import ROOT
+from support.processes import output_of
 from support.serving import Serve
 
 pytestmark = pytest.mark.slow
@@ -34,21 +33,7 @@ async def run(folder: Path, *command: str) -> str:
     images = folder / "data" / "sample" / "images"
     images.mkdir(parents=True, exist_ok=True)
     (images / "S0001.jpg").write_bytes(files(1, "JPEG")[0])
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=folder,
-        env={key: value for key, value in os.environ.items() if "proxy" not in key.lower()},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, errors = await asyncio.wait_for(process.communicate(), 120)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, errors.decode()
-    return out.decode()
+    return await output_of(*command, cwd=folder)
 
 
 @pytest.mark.parametrize(("program", "shapes"), [(0, ["(2, 48)", "(1, 48)"]), (1, ["(8, 1, 48)"])])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from lookalike.v1 import embedding_service_pb2
 from lookalike_server import __version__
 from support.oip_requests import images
 from support.paths import ROOT
+from support.processes import output_of
 from support.serving import HeldModel, Serve, Served, encoded, raw, until
 
 PYTHON = ROOT / ".venv-triton" / "bin" / "python"
@@ -37,19 +37,9 @@ def folder(tmp_path: Path) -> Path:
 
 async def triton(address: str, kind: str, folder: Path, *names: str, **environment: str) -> dict[str, Any]:
     """Return the results of calls with Triton's client, by name; without the environment's proxies."""
-    process = await asyncio.create_subprocess_exec(
-        *(str(PYTHON), "-W", "error", str(CALLS), address, kind, str(folder), *names),
-        env={key: value for key, value in os.environ.items() if "proxy" not in key.lower()} | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    out = await output_of(
+        str(PYTHON), "-W", "error", str(CALLS), address, kind, str(folder), *names, environment=environment
     )
-    try:
-        out, errors = await asyncio.wait_for(process.communicate(), 120)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, errors.decode()
     outcomes: dict[str, Any] = json.loads(out)
     assert list(outcomes) == list(names)
     return outcomes
