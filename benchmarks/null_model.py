@@ -65,7 +65,7 @@ def write_null_model(folder: Path, dim: int = 4, metric: Metric = "euclidean") -
 
 def _manifest(serialized: bytes, dim: int, metric: Metric) -> str:
     manifest = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "null",
         "backbone": "null",
         "weights": "none",

@@ -6,9 +6,8 @@ import json
 import os
 import secrets
 import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import FrameType
 
 import click
 
+from lookalike_client.cli.interrupt import on_interrupt
 from lookalike_client.cli.server import warn_of_random_weights
 from lookalike_client.cli.session import INTERRUPTED, CommandFailed, Session, printable
 from lookalike_loadtest.cli.print_summary import print_summary
@@ -117,18 +117,9 @@ class Interrupt:
     def __bool__(self) -> bool:
         return self.seen
 
-    @contextmanager
-    def handled(self) -> Iterator[None]:
+    def handled(self) -> AbstractContextManager[None]:
         """Handle Ctrl-C until the block ends, unless the process was started with it ignored."""
-        before = signal.getsignal(signal.SIGINT)
-        if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        signal.signal(signal.SIGINT, self._handle)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+        return on_interrupt(self._handle)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.seen:

@@ -22,7 +22,6 @@ from lookalike_client.errors import LookalikeError
 _PLUGINS = "lookalike.commands"
 """The entry points with which other distributions, such as lookalike-loadtest, add commands."""
 
-
 _NO_LOAD = "load tests need lookalike-loadtest, which is not installed: pip install lookalike-loadtest"
 
 
@@ -46,9 +45,7 @@ class _Group(click.Group):
         if error := removed_command(cmd_name):
             raise error
         if cmd_name == "load":
-            raise CommandFailed(
-                "load tests need lookalike-loadtest, which is not installed: pip install lookalike-loadtest"
-            )
+            raise CommandFailed(_NO_LOAD)
         return None
 
     def invoke(self, ctx: click.Context) -> Any:
