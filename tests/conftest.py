@@ -19,7 +19,13 @@ from support.serving import Serve, Served, connect
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Serve:
+def provider() -> str:
+    """Name what runs the model; a module whose contract concerns every runtime overrides it with all of them."""
+    return "cpu"
+
+
+@pytest.fixture
+def serve(tmp_path: Path, provider: str) -> Serve:
     """What starts a server over the tiny model and this test's data folder, unless its arguments say otherwise."""
 
     @asynccontextmanager
@@ -28,6 +34,7 @@ def serve(tmp_path: Path) -> Serve:
             "model": MODELS / "tiny",
             "data_dir": tmp_path / "data",
             "listen": "127.0.0.1:0",
+            "provider": provider,
             # Measured plans differ from run to run; tests that are about measuring ask for it.
             "intra_op_threads": 1,
             "max_concurrent_batches": 1,

@@ -73,6 +73,8 @@ def main() -> None:
         """Sleeps for each image, and returns the same embedding for all."""
 
         provider = "TimedDevice"
+        library = "NumPy"
+        precision = "fp32"
         fixed_shapes = False
         gains_from_concurrency = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import signal
 import sys
 from collections.abc import Callable, Collection
@@ -34,6 +35,9 @@ def settings_options(command: F, names: Collection[str] = Settings.model_fields)
         field = Settings.model_fields[name]
         default = "" if field.is_required() else f" [default: {field.default}]"
         command = click.option(flag(name), name, metavar="VALUE", help=f"{field.description}{default}")(command)
+        if field.default is True:
+            # Hidden, because it only says the same in one word.
+            command = click.option(f"--no-{flag(name)[2:]}", name, flag_value="false", hidden=True)(command)
     return click.option(
         "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A TOML file of settings."
     )(command)
@@ -54,6 +58,9 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
     """Serve until SIGTERM, then finish the running calls."""
     settings = _settings(flags, config)
     configure_log(settings.log_format, settings.log_level)
+    # A crash of native code ends the process; without this it would do so without a word.
+    if sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)
     # Calls run concurrently: if each used every core for its matrix product, they would wait for each other's threads.
     threadpool_limits(limits=1, user_api="blas")
     try:
@@ -67,7 +74,7 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
 
 
 _REEMBED_SETTINGS = (
-    *("model", "data_dir", "provider", "inference_precision"),
+    *("model", "data_dir", "provider", "inference_precision", "autotune_cache"),
     *("cuda_graphs", "cudnn_conv_algo_search", "cuda_prefer_nhwc", "cuda_use_tf32"),
     *("intra_op_threads", "max_batch_size", "max_concurrent_batches", "preferred_batch_size"),
     *("decode_threads", "log_format", "log_level"),

@@ -20,18 +20,20 @@ import structlog
 from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import Observer
-from lookalike_server.domain.inference import Model, Runtime
+from lookalike_server.domain.inference import Model
 from lookalike_server.engine.engine import Engine
-from lookalike_server.engine.model_loading import LoadSession, plan_model
+from lookalike_server.engine.model_loading import LoadSession
+from lookalike_server.engine.runtime_choice import plan_model
 from lookalike_server.index.category_index import CategoryIndex
 from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
-from lookalike_server.inference.autotune import Plan, lower_priority
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedder import ImageEmbedder
 from lookalike_server.inference.embedding_cache import EmbeddingCache
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.manifest import read_model_folder
+from lookalike_server.inference.plan import Plan
+from lookalike_server.inference.processor import lower_priority
 from lookalike_server.rpc.auth import Authenticator, read_tokens
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.server import RpcServer
@@ -128,7 +130,10 @@ async def running(
             "serving",
             port=port,
             listen=settings.listen,
-            provider=plan.throughput_session.provider,
+            provider=loaded.engine.runtime.provider,
+            library=loaded.engine.runtime.library,
+            precision=loaded.engine.runtime.precision,
+            parity=str(loaded.engine.runtime.parity or "") or None,
             model=loaded.engine.model.name,
             max_concurrent_batches=plan.max_concurrent_batches,
             preferred_batch_size=plan.preferred_batch_size,
@@ -178,7 +183,10 @@ async def loading(
             log.warning("random_weights", weights=model.weights)
         # In a thread of lower priority, which the threads that ONNX Runtime starts for the model inherit.
         with ThreadPoolExecutor(1, initializer=lower_priority, initargs=(settings.inference_nice,)) as loader:
-            plan = await asyncio.get_running_loop().run_in_executor(loader, plan_model, folder, settings, load_session)
+            planned = await asyncio.get_running_loop().run_in_executor(
+                loader, plan_model, folder, settings, load_session
+            )
+        plan = planned.plan
         index = CategoryIndex(
             PartitionSettings(
                 dim=model.dim,
@@ -216,7 +224,7 @@ async def loading(
         stack.push_async_callback(batcher.close)
         engine = Engine(
             model=model,
-            runtime=Runtime(plan.throughput_session.provider, plan.batch_profiles),
+            runtime=planned.runtime,
             embedder=ImageEmbedder(
                 image_decoder(settings, model),
                 batcher,

@@ -41,7 +41,7 @@ class Settings(BaseSettings):
 
     provider: Literal["auto", "tensorrt", "cuda", "openvino", "cpu"] = Field(
         "auto",
-        description="What runs the model; `auto` is the first of tensorrt, cuda, openvino and cpu that starts.",
+        description="What runs the model; `auto` is a GPU, or on CPUs the faster of openvino and cpu (ONNX Runtime).",
     )
     cuda_graphs: bool = Field(
         False, description="Capture a CUDA graph of the model for each batch size at start-up, and replay it."
@@ -56,7 +56,10 @@ class Settings(BaseSettings):
     )
     inference_precision: Literal["bf16", "fp32"] = Field(
         "bf16",
-        description="The precision OpenVINO computes in: bf16, on processors with AMX or AVX-512 BF16, or fp32.",
+        description="The precision on CPUs: bf16 where the processor has AMX or AVX-512 BF16, or always fp32.",
+    )
+    autotune_cache: bool = Field(
+        True, description="Remember in the catalog's folder how the model runs best, so that the next start is faster."
     )
     intra_op_threads: int = Field(
         0, ge=0, le=1024, description="Threads of one run of the model; 0 means one per core."

@@ -18,11 +18,12 @@ from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import Observer
 from lookalike_server.domain.inference import Model
-from lookalike_server.engine.model_loading import LoadSession, plan_model
-from lookalike_server.inference.autotune import Plan
+from lookalike_server.engine.model_loading import LoadSession
+from lookalike_server.engine.runtime_choice import plan_model
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.offline import OfflineBatch, embed_all
+from lookalike_server.inference.plan import Plan
 from lookalike_server.store.reembedding import ImageKey, Reembedding, UnembeddedProducts, open_reembedding
 
 _MAX_NAMED = 5  # products that an error names
@@ -92,10 +93,12 @@ def reembed(
         reasons: dict[str, str] = {}
         if resumed < total:
             log.info("autotune_started", model=model.name, weights=model.weights)
-            plan = plan_model(folder, settings, load_session)
+            planned = plan_model(folder, settings, load_session)
+            plan = planned.plan
             log.info(
                 "model_ready",
-                provider=plan.throughput_session.provider,
+                library=planned.runtime.library,
+                precision=planned.runtime.precision,
                 max_concurrent_batches=plan.max_concurrent_batches,
                 preferred_batch_size=plan.preferred_batch_size,
             )

@@ -9,8 +9,8 @@ import numpy as np
 
 from lookalike_server.domain.inference import BatchProfile, Pixels
 from lookalike_server.domain.protocols import Session
-from lookalike_server.inference.autotune import Plan
 from lookalike_server.inference.batcher import MicroBatcher
+from lookalike_server.inference.plan import Plan
 from support.fakes import HeldSession, MeanColorSession, RecordingObserver
 from support.serving import until
 

@@ -147,6 +147,8 @@ class FakeGpuModel(Bindable):
     """A model on a `FakeDevice`: one run at a time, all in one thread, with a fixed time per image."""
 
     provider = "FakeGpuModel"
+    library = "NumPy"
+    precision = "fp32"
 
     def __init__(self, device: FakeDevice, embed: Embed, seconds_per_image: float = 0.0) -> None:
         self.graphs: dict[int, tuple[int, int]] = {}

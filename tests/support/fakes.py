@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -100,6 +100,8 @@ class MeanColorSession(Session):
     """A real, if small, embedding: the mean color, so that results of different images differ."""
 
     provider = "MeanColor"
+    library = "NumPy"
+    precision = "fp32"
     fixed_shapes = False
     gains_from_concurrency = False
 
@@ -110,10 +112,38 @@ class MeanColorSession(Session):
 
 
 class Wrapped(Session):
-    """Another session, with its properties."""
+    """Another session, with its properties.
+
+    Its runs block the caller's thread; where `asynchronous` is set, each is started in a thread that calls back.
+    """
+
+    asynchronous = False
 
     def __init__(self, session: Session) -> None:
         self._session = session
+
+    def start(self, images: Sequence[Pixels], done: Callable[[Floats | Exception], None]) -> None:
+        """Run in a thread of its own."""
+        batch = np.stack(images)
+
+        def run() -> None:
+            try:
+                result: Floats | Exception = self.run(batch)
+            except Exception as error:  # noqa: BLE001 - whatever the run raises is its outcome
+                result = error
+            done(result)
+
+        threading.Thread(target=run, name="started-run").start()
+
+    @property
+    def library(self) -> str:
+        """The other session's."""
+        return self._session.library
+
+    @property
+    def precision(self) -> str:
+        """The other session's."""
+        return self._session.precision
 
     @property
     def provider(self) -> str:

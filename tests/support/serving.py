@@ -21,8 +21,10 @@ from lookalike.v1 import (
 )
 from lookalike_server.app import App
 from lookalike_server.config import Settings
+from lookalike_server.domain.protocols import Session
 from lookalike_server.engine.model_loading import load_onnx
 from lookalike_server.inference.manifest import ModelFolder
+from lookalike_server.inference.openvino_session import OpenVinoModel
 from support.fakes import HeldSession, RecordingObserver, SlowSession
 
 SIDE = 32  # of the tiny models' input
@@ -43,6 +45,16 @@ class Served:
 Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 
+def load_session(folder: ModelFolder, settings: Settings) -> Session:
+    """Load the model into the runtime that the settings name."""
+    if settings.provider != "openvino":
+        return load_onnx(folder, settings)
+    model = OpenVinoModel(folder, "fp32")
+    session = model.session(1, 1, settings.max_batch_size)
+    model.close()
+    return session
+
+
 class HeldModel:
     """Loads the real model into a `HeldSession`: `serve(load_session=HeldModel())`."""
 
@@ -54,7 +66,8 @@ class HeldModel:
 
     def __call__(self, folder: ModelFolder, settings: Settings) -> HeldSession:
         """Load the model."""
-        self.session = HeldSession(SlowSession(load_onnx(folder, settings), self._seconds))
+        self.session = HeldSession(SlowSession(load_session(folder, settings), self._seconds))
+        self.session.asynchronous = settings.provider == "openvino"
         return self.session
 
     async def caught(self) -> None:

@@ -26,8 +26,10 @@ from lookalike_client.types import (
     ItemStatus,
     Model,
     Neighbor,
+    Parity,
     Product,
     ResponseStats,
+    Runtime,
     SearchResult,
     StoredImage,
     StoredProduct,
@@ -72,6 +74,17 @@ def model(message: embedding_service_pb2.GetModelResponse) -> Model:
             BatchProfile(profile.batch_size, profile.concurrency, profile.latency_ms)
             for profile in message.batch_profiles
         ),
+        runtime=_runtime(message.runtime) if message.HasField("runtime") else None,
+    )
+
+
+def _runtime(message: embedding_service_pb2.Runtime) -> Runtime:
+    parity = message.parity
+    return Runtime(
+        library=message.library,
+        precision=message.precision,
+        parity=Parity(parity.min_cosine, parity.overlap, parity.within_bounds) if message.HasField("parity") else None,
+        skipped=tuple(message.skipped),
     )
 
 

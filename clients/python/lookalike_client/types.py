@@ -89,6 +89,38 @@ class BatchProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class Parity:
+    """How embeddings compare to those that ONNX Runtime computes of the same images in the graph's precision.
+
+    Attributes:
+        min_cosine: The least cosine of an embedding and its counterpart, lowered where their lengths differ.
+        overlap: The mean overlap of each image's ten nearest others, 0 to 1.
+        within_bounds: Whether both are within the model's bounds.
+    """
+
+    min_cosine: float
+    overlap: float
+    within_bounds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What computes the embeddings on the server's machine.
+
+    Attributes:
+        library: The library and its version, for instance "OpenVINO 2026.4.1".
+        precision: What it computes in: "fp32", "bf16", "fp16" or "int8".
+        parity: How its embeddings compare to ONNX Runtime's; None where ONNX Runtime itself runs the model.
+        skipped: What else might have run the model, each with the reason why it does not.
+    """
+
+    library: str
+    precision: str
+    parity: Parity | None = None
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """The model that the server runs.
 
@@ -102,9 +134,10 @@ class Model:
         input_height: The model's input height in pixels.
         resize: How an image is resized to that size: "bilinear" or "nearest".
         pooling: "avg", "max", "flatten" or "model".
-        precision: "fp32", "fp16" or "int8".
+        precision: The precision of its graph: "fp32", "fp16" or "int8".
         digest: The sha256 of the graph; embeddings of different digests cannot be compared.
-        provider: The ONNX Runtime provider that runs it.
+        provider: What runs it: a provider of ONNX Runtime, or "OpenVINO".
+        runtime: What computes the embeddings; None from a server that does not say.
         batch_profiles: What an idle server runs for a single image, then what a busy one runs, smallest batch first.
     """
 
@@ -121,6 +154,7 @@ class Model:
     digest: str
     provider: str
     batch_profiles: tuple[BatchProfile, ...] = ()
+    runtime: Runtime | None = None
 
     @property
     def is_random(self) -> bool:

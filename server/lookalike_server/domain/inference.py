@@ -85,11 +85,50 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class ParityBounds:
+    """How far embeddings may be from ONNX Runtime's and still belong to the same digest; see `Parity`."""
+
+    min_cosine: float
+    min_overlap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How the embeddings of fixed images compare to those that ONNX Runtime computes in the graph's own precision.
+
+    Attributes:
+        min_cosine: The least cosine of an embedding and its reference, lowered where their lengths differ.
+        overlap: The mean overlap of each image's ten nearest among the others, 0 to 1.
+        within_bounds: Whether both are within the model's bounds, so that a catalog may hold either's embeddings.
+    """
+
+    min_cosine: float
+    overlap: float
+    within_bounds: bool
+
+    def __str__(self) -> str:
+        return f"least cosine {self.min_cosine:.6f}, overlap@10 {self.overlap:.3f}"
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
-    """How the model runs on this machine."""
+    """How the model runs on this machine.
+
+    Attributes:
+        provider: An execution provider of ONNX Runtime, or "OpenVINO".
+        library: The library and its version.
+        precision: What it computes in.
+        batch_profiles: The batches that it runs.
+        parity: How its embeddings compare to the reference; None where it is the reference, or nothing can be compared.
+        skipped: What else might have run the model, each with the reason why it does not.
+    """
 
     provider: str
+    library: str
+    precision: str
     batch_profiles: Sequence[BatchProfile]
+    parity: Parity | None = None
+    skipped: Sequence[str] = ()
 
 
 class Metric(Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -29,7 +29,15 @@ class Session(Protocol):
 
     @property
     def provider(self) -> str:
-        """The ONNX Runtime execution provider that runs it."""
+        """What runs it: an execution provider of ONNX Runtime, or "OpenVINO"."""
+
+    @property
+    def library(self) -> str:
+        """The library that runs it and its version, as in "ONNX Runtime 1.32.0"."""
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: "fp32", "bf16", "fp16" or "int8"."""
 
     @property
     def fixed_shapes(self) -> bool:
@@ -46,6 +54,23 @@ class Session(Protocol):
 
     def run(self, images: Pixels) -> Floats:
         """Embed uint8 [n, height, width, 3]: float32 [n, dim]."""
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether `start` runs batches in threads of the library, so that none of ours waits for them."""
+        return False
+
+    def start(self, images: Sequence[Pixels], done: Callable[[Floats | Exception], None]) -> None:
+        """Start a run of these images, each uint8 [height, width, 3], and return at once; they are copied before.
+
+        Args:
+            images: At most as many as the session was made for.
+            done: Called once, in a thread of the library, with float32 [images, dim] or with what the run raised.
+
+        Raises:
+            RuntimeError: When as many batches run as the session takes at once, or it is not asynchronous.
+        """
+        raise RuntimeError(f"{type(self).__name__} starts no run of {len(images)} images for {done}")
 
     def stage(self, rows: int) -> AbstractContextManager[StagingBuffer] | None:  # noqa: ARG002 - most have none
         """Reserve memory for one batch of up to `rows` images, run at that size; None where any memory will do."""

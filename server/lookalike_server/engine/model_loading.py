@@ -1,8 +1,7 @@
-"""Loads the model as the settings say and measures how it runs best, for `serve` and `reembed`."""
+"""Loads the model into ONNX Runtime as the settings say, on a GPU with memory of its own."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +10,6 @@ import structlog
 from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.protocols import Session
-from lookalike_server.inference.autotune import Plan, measure_plan
 from lookalike_server.inference.cuda import CudaError
 from lookalike_server.inference.io_binding import IN_FLIGHT, BoundSession
 from lookalike_server.inference.manifest import ModelFolder
@@ -35,7 +33,7 @@ def load_onnx(folder: ModelFolder, settings: Settings) -> OnnxSession:
         max_batch_size=settings.max_batch_size,
         engine_dir=settings.data_dir / "tensorrt",
     )
-    return OnnxSession(folder, settings.provider, settings.intra_op_threads, settings.inference_precision, cuda=cuda)
+    return OnnxSession(folder, settings.provider, settings.intra_op_threads, cuda=cuda)
 
 
 def load_model(
@@ -83,28 +81,3 @@ def _try(session: BoundSession, folder: ModelFolder) -> None:
     except BaseException:
         session.close()
         raise
-
-
-def plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSession | None = None) -> Plan:
-    """Load the model (with ONNX Runtime by default) and measure how it runs best; takes seconds.
-
-    Raises:
-        LookalikeError: FAILED_PRECONDITION when it cannot be loaded as the settings say.
-    """
-    chosen = load_session or load_model
-
-    def load(threads: int) -> Session:
-        return chosen(folder, settings.model_copy(update={"intra_op_threads": threads}) if threads else settings)
-
-    plan = measure_plan(
-        load,
-        np.zeros((folder.model.height, folder.model.width, 3), dtype=np.uint8),
-        cores=settings.intra_op_threads or len(os.sched_getaffinity(0)),
-        max_batch_size=settings.max_batch_size,
-        max_concurrent_batches=settings.max_concurrent_batches,
-        preferred_batch_size=settings.preferred_batch_size,
-    )
-    if isinstance(plan.latency_session, OnnxSession | BoundSession):
-        for reason in plan.latency_session.skipped:
-            structlog.get_logger().info("provider_skipped", reason=reason)
-    return plan

@@ -1,4 +1,4 @@
-"""Runs batches in the threads of the model: stacks the images, drops those that expired meanwhile, times the run."""
+"""Runs batches: stacks the images, drops those that expired meanwhile, times the run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import asyncio
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from lookalike_server.domain.inference import EmbedResult, Floats, Pixels
 from lookalike_server.domain.protocols import Session
-from lookalike_server.inference.autotune import Plan, lower_priority
+from lookalike_server.inference.plan import Plan
+from lookalike_server.inference.processor import lower_priority
 from lookalike_server.inference.scheduling import ScheduledBatch, take_batch
 
 _NO_VECTORS: Floats = np.empty((0, 0), dtype=np.float32)
@@ -70,8 +73,11 @@ class BatchOutcome:
     seconds: float
 
 
+Finish = Callable[[BatchOutcome | Exception], None]
+
+
 class BatchRunner:
-    """Runs batches as the plan says: in a thread of its own for each concurrent batch, or in the event loop."""
+    """Runs batches as the plan says: in threads of the library, in one of ours for each, or in the event loop."""
 
     def __init__(self, plan: Plan, clock: Callable[[], float], nice: int) -> None:
         """Start the threads, whose priority is lowered by `nice`."""
@@ -81,28 +87,99 @@ class BatchRunner:
             plan.max_concurrent_batches, thread_name_prefix="model", initializer=lower_priority, initargs=(nice,)
         )
         self._thread_local = threading.local()
+        # Of an asynchronous session: batches that run, the next one, which the callback of one of them starts, and how
+        # many are not reported yet.
+        self._lock = threading.Condition()
+        self._started = 0
+        self._next: deque[Callable[[], bool]] = deque()
+        self._unreported = 0
 
-    def submit(self, session: Session, entries: Sequence[QueuedImage]) -> asyncio.Future[BatchOutcome]:
-        """Run a batch on this session; the future raises what the model raises."""
+    def submit(self, session: Session, entries: Sequence[QueuedImage], finish: Finish) -> None:
+        """Run a batch on this session; `finish` is called on the event loop, later, with the outcome or the error."""
         loop = asyncio.get_running_loop()
-        if not self._plan.inline:
-            return loop.run_in_executor(self._threads, self._run, session, entries)
-        outcome: asyncio.Future[BatchOutcome] = loop.create_future()
-        try:
-            outcome.set_result(self._run(session, entries))
-        except Exception as error:  # noqa: BLE001 - the executor's future holds any exception as well
-            outcome.set_exception(error)
-        return outcome
+        if self._plan.inline:
+            loop.call_soon(finish, self._outcome(session, entries))
+            return
+
+        def report(outcome: BatchOutcome | Exception) -> None:
+            loop.call_soon_threadsafe(finish, outcome)
+
+        if session.asynchronous:
+            with self._lock:
+                self._unreported += 1
+            self._next.append(partial(self._start, session, entries, partial(self._reported, report)))
+            self._start_next()
+        else:
+            self._threads.submit(lambda: report(self._outcome(session, entries)))
 
     async def close(self) -> None:
         """Wait for the running batches, then close the sessions."""
         await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._wait_for_reports)
         await asyncio.to_thread(self._plan.close)
+
+    def _wait_for_reports(self) -> None:
+        with self._lock:
+            self._lock.wait_for(lambda: self._unreported == 0)
+
+    def _reported(
+        self, report: Callable[[BatchOutcome | Exception], object], outcome: BatchOutcome | Exception
+    ) -> None:
+        report(outcome)
+        with self._lock:
+            self._unreported -= 1
+            self._lock.notify_all()
+
+    def _outcome(self, session: Session, entries: Sequence[QueuedImage]) -> BatchOutcome | Exception:
+        try:
+            return self._run(session, entries)
+        except Exception as error:  # noqa: BLE001 - whatever the model raises fails this batch
+            return error
+
+    def _start_next(self) -> None:
+        """Start batches while the session takes more, in whichever thread notices it."""
+        while True:
+            with self._lock:
+                if not self._next or self._started == self._plan.max_concurrent_batches:
+                    return
+                start = self._next.popleft()
+                self._started += 1
+            if not start():
+                with self._lock:
+                    self._started -= 1
+
+    def _start(
+        self, session: Session, entries: Sequence[QueuedImage], report: Callable[[BatchOutcome | Exception], None]
+    ) -> bool:
+        """Start a batch, or report at once that there is nothing to run or it failed; return whether it runs."""
+        scheduled, started = self._live(entries), self._clock()
+        if not scheduled.batch:
+            report(BatchOutcome(scheduled, _NO_VECTORS, 0, started, 0.0))
+            return False
+        size = len(scheduled.batch)
+        began = time.perf_counter()
+
+        def done(result: Floats | Exception) -> None:
+            seconds = time.perf_counter() - began
+            with self._lock:
+                self._started -= 1
+            self._start_next()
+            report(result if isinstance(result, Exception) else BatchOutcome(scheduled, result, size, started, seconds))
+
+        try:
+            session.start([entry.pixels for entry in scheduled.batch], done)
+        except Exception as error:  # noqa: BLE001 - as above
+            report(error)
+            return False
+        return True
+
+    def _live(self, entries: Sequence[QueuedImage]) -> ScheduledBatch[QueuedImage]:
+        """Drop the images whose callers left or expired while the batch waited for its turn."""
+        return take_batch(entries, (), self._clock(), limit=len(entries), fill_to=len(entries), bulk_wait=math.inf)
 
     def _run(self, session: Session, entries: Sequence[QueuedImage]) -> BatchOutcome:
         started = self._clock()
-        # A prefetched batch may have waited for its thread: images whose callers left or expired meanwhile do not run.
-        scheduled = take_batch(entries, (), started, limit=len(entries), fill_to=len(entries), bulk_wait=math.inf)
+        scheduled = self._live(entries)
         if not scheduled.batch:
             return BatchOutcome(scheduled, _NO_VECTORS, 0, started, 0.0)
         size = len(scheduled.batch)

@@ -11,13 +11,14 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from lookalike_server.domain.errors import Code, LookalikeError, deadline_exceeded, exhausted, unavailable
 from lookalike_server.domain.events import BatchCompleted, BatchFailed, ImagesDropped, Observer
 from lookalike_server.domain.inference import EmbedResult, Pixels, ResponseStats
-from lookalike_server.inference.autotune import Plan
 from lookalike_server.inference.batch_runner import BatchOutcome, BatchRunner, QueuedImage
 from lookalike_server.inference.latency_model import LatencyModel
+from lookalike_server.inference.plan import Plan
 from lookalike_server.inference.scheduling import ScheduledBatch, take_batch
 
 
@@ -190,23 +191,20 @@ class MicroBatcher:
         expected = self._plan.idle.seconds if alone else self._latency.batch_seconds(len(entries))
         batch = _RunningBatch(entries, now + expected, exclusive)
         self._running.add(batch)
-        self._runner.submit(session, entries).add_done_callback(
-            lambda outcome: self._finish(batch, alone=alone, outcome=outcome)
-        )
+        self._runner.submit(session, entries, partial(self._finish, batch, alone))
 
-    def _finish(self, batch: _RunningBatch, *, alone: bool, outcome: asyncio.Future[BatchOutcome]) -> None:
+    def _finish(self, batch: _RunningBatch, alone: bool, outcome: BatchOutcome | Exception) -> None:
         self._running.discard(batch)
         # The next batch first: resolving this one's futures would keep its thread waiting.
         try:
             self._dispatch()
         finally:
-            error = outcome.exception()
-            if isinstance(error, Exception):
-                self._observer(BatchFailed(len(batch.entries), error))
+            if isinstance(outcome, Exception):
+                self._observer(BatchFailed(len(batch.entries), outcome))
                 for entry in batch.entries:
                     entry.fail(LookalikeError(Code.INTERNAL, "the model failed on this batch"))
             else:
-                self._resolve(outcome.result(), alone=alone)
+                self._resolve(outcome, alone=alone)
 
     def _resolve(self, outcome: BatchOutcome, *, alone: bool) -> None:
         """Give each caller its result, and learn from the run."""

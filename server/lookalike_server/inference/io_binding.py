@@ -34,6 +34,14 @@ class Bindable(Protocol):
     def provider(self) -> str:
         """The ONNX Runtime provider that runs it."""
 
+    @property
+    def library(self) -> str:
+        """ONNX Runtime and its version."""
+
+    @property
+    def precision(self) -> str:
+        """What it computes in."""
+
     def bind(self, kind: str, input_address: int, output_address: int, rows: int, graph: int) -> RunBatch:
         """Bind a run of `rows` images from one address of a device's memory to another.
 
@@ -92,6 +100,16 @@ class BoundSession(Session):
     def provider(self) -> str:
         """The ONNX Runtime provider that runs the model."""
         return self._session.provider
+
+    @property
+    def library(self) -> str:
+        """ONNX Runtime and its version."""
+        return self._session.library
+
+    @property
+    def precision(self) -> str:
+        """What the model computes in."""
+        return self._session.precision
 
     @property
     def in_flight(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lookalike_server.inference.autotune import Plan
+from lookalike_server.inference.plan import Plan
 
 _LATE_RATE, _EARLY_RATE = 0.05, 0.01  # steps towards later and earlier completions: about the 5/6 quantile
 _MIN_SECONDS = 0.02  # of a prediction worth learning from; below, hand-overs between threads dominate the measurement

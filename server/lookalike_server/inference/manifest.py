@@ -14,22 +14,33 @@ from typing import Literal, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.domain.inference import Metric, Model, Resize
+from lookalike_server.domain.inference import Metric, Model, ParityBounds, Resize
 
 SCHEMA_VERSIONS = (1, 2)
 """The schema versions that can be read; version 1 spells two keys in British English."""
+
+PARITY_BOUNDS = ParityBounds(min_cosine=0.9995, min_overlap=0.95)
+"""The bounds of folders that state none.
+
+Chosen with SqueezeNet's ImageNet weights: in bf16 the least cosine is 0.99989 and the overlap 0.994 on the parity
+images, and the least cosine 0.99986 on 2,906 images of products.
+"""
 
 P = TypeVar("P", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model on disk: its description, the path of its graph and the names of the graph's input and output."""
+    """A model on disk: its description, the path of its graph and the names of the graph's input and output.
+
+    Embeddings within `parity_bounds` of ONNX Runtime's belong to the model's digest, whatever computed them.
+    """
 
     model: Model
     graph: Path
     input_name: str
     output_name: str
+    parity_bounds: ParityBounds = PARITY_BOUNDS
 
 
 class _Part(BaseModel):
@@ -60,6 +71,11 @@ class _Output(_Part):
     normalized: bool = Field(validation_alias=AliasChoices("normalized", "normalised"))  # codespell:ignore
 
 
+class _ParityBounds(_Part):
+    min_cosine: float = Field(ge=-1, le=1)
+    min_overlap: float = Field(ge=0, le=1)
+
+
 class _Versioned(_Part):
     schema_version: int
 
@@ -72,6 +88,7 @@ class _Manifest(_Versioned):
     graph: _Graph
     input: _Input
     output: _Output
+    parity_bounds: _ParityBounds | None = None
 
 
 def read_model_folder(folder: Path) -> ModelFolder:
@@ -113,7 +130,9 @@ def read_model_folder(folder: Path) -> ModelFolder:
         metric=Metric(manifest.output.metric),
         precision=manifest.precision,
     )
-    return ModelFolder(model, graph, manifest.graph.input, manifest.graph.output)
+    stated = manifest.parity_bounds
+    bounds = ParityBounds(stated.min_cosine, stated.min_overlap) if stated else PARITY_BOUNDS
+    return ModelFolder(model, graph, manifest.graph.input, manifest.graph.output, bounds)
 
 
 def _parse(schema: type[P], path: Path, text: bytes) -> P:

@@ -20,8 +20,8 @@ import numpy as np
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import BatchCompleted, BatchFailed, Observer
 from lookalike_server.domain.inference import Floats, Image, Pixels
-from lookalike_server.inference.autotune import Plan
 from lookalike_server.inference.image_decoding import ImageDecoder
+from lookalike_server.inference.plan import Plan
 
 K = TypeVar("K")
 T = TypeVar("T")

@@ -34,7 +34,6 @@ class OnnxSession(Session):
         folder: ModelFolder,
         provider: str,
         threads: int,
-        inference_precision: str = "bf16",
         *,
         cuda: CudaOptions | None = None,
         ort: Any = None,
@@ -46,7 +45,6 @@ class OnnxSession(Session):
             folder: The model folder, already checked.
             provider: "auto" or a key of `PROVIDERS`.
             threads: Threads per run; 0 lets ONNX Runtime use every core.
-            inference_precision: "bf16" or "fp32": what OpenVINO computes in; inputs and outputs stay as they are.
             cuda: How it runs on a GPU.
             ort: The module `onnxruntime`, which is imported by default.
             unavailable_reason: Returns why a provider is not available, or None.
@@ -64,7 +62,7 @@ class OnnxSession(Session):
         for name in names:
             problem = unavailable_reason(self._ort, name)
             if problem is None:
-                options = provider_options(name, folder, threads, inference_precision, self._cuda)
+                options = provider_options(name, folder, self._cuda)
                 try:
                     self._session = _load(self._ort, folder, options, threads)
                 except LookalikeError as error:
@@ -89,16 +87,23 @@ class OnnxSession(Session):
         return str(self._session.get_providers()[0])
 
     @property
+    def library(self) -> str:
+        """ONNX Runtime and its version."""
+        return f"ONNX Runtime {self._ort.__version__}"
+
+    @property
+    def precision(self) -> str:
+        """What the graph is in, which ONNX Runtime keeps to."""
+        return self._folder.model.precision
+
+    @property
     def fixed_shapes(self) -> bool:
         """Whether it runs on a GPU, where every shape has kernels, and a CUDA graph, of its own."""
         return self._provider in ON_GPU
 
     @property
     def gains_from_concurrency(self) -> bool:
-        """Whether it runs on ONNX Runtime's own CPU provider.
-
-        OpenVINO uses every core for one run of any size, and the others wait for it.
-        """
+        """Whether it runs on a CPU."""
         return self._provider == "cpu"
 
     @property
@@ -110,6 +115,10 @@ class OnnxSession(Session):
         """Embed uint8 [n, height, width, 3], n >= 1: float32 [n, dim]."""
         (embeddings,) = self._session.run([self._folder.output_name], {self._folder.input_name: images})
         return np.asarray(embeddings, dtype=np.float32)
+
+    def close(self) -> None:
+        """Free the session and end its threads."""
+        self._session = None
 
     def gpu(self) -> Device | None:
         """Return the GPU that runs it, or None.
@@ -142,7 +151,7 @@ def _onnxruntime() -> Any:
     except ImportError:
         raise LookalikeError(
             Code.FAILED_PRECONDITION,
-            "ONNX Runtime is not installed: pip install 'lookalike-server[cpu]' (or [gpu], [openvino])",
+            "ONNX Runtime is not installed: pip install 'lookalike-server[cpu]' (or [gpu])",
         ) from None
     return onnxruntime
 

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import importlib.util
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,6 @@ from lookalike_server.inference.manifest import ModelFolder
 PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
 """ONNX Runtime's providers by their names in the settings, in the order in which `auto` tries them."""
@@ -28,8 +26,7 @@ ON_GPU = ("tensorrt", "cuda")
 ProviderOptions = list[tuple[str, dict[str, str]]]
 """Providers by ONNX Runtime's names, with their options; each runs what those before it cannot."""
 
-_INSTALL = {"tensorrt": "gpu", "cuda": "gpu", "openvino": "openvino", "cpu": "cpu"}
-_OPENVINO_PRECISIONS = {"bf16": "bf16", "fp32": "f32"}
+_INSTALL = {"tensorrt": "gpu", "cuda": "gpu", "cpu": "cpu"}
 _TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 
 
@@ -95,12 +92,8 @@ def cuda_runtime(ort: Any) -> CudaRuntime:
     return runtime
 
 
-def provider_options(
-    name: str, folder: ModelFolder, threads: int, inference_precision: str, cuda: CudaOptions
-) -> ProviderOptions:
+def provider_options(name: str, folder: ModelFolder, cuda: CudaOptions) -> ProviderOptions:
     """Return the options of a provider, and of the one that runs what it cannot."""
-    if name == "openvino":
-        return [(PROVIDERS[name], _openvino_options(inference_precision, threads))]
     if name == "cuda":
         return [(PROVIDERS[name], _cuda_options(cuda, graphs=cuda.graphs))]
     if name == "tensorrt":
@@ -109,14 +102,6 @@ def provider_options(
             (PROVIDERS["cuda"], _cuda_options(cuda, graphs=False)),
         ]
     return [(PROVIDERS[name], {})]
-
-
-def _openvino_options(precision: str, threads: int) -> dict[str, str]:
-    """Run on the CPU, in one stream."""
-    settings = {"INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision], "NUM_STREAMS": "1"}
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = str(threads)
-    return {"device_type": "CPU", "load_config": json.dumps({"CPU": settings})}
 
 
 def _cuda_options(cuda: CudaOptions, *, graphs: bool) -> dict[str, str]:

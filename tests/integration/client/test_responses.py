@@ -21,10 +21,12 @@ from lookalike_client import (
     Cropped,
     LookalikeError,
     Model,
+    Parity,
     Product,
     ProductInput,
     Region,
     ResponseStats,
+    Runtime,
     StoredProduct,
 )
 from support.arrays import DIM
@@ -151,7 +153,18 @@ def test_the_model_is_described(call: Call, server: ScriptedServer) -> None:
     ]
     server.respond(
         "GetModel",
-        pb.GetModelResponse(**fields, metric=pb.METRIC_COSINE, resize=pb.RESIZE_BILINEAR, batch_profiles=profiles),
+        pb.GetModelResponse(
+            **fields,
+            metric=pb.METRIC_COSINE,
+            resize=pb.RESIZE_BILINEAR,
+            batch_profiles=profiles,
+            runtime=pb.Runtime(
+                library="OpenVINO 1",
+                precision="bf16",
+                parity=pb.Parity(min_cosine=0.5, overlap=0.25, within_bounds=True),
+                skipped=["cuda: none"],
+            ),
+        ),
     )
     assert call("model") == Model(
         name="tiny",
@@ -167,6 +180,7 @@ def test_the_model_is_described(call: Call, server: ScriptedServer) -> None:
         digest="d1",
         provider="CPUExecutionProvider",
         batch_profiles=(BatchProfile(1, 1, 1.5), BatchProfile(2, 2, 2.25)),
+        runtime=Runtime("OpenVINO 1", "bf16", Parity(0.5, 0.25, within_bounds=True), ("cuda: none",)),
     )
 
 

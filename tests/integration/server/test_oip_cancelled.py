@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lookalike_server import app
+from support.both_runtimes import provider  # noqa: F401 - every server runs with both
 from support.oip_requests import embed, files, images, infer, raw_files, raw_images, stub, typed_images, vectors
 from support.serving import HeldModel, Serve, Served, until
 

@@ -8,11 +8,11 @@ import grpc
 from google.rpc import error_details_pb2
 
 from lookalike_server.config import Settings
-from lookalike_server.engine.model_loading import load_onnx
 from lookalike_server.inference.manifest import ModelFolder
+from support.both_runtimes import provider  # noqa: F401 - every server runs with both
 from support.fakes import FailingSession
 from support.oip_requests import embed, files, images, infer, raw_files, raw_images, stub, vectors
-from support.serving import HeldModel, Serve, rejected, until, violation
+from support.serving import HeldModel, Serve, load_session, rejected, until, violation
 
 
 async def test_full_queue_is_rejected_with_a_retry_delay(serve: Serve) -> None:
@@ -117,7 +117,7 @@ async def test_failing_model_is_internal_without_a_reason(serve: Serve) -> None:
     sessions = []
 
     def load(folder: ModelFolder, settings: Settings) -> FailingSession:
-        sessions.append(FailingSession(load_onnx(folder, settings), lambda run: run == 0))
+        sessions.append(FailingSession(load_session(folder, settings), lambda run: run == 0))
         return sessions[-1]
 
     async with serve(load_session=load) as served:

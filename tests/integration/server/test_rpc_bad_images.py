@@ -17,10 +17,10 @@ from PIL import Image as Pillow
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2
 from lookalike.v1 import search_service_pb2 as search_pb
 from lookalike_server.config import Settings
-from lookalike_server.engine.model_loading import load_onnx
 from lookalike_server.inference.manifest import ModelFolder
+from support.both_runtimes import provider  # noqa: F401 - every server runs with both
 from support.fakes import FailingSession
-from support.serving import HeldModel, Serve, encoded, noise, product, raw, rejected, until, violation
+from support.serving import HeldModel, Serve, encoded, load_session, noise, product, raw, rejected, until, violation
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -126,7 +126,7 @@ async def test_failing_model_touches_only_its_batch(serve: Serve) -> None:
     sessions: list[FailingSession] = []
 
     def load(folder: ModelFolder, settings: Settings) -> FailingSession:
-        sessions.append(FailingSession(load_onnx(folder, settings), lambda run: run % 3 == 2))
+        sessions.append(FailingSession(load_session(folder, settings), lambda run: run % 3 == 2))
         return sessions[0]
 
     async with serve(load_session=load) as served:

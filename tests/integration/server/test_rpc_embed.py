@@ -8,6 +8,7 @@ import hashlib
 import numpy as np
 
 from lookalike.v1 import embedding_service_pb2 as pb
+from support.both_runtimes import provider  # noqa: F401 - every server runs with both
 from support.paths import MODELS
 from support.serving import SIDE, HeldModel, Serve, Served, encoded, noise, raw, until
 
@@ -77,8 +78,8 @@ async def test_stats_add_up(served: Served) -> None:
     assert not stats.HasField("exact")
 
 
-async def test_get_model(serve: Serve) -> None:
-    """GetModel describes the model: names, input, metric, provider, digest and the measured batch profiles."""
+async def test_get_model(serve: Serve, provider: str) -> None:  # noqa: F811 - the fixture
+    """GetModel describes the model: names, input, metric, what runs it, digest and the measured batch profiles."""
     async with serve(max_batch_size=6) as served:
         model = await served.embedding.GetModel(pb.GetModelRequest())
         assert (model.name, model.backbone, model.weights) == ("tiny", "tiles", "none")
@@ -86,7 +87,10 @@ async def test_get_model(serve: Serve) -> None:
         assert model.metric == pb.METRIC_COSINE
         assert model.resize == pb.RESIZE_BILINEAR
         assert (model.pooling, model.precision) == ("avg", "fp32")
-        assert model.provider == "CPUExecutionProvider"
+        assert model.provider == {"cpu": "CPUExecutionProvider", "openvino": "OpenVINO"}[provider]
+        assert model.runtime.library.startswith({"cpu": "ONNX Runtime ", "openvino": "OpenVINO "}[provider])
+        assert model.runtime.HasField("parity") == (provider == "openvino")
+        assert model.runtime.parity.within_bounds == (provider == "openvino")
         assert len(model.digest) == 64
         assert [profile.batch_size for profile in model.batch_profiles] == [1, 2, 4, 6]
         assert all(profile.latency_ms > 0 for profile in model.batch_profiles)

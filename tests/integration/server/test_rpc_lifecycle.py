@@ -23,12 +23,13 @@ from lookalike.v1 import (
     search_service_pb2,
 )
 from lookalike_server.config import Settings
-from lookalike_server.engine.model_loading import LoadSession, load_onnx
+from lookalike_server.domain.protocols import Session
+from lookalike_server.engine.model_loading import LoadSession
 from lookalike_server.inference.manifest import ModelFolder
-from lookalike_server.inference.onnx_session import OnnxSession
+from support.both_runtimes import provider  # noqa: F401 - every server runs with both
 from support.paths import MODELS
 from support.processes import SERVE, server_process
-from support.serving import HeldModel, Serve, Served, connect, noise, product, raw, rejected, until
+from support.serving import HeldModel, Serve, Served, connect, load_session, noise, product, raw, rejected, until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -61,9 +62,9 @@ async def test_starting_server_says_so(serve: Serve, tmp_path: Path) -> None:
     """While the model loads health is NOT_SERVING and calls are UNAVAILABLE; afterwards they are answered."""
     may_load = threading.Event()
 
-    def load(folder: ModelFolder, settings: Settings) -> OnnxSession:
+    def load(folder: ModelFolder, settings: Settings) -> Session:
         assert may_load.wait(30)
-        return load_onnx(folder, settings)
+        return load_session(folder, settings)
 
     address = f"unix:{tmp_path}/socket"  # its name is known before the server runs, unlike a free port
     starting = asyncio.create_task(_serve_until_cancelled(serve, load, address))

@@ -11,6 +11,7 @@ import pytest
 from google.rpc import code_pb2
 
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
+from support.both_runtimes import provider  # noqa: F401 - every server runs with both
 from support.serving import HeldModel, Serve, Served, noise, product, raw, until
 
 

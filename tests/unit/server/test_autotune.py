@@ -10,9 +10,10 @@ import pytest
 
 from lookalike_server.config import Settings, load_settings
 from lookalike_server.domain.inference import Floats, Pixels
-from lookalike_server.engine.model_loading import plan_model
-from lookalike_server.inference.autotune import Plan, measure_plan
+from lookalike_server.engine.runtime_choice import plan_model
+from lookalike_server.inference.autotune import measure_plan
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
+from lookalike_server.inference.plan import Plan
 from support.fakes import MeanColorSession
 from support.paths import MODELS
 
@@ -60,7 +61,9 @@ class TimedSession(MeanColorSession):
 def plan_of(all_threads: TimedSession, one_thread: TimedSession, **settings: int) -> Plan:
     """Measure a plan for sessions with all threads per run and with one, on two cores."""
     chosen = {"cores": 2, "max_batch_size": 8} | settings
-    return measure_plan(lambda threads: one_thread if threads == 1 else all_threads, IMAGE, clock=CLOCK, **chosen)
+    return measure_plan(
+        [lambda concurrency: all_threads if concurrency == 1 else one_thread], IMAGE, clock=CLOCK, **chosen
+    )
 
 
 def test_larger_batches_that_pay_are_chosen() -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import BatchProfile
-from lookalike_server.inference.autotune import Plan
 from lookalike_server.inference.batcher import MicroBatcher
+from lookalike_server.inference.plan import Plan
 from support.batcher_harness import BatcherHarness, color
+from support.both_kinds import both_kinds  # noqa: F401 - every test runs with both
 from support.fakes import FailingSession, HeldSession, MeanColorSession, RecordingObserver
 from support.serving import until
 

@@ -66,6 +66,8 @@ class OnFakeGpu:
     def __init__(self) -> None:
         self._session = OnnxSession(FOLDER, "cpu", 1)
         self.provider = self._session.provider
+        self.library = self._session.library
+        self.precision = self._session.precision
 
     def bind(self, kind: str, input_address: int, output_address: int, rows: int, graph: int) -> Any:
         """Bind to these addresses, which must be a GPU's."""

@@ -16,11 +16,12 @@ from lookalike_server.config import Settings, load_settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import BatchProfile
 from lookalike_server.engine.model_loading import load_model
-from lookalike_server.inference.autotune import Plan, measure_plan
+from lookalike_server.inference.autotune import measure_plan
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.io_binding import RunBatch
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
 from lookalike_server.inference.onnx_session import OnnxSession
+from lookalike_server.inference.plan import Plan
 from support.batcher_harness import color
 from support.fake_device import FakeDevice, bound
 from support.fakes import RecordingObserver
@@ -166,7 +167,7 @@ def test_the_plan_keeps_the_batches_in_flight(max_concurrent_batches: int, in_fl
     device = FakeDevice()
     session, gpu_model = bound(device, SMALL, rows=6, in_flight=max_concurrent_batches or 2)
     plan = measure_plan(
-        lambda _: session,
+        [lambda _: session],
         color(0),
         cores=2,
         max_batch_size=6,

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import BatchProfile, EmbedResult, Floats, Pixels, RawImage
-from lookalike_server.inference.autotune import Plan
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedding_cache import EmbeddingCache
+from lookalike_server.inference.plan import Plan
+from support.both_kinds import both_kinds  # noqa: F401 - every test runs with both
 from support.fakes import FailingSession, MeanColorSession, RecordingObserver
 
 MAX_ITERATIONS = 60  # of the event loop; about what this load takes from the first image to the last result

@@ -11,9 +11,9 @@ import pytest
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.domain.inference import BatchProfile, EncodedImage, Image, RawImage, Resize
 from lookalike_server.domain.protocols import Session
-from lookalike_server.inference.autotune import Plan
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.offline import embed_all
+from lookalike_server.inference.plan import Plan
 from support.fakes import MeanColorSession, RecordingObserver
 
 DECODER = ImageDecoder(2, 2, Resize.BILINEAR, 1000, 1000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,17 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import onnxruntime
 import pytest
 
 from lookalike_server.config import load_settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.onnx_session import OnnxSession
-from lookalike_server.inference.providers import PROVIDERS, CudaOptions
+from lookalike_server.inference.providers import PROVIDERS, CudaOptions, unavailable_reason
 from support.paths import MODELS
-from support.serving import noise
 
 LOAD = """
 import sys
@@ -92,43 +88,27 @@ class FakeOrt:
         )
 
 
-@pytest.mark.parametrize(
-    ("precision", "threads", "expected"),
-    [
-        ("bf16", 0, {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": "1"}),
-        ("fp32", 0, {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}),
-        ("bf16", 3, {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "3"}),
-    ],
-)
-def test_openvino_gets_its_precision(precision: str, threads: int, expected: dict[str, str]) -> None:
-    """It runs on the CPU, with the precision and threads of the settings, and does not gain from concurrency."""
-    ort = FakeOrt(["openvino", "cpu"])
-    session = OnnxSession(read_model_folder(MODELS / "tiny"), "openvino", threads, precision, ort=ort)
-    ((providers, (options,)),) = ort.sessions
-    assert providers == ["OpenVINOExecutionProvider"]
-    assert options["device_type"] == "CPU"
-    assert json.loads(options["load_config"]) == {"CPU": expected}
-    assert (session.provider, session.fixed_shapes, session.gains_from_concurrency) == (providers[0], False, False)
-
-
-def test_other_providers_get_no_openvino_options() -> None:
-    """The CPU has no options; `auto` takes the first provider that starts, with a reason for each skipped one."""
-    ort = FakeOrt(["openvino", "cpu"], starting=["cpu"])
-    session = OnnxSession(read_model_folder(MODELS / "tiny"), "auto", 0, ort=ort)
+def test_the_cpu_has_no_options() -> None:
+    """`auto` takes the first provider that starts, with a reason for each skipped one; the CPU has no options."""
+    ort = FakeOrt(["cuda", "cpu"], starting=["cpu"])
+    session = OnnxSession(read_model_folder(MODELS / "tiny"), "auto", 0, ort=ort, unavailable_reason=available_in_build)
     assert ort.sessions[-1] == (["CPUExecutionProvider"], [{}])
     assert session.gains_from_concurrency
-    assert [reason.partition(":")[0] for reason in session.skipped] == ["tensorrt", "cuda", "openvino"]
-    assert "did not start" in session.skipped[2]
+    assert [reason.partition(":")[0] for reason in session.skipped] == ["tensorrt", "cuda"]
+    assert "did not start" in session.skipped[1]
 
 
 @pytest.mark.parametrize("starting", [["cpu"], []])
 def test_a_named_provider_that_is_not_available(starting: list[str]) -> None:
     """The error says what to install, or that no device was found; nothing runs instead."""
-    built = ["cpu"] if starting else ["openvino", "cpu"]
+    built = ["cpu"] if starting else ["cuda", "cpu"]
+    missing = unavailable_reason if starting else available_in_build
     with pytest.raises(LookalikeError) as caught:
-        OnnxSession(read_model_folder(MODELS / "tiny"), "openvino", 0, ort=FakeOrt(built, starting))
+        OnnxSession(
+            read_model_folder(MODELS / "tiny"), "cuda", 0, ort=FakeOrt(built, starting), unavailable_reason=missing
+        )
     assert caught.value.code is Code.FAILED_PRECONDITION
-    reason = "pip install 'lookalike-server[openvino]'" if starting else "did not start (no usable device)"
+    reason = "pip install 'lookalike-server[gpu]'" if starting else "did not start (no usable device)"
     assert reason in caught.value.message
 
 
@@ -143,8 +123,8 @@ def available_in_build(ort: Any, name: str) -> str | None:
         (["tensorrt", "cuda", "cpu"], ["tensorrt", "cuda"], None, "tensorrt", []),
         (["tensorrt", "cuda", "cpu"], ["cuda"], None, "cuda", ["tensorrt"]),
         (["tensorrt", "cuda", "cpu"], ["cuda"], "tensorrt", "cuda", ["tensorrt"]),
-        (["cuda", "openvino", "cpu"], ["openvino", "cpu"], None, "openvino", ["tensorrt", "cuda"]),
-        (["cuda", "cpu"], ["cpu"], None, "cpu", ["tensorrt", "cuda", "openvino"]),
+        (["cuda", "cpu"], ["cpu"], None, "cpu", ["tensorrt", "cuda"]),
+        (["cpu"], ["cpu"], None, "cpu", ["tensorrt", "cuda"]),
     ],
 )
 def test_auto_takes_the_first_that_starts(
@@ -204,22 +184,9 @@ def test_gpu_providers_get_their_options(tmp_path: Path) -> None:
 
 
 def test_bf16_is_the_default() -> None:
-    """OpenVINO computes in bf16 by default; the setting changes that to fp32 only."""
+    """OpenVINO may compute in bf16 by default; the setting changes that to fp32 only."""
     model = {"model": MODELS / "tiny"}
     assert load_settings(model).inference_precision == "bf16"
     assert load_settings(model | {"inference_precision": "fp32"}).inference_precision == "fp32"
     with pytest.raises(LookalikeError, match="inference_precision: Input should be 'bf16' or 'fp32'"):
         load_settings(model | {"inference_precision": "f16"})
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_openvino_gives_the_cpus_embeddings(precision: str) -> None:
-    """The real provider gives the CPU's embeddings, except for rounding."""
-    if PROVIDERS["openvino"] not in onnxruntime.get_available_providers():
-        pytest.skip("this build of ONNX Runtime has no OpenVINO; it needs an environment of its own")
-    folder = read_model_folder(MODELS / "tiny")
-    images = np.stack([noise(seed) for seed in range(5)])
-    found = OnnxSession(folder, "openvino", 0, precision).run(images)
-    expected = OnnxSession(folder, "cpu", 0).run(images)
-    assert found.dtype == np.float32
-    assert float((found * expected).sum(axis=1).min()) > 0.9999

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike_server.domain.inference import BatchProfile
-from lookalike_server.inference.autotune import Plan
 from lookalike_server.inference.latency_model import LatencyModel
+from lookalike_server.inference.plan import Plan
 from lookalike_server.inference.scheduling import take_batch
 from support.fakes import MeanColorSession
 

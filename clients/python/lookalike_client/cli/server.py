@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lookalike_client.cli.session import Session, pass_session, printable, table
-from lookalike_client.types import BatchProfile
+from lookalike_client.types import BatchProfile, Model
 
 
 @click.command()
@@ -25,7 +25,7 @@ def model(session: Session) -> None:
         "pooling": served.pooling,
         "embedding": f"{served.dim} dimensions, {served.metric} distance",
         "precision": served.precision,
-        "provider": served.provider,
+        **_runtime_lines(served),
         "digest": served.digest,
         "batches": ", ".join(map(_profile_line, served.batch_profiles)),
     }
@@ -36,6 +36,21 @@ def model(session: Session) -> None:
     session.out.print(rows)
     if served.is_random:
         warn_of_random_weights(session, served.weights)
+
+
+def _runtime_lines(served: Model) -> dict[str, str]:
+    """Say what runs the model, and what else might have."""
+    runtime = served.runtime
+    if runtime is None:
+        return {"provider": served.provider}
+    lines = {"runtime": f"{runtime.library} in {runtime.precision} ({served.provider})"}
+    if runtime.parity:
+        lines["parity"] = (
+            f"least cosine {runtime.parity.min_cosine:.6f}, overlap@10 {runtime.parity.overlap:.3f} with ONNX Runtime"
+        )
+    if runtime.skipped:
+        lines["skipped"] = "\n".join(runtime.skipped)
+    return lines
 
 
 def _profile_line(profile: BatchProfile) -> str:

@@ -27,7 +27,7 @@ from lookalike.v1 import image_pb2 as lookalike_dot_v1_dot_image__pb2
 from lookalike.v1 import response_stats_pb2 as lookalike_dot_v1_dot_response__stats__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lookalike/v1/embedding_service.proto\x12\x0clookalike.v1\x1a\x17google/rpc/status.proto\x1a\x18lookalike/v1/image.proto\x1a!lookalike/v1/response_stats.proto\"9\n\x0c\x45mbedRequest\x12)\n\x05image\x18\x01 \x01(\x0b\x32\x13.lookalike.v1.ImageR\x05image\"`\n\rEmbedResponse\x12\x1c\n\tembedding\x18\x01 \x03(\x02R\tembedding\x12\x31\n\x05stats\x18\x02 \x01(\x0b\x32\x1b.lookalike.v1.ResponseStatsR\x05stats\"O\n\x12\x45mbedStreamRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12)\n\x05image\x18\x02 \x01(\x0b\x32\x13.lookalike.v1.ImageR\x05image\"\xc6\x01\n\x13\x45mbedStreamResponse\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x34\n\tembedding\x18\x02 \x01(\x0b\x32\x14.lookalike.v1.VectorH\x00R\tembedding\x12,\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x06status\x12\x31\n\x05stats\x18\x04 \x01(\x0b\x32\x1b.lookalike.v1.ResponseStatsR\x05statsB\x08\n\x06result\"\x11\n\x0fGetModelRequest\"\xbd\x03\n\x10GetModelResponse\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08\x62\x61\x63kbone\x18\x02 \x01(\tR\x08\x62\x61\x63kbone\x12\x18\n\x07weights\x18\x03 \x01(\tR\x07weights\x12\x10\n\x03\x64im\x18\x04 \x01(\rR\x03\x64im\x12,\n\x06metric\x18\x05 \x01(\x0e\x32\x14.lookalike.v1.MetricR\x06metric\x12\x1f\n\x0binput_width\x18\x06 \x01(\rR\ninputWidth\x12!\n\x0cinput_height\x18\x07 \x01(\rR\x0binputHeight\x12,\n\x06resize\x18\x08 \x01(\x0e\x32\x14.lookalike.v1.ResizeR\x06resize\x12\x18\n\x07pooling\x18\t \x01(\tR\x07pooling\x12\x1c\n\tprecision\x18\n \x01(\tR\tprecision\x12\x16\n\x06\x64igest\x18\x0b \x01(\tR\x06\x64igest\x12\x1a\n\x08provider\x18\x0c \x01(\tR\x08provider\x12\x41\n\x0e\x62\x61tch_profiles\x18\r \x03(\x0b\x32\x1a.lookalike.v1.BatchProfileR\rbatchProfiles\"n\n\x0c\x42\x61tchProfile\x12\x1d\n\nbatch_size\x18\x01 \x01(\rR\tbatchSize\x12 \n\x0b\x63oncurrency\x18\x02 \x01(\rR\x0b\x63oncurrency\x12\x1d\n\nlatency_ms\x18\x03 \x01(\x01R\tlatencyMs*I\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x02*I\n\x06Resize\x12\x16\n\x12RESIZE_UNSPECIFIED\x10\x00\x12\x13\n\x0fRESIZE_BILINEAR\x10\x01\x12\x12\n\x0eRESIZE_NEAREST\x10\x02\x32\xf7\x01\n\x10\x45mbeddingService\x12@\n\x05\x45mbed\x12\x1a.lookalike.v1.EmbedRequest\x1a\x1b.lookalike.v1.EmbedResponse\x12V\n\x0b\x45mbedStream\x12 .lookalike.v1.EmbedStreamRequest\x1a!.lookalike.v1.EmbedStreamResponse(\x01\x30\x01\x12I\n\x08GetModel\x12\x1d.lookalike.v1.GetModelRequest\x1a\x1e.lookalike.v1.GetModelResponseBO\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lookalike/v1/embedding_service.proto\x12\x0clookalike.v1\x1a\x17google/rpc/status.proto\x1a\x18lookalike/v1/image.proto\x1a!lookalike/v1/response_stats.proto\"9\n\x0c\x45mbedRequest\x12)\n\x05image\x18\x01 \x01(\x0b\x32\x13.lookalike.v1.ImageR\x05image\"`\n\rEmbedResponse\x12\x1c\n\tembedding\x18\x01 \x03(\x02R\tembedding\x12\x31\n\x05stats\x18\x02 \x01(\x0b\x32\x1b.lookalike.v1.ResponseStatsR\x05stats\"O\n\x12\x45mbedStreamRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12)\n\x05image\x18\x02 \x01(\x0b\x32\x13.lookalike.v1.ImageR\x05image\"\xc6\x01\n\x13\x45mbedStreamResponse\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x34\n\tembedding\x18\x02 \x01(\x0b\x32\x14.lookalike.v1.VectorH\x00R\tembedding\x12,\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x06status\x12\x31\n\x05stats\x18\x04 \x01(\x0b\x32\x1b.lookalike.v1.ResponseStatsR\x05statsB\x08\n\x06result\"\x11\n\x0fGetModelRequest\"\xee\x03\n\x10GetModelResponse\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08\x62\x61\x63kbone\x18\x02 \x01(\tR\x08\x62\x61\x63kbone\x12\x18\n\x07weights\x18\x03 \x01(\tR\x07weights\x12\x10\n\x03\x64im\x18\x04 \x01(\rR\x03\x64im\x12,\n\x06metric\x18\x05 \x01(\x0e\x32\x14.lookalike.v1.MetricR\x06metric\x12\x1f\n\x0binput_width\x18\x06 \x01(\rR\ninputWidth\x12!\n\x0cinput_height\x18\x07 \x01(\rR\x0binputHeight\x12,\n\x06resize\x18\x08 \x01(\x0e\x32\x14.lookalike.v1.ResizeR\x06resize\x12\x18\n\x07pooling\x18\t \x01(\tR\x07pooling\x12\x1c\n\tprecision\x18\n \x01(\tR\tprecision\x12\x16\n\x06\x64igest\x18\x0b \x01(\tR\x06\x64igest\x12\x1a\n\x08provider\x18\x0c \x01(\tR\x08provider\x12\x41\n\x0e\x62\x61tch_profiles\x18\r \x03(\x0b\x32\x1a.lookalike.v1.BatchProfileR\rbatchProfiles\x12/\n\x07runtime\x18\x0e \x01(\x0b\x32\x15.lookalike.v1.RuntimeR\x07runtime\"\x89\x01\n\x07Runtime\x12\x18\n\x07library\x18\x01 \x01(\tR\x07library\x12\x1c\n\tprecision\x18\x02 \x01(\tR\tprecision\x12,\n\x06parity\x18\x03 \x01(\x0b\x32\x14.lookalike.v1.ParityR\x06parity\x12\x18\n\x07skipped\x18\x04 \x03(\tR\x07skipped\"f\n\x06Parity\x12\x1d\n\nmin_cosine\x18\x01 \x01(\x01R\tminCosine\x12\x18\n\x07overlap\x18\x02 \x01(\x01R\x07overlap\x12#\n\rwithin_bounds\x18\x03 \x01(\x08R\x0cwithinBounds\"n\n\x0c\x42\x61tchProfile\x12\x1d\n\nbatch_size\x18\x01 \x01(\rR\tbatchSize\x12 \n\x0b\x63oncurrency\x18\x02 \x01(\rR\x0b\x63oncurrency\x12\x1d\n\nlatency_ms\x18\x03 \x01(\x01R\tlatencyMs*I\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x02*I\n\x06Resize\x12\x16\n\x12RESIZE_UNSPECIFIED\x10\x00\x12\x13\n\x0fRESIZE_BILINEAR\x10\x01\x12\x12\n\x0eRESIZE_NEAREST\x10\x02\x32\xf7\x01\n\x10\x45mbeddingService\x12@\n\x05\x45mbed\x12\x1a.lookalike.v1.EmbedRequest\x1a\x1b.lookalike.v1.EmbedResponse\x12V\n\x0b\x45mbedStream\x12 .lookalike.v1.EmbedStreamRequest\x1a!.lookalike.v1.EmbedStreamResponse(\x01\x30\x01\x12I\n\x08GetModel\x12\x1d.lookalike.v1.GetModelRequest\x1a\x1e.lookalike.v1.GetModelResponseBO\n\x14\x65xample.lookalike.v1P\x01Z5lookalike.example/client/gen/lookalike/v1;lookalikev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lookalike.v1.embedding_serv
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024example.lookalike.v1P\001Z5lookalike.example/client/gen/lookalike/v1;lookalikev1'
-  _globals['_METRIC']._serialized_start=1158
-  _globals['_METRIC']._serialized_end=1231
-  _globals['_RESIZE']._serialized_start=1233
-  _globals['_RESIZE']._serialized_end=1306
+  _globals['_METRIC']._serialized_start=1451
+  _globals['_METRIC']._serialized_end=1524
+  _globals['_RESIZE']._serialized_start=1526
+  _globals['_RESIZE']._serialized_end=1599
   _globals['_EMBEDREQUEST']._serialized_start=140
   _globals['_EMBEDREQUEST']._serialized_end=197
   _globals['_EMBEDRESPONSE']._serialized_start=199
@@ -50,9 +50,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELREQUEST']._serialized_start=579
   _globals['_GETMODELREQUEST']._serialized_end=596
   _globals['_GETMODELRESPONSE']._serialized_start=599
-  _globals['_GETMODELRESPONSE']._serialized_end=1044
-  _globals['_BATCHPROFILE']._serialized_start=1046
-  _globals['_BATCHPROFILE']._serialized_end=1156
-  _globals['_EMBEDDINGSERVICE']._serialized_start=1309
-  _globals['_EMBEDDINGSERVICE']._serialized_end=1556
+  _globals['_GETMODELRESPONSE']._serialized_end=1093
+  _globals['_RUNTIME']._serialized_start=1096
+  _globals['_RUNTIME']._serialized_end=1233
+  _globals['_PARITY']._serialized_start=1235
+  _globals['_PARITY']._serialized_end=1337
+  _globals['_BATCHPROFILE']._serialized_start=1339
+  _globals['_BATCHPROFILE']._serialized_end=1449
+  _globals['_EMBEDDINGSERVICE']._serialized_start=1602
+  _globals['_EMBEDDINGSERVICE']._serialized_end=1849
 # @@protoc_insertion_point(module_scope)

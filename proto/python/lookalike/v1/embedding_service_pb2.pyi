@@ -230,6 +230,7 @@ class GetModelResponse(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     BATCH_PROFILES_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the model's folder."""
     backbone: _builtins.str
@@ -249,16 +250,22 @@ class GetModelResponse(_message.Message):
     pooling: _builtins.str
     """How feature maps become an embedding: "avg", "max", "flatten" or "model"."""
     precision: _builtins.str
-    """The precision it computes in: "fp32", "fp16" or "int8"."""
+    """The precision of its graph: "fp32", "fp16" or "int8". What it is computed in on this machine is in `runtime`."""
     digest: _builtins.str
-    """The sha256 of the graph in hexadecimal; embeddings of different digests cannot be compared."""
+    """The sha256 of the graph in hexadecimal; embeddings of different digests cannot be compared. Those of one digest can,
+    whatever runtime and precision computed them: the server runs no other.
+    """
     provider: _builtins.str
-    """The ONNX Runtime provider that runs it, for instance "CPUExecutionProvider"."""
+    """What runs it: a provider of ONNX Runtime, for instance "CPUExecutionProvider", or "OpenVINO"."""
     @_builtins.property
     def batch_profiles(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchProfile]:
         """How it runs, as measured at start-up: a single image on an idle server, then the batches of a busy one, smallest
         first.
         """
+
+    @_builtins.property
+    def runtime(self) -> Global___Runtime:
+        """What computes the embeddings on this machine, and what else was considered."""
 
     def __init__(
         self,
@@ -276,14 +283,83 @@ class GetModelResponse(_message.Message):
         digest: _builtins.str = ...,
         provider: _builtins.str = ...,
         batch_profiles: _abc.Iterable[Global___BatchProfile] | None = ...,
+        runtime: Global___Runtime | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["runtime", b"runtime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backbone", b"backbone", "batch_profiles", b"batch_profiles", "digest", b"digest", "dim", b"dim", "input_height", b"input_height", "input_width", b"input_width", "metric", b"metric", "name", b"name", "pooling", b"pooling", "precision", b"precision", "provider", b"provider", "resize", b"resize", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backbone", b"backbone", "batch_profiles", b"batch_profiles", "digest", b"digest", "dim", b"dim", "input_height", b"input_height", "input_width", b"input_width", "metric", b"metric", "name", b"name", "pooling", b"pooling", "precision", b"precision", "provider", b"provider", "resize", b"resize", "runtime", b"runtime", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
+
+@_typing.final
+class Runtime(_message.Message):
+    """The library that runs the model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIBRARY_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    PARITY_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    library: _builtins.str
+    """The library and its version, for instance "OpenVINO 2026.4.1" or "ONNX Runtime 1.32.0"."""
+    precision: _builtins.str
+    """The precision it computes in: "fp32", "bf16", "fp16" or "int8"."""
+    @_builtins.property
+    def parity(self) -> Global___Parity:
+        """How its embeddings compare to ONNX Runtime's; unset where ONNX Runtime itself runs the model."""
+
+    @_builtins.property
+    def skipped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What else might have run the model, each with the reason why it does not."""
+
+    def __init__(
+        self,
+        *,
+        library: _builtins.str = ...,
+        precision: _builtins.str = ...,
+        parity: Global___Parity | None = ...,
+        skipped: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parity", b"parity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["library", b"library", "parity", b"parity", "precision", b"precision", "skipped", b"skipped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Runtime: _TypeAlias = Runtime  # noqa: Y015
+
+@_typing.final
+class Parity(_message.Message):
+    """How the embeddings of sixteen fixed images compare to those that ONNX Runtime computes in the precision of the graph."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_COSINE_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    WITHIN_BOUNDS_FIELD_NUMBER: _builtins.int
+    min_cosine: _builtins.float
+    """The least cosine of an embedding and its counterpart, lowered where their lengths differ."""
+    overlap: _builtins.float
+    """The mean overlap of each image's ten nearest others, 0 to 1."""
+    within_bounds: _builtins.bool
+    """Whether both are within the model's bounds, so that catalogs can be shared."""
+    def __init__(
+        self,
+        *,
+        min_cosine: _builtins.float = ...,
+        overlap: _builtins.float = ...,
+        within_bounds: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_cosine", b"min_cosine", "overlap", b"overlap", "within_bounds", b"within_bounds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Parity: _TypeAlias = Parity  # noqa: Y015
 
 @_typing.final
 class BatchProfile(_message.Message):

@@ -69,6 +69,7 @@ def model_response(value: Model, runtime: Runtime) -> embedding_service_pb2.GetM
             )
             for profile in runtime.batch_profiles
         ],
+        runtime=_runtime(runtime),
     )
 
 
@@ -132,6 +133,19 @@ def list_categories_response(values: Iterable[Category]) -> catalog_service_pb2.
 def item_status(product_id: str, error: Exception | None) -> product_pb2.ItemStatus:
     """Make the status of one item: OK, or its error."""
     return product_pb2.ItemStatus(id=product_id, status=to_status(error) if error else status_pb2.Status())
+
+
+def _runtime(value: Runtime) -> embedding_service_pb2.Runtime:
+    message = embedding_service_pb2.Runtime(library=value.library, precision=value.precision, skipped=value.skipped)
+    if value.parity:
+        message.parity.CopyFrom(
+            embedding_service_pb2.Parity(
+                min_cosine=value.parity.min_cosine,
+                overlap=value.parity.overlap,
+                within_bounds=value.parity.within_bounds,
+            )
+        )
+    return message
 
 
 def _category(value: Category) -> catalog_service_pb2.Category:

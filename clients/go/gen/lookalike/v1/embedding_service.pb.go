@@ -447,15 +447,18 @@ type GetModelResponse struct {
 	Resize Resize `protobuf:"varint,8,opt,name=resize,proto3,enum=lookalike.v1.Resize" json:"resize,omitempty"`
 	// How feature maps become an embedding: "avg", "max", "flatten" or "model".
 	Pooling string `protobuf:"bytes,9,opt,name=pooling,proto3" json:"pooling,omitempty"`
-	// The precision it computes in: "fp32", "fp16" or "int8".
+	// The precision of its graph: "fp32", "fp16" or "int8". What it is computed in on this machine is in `runtime`.
 	Precision string `protobuf:"bytes,10,opt,name=precision,proto3" json:"precision,omitempty"`
-	// The sha256 of the graph in hexadecimal; embeddings of different digests cannot be compared.
+	// The sha256 of the graph in hexadecimal; embeddings of different digests cannot be compared. Those of one digest can,
+	// whatever runtime and precision computed them: the server runs no other.
 	Digest string `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
-	// The ONNX Runtime provider that runs it, for instance "CPUExecutionProvider".
+	// What runs it: a provider of ONNX Runtime, for instance "CPUExecutionProvider", or "OpenVINO".
 	Provider string `protobuf:"bytes,12,opt,name=provider,proto3" json:"provider,omitempty"`
 	// How it runs, as measured at start-up: a single image on an idle server, then the batches of a busy one, smallest
 	// first.
 	BatchProfiles []*BatchProfile `protobuf:"bytes,13,rep,name=batch_profiles,json=batchProfiles,proto3" json:"batch_profiles,omitempty"`
+	// What computes the embeddings on this machine, and what else was considered.
+	Runtime       *Runtime `protobuf:"bytes,14,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -581,6 +584,150 @@ func (x *GetModelResponse) GetBatchProfiles() []*BatchProfile {
 	return nil
 }
 
+func (x *GetModelResponse) GetRuntime() *Runtime {
+	if x != nil {
+		return x.Runtime
+	}
+	return nil
+}
+
+// The library that runs the model.
+type Runtime struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The library and its version, for instance "OpenVINO 2026.4.1" or "ONNX Runtime 1.32.0".
+	Library string `protobuf:"bytes,1,opt,name=library,proto3" json:"library,omitempty"`
+	// The precision it computes in: "fp32", "bf16", "fp16" or "int8".
+	Precision string `protobuf:"bytes,2,opt,name=precision,proto3" json:"precision,omitempty"`
+	// How its embeddings compare to ONNX Runtime's; unset where ONNX Runtime itself runs the model.
+	Parity *Parity `protobuf:"bytes,3,opt,name=parity,proto3" json:"parity,omitempty"`
+	// What else might have run the model, each with the reason why it does not.
+	Skipped       []string `protobuf:"bytes,4,rep,name=skipped,proto3" json:"skipped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Runtime) Reset() {
+	*x = Runtime{}
+	mi := &file_lookalike_v1_embedding_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Runtime) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Runtime) ProtoMessage() {}
+
+func (x *Runtime) ProtoReflect() protoreflect.Message {
+	mi := &file_lookalike_v1_embedding_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
+func (*Runtime) Descriptor() ([]byte, []int) {
+	return file_lookalike_v1_embedding_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Runtime) GetLibrary() string {
+	if x != nil {
+		return x.Library
+	}
+	return ""
+}
+
+func (x *Runtime) GetPrecision() string {
+	if x != nil {
+		return x.Precision
+	}
+	return ""
+}
+
+func (x *Runtime) GetParity() *Parity {
+	if x != nil {
+		return x.Parity
+	}
+	return nil
+}
+
+func (x *Runtime) GetSkipped() []string {
+	if x != nil {
+		return x.Skipped
+	}
+	return nil
+}
+
+// How the embeddings of sixteen fixed images compare to those that ONNX Runtime computes in the precision of the graph.
+type Parity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The least cosine of an embedding and its counterpart, lowered where their lengths differ.
+	MinCosine float64 `protobuf:"fixed64,1,opt,name=min_cosine,json=minCosine,proto3" json:"min_cosine,omitempty"`
+	// The mean overlap of each image's ten nearest others, 0 to 1.
+	Overlap float64 `protobuf:"fixed64,2,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	// Whether both are within the model's bounds, so that catalogs can be shared.
+	WithinBounds  bool `protobuf:"varint,3,opt,name=within_bounds,json=withinBounds,proto3" json:"within_bounds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Parity) Reset() {
+	*x = Parity{}
+	mi := &file_lookalike_v1_embedding_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Parity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Parity) ProtoMessage() {}
+
+func (x *Parity) ProtoReflect() protoreflect.Message {
+	mi := &file_lookalike_v1_embedding_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Parity.ProtoReflect.Descriptor instead.
+func (*Parity) Descriptor() ([]byte, []int) {
+	return file_lookalike_v1_embedding_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Parity) GetMinCosine() float64 {
+	if x != nil {
+		return x.MinCosine
+	}
+	return 0
+}
+
+func (x *Parity) GetOverlap() float64 {
+	if x != nil {
+		return x.Overlap
+	}
+	return 0
+}
+
+func (x *Parity) GetWithinBounds() bool {
+	if x != nil {
+		return x.WithinBounds
+	}
+	return false
+}
+
 // One batch size and its latency.
 type BatchProfile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -596,7 +743,7 @@ type BatchProfile struct {
 
 func (x *BatchProfile) Reset() {
 	*x = BatchProfile{}
-	mi := &file_lookalike_v1_embedding_service_proto_msgTypes[6]
+	mi := &file_lookalike_v1_embedding_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +755,7 @@ func (x *BatchProfile) String() string {
 func (*BatchProfile) ProtoMessage() {}
 
 func (x *BatchProfile) ProtoReflect() protoreflect.Message {
-	mi := &file_lookalike_v1_embedding_service_proto_msgTypes[6]
+	mi := &file_lookalike_v1_embedding_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +768,7 @@ func (x *BatchProfile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchProfile.ProtoReflect.Descriptor instead.
 func (*BatchProfile) Descriptor() ([]byte, []int) {
-	return file_lookalike_v1_embedding_service_proto_rawDescGZIP(), []int{6}
+	return file_lookalike_v1_embedding_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *BatchProfile) GetBatchSize() uint32 {
@@ -664,7 +811,7 @@ const file_lookalike_v1_embedding_service_proto_rawDesc = "" +
 	"\x06status\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x06status\x121\n" +
 	"\x05stats\x18\x04 \x01(\v2\x1b.lookalike.v1.ResponseStatsR\x05statsB\b\n" +
 	"\x06result\"\x11\n" +
-	"\x0fGetModelRequest\"\xbd\x03\n" +
+	"\x0fGetModelRequest\"\xee\x03\n" +
 	"\x10GetModelResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bbackbone\x18\x02 \x01(\tR\bbackbone\x12\x18\n" +
@@ -680,7 +827,18 @@ const file_lookalike_v1_embedding_service_proto_rawDesc = "" +
 	" \x01(\tR\tprecision\x12\x16\n" +
 	"\x06digest\x18\v \x01(\tR\x06digest\x12\x1a\n" +
 	"\bprovider\x18\f \x01(\tR\bprovider\x12A\n" +
-	"\x0ebatch_profiles\x18\r \x03(\v2\x1a.lookalike.v1.BatchProfileR\rbatchProfiles\"n\n" +
+	"\x0ebatch_profiles\x18\r \x03(\v2\x1a.lookalike.v1.BatchProfileR\rbatchProfiles\x12/\n" +
+	"\aruntime\x18\x0e \x01(\v2\x15.lookalike.v1.RuntimeR\aruntime\"\x89\x01\n" +
+	"\aRuntime\x12\x18\n" +
+	"\alibrary\x18\x01 \x01(\tR\alibrary\x12\x1c\n" +
+	"\tprecision\x18\x02 \x01(\tR\tprecision\x12,\n" +
+	"\x06parity\x18\x03 \x01(\v2\x14.lookalike.v1.ParityR\x06parity\x12\x18\n" +
+	"\askipped\x18\x04 \x03(\tR\askipped\"f\n" +
+	"\x06Parity\x12\x1d\n" +
+	"\n" +
+	"min_cosine\x18\x01 \x01(\x01R\tminCosine\x12\x18\n" +
+	"\aoverlap\x18\x02 \x01(\x01R\aoverlap\x12#\n" +
+	"\rwithin_bounds\x18\x03 \x01(\bR\fwithinBounds\"n\n" +
 	"\fBatchProfile\x12\x1d\n" +
 	"\n" +
 	"batch_size\x18\x01 \x01(\rR\tbatchSize\x12 \n" +
@@ -714,7 +872,7 @@ func file_lookalike_v1_embedding_service_proto_rawDescGZIP() []byte {
 }
 
 var file_lookalike_v1_embedding_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_lookalike_v1_embedding_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_lookalike_v1_embedding_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_lookalike_v1_embedding_service_proto_goTypes = []any{
 	(Metric)(0),                 // 0: lookalike.v1.Metric
 	(Resize)(0),                 // 1: lookalike.v1.Resize
@@ -724,33 +882,37 @@ var file_lookalike_v1_embedding_service_proto_goTypes = []any{
 	(*EmbedStreamResponse)(nil), // 5: lookalike.v1.EmbedStreamResponse
 	(*GetModelRequest)(nil),     // 6: lookalike.v1.GetModelRequest
 	(*GetModelResponse)(nil),    // 7: lookalike.v1.GetModelResponse
-	(*BatchProfile)(nil),        // 8: lookalike.v1.BatchProfile
-	(*Image)(nil),               // 9: lookalike.v1.Image
-	(*ResponseStats)(nil),       // 10: lookalike.v1.ResponseStats
-	(*Vector)(nil),              // 11: lookalike.v1.Vector
-	(*status.Status)(nil),       // 12: google.rpc.Status
+	(*Runtime)(nil),             // 8: lookalike.v1.Runtime
+	(*Parity)(nil),              // 9: lookalike.v1.Parity
+	(*BatchProfile)(nil),        // 10: lookalike.v1.BatchProfile
+	(*Image)(nil),               // 11: lookalike.v1.Image
+	(*ResponseStats)(nil),       // 12: lookalike.v1.ResponseStats
+	(*Vector)(nil),              // 13: lookalike.v1.Vector
+	(*status.Status)(nil),       // 14: google.rpc.Status
 }
 var file_lookalike_v1_embedding_service_proto_depIdxs = []int32{
-	9,  // 0: lookalike.v1.EmbedRequest.image:type_name -> lookalike.v1.Image
-	10, // 1: lookalike.v1.EmbedResponse.stats:type_name -> lookalike.v1.ResponseStats
-	9,  // 2: lookalike.v1.EmbedStreamRequest.image:type_name -> lookalike.v1.Image
-	11, // 3: lookalike.v1.EmbedStreamResponse.embedding:type_name -> lookalike.v1.Vector
-	12, // 4: lookalike.v1.EmbedStreamResponse.status:type_name -> google.rpc.Status
-	10, // 5: lookalike.v1.EmbedStreamResponse.stats:type_name -> lookalike.v1.ResponseStats
+	11, // 0: lookalike.v1.EmbedRequest.image:type_name -> lookalike.v1.Image
+	12, // 1: lookalike.v1.EmbedResponse.stats:type_name -> lookalike.v1.ResponseStats
+	11, // 2: lookalike.v1.EmbedStreamRequest.image:type_name -> lookalike.v1.Image
+	13, // 3: lookalike.v1.EmbedStreamResponse.embedding:type_name -> lookalike.v1.Vector
+	14, // 4: lookalike.v1.EmbedStreamResponse.status:type_name -> google.rpc.Status
+	12, // 5: lookalike.v1.EmbedStreamResponse.stats:type_name -> lookalike.v1.ResponseStats
 	0,  // 6: lookalike.v1.GetModelResponse.metric:type_name -> lookalike.v1.Metric
 	1,  // 7: lookalike.v1.GetModelResponse.resize:type_name -> lookalike.v1.Resize
-	8,  // 8: lookalike.v1.GetModelResponse.batch_profiles:type_name -> lookalike.v1.BatchProfile
-	2,  // 9: lookalike.v1.EmbeddingService.Embed:input_type -> lookalike.v1.EmbedRequest
-	4,  // 10: lookalike.v1.EmbeddingService.EmbedStream:input_type -> lookalike.v1.EmbedStreamRequest
-	6,  // 11: lookalike.v1.EmbeddingService.GetModel:input_type -> lookalike.v1.GetModelRequest
-	3,  // 12: lookalike.v1.EmbeddingService.Embed:output_type -> lookalike.v1.EmbedResponse
-	5,  // 13: lookalike.v1.EmbeddingService.EmbedStream:output_type -> lookalike.v1.EmbedStreamResponse
-	7,  // 14: lookalike.v1.EmbeddingService.GetModel:output_type -> lookalike.v1.GetModelResponse
-	12, // [12:15] is the sub-list for method output_type
-	9,  // [9:12] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	10, // 8: lookalike.v1.GetModelResponse.batch_profiles:type_name -> lookalike.v1.BatchProfile
+	8,  // 9: lookalike.v1.GetModelResponse.runtime:type_name -> lookalike.v1.Runtime
+	9,  // 10: lookalike.v1.Runtime.parity:type_name -> lookalike.v1.Parity
+	2,  // 11: lookalike.v1.EmbeddingService.Embed:input_type -> lookalike.v1.EmbedRequest
+	4,  // 12: lookalike.v1.EmbeddingService.EmbedStream:input_type -> lookalike.v1.EmbedStreamRequest
+	6,  // 13: lookalike.v1.EmbeddingService.GetModel:input_type -> lookalike.v1.GetModelRequest
+	3,  // 14: lookalike.v1.EmbeddingService.Embed:output_type -> lookalike.v1.EmbedResponse
+	5,  // 15: lookalike.v1.EmbeddingService.EmbedStream:output_type -> lookalike.v1.EmbedStreamResponse
+	7,  // 16: lookalike.v1.EmbeddingService.GetModel:output_type -> lookalike.v1.GetModelResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_lookalike_v1_embedding_service_proto_init() }
@@ -770,7 +932,7 @@ func file_lookalike_v1_embedding_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lookalike_v1_embedding_service_proto_rawDesc), len(file_lookalike_v1_embedding_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

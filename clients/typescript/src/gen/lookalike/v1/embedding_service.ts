@@ -113,17 +113,46 @@ export interface GetModelResponse {
   resize: Resize;
   /** How feature maps become an embedding: "avg", "max", "flatten" or "model". */
   pooling: string;
-  /** The precision it computes in: "fp32", "fp16" or "int8". */
+  /** The precision of its graph: "fp32", "fp16" or "int8". What it is computed in on this machine is in `runtime`. */
   precision: string;
-  /** The sha256 of the graph in hexadecimal; embeddings of different digests cannot be compared. */
+  /**
+   * The sha256 of the graph in hexadecimal; embeddings of different digests cannot be compared. Those of one digest can,
+   * whatever runtime and precision computed them: the server runs no other.
+   */
   digest: string;
-  /** The ONNX Runtime provider that runs it, for instance "CPUExecutionProvider". */
+  /** What runs it: a provider of ONNX Runtime, for instance "CPUExecutionProvider", or "OpenVINO". */
   provider: string;
   /**
    * How it runs, as measured at start-up: a single image on an idle server, then the batches of a busy one, smallest
    * first.
    */
   batchProfiles: BatchProfile[];
+  /** What computes the embeddings on this machine, and what else was considered. */
+  runtime: Runtime | undefined;
+}
+
+/** The library that runs the model. */
+export interface Runtime {
+  /** The library and its version, for instance "OpenVINO 2026.4.1" or "ONNX Runtime 1.32.0". */
+  library: string;
+  /** The precision it computes in: "fp32", "bf16", "fp16" or "int8". */
+  precision: string;
+  /** How its embeddings compare to ONNX Runtime's; unset where ONNX Runtime itself runs the model. */
+  parity:
+    | Parity
+    | undefined;
+  /** What else might have run the model, each with the reason why it does not. */
+  skipped: string[];
+}
+
+/** How the embeddings of sixteen fixed images compare to those that ONNX Runtime computes in the precision of the graph. */
+export interface Parity {
+  /** The least cosine of an embedding and its counterpart, lowered where their lengths differ. */
+  minCosine: number;
+  /** The mean overlap of each image's ten nearest others, 0 to 1. */
+  overlap: number;
+  /** Whether both are within the model's bounds, so that catalogs can be shared. */
+  withinBounds: boolean;
 }
 
 /** One batch size and its latency. */
@@ -506,6 +535,7 @@ function createBaseGetModelResponse(): GetModelResponse {
     digest: "",
     provider: "",
     batchProfiles: [],
+    runtime: undefined,
   };
 }
 
@@ -549,6 +579,9 @@ export const GetModelResponse: MessageFns<GetModelResponse> = {
     }
     for (const v of message.batchProfiles) {
       BatchProfile.encode(v!, writer.uint32(106).fork()).join();
+    }
+    if (message.runtime !== undefined) {
+      Runtime.encode(message.runtime, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -670,6 +703,14 @@ export const GetModelResponse: MessageFns<GetModelResponse> = {
             message.batchProfiles.push(BatchProfile.decode(reader, reader.uint32()));
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.runtime = Runtime.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -700,6 +741,181 @@ export const GetModelResponse: MessageFns<GetModelResponse> = {
     message.digest = object.digest ?? "";
     message.provider = object.provider ?? "";
     message.batchProfiles = object.batchProfiles?.map((e) => BatchProfile.fromPartial(e)) || [];
+    message.runtime = (object.runtime !== undefined && object.runtime !== null)
+      ? Runtime.fromPartial(object.runtime)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRuntime(): Runtime {
+  return { library: "", precision: "", parity: undefined, skipped: [] };
+}
+
+export const Runtime: MessageFns<Runtime> = {
+  encode(message: Runtime, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.library !== "") {
+      writer.uint32(10).string(message.library);
+    }
+    if (message.precision !== "") {
+      writer.uint32(18).string(message.precision);
+    }
+    if (message.parity !== undefined) {
+      Parity.encode(message.parity, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.skipped) {
+      writer.uint32(34).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Runtime {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRuntime();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.library = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.precision = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.parity = Parity.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.skipped.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Runtime>): Runtime {
+    return Runtime.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Runtime>): Runtime {
+    const message = createBaseRuntime();
+    message.library = object.library ?? "";
+    message.precision = object.precision ?? "";
+    message.parity = (object.parity !== undefined && object.parity !== null)
+      ? Parity.fromPartial(object.parity)
+      : undefined;
+    message.skipped = object.skipped?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseParity(): Parity {
+  return { minCosine: 0, overlap: 0, withinBounds: false };
+}
+
+export const Parity: MessageFns<Parity> = {
+  encode(message: Parity, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.minCosine !== 0) {
+      writer.uint32(9).double(message.minCosine);
+    }
+    if (message.overlap !== 0) {
+      writer.uint32(17).double(message.overlap);
+    }
+    if (message.withinBounds !== false) {
+      writer.uint32(24).bool(message.withinBounds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Parity {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseParity();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.minCosine = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.overlap = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.withinBounds = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Parity>): Parity {
+    return Parity.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Parity>): Parity {
+    const message = createBaseParity();
+    message.minCosine = object.minCosine ?? 0;
+    message.overlap = object.overlap ?? 0;
+    message.withinBounds = object.withinBounds ?? false;
     return message;
   },
 };

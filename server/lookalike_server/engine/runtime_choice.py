@@ -1,0 +1,247 @@
+"""Chooses the runtime that runs the model and measures how it runs best, for `serve` and `reembed`.
+
+On a GPU that is ONNX Runtime. On a CPU ONNX Runtime and OpenVINO are measured, and the faster one runs the model if its
+embeddings are those of ONNX Runtime, within bounds; the other one is unloaded.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import structlog
+
+from lookalike_server import __version__
+from lookalike_server.config import Settings
+from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.inference import Floats, Parity, Runtime
+from lookalike_server.domain.protocols import Session
+from lookalike_server.engine.model_loading import LoadSession, load_model
+from lookalike_server.inference.autotune import LoadConcurrent, measure_plan, warm_up
+from lookalike_server.inference.autotune_cache import Measured, cache_key, read_measured, write_measured
+from lookalike_server.inference.image_decoding import ImageDecoder
+from lookalike_server.inference.manifest import ModelFolder
+from lookalike_server.inference.openvino_session import PROVIDER as OPENVINO
+from lookalike_server.inference.openvino_session import OpenVinoModel
+from lookalike_server.inference.parity import embed_in_batches, measure_parity, parity_images
+from lookalike_server.inference.plan import Plan
+from lookalike_server.inference.processor import available_cores, has_avx2, processor
+
+_MAX_PARITY_IMAGE = 1024 * 1024  # bytes and pixels
+_PARITY_BATCH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedModel:
+    """A loaded model: how its batches are run, and what runs it."""
+
+    plan: Plan
+    runtime: Runtime
+
+
+def plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSession | None = None) -> PlannedModel:
+    """Load the model and measure how it runs best; takes seconds, unless the last start measured the same.
+
+    Args:
+        folder: The model folder, already checked.
+        settings: How it runs.
+        load_session: Loads it instead of the runtimes that the settings allow.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when it cannot be loaded as the settings say, or the runtime that they name
+            computes other embeddings.
+    """
+    choice = _Choice(folder, settings)
+    try:
+        return choice.of_session(load_session) if load_session else choice.make()
+    finally:
+        choice.close()
+
+
+class _Choice:
+    """One choice, and what it holds until it is made."""
+
+    def __init__(self, folder: ModelFolder, settings: Settings) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._cores = settings.intra_op_threads or available_cores()
+        model = folder.model
+        decoder = ImageDecoder(model.height, model.width, model.resize, _MAX_PARITY_IMAGE, _MAX_PARITY_IMAGE)
+        self._images = parity_images(decoder)
+        self._blank = np.zeros_like(self._images[0])
+        self._skipped: list[str] = []
+        self._openvino: OpenVinoModel | None = None
+        self._log = structlog.get_logger()
+
+    def of_session(self, load_session: LoadSession) -> PlannedModel:
+        """Measure sessions of the caller's."""
+        return self._planned(self._measure(partial(self._load_onnx, load_session)), None)
+
+    def make(self) -> PlannedModel:
+        """Take what the last start measured, or compare the runtimes."""
+        # A build for GPUs may find one that was not there at the last start.
+        key = self._cache_key() if self._settings.autotune_cache and not _version("onnxruntime-gpu") else None
+        measured = read_measured(self._settings.data_dir, key) if key else None
+        if measured:
+            try:
+                return self._restored(measured)
+            except LookalikeError as error:
+                self._log.warning("autotune_cache_unusable", reason=str(error))
+        plan, parity = self._openvino_only() if self._settings.provider == "openvino" else self._compare()
+        planned = self._planned(plan, parity)
+        if key and not plan.throughput_session.fixed_shapes:
+            try:
+                write_measured(self._settings.data_dir, key, plan, parity, planned.runtime.skipped)
+            except OSError as error:
+                self._log.warning("autotune_cache_failed", reason=str(error))
+        return planned
+
+    def close(self) -> None:
+        """Free the graph that OpenVINO read: its threads end where it was not chosen."""
+        if self._openvino:
+            self._openvino.close()
+
+    def _compare(self) -> tuple[Plan, Parity | None]:
+        """Measure ONNX Runtime, and OpenVINO beside it where `auto` finds no GPU."""
+        onnx = self._load_onnx(load_model, 1)
+        self._skipped += getattr(onnx, "skipped", ())
+        loads = [self._reusing(onnx, partial(self._load_onnx, load_model))]
+        if self._settings.provider != "auto" or not onnx.gains_from_concurrency:
+            return self._measure(*loads), None
+        parity = None
+        try:
+            openvino = self._load_openvino(1)
+        except LookalikeError as error:
+            self._skipped.append(f"openvino: {error.message}")
+            return self._measure(*loads), None
+        parity = self._parity(self._embed(onnx), openvino)
+        if parity.within_bounds:
+            loads.append(self._reusing(openvino, self._load_openvino))
+        else:
+            openvino.close()
+            reason = self._differs(openvino, parity)
+            self._log.warning("runtime_parity_failed", reason=reason)
+            self._skipped.append(f"openvino: {reason}")
+        plan = self._measure(*loads)
+        return plan, parity if plan.throughput_session.provider == OPENVINO else None
+
+    def _openvino_only(self) -> tuple[Plan, Parity | None]:
+        """Measure OpenVINO, which the settings name, and compare its embeddings where ONNX Runtime is installed."""
+        openvino = self._load_openvino(1)
+        parity = None
+        try:
+            reference = self._load_onnx(_load_reference, 1)
+        except LookalikeError as error:
+            self._skipped.append(f"cpu: embeddings are not compared: {error.message}")
+        else:
+            expected = self._embed(reference)
+            reference.close()
+            parity = self._parity(expected, openvino)
+            if not parity.within_bounds:
+                openvino.close()
+                raise LookalikeError(
+                    Code.FAILED_PRECONDITION,
+                    f"{self._differs(openvino, parity)}; set --provider cpu, or --inference-precision fp32",
+                )
+        return self._measure(self._reusing(openvino, self._load_openvino)), parity
+
+    def _restored(self, measured: Measured) -> PlannedModel:
+        """Load what the last start chose and warm it up."""
+        load = self._load_openvino if measured.provider == OPENVINO else partial(self._load_onnx, _load_reference)
+        latency = load(1)
+        profiles = measured.batch_profiles
+        concurrency = profiles[-1].concurrency
+        plan = Plan(
+            latency_session=latency,
+            throughput_session=latency if concurrency == 1 else load(concurrency),
+            max_concurrent_batches=concurrency,
+            preferred_batch_size=profiles[-1].batch_size,
+            profiles=profiles,
+            idle=measured.idle_profile,
+            inline=measured.inline,
+        )
+        warm_up(plan, self._blank)
+        self._skipped += measured.skipped
+        return self._planned(plan, measured.known_parity)
+
+    def _measure(self, *loads: LoadConcurrent) -> Plan:
+        settings = self._settings
+        return measure_plan(
+            loads,
+            self._blank,
+            cores=self._cores,
+            max_batch_size=settings.max_batch_size,
+            max_concurrent_batches=settings.max_concurrent_batches,
+            preferred_batch_size=settings.preferred_batch_size,
+        )
+
+    def _planned(self, plan: Plan, parity: Parity | None) -> PlannedModel:
+        session = plan.throughput_session
+        skipped = (*self._skipped, *plan.slower)
+        for reason in skipped:
+            self._log.info("provider_skipped", reason=reason)
+        return PlannedModel(
+            plan, Runtime(session.provider, session.library, session.precision, plan.batch_profiles, parity, skipped)
+        )
+
+    def _load_onnx(self, load: LoadSession, concurrency: int) -> Session:
+        """Load a session with its share of the cores; 0 threads, where all are ours, lets the runtime choose."""
+        threads = self._settings.intra_op_threads
+        if concurrency > 1:
+            threads = max(1, self._cores // concurrency)
+        elif not threads and self._cores < (os.cpu_count() or 1):
+            threads = self._cores
+        return load(self._folder, self._settings.model_copy(update={"intra_op_threads": threads}))
+
+    def _load_openvino(self, concurrency: int) -> Session:
+        if self._openvino is None:
+            if not has_avx2():
+                raise LookalikeError(Code.FAILED_PRECONDITION, "this processor has no AVX2")
+            self._openvino = OpenVinoModel(self._folder, self._settings.inference_precision)
+        return self._openvino.session(concurrency, self._cores, self._settings.max_batch_size)
+
+    def _embed(self, session: Session) -> Floats:
+        return embed_in_batches(session, self._images, min(_PARITY_BATCH, self._settings.max_batch_size))
+
+    def _parity(self, expected: Floats, session: Session) -> Parity:
+        return measure_parity(expected, self._embed(session), self._folder.parity_bounds)
+
+    def _differs(self, session: Session, parity: Parity) -> str:
+        bounds = self._folder.parity_bounds
+        return (
+            f"{session.library} in {session.precision} computes other embeddings than ONNX Runtime: {parity},"
+            f" where at least {bounds.min_cosine} and {bounds.min_overlap} are needed to share a catalog"
+        )
+
+    @staticmethod
+    def _reusing(session: Session, load: LoadConcurrent) -> LoadConcurrent:
+        """Load sessions, but for a concurrency of 1 take this one."""
+        return lambda concurrency: session if concurrency == 1 else load(concurrency)
+
+    def _cache_key(self) -> str:
+        """Identify what the measurement depends on."""
+        settings = self._settings
+        return cache_key(
+            self._folder.model.digest,
+            self._folder.parity_bounds,
+            *(__version__, _version("onnxruntime"), _version("openvino")),
+            *(processor(), self._cores),
+            *(settings.provider, settings.inference_precision, settings.intra_op_threads),
+            *(settings.max_batch_size, settings.max_concurrent_batches, settings.preferred_batch_size),
+        )
+
+
+def _load_reference(folder: ModelFolder, settings: Settings) -> Session:
+    """Load the model into ONNX Runtime on the CPU."""
+    return load_model(folder, settings.model_copy(update={"provider": "cpu"}))
+
+
+def _version(distribution: str) -> str:
+    """Return the version of a package, empty where it is not installed; importing it would take longer."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""

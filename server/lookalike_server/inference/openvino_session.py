@@ -1,0 +1,331 @@
+"""A model loaded into OpenVINO; the only module that imports `openvino`.
+
+OpenVINO computes in bf16 where the processor does, several batches at once in streams of threads, and calls back when
+one is done. Its telemetry is for its command line tools and off.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.inference import Floats, Pixels
+from lookalike_server.domain.protocols import Session
+from lookalike_server.inference.manifest import ModelFolder
+
+PROVIDER = "OpenVINO"
+
+Done = Callable[[Floats | Exception], None]
+
+_HINTS = {"bf16": "bf16", "fp32": "f32"}
+_PRECISIONS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}  # by OpenVINO's names
+_SPARE_REQUESTS = 1  # so that the next batch is started while the last one's result is read
+_FAILURE_CHECK_SECONDS = 0.1
+_MAX_CAUSE = 300  # characters
+
+
+class OpenVinoModel:
+    """A graph that OpenVINO has read, from which sessions are compiled."""
+
+    def __init__(self, folder: ModelFolder, inference_precision: str, *, openvino: Any = None) -> None:
+        """Read the graph.
+
+        Args:
+            folder: The model folder, already checked.
+            inference_precision: "bf16", which counts where the processor computes in it, or "fp32".
+            openvino: The module `openvino`, which is imported by default.
+
+        Raises:
+            LookalikeError: FAILED_PRECONDITION when OpenVINO cannot be loaded, or not read the graph.
+        """
+        self._folder = folder
+        self._precision = inference_precision
+        self._openvino = openvino or _import_openvino()
+        self._core = self._openvino.Core()
+        try:
+            self._graph = self._core.read_model(str(folder.graph))
+        except Exception as error:  # its exceptions share no base
+            raise _unusable(f"OpenVINO cannot read {folder.graph}: {_cause(error)}") from error
+        _check_input_and_output(self._graph, folder)
+
+    def session(self, streams: int, threads: int, max_batch_size: int) -> OpenVinoSession:
+        """Compile the graph.
+
+        Args:
+            streams: Batches that run at once.
+            threads: Of all streams together.
+            max_batch_size: The most images in a batch.
+
+        Raises:
+            LookalikeError: FAILED_PRECONDITION when OpenVINO lacks an operator.
+        """
+        options = {
+            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": max(threads, streams),
+            # Pinned threads wait for their own core while another one, on which no caller computes, is free.
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            compiled = self._core.compile_model(self._graph, "CPU", options)
+        except Exception as error:
+            raise _unusable(f"OpenVINO cannot compile {self._folder.graph}: {_cause(error)}") from error
+        return OpenVinoSession(self._openvino, compiled, self._folder, streams, max_batch_size)
+
+    def close(self) -> None:
+        """Free the graph; the sessions live on, but the threads of closed ones end only with it."""
+        self._graph = self._core = None
+
+
+class OpenVinoSession(Session):
+    """A compiled graph with memory for the batches that run at once."""
+
+    provider = PROVIDER
+    fixed_shapes = False
+    gains_from_concurrency = True
+    asynchronous = True
+
+    def __init__(self, openvino: Any, compiled: Any, folder: ModelFolder, streams: int, max_batch_size: int) -> None:
+        """Take a compiled graph; `OpenVinoModel.session` makes one."""
+        own = folder.model.precision
+        hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self._library = f"OpenVINO {openvino.__version__.partition('-')[0]}"
+        self._precision = own if own != "fp32" else _PRECISIONS.get(hint, hint)
+        self._compiled = compiled
+        self._requests = [
+            _Request(openvino, compiled, folder, max_batch_size) for _ in range(streams + _SPARE_REQUESTS)
+        ]
+        # First in, first out: the request whose callback starts the next batch is the last to be taken.
+        self._idle: SimpleQueue[_Request | None] = SimpleQueue()
+        for request in self._requests:
+            self._idle.put(request)
+        self._closed = False
+        self._failures = _FailureWatch()
+
+    @property
+    def library(self) -> str:
+        """OpenVINO and its version."""
+        return self._library
+
+    @property
+    def precision(self) -> str:
+        """What the compiled graph says it computes in, whatever was asked for."""
+        return self._precision
+
+    def run(self, images: Pixels) -> Floats:
+        """Embed uint8 [n, height, width, 3]: float32 [n, dim]; waits where every request runs."""
+        finished = threading.Event()
+        outcome: list[Floats | Exception] = []
+
+        def done(result: Floats | Exception) -> None:
+            outcome.append(result)
+            finished.set()
+
+        self._start(self._idle.get(), images, done)
+        finished.wait()
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return outcome[0]
+
+    def start(self, images: Sequence[Pixels], done: Done) -> None:
+        """See `Session`. OpenVINO's own `start_async` would block where no request is idle."""
+        try:
+            request = self._idle.get_nowait()
+        except Empty:
+            raise RuntimeError("every request of the session runs already") from None
+        self._start(request, images, done)
+
+    def close(self) -> None:
+        """Wait for the runs under way and free the graph; nothing may run afterwards."""
+        if self._closed:
+            return
+        self._closed = True
+        for _ in self._requests:
+            self._idle.get()
+        self._failures.close()
+        for request in self._requests:
+            request.close()
+        self._requests.clear()
+        self._compiled = None
+        self._idle.put(None)  # whoever waits for a request learns that there is none
+
+    def _start(self, request: _Request | None, images: Sequence[Pixels] | Pixels, done: Done) -> None:
+        if request is None:
+            self._idle.put(None)
+            raise RuntimeError("the session is closed")
+
+        def ended(result: Floats | Exception) -> None:
+            self._idle.put(request)
+            done(result)
+
+        run = _Run(request, ended)
+        try:
+            request.start(images, run.end)
+        except BaseException:
+            self._idle.put(request)
+            raise
+        self._failures.add(run)
+
+
+class _Request:
+    """An infer request of OpenVINO with its own input, in which a batch is assembled."""
+
+    def __init__(self, openvino: Any, compiled: Any, folder: ModelFolder, max_batch_size: int) -> None:
+        model = folder.model
+        self._images = np.zeros((max_batch_size, model.height, model.width, 3), dtype=np.uint8)
+        # Over the same memory, so that nothing is copied between it and OpenVINO.
+        self._inputs = [
+            openvino.Tensor(self._images[:size], shared_memory=True) for size in range(1, max_batch_size + 1)
+        ]
+        self._dim = model.dim
+        self._size = 0
+        self._done: Done | None = None
+        self._request = compiled.create_infer_request()
+        self._request.set_callback(self._on_done, None)
+
+    def start(self, images: Sequence[Pixels] | Pixels, done: Done) -> None:
+        """Copy the images and start; `done` is called unless OpenVINO fails, which `failure` finds."""
+        self._size = len(images)
+        if not 1 <= self._size <= len(self._inputs):
+            raise ValueError(f"cannot run {self._size} images at once; there is memory for 1 to {len(self._inputs)}")
+        np.stack(list(images), out=self._images[: self._size])
+        self._done = done
+        self._request.set_input_tensor(self._inputs[self._size - 1])
+        self._request.start_async()
+
+    def failure(self) -> Exception | None:
+        """Return what the run raised, None while it runs and where it succeeded."""
+        try:
+            self._request.wait_for(0)
+        except RuntimeError as error:
+            return error
+        return None
+
+    def close(self) -> None:
+        """Free it; the callback would keep it alive."""
+        self._request = self._done = None
+        self._inputs.clear()
+
+    def _on_done(self, _: object) -> None:
+        assert self._done is not None  # noqa: S101 - set by `start`
+        try:
+            result: Floats | Exception = self._read()
+        except Exception as error:  # noqa: BLE001 - the caller waits for an outcome, whatever it is
+            result = error
+        self._done(result)
+
+    def _read(self) -> Floats:
+        # Copied, because the next run overwrites it; once for the whole batch.
+        embeddings: Floats = np.array(self._request.get_output_tensor().data, dtype=np.float32)
+        if embeddings.shape != (self._size, self._dim):
+            raise RuntimeError(f"the model returned {embeddings.shape} for {self._size} images")
+        return embeddings
+
+
+class _Run:
+    """A batch that a request computes. It ends once, by the callback or by the watch."""
+
+    def __init__(self, request: _Request, ended: Done) -> None:
+        self.request = request
+        self.over = False
+        self._ended = ended
+        self._lock = threading.Lock()
+
+    def end(self, result: Floats | Exception) -> None:
+        """Report the result, unless one was reported."""
+        with self._lock:
+            first, self.over = not self.over, True
+        if first:
+            self._ended(result)
+
+
+class _FailureWatch:
+    """Asks running requests now and then whether they failed: OpenVINO calls no Python callback then."""
+
+    def __init__(self) -> None:
+        self._runs: set[_Run] = set()
+        self._wake = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def add(self, run: _Run) -> None:
+        """Watch a run that has started until it is over."""
+        with self._wake:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="openvino-failures", daemon=True)
+                self._thread.start()
+            if not self._runs:
+                self._wake.notify()
+            self._runs.add(run)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._runs or self._closed)
+                if self._wake.wait_for(lambda: self._closed, timeout=_FAILURE_CHECK_SECONDS):
+                    return
+                self._runs = {run for run in self._runs if not run.over}
+                running = list(self._runs)
+            for run in running:
+                error = run.request.failure()
+                if error is not None:
+                    run.end(error)
+
+
+def _import_openvino() -> Any:
+    # OpenVINO's tools would send usage figures; without this module they fall back to a stub that sends nothing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None makes its import fail
+    try:
+        import openvino
+    except ImportError as error:
+        raise _unusable(
+            f"OpenVINO cannot be loaded; on x86-64, `pip install 'lookalike-server[cpu]'` installs it ({_cause(error)})"
+        ) from error
+    return openvino
+
+
+def _check_input_and_output(graph: Any, folder: ModelFolder) -> None:
+    model = folder.model
+    for kind, ports, expected in (
+        ("input", graph.inputs, (folder.input_name, "u8", [model.height, model.width, 3])),
+        ("output", graph.outputs, (folder.output_name, "f32", [model.dim])),
+    ):
+        # A dimension that OpenVINO does not know before a run contradicts nothing; each result's shape is checked.
+        found = [
+            (port.get_any_name(), port.element_type.get_type_name(), _image_shape(port, expected[2])) for port in ports
+        ]
+        if found != [expected]:
+            raise _unusable(f"{folder.graph}: OpenVINO reads its {kind} as {found}, but model.json says {expected}")
+
+
+def _image_shape(port: Any, expected: list[int]) -> list[int]:
+    """Return all but the first dimension, which is the batch; those that vary as they are expected."""
+    sizes = [each.get_length() if each.is_static else -1 for each in list(port.partial_shape)[1:]]
+    if len(sizes) != len(expected):
+        return sizes
+    return [known if size == -1 else size for size, known in zip(sizes, expected, strict=True)]
+
+
+def _cause(error: Exception) -> str:
+    """Shorten a message of OpenVINO, most of whose lines name its source files, to what they lead to."""
+    lines = [line.strip(" -") for line in str(error).splitlines()]
+    causes = [line for line in lines if line and not line.startswith(("Exception from ", "Check ", "Summary"))]
+    return " ".join(causes or lines)[:_MAX_CAUSE]
+
+
+def _unusable(message: str) -> LookalikeError:
+    return LookalikeError(Code.FAILED_PRECONDITION, message)
