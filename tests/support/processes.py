@@ -18,10 +18,11 @@ SERVE = (sys.executable, "-m", "lookalike_server", "serve")
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A server process and its address."""
+    """A server process and its address; `log` has, once the block has ended, what it logged since it serves."""
 
     process: subprocess.Popen[bytes]
     address: str
+    log: list[bytes]
 
     def stop(self, number: int) -> int:
         """Send a signal and return the exit status."""
@@ -43,7 +44,8 @@ def server_process(
         stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
-    reader = threading.Thread(target=process.stderr.read)
+    rest: list[bytes] = []
+    reader = threading.Thread(target=rest.extend, args=(process.stderr,))
     try:
         log = []
         for line in process.stderr:
@@ -54,7 +56,7 @@ def server_process(
             raise AssertionError(f"the server ended before it served: {b''.join(log).decode()}")
         # A full pipe would block the server.
         reader.start()
-        yield ServerProcess(process, f"127.0.0.1:{int(found.group(1))}")
+        yield ServerProcess(process, f"127.0.0.1:{int(found.group(1))}", rest)
     finally:
         if process.poll() is None:
             process.kill()
