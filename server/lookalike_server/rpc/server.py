@@ -21,12 +21,7 @@ from lookalike_server.domain.events import Observer
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.health_reflection import HealthService, add_reflection
-from lookalike_server.rpc.interceptors.access_log import AccessLogInterceptor
-from lookalike_server.rpc.interceptors.auth import AuthInterceptor
-from lookalike_server.rpc.interceptors.deadline import DeadlineInterceptor
-from lookalike_server.rpc.interceptors.errors import ErrorsInterceptor
-from lookalike_server.rpc.interceptors.gate import GateInterceptor
-from lookalike_server.rpc.interceptors.request_reading import RequestInterceptor
+from lookalike_server.rpc.interceptors.calls import CallInterceptor
 from lookalike_server.rpc.oip.service import InferenceService
 from lookalike_server.rpc.v1.services import CatalogService, EmbeddingService, SearchService
 
@@ -58,12 +53,7 @@ class RpcServer:
         self._gate = gate
         self._server = grpc.aio.server(
             interceptors=(
-                AccessLogInterceptor(observer),
-                GateInterceptor(gate),
-                ErrorsInterceptor(),
-                AuthInterceptor(authenticator),
-                DeadlineInterceptor(default_deadline_seconds),
-                RequestInterceptor(gate),
+                CallInterceptor(gate, authenticator, observer, default_deadline_seconds=default_deadline_seconds),
             ),
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),

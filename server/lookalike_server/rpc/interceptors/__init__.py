@@ -1,1 +1,1 @@
-"""What happens around every call, outermost first: access log, gate, errors, auth, deadline, reading the request."""
+"""What happens around every call; `calls` has the order."""

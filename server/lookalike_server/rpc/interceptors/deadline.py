@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from typing import Any
+from typing import cast
 
-from lookalike_server.rpc.call_context import Context, note_call
-from lookalike_server.rpc.interceptors.base import Behavior, CallInterceptor, Method
+from lookalike_server.domain.inference import Call
+from lookalike_server.rpc.call_context import CallRecord, Context
+from lookalike_server.rpc.interceptors.handlers import Method
 
 
-class DeadlineInterceptor(CallInterceptor):
-    """Notes the call's times for the stages, and ends it at the default deadline; at its own deadline gRPC does."""
+def call_times(
+    method: Method, record: CallRecord, context: Context, default_seconds: float
+) -> tuple[Call, float | None]:
+    """Return the call's times for the stages, and after how many seconds to end it: None where gRPC does or nobody.
 
-    def __init__(self, default_seconds: float) -> None:
-        super().__init__()
-        self._default_seconds = default_seconds
-
-    async def intercept(self, method: Method, proceed: Behavior, request: Any, context: Context) -> Any:
-        if method.streams_responses:
-            note_call(context, math.inf)
-            return await proceed(request, context)
-        if note_call(context, self._default_seconds):
-            return await proceed(request, context)
-        async with asyncio.timeout(self._default_seconds):
-            return await proceed(request, context)
+    The remaining time is read once, because gRPC measures it by the wall clock and we by a monotonic one.
+    """
+    remaining = cast("float | None", context.time_remaining())  # None without a deadline, whatever its stub says
+    if remaining is not None:
+        return Call(record.arrived, record.arrived + remaining), None
+    if method.streams_responses:
+        return Call(record.arrived, math.inf), None
+    return Call(record.arrived, record.arrived + default_seconds), default_seconds

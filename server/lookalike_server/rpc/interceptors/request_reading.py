@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from lookalike_server.domain.errors import invalid
 from lookalike_server.rpc.call_context import CURRENT, Context
 from lookalike_server.rpc.gate import Gate
-from lookalike_server.rpc.interceptors.base import Behavior, CallInterceptor, Method, behavior_of, make_handler
+from lookalike_server.rpc.interceptors.handlers import Behavior
 
 REJECTED_UNREAD = frozenset({"/lookalike.v1.EmbeddingService/Embed"})
 """Methods whose calls always need the model, so that a busy server can reject them without reading the image.
@@ -27,29 +27,25 @@ class _Malformed:
     """Stands for a request whose bytes are no message; gRPC would answer INTERNAL before any handler ran."""
 
 
-class RequestInterceptor(CallInterceptor):
-    """The innermost interceptor."""
+def reading(name: str, proceed: Behavior, gate: Gate) -> Behavior:
+    """Return what reads and checks the request of the method of this name, before it proceeds."""
+    rejected_unread = name in REJECTED_UNREAD
 
-    def __init__(self, gate: Gate) -> None:
-        super().__init__()
-        self._gate = gate
-
-    def wrap(self, method: Method, handler: Any) -> Any:
-        return make_handler(
-            partial(self.intercept, method, behavior_of(handler)),
-            handler,
-            deserialize=partial(_parse, handler.request_deserializer),
-            streams_requests=handler.request_streaming or method.name in REJECTED_UNREAD,
-        )
-
-    async def intercept(self, method: Method, proceed: Behavior, request: Any, context: Context) -> Any:
-        if method.name in REJECTED_UNREAD:
-            await self._gate.engine.admit(CURRENT.get())
+    async def read(request: Any, context: Context) -> Any:
+        if rejected_unread:
+            await gate.engine.admit(CURRENT.get())
             request = await context.read()
         # A stream's requests are checked one by one, by whoever takes them.
         if request is grpc.aio.EOF or isinstance(request, _Malformed):
-            raise invalid("request", f"the bytes are not the message that {method.name} takes")
+            raise invalid("request", f"the bytes are not the message that {name} takes")
         return await proceed(request, context)
+
+    return read
+
+
+def parser(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Return a deserializer that never raises: what it returns for malformed bytes is for `reading`."""
+    return partial(_parse, deserialize)
 
 
 def _parse(deserialize: Callable[[bytes], Any], data: bytes) -> Any:

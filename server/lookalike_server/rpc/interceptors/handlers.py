@@ -1,12 +1,8 @@
-"""The base of the interceptors: wraps the handlers of our services, whatever their arity, in one coroutine.
-
-Health and reflection pass untouched: a prober has no token, and asks most while nothing is ready.
-"""
+"""Method handlers of gRPC, whatever their arity, as coroutines and back."""
 
 from __future__ import annotations
 
 import inspect
-from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -26,8 +22,6 @@ PROBES = frozenset(f"{SERVICES[1]}{method}" for method in ("ServerLive", "Server
 Behavior: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
 """Serves a call: takes a request, or an iterator of them, and returns the response, or None once it has written all."""
 
-Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]"
-
 _MAKERS: dict[tuple[bool, bool], Any] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
@@ -44,45 +38,16 @@ class Method:
     streams_responses: bool
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Runs `intercept` around every call of our services. Each method is wrapped once, at its first call."""
-
-    def __init__(self) -> None:
-        self._wrapped: dict[str, Any] = {}
-
-    async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """Return the wrapped handler of a method; None where there is no such method."""
-        name = handler_call_details.method
-        wrapped = self._wrapped.get(name)
-        if wrapped is None:
-            handler: Any = await continuation(handler_call_details)
-            if handler is None or not name.startswith(SERVICES):
-                return handler
-            wrapped = self._wrapped[name] = self.wrap(Method(name, handler.response_streaming), handler)
-        return wrapped
-
-    def wrap(self, method: Method, handler: Any) -> Any:
-        """Wrap a handler."""
-        return make_handler(partial(self.intercept, method, behavior_of(handler)), handler)
-
-    @abstractmethod
-    async def intercept(self, method: Method, proceed: Behavior, request: Any, context: Context) -> Any:
-        """Serve a call by `proceed`."""
-
-
 def behavior_of(handler: Any) -> Behavior:
     """Return what a handler does, as a coroutine: a generator's responses are written to the context."""
     behavior = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     return behavior if inspect.iscoroutinefunction(behavior) else partial(_write_each, behavior)
 
 
-def make_handler(
-    behavior: Behavior, like: Any, *, deserialize: Any = None, streams_requests: bool | None = None
-) -> Any:
+def make_handler(behavior: Behavior, like: Any, *, deserialize: Any, streams_requests: bool) -> Any:
     """Make a handler that does this, like another one but for the arguments that are given."""
-    streams_requests = like.request_streaming if streams_requests is None else streams_requests
     make = _MAKERS[streams_requests, like.response_streaming]
-    return make(behavior, deserialize or like.request_deserializer, like.response_serializer)
+    return make(behavior, deserialize, like.response_serializer)
 
 
 async def _write_each(generate: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, context: Context) -> None:
