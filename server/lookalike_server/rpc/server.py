@@ -23,6 +23,7 @@ from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.health_reflection import HealthService, add_reflection
 from lookalike_server.rpc.interceptors.calls import CallInterceptor
 from lookalike_server.rpc.oip.service import InferenceService
+from lookalike_server.rpc.v1.raw_image_wire import embed_request
 from lookalike_server.rpc.v1.services import CatalogService, EmbeddingService, SearchService
 
 SERVICES = tuple(
@@ -53,7 +54,13 @@ class RpcServer:
         self._gate = gate
         self._server = grpc.aio.server(
             interceptors=(
-                CallInterceptor(gate, authenticator, observer, default_deadline_seconds=default_deadline_seconds),
+                CallInterceptor(
+                    gate,
+                    authenticator,
+                    observer,
+                    default_deadline_seconds=default_deadline_seconds,
+                    deserializers={"/lookalike.v1.EmbeddingService/Embed": embed_request},
+                ),
             ),
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),

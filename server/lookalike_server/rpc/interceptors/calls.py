@@ -6,7 +6,7 @@ Health and reflection pass untouched: a prober has no token, and asks most while
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -41,12 +41,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         observer: Observer,
         *,
         default_deadline_seconds: float,
+        deserializers: Mapping[str, Callable[[bytes], Any]],
     ) -> None:
-        """Take what calls need."""
+        """Take what calls need, and by method the deserializers that replace the generated ones."""
         self._gate = gate
         self._authenticator = authenticator
         self._observer = observer
         self._default_deadline_seconds = default_deadline_seconds
+        self._deserializers = deserializers
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -61,7 +63,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             wrapped = self._wrapped[name] = make_handler(
                 self._serving(Method(name, handler.response_streaming), proceed),
                 handler,
-                deserialize=parser(handler.request_deserializer),
+                deserialize=parser(self._deserializers.get(name, handler.request_deserializer)),
                 streams_requests=handler.request_streaming or name in REJECTED_UNREAD,
             )
         return wrapped

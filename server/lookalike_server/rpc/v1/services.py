@@ -15,6 +15,7 @@ from lookalike.v1 import (
 )
 from lookalike_server.domain.catalog import ProductDelete, ProductUpsert
 from lookalike_server.domain.errors import LookalikeError
+from lookalike_server.domain.inference import RawImage
 from lookalike_server.rpc.call_context import CURRENT, Context
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.status import to_status
@@ -31,9 +32,10 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
         self._gate = gate
 
     async def Embed(
-        self, request: embedding_service_pb2.EmbedRequest, context: Context
+        self, request: RawImage | embedding_service_pb2.EmbedRequest, context: Context
     ) -> embedding_service_pb2.EmbedResponse:
-        return to_pb.embed_response(await self._gate.engine.embed(from_pb.embed_image(request), CURRENT.get()))
+        image = request if isinstance(request, RawImage) else from_pb.embed_image(request)
+        return to_pb.embed_response(await self._gate.engine.embed(image, CURRENT.get()))
 
     def EmbedStream(
         self, request_iterator: AsyncIterator[embedding_service_pb2.EmbedStreamRequest], context: Context
