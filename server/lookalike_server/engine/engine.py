@@ -97,7 +97,7 @@ class Engine(EngineApi):
 
     async def embed(self, image: Image, call: Call, *, bulk: bool = False) -> EmbedResult:
         embedded = await self._embed(image, call, bulk=bulk)
-        return replace(embedded, stats=self._complete_stats(embedded.stats, call))
+        return EmbedResult(embedded.vector, self._complete_stats(embedded.stats, call))
 
     async def search(self, query: Query, call: Call, *, bulk: bool = False) -> SearchResult:
         # Before the model runs: a query that cannot be answered should not cost a run.
@@ -115,7 +115,7 @@ class Engine(EngineApi):
             raise result
         seconds = self._clock() - started
         self._search_seconds += _LEARNING_RATE * (seconds - self._search_seconds)
-        stats = replace(stats, search=seconds, exact=result.stats.exact)
+        stats = stats._replace(search=seconds, exact=result.stats.exact)
         return replace(result, stats=self._complete_stats(stats, call))
 
     async def upsert(self, upserts: Sequence[ProductUpsert], call: Call) -> list[Exception | None]:
@@ -225,7 +225,7 @@ class Engine(EngineApi):
         return unit
 
     def _complete_stats(self, stats: ResponseStats, call: Call) -> ResponseStats:
-        return replace(stats, total=self._clock() - call.arrived, model_digest=self.model.digest)
+        return stats._replace(total=self._clock() - call.arrived, model_digest=self.model.digest)
 
     async def _read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._searchers, function, *arguments)

@@ -216,7 +216,7 @@ class IpcEngine(EngineApi):
 
 def _complete_stats(stats: ResponseStats, decode: float, call: Call) -> ResponseStats:
     """Add what only this process measures."""
-    return replace(stats, decode=decode, total=time.monotonic() - call.arrived)
+    return stats._replace(decode=decode, total=time.monotonic() - call.arrived)
 
 
 def _engine_unavailable() -> LookalikeError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 from lookalike_server.domain.catalog import StoredImage
 from lookalike_server.domain.inference import EmbedResult, Image, RawImage
@@ -60,7 +59,7 @@ class ImageEmbedder:
                 pixels = await loop.run_in_executor(self._decode_threads, self._decoder.decode, image)
             decode = self._clock() - started
             result = await self._batcher.embed(pixels, deadline, bulk=bulk)
-            return replace(result, stats=replace(result.stats, decode=decode))
+            return EmbedResult(result.vector, result.stats._replace(decode=decode))
 
         return await self._cache.get_or_compute(image, compute, bulk=bulk)
 
