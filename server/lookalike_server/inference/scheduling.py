@@ -53,17 +53,20 @@ def take_batch(
         fill_to: The batch size up to which bulk entries may join interactive ones: rows that padding would waste.
         bulk_wait: Seconds after which a bulk entry has waited too long.
     """
-    cancelled = [entry for queue in (interactive, bulk) for entry in queue if entry.abandoned]
-    expired = [
-        entry for queue in (interactive, bulk) for entry in queue if not entry.abandoned and entry.deadline <= now
-    ]
-    live_bulk = [entry for entry in bulk if not entry.abandoned and entry.deadline > now]
+    cancelled: list[E] = []
+    expired: list[E] = []
+    live: tuple[list[E], list[E]] = ([], [])
+    for queue, waiting in zip((interactive, bulk), live, strict=True):
+        for entry in queue:
+            if entry.abandoned:
+                cancelled.append(entry)
+            elif entry.deadline <= now:
+                expired.append(entry)
+            else:
+                waiting.append(entry)
+    live_interactive, live_bulk = live
     overdue = [entry for entry in live_bulk if now - entry.arrived >= bulk_wait][:limit]
-    urgent = nsmallest(
-        limit - len(overdue),
-        (entry for entry in interactive if not entry.abandoned and entry.deadline > now),
-        key=attrgetter("deadline"),
-    )
+    urgent = nsmallest(limit - len(overdue), live_interactive, key=attrgetter("deadline"))
     room = (fill_to if urgent else limit) - len(overdue) - len(urgent)
     filling = live_bulk[len(overdue) : len(overdue) + max(0, room)]
     return ScheduledBatch([*overdue, *urgent, *filling], expired, cancelled)
