@@ -102,6 +102,14 @@ class MicroBatcher:
                 DEADLINE_EXCEEDED when it passed in the queue; INTERNAL when the model failed; UNAVAILABLE when the
                 server stops.
         """
+        return await self.submit(pixels, deadline, bulk=bulk)
+
+    def submit(self, pixels: Pixels, deadline: float, *, bulk: bool) -> asyncio.Future[EmbedResult]:
+        """Queue one image as `embed` does, and return its future; an image whose future is cancelled leaves the queue.
+
+        Raises:
+            LookalikeError: RESOURCE_EXHAUSTED or UNAVAILABLE, as `embed`; the future raises the others.
+        """
         if self._closed:
             raise unavailable("the server is stopping")
         now = self._clock()
@@ -110,14 +118,16 @@ class MicroBatcher:
         entry = QueuedImage(pixels, deadline, now, predicted, asyncio.get_running_loop().create_future(), idle)
         queue = self._bulk if bulk else self._interactive
         queue[entry] = None
-        self._dispatch()
-        try:
-            return await entry.future
-        finally:
+
+        def leave(future: asyncio.Future[EmbedResult]) -> None:
             # Still queued only when the caller was cancelled before a batch took its image.
-            if entry in queue:
+            if future.cancelled() and entry in queue:
                 del queue[entry]
                 self._observer(ImagesDropped(cancelled=1, expired=0))
+
+        entry.future.add_done_callback(leave)
+        self._dispatch()
+        return entry.future
 
     async def close(self) -> None:
         """Fail whoever waits with UNAVAILABLE, wait for the running batches and close the sessions."""
