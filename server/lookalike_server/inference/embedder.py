@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from lookalike_server.domain.catalog import StoredImage
 from lookalike_server.domain.inference import EmbedResult, Image, RawImage
@@ -49,18 +50,12 @@ class ImageEmbedder:
         Raises:
             LookalikeError: As `ImageDecoder.decode` and `MicroBatcher.embed`.
         """
-
-        async def compute() -> EmbedResult:
-            started = self._clock()
-            if isinstance(image, RawImage) and self._decoder.is_model_input(image):
-                pixels = image.pixels  # nothing to decode, so no trip to another thread
-            else:
-                loop = asyncio.get_running_loop()
-                pixels = await loop.run_in_executor(self._decode_threads, self._decoder.decode, image)
-            decode = self._clock() - started
-            result = await self._batcher.embed(pixels, deadline, bulk=bulk)
-            return EmbedResult(result.vector, result.stats._replace(decode=decode))
-
+        if isinstance(image, RawImage) and self._decoder.is_model_input(image):
+            compute: Callable[[], Awaitable[EmbedResult]] = partial(
+                self._batcher.submit, image.pixels, deadline, bulk=bulk
+            )  # there is nothing to decode
+        else:
+            compute = partial(self._decode_and_embed, image, deadline, bulk=bulk)
         return await self._cache.get_or_compute(image, compute, bulk=bulk)
 
     async def stored_image(self, image: Image) -> StoredImage | None:
@@ -70,3 +65,11 @@ class ImageEmbedder:
         return await asyncio.get_running_loop().run_in_executor(
             self._decode_threads, stored_image_of, image, self._max_stored_image_bytes
         )
+
+    async def _decode_and_embed(self, image: Image, deadline: float, *, bulk: bool) -> EmbedResult:
+        started = self._clock()
+        loop = asyncio.get_running_loop()
+        pixels = await loop.run_in_executor(self._decode_threads, self._decoder.decode, image)
+        decode = self._clock() - started
+        result = await self._batcher.submit(pixels, deadline, bulk=bulk)
+        return EmbedResult(result.vector, result.stats._replace(decode=decode))

@@ -11,6 +11,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import xxhash
 
@@ -29,9 +30,17 @@ _FIRST_CALLERS_OWN = frozenset({Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED,
 
 @dataclass(eq=False, slots=True)
 class _Computation:
+    """An image that is being embedded.
+
+    Attributes:
+        key: The image's hash, and whether it is bulk work.
+        future: Resolves to the embedding.
+        callers: A future for each caller that waits, because cancelling one must not cancel the computation.
+    """
+
     key: tuple[bytes, bool]
-    task: asyncio.Task[EmbedResult]
-    waiting: int = 0
+    future: asyncio.Future[EmbedResult]
+    callers: list[asyncio.Future[EmbedResult]]
 
 
 class EmbeddingCache:
@@ -64,19 +73,18 @@ class EmbeddingCache:
         """
         if self._capacity == 0:
             return await compute()
-        key = image_key(image)
+        key = (image_key(image), bulk)
         while True:
-            vector = self._vectors.get(key)
-            hit = vector is not None or (key, bulk) in self._computations
-            self._hit_rate += _LEARNING_RATE * (hit - self._hit_rate)
+            vector = self._vectors.get(key[0])
+            computation = self._computations.get(key)
+            first = vector is None and computation is None
+            self._hit_rate += _LEARNING_RATE * ((not first) - self._hit_rate)
             if vector is not None:
-                self._vectors.move_to_end(key)
+                self._vectors.move_to_end(key[0])
                 self._observer(EmbeddingReused(cached=True))
                 return EmbedResult(vector, ResponseStats(cache_hit=True))
-            computation = self._computations.get((key, bulk))
-            first = computation is None
             if computation is None:
-                computation = self._start(key, compute, bulk=bulk)
+                computation = self._start(key, compute)
             else:
                 self._observer(EmbeddingReused(cached=False))
             try:
@@ -85,32 +93,36 @@ class EmbeddingCache:
                 if first or error.code not in _FIRST_CALLERS_OWN:
                     raise
 
-    def _start(self, key: bytes, compute: Callable[[], Awaitable[EmbedResult]], *, bulk: bool) -> _Computation:
-        async def compute_and_store() -> EmbedResult:
-            result = await compute()
-            self._store(key, result.vector)
-            return result
-
-        computation = _Computation((key, bulk), asyncio.create_task(compute_and_store()))
-        self._computations[computation.key] = computation
-
-        def on_done(task: asyncio.Task[EmbedResult]) -> None:
-            self._forget(computation)
-            if not task.cancelled():
-                task.exception()  # retrieved, even where every caller has gone
-
-        computation.task.add_done_callback(on_done)
+    def _start(self, key: tuple[bytes, bool], compute: Callable[[], Awaitable[EmbedResult]]) -> _Computation:
+        computation = self._computations[key] = _Computation(key, asyncio.ensure_future(compute()), [])
+        computation.future.add_done_callback(partial(self._finish, computation))
         return computation
 
+    def _finish(self, computation: _Computation, future: asyncio.Future[EmbedResult]) -> None:
+        self._forget(computation)
+        callers = [caller for caller in computation.callers if not caller.done()]
+        if future.cancelled():
+            for caller in callers:
+                caller.cancel()
+        elif error := future.exception():
+            for caller in callers:
+                caller.set_exception(error)
+        else:
+            result = future.result()
+            for caller in callers:
+                caller.set_result(result)
+            self._store(computation.key[0], result.vector)
+
     async def _wait(self, computation: _Computation) -> EmbedResult:
-        computation.waiting += 1
+        caller: asyncio.Future[EmbedResult] = asyncio.get_running_loop().create_future()
+        computation.callers.append(caller)
         try:
-            return await asyncio.shield(computation.task)
-        finally:
-            computation.waiting -= 1
-            if computation.waiting == 0 and not computation.task.done():
-                computation.task.cancel()
+            return await caller
+        except asyncio.CancelledError:
+            if all(each.cancelled() for each in computation.callers):
+                computation.future.cancel()
                 self._forget(computation)  # at once: nobody may join a cancelled computation
+            raise
 
     def _forget(self, computation: _Computation) -> None:
         if self._computations.get(computation.key) is computation:
