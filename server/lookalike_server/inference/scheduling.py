@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
@@ -26,6 +25,8 @@ class QueueEntry(Protocol):
 
 
 E = TypeVar("E", bound=QueueEntry)
+
+_DEADLINE = attrgetter("deadline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +56,18 @@ def take_batch(
     """
     cancelled: list[E] = []
     expired: list[E] = []
-    live: tuple[list[E], list[E]] = ([], [])
-    for queue, waiting in zip((interactive, bulk), live, strict=True):
+    live_interactive: list[E] = []
+    live_bulk: list[E] = []
+    for queue, live in ((interactive, live_interactive), (bulk, live_bulk)):
         for entry in queue:
             if entry.abandoned:
                 cancelled.append(entry)
             elif entry.deadline <= now:
                 expired.append(entry)
             else:
-                waiting.append(entry)
-    live_interactive, live_bulk = live
+                live.append(entry)
     overdue = [entry for entry in live_bulk if now - entry.arrived >= bulk_wait][:limit]
-    urgent = nsmallest(limit - len(overdue), live_interactive, key=attrgetter("deadline"))
+    urgent = sorted(live_interactive, key=_DEADLINE)[: limit - len(overdue)]
     room = (fill_to if urgent else limit) - len(overdue) - len(urgent)
     filling = live_bulk[len(overdue) : len(overdue) + max(0, room)]
     return ScheduledBatch([*overdue, *urgent, *filling], expired, cancelled)
