@@ -5,6 +5,8 @@ Setting or reading a repeated float field one value at a time costs up to 0.15 u
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -40,6 +42,7 @@ def decode_varint(data: bytes, position: int) -> tuple[int, int]:
         shift += 7
 
 
+@lru_cache(256)  # vectors have few sizes
 def field_header(field_number: int, size: int) -> bytes:
     """Return what precedes a length-delimited field of `size` bytes."""
     return encode_varint(field_number << 3 | LENGTH_DELIMITED) + encode_varint(size)

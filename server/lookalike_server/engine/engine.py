@@ -160,12 +160,14 @@ class Engine(EngineApi):
     async def categories(self, *, include_attributes: bool) -> list[Category]:
         return await self._read(self._read_categories, include_attributes)
 
-    async def _embed(self, image: Image, call: Call, *, bulk: bool, reserve: float = 0.0) -> EmbedResult:
+    def _embed(self, image: Image, call: Call, *, bulk: bool, reserve: float = 0.0) -> Awaitable[EmbedResult]:
         """Embed an image so early that `reserve` seconds are left before the call's deadline."""
-        if not bulk:
-            return await self._embedder.embed(image, call.deadline - reserve)
+        deadline = call.deadline - reserve
+        return self._embed_bulk(image, deadline) if bulk else self._embedder.embed(image, deadline)
+
+    async def _embed_bulk(self, image: Image, deadline: float) -> EmbedResult:
         async with self._bulk:
-            return await self._embedder.embed(image, call.deadline - reserve, bulk=True)
+            return await self._embedder.embed(image, deadline, bulk=True)
 
     def _check_category(self, category: str | None) -> None:
         if category is not None and not self._index.holds(category):

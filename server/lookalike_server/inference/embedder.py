@@ -44,7 +44,7 @@ class ImageEmbedder:
         if self._cache.hits_are_rare:
             self._batcher.admit(deadline)
 
-    async def embed(self, image: Image, deadline: float, *, bulk: bool = False) -> EmbedResult:
+    def embed(self, image: Image, deadline: float, *, bulk: bool = False) -> Awaitable[EmbedResult]:
         """Embed one image: float32 [dim], with the stats of decoding, queue, run and cache.
 
         Raises:
@@ -56,7 +56,7 @@ class ImageEmbedder:
             )  # there is nothing to decode
         else:
             compute = partial(self._decode_and_embed, image, deadline, bulk=bulk)
-        return await self._cache.get_or_compute(image, compute, bulk=bulk)
+        return self._cache.get_or_compute(image, compute, bulk=bulk)
 
     async def stored_image(self, image: Image) -> StoredImage | None:
         """Make the file that the catalog keeps of an image; None where it is too large or none is kept."""

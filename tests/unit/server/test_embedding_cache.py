@@ -105,6 +105,18 @@ async def test_a_cancelled_caller_does_not_disturb_the_others() -> None:
     assert compute.started == 3
 
 
+async def test_a_shared_future_is_cancelled_with_its_last_caller() -> None:
+    """Where the computation is a future, cancelling a caller leaves it alone while another one waits."""
+    cache = EmbeddingCache(10 * ENTRY_BYTES, observer := RecordingObserver())
+    future: asyncio.Future[EmbedResult] = asyncio.get_running_loop().create_future()
+    callers = [asyncio.create_task(cache.get_or_compute(image("a"), lambda: future, bulk=False)) for _ in range(2)]
+    await until(lambda: observer.reused == [False])
+    for caller, expected in zip(callers, (False, True), strict=True):
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        assert future.cancelled() is expected
+
+
 async def test_the_first_callers_deadline_is_its_own() -> None:
     """Where the first caller's deadline passes, the others compute for themselves."""
     cache, compute = EmbeddingCache(10 * ENTRY_BYTES, RecordingObserver()), Computation()

@@ -34,8 +34,7 @@ def embed_request(data: bytes) -> RawImage | embedding_service_pb2.EmbedRequest:
     size = _image_size(header.group(), len(data)) if header else None
     if header is None or size is None:
         return embedding_service_pb2.EmbedRequest.FromString(data)
-    pixels = np.frombuffer(data, np.uint8, offset=header.end()).reshape(*size, 3)
-    return RawImage(pixels, None, "image.rgb")
+    return RawImage(np.ndarray((*size, 3), np.uint8, data, header.end()), None, "image.rgb")
 
 
 @lru_cache(256)  # callers send images of few sizes
