@@ -14,7 +14,7 @@ import tf2onnx
 
 from lookalike_exporter.errors import ExportError
 from lookalike_exporter.evaluation.eval_set import EVAL_IMAGES, EvalSet, eval_set_of, split_images
-from lookalike_exporter.evaluation.parity import Parity, check_parity
+from lookalike_exporter.evaluation.parity import PARITY_BOUNDS, Parity, check_parity
 from lookalike_exporter.evaluation.quality import Quality
 from lookalike_exporter.evaluation.quality_gate import check_gate, select_variant
 from lookalike_exporter.evaluation.speed import measure_speeds
@@ -104,6 +104,7 @@ def export(request: ExportRequest, report: Report) -> ExportResult:
         output=model.graph.embedder.output,
         precision=request.precision,
         parity=model.parity,
+        parity_bounds=PARITY_BOUNDS,
         projection=model.projection,
         variant=variant_report,
         arguments=request.arguments,

@@ -53,6 +53,7 @@ def test_manifest_is_the_whole_contract(run: Run, tiny: Path, tmp_path: Path) ->
         ("preprocess", "torch"),
         ("output", {"dim": 6, "pooling": "avg", "metric": "cosine", "normalized": True}),
         ("precision", "fp32"),
+        ("parity_bounds", {"min_cosine": 0.999, "min_overlap": 0.95}),
         ("projection", None),
         ("variant", None),
         ("arguments", ["--model", str(tiny), "--preprocess", "torch"]),

@@ -25,6 +25,25 @@ Vectors = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
+class ParityBounds:
+    """How far embeddings of one digest may differ when another runtime or precision computes them.
+
+    Attributes:
+        min_cosine: The least cosine of an image's embedding with that of ONNX Runtime in the graph's own precision.
+        min_overlap: The least mean share of an image's nearest neighbors that are the same, among the images that
+            the bounds are checked on.
+    """
+
+    min_cosine: float
+    min_overlap: float
+
+
+PARITY_BOUNDS = ParityBounds(min_cosine=0.999, min_overlap=0.95)
+"""Embeddings within these bounds of ONNX Runtime's may share a catalog; outside them they may not: the server checks
+at start-up."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parity:
     """Agreement with Keras over `images` images; `max_abs_diff` in the units of an embedding's elements."""
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
-from lookalike_exporter.evaluation.parity import Parity
+from lookalike_exporter.evaluation.parity import Parity, ParityBounds
 from lookalike_exporter.evaluation.quality import Quality
 from lookalike_exporter.output.schema import SCHEMA_VERSION
 from lookalike_exporter.specs import InputSpec, OutputSpec
@@ -72,6 +72,7 @@ class Manifest:
     output: OutputSpec
     precision: str
     parity: Parity
+    parity_bounds: ParityBounds
     projection: ProjectionReport | None
     variant: VariantReport | None
     arguments: tuple[str, ...]
