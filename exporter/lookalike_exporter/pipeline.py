@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -17,9 +17,10 @@ from lookalike_exporter.evaluation.eval_set import EVAL_IMAGES, EvalSet, eval_se
 from lookalike_exporter.evaluation.parity import PARITY_BOUNDS, Parity, check_parity
 from lookalike_exporter.evaluation.quality import Quality
 from lookalike_exporter.evaluation.quality_gate import check_gate, select_variant
-from lookalike_exporter.evaluation.speed import measure_speeds
+from lookalike_exporter.evaluation.runtimes import compare_runtimes
 from lookalike_exporter.graph.canonical import INPUT, OUTPUT
 from lookalike_exporter.graph.convert import OPSET, EmbeddingGraph, build_graph
+from lookalike_exporter.graph.projection import Embeddings
 from lookalike_exporter.graph.runner import Runner
 from lookalike_exporter.images import find_images, generate_images, read_parity_images
 from lookalike_exporter.networks.backbone import Backbone, build_backbone
@@ -29,23 +30,6 @@ from lookalike_exporter.request import ExportRequest, PcaOptions, Report
 from lookalike_exporter.specs import InputSpec
 from lookalike_exporter.variants import pca
 from lookalike_exporter.variants.optimize import CALIBRATION_IMAGES, Variant, to_fp16, to_int8
-
-
-@dataclass(frozen=True, slots=True)
-class VariantFigures:
-    """A graph's images a second by batch size, and what it keeps of the results (None: it is the reference)."""
-
-    name: str
-    speeds: dict[int, float]
-    quality: Quality | None
-
-
-@dataclass(frozen=True, slots=True)
-class ExportResult:
-    """What was written to `model.json`, and the figures of the variants (none for a plain fp32 graph)."""
-
-    manifest: Manifest
-    figures: Sequence[VariantFigures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +51,15 @@ class Fp32Model:
     projection_eval_set: EvalSet | None
 
 
-def export(request: ExportRequest, report: Report) -> ExportResult:
+def export(request: ExportRequest, report: Report) -> Manifest:
     """Write the model folder, whole and checked, or raise and write nothing.
 
     Args:
         request: What to export.
         report: Takes one line for each stage as it ends, with its seconds.
+
+    Returns:
+        What was written to `model.json`.
 
     Raises:
         ExportError: Anything a caller can act on; see the stages.
@@ -84,15 +71,15 @@ def export(request: ExportRequest, report: Report) -> ExportResult:
         backbone = build_backbone(request.network)
     spec = InputSpec(backbone.height, backbone.width, request.resize)
     model = build_fp32(request, backbone, spec, report)
-    graph, variant_report, figures = model.graph.onnx, None, []
+    graph, variant_report, runtimes = model.graph.onnx, None, None
     if request.precision != "fp32":
-        variant, quality, eval_set = _build_variant(request, model, spec, report)
+        variant, quality, eval_set, reference = _build_variant(request, model, spec, report)
         _check_gate(request, request.precision, quality, report)
         calibration = asdict(variant.calibration) if variant.calibration else {}
         variant_report = VariantReport(quality, variant.fp32_nodes, **calibration)
-        with _stage("speed", report):
-            speeds = measure_speeds({"fp32": graph, request.precision: variant.graph}, eval_set.batch)
-        figures = [VariantFigures(name, each, None if name == "fp32" else quality) for name, each in speeds.items()]
+        with _stage("speed in each runtime", report):
+            graphs = {"fp32": graph, request.precision: variant.graph}
+            runtimes = compare_runtimes(graphs, eval_set, reference, quality)
         graph = variant.graph
     manifest = Manifest(
         name=out.name,
@@ -107,6 +94,7 @@ def export(request: ExportRequest, report: Report) -> ExportResult:
         parity_bounds=PARITY_BOUNDS,
         projection=model.projection,
         variant=variant_report,
+        runtimes=runtimes,
         arguments=request.arguments,
         tools=Tools(
             tensorflow=tf.__version__,
@@ -119,7 +107,7 @@ def export(request: ExportRequest, report: Report) -> ExportResult:
     with _stage("model folder", report):
         files = {GRAPH_FILE: graph, MANIFEST_FILE: manifest.to_json().encode()}
         write_folder(out, files, force=request.force)
-    return ExportResult(manifest, figures)
+    return manifest
 
 
 def build_fp32(request: ExportRequest, backbone: Backbone, spec: InputSpec, report: Report) -> Fp32Model:
@@ -190,15 +178,15 @@ def _project(
 
 def _build_variant(
     request: ExportRequest, model: Fp32Model, spec: InputSpec, report: Report
-) -> tuple[Variant, Quality, EvalSet]:
-    """Make the fp16 or int8 variant, and measure it against the fp32 graph."""
+) -> tuple[Variant, Quality, EvalSet, Embeddings]:
+    """Make the fp16 or int8 variant, and measure it against the fp32 graph, whose embeddings are returned too."""
     eval_set, graph = model.eval_set, model.graph.onnx
     with _stage(request.precision, report):
         if request.precision == "fp16":
             eval_set = eval_set or model.projection_eval_set or EvalSet(None, spec, request.metric)
-            variant = to_fp16(graph)
-            quality = eval_set.compare(eval_set.embed(Runner(graph)), eval_set.embed(Runner(variant.graph)))
-            return variant, quality, eval_set
+            variant, reference = to_fp16(graph), eval_set.embed(Runner(graph))
+            quality = eval_set.compare(reference, eval_set.embed(Runner(variant.graph)))
+            return variant, quality, eval_set, reference
         folder = request.calibration_images
         if folder is None:
             raise ExportError("--precision int8 needs --calibration-images FOLDER, of the kind that will be searched")
@@ -208,7 +196,8 @@ def _build_variant(
             images = others = find_images(folder, spec, CALIBRATION_IMAGES, report)
         variants = to_int8(graph, images)
         eval_set = eval_set or eval_set_of(others, request.metric)
-        return *select_variant(variants, eval_set.embed(Runner(graph)), eval_set, report), eval_set
+        reference = eval_set.embed(Runner(graph))
+        return *select_variant(variants, reference, eval_set, report), eval_set, reference
 
 
 def _check_gate(request: ExportRequest, name: str, quality: Quality, report: Report) -> None:

@@ -56,6 +56,7 @@ def test_manifest_is_the_whole_contract(run: Run, tiny: Path, tmp_path: Path) ->
         ("parity_bounds", {"min_cosine": 0.999, "min_overlap": 0.95}),
         ("projection", None),
         ("variant", None),
+        ("runtimes", None),
         ("arguments", ["--model", str(tiny), "--preprocess", "torch"]),
     ]  # fmt: skip
     assert list(parity) == ["images", "cosine_min", "cosine_median", "max_abs_diff"]

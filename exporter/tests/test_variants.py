@@ -1,5 +1,6 @@
 """fp16 and int8: on real weights and images drawn for the purpose, what they keep, what they cost, what is rejected."""
 
+import importlib.util
 import json
 import re
 from collections import Counter
@@ -53,17 +54,49 @@ def exported(run: Run, images: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_a_variant_and_its_table(exported: Exported, precision: str) -> None:
-    """It keeps the results, model.json records how many, and the table shows it beside fp32."""
-    folder = exported(precision)
-    manifest = manifest_of(folder)
+def test_a_variant_keeps_the_results(exported: Exported, precision: str) -> None:
+    """It keeps the results, and model.json records how many."""
+    manifest = manifest_of(exported(precision))
     quality = manifest["variant"]["quality"]
     assert manifest["precision"] == precision
     assert quality["recall_at_10"] >= (0.99 if precision == "fp16" else 0.7)
     assert quality["cosine_min"] > (0.9999 if precision == "fp16" else 0.97)
-    rows = {line.split()[0]: line.split() for line in (folder.parent / "output.txt").read_text().splitlines() if line}
-    assert [float(cell) > 0 for cell in rows["fp32"][1:3]] == [True, True]
-    assert rows[precision][-2:] == [f"{quality['recall_at_10']:.3f}", f"{quality['recall_at_1']:.3f}"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_variant_is_measured_in_each_runtime(exported: Exported, precision: str) -> None:
+    """The table has it and fp32 in each runtime, then says what to take; model.json has the same figures."""
+    manifest = manifest_of(exported(precision))
+    runtimes, recall = manifest["runtimes"], manifest["variant"]["quality"]["recall_at_10"]
+    rows = runtimes["rows"]
+    installed = ["onnxruntime", "openvino"] if importlib.util.find_spec("openvino") else ["onnxruntime"]
+    measured = [(row["variant"], row["runtime"]) for row in rows]
+    assert measured == [(variant, runtime) for variant in ("fp32", precision) for runtime in installed]
+    assert (len(runtimes["missing"]) == 0) == ("openvino" in installed)
+    for row in rows:
+        assert row["latency_ms"] > 0
+        assert row["images_per_second"] > 0
+        assert row["recall_at_10"] >= (0.99 if row["variant"] == "fp32" else recall - 0.05)
+    floats = {"fp32", "bf16"}
+    assert {row["precision"] for row in rows if row["variant"] == "fp32"} <= floats
+    if precision == "int8":
+        assert {row["precision"] for row in rows if row["variant"] == "int8"} <= {f"int8+{each}" for each in floats}
+    assert rows[0]["recall_at_10"] == 1.0
+    assert next(row for row in rows if row["variant"] == precision)["recall_at_10"] == recall
+    output = (exported(precision).parent / "output.txt").read_text().splitlines()
+    printed = [re.split(r" {2,}", line) for line in output]
+    begin = printed.index(["variant", "runtime", "precision", "one image, ms", "images/s", "recall@10"]) + 1
+    assert printed[begin : begin + len(rows)] == [
+        [
+            *(row["variant"], row["runtime"], row["precision"]),
+            *(f"{row['latency_ms']:.1f}", f"{row['images_per_second']:.1f}", f"{row['recall_at_10']:.3f}"),
+        ]
+        for row in rows
+    ]
+    chosen = runtimes["recommended"]
+    line = next(line for line in output if line.startswith("on this machine take the "))
+    assert line.startswith(f"on this machine take the {chosen['variant']} folder")
+    assert line.endswith(f" with {chosen['runtime']}: {chosen['reason']}")
 
 
 def test_an_int8_graph_computes_in_int8(exported: Exported) -> None:

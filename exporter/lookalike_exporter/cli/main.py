@@ -20,7 +20,7 @@ from lookalike_exporter.output.folder import read_folder
 from lookalike_exporter.request import ExportRequest, KnownNetwork
 
 if TYPE_CHECKING:
-    from lookalike_exporter.pipeline import ExportResult
+    from lookalike_exporter.output.manifest import Manifest
 
 INTERRUPTED = 130
 
@@ -43,8 +43,8 @@ def export(context: click.Context, /, **_: Any) -> None:
     """
     request = build_request(context)
     with _one_line_errors(request.out):
-        result = _run(request)
-    _show(result, request.out)
+        manifest = _run(request)
+    _show(manifest, request.out)
 
 
 @main.command(cls=renamed.Command)
@@ -58,9 +58,9 @@ def reproduce(model: Path, out: Path, *, force: bool) -> None:
     """
     with _one_line_errors(out):
         original = read_folder(model)
-        result = _run(_parse_arguments(original.arguments, out, force=force))
-    _show(result, out)
-    if result.manifest.graph.sha256 != original.digest:
+        manifest = _run(_parse_arguments(original.arguments, out, force=force))
+    _show(manifest, out)
+    if manifest.graph.sha256 != original.digest:
         _fail(
             f"{out}: another graph than {model}'s; compare the digests of images and the tools in their model.json", 1
         )
@@ -104,7 +104,7 @@ def _parse_arguments(arguments: tuple[str, ...], out: Path, *, force: bool) -> E
         raise ExportError(f"the arguments in model.json cannot be used here: {error.format_message()}") from error
 
 
-def _run(request: ExportRequest) -> "ExportResult":
+def _run(request: ExportRequest) -> "Manifest":
     network = request.network
     if isinstance(network, KnownNetwork) and network.weights == "random":
         click.secho(
@@ -116,11 +116,10 @@ def _run(request: ExportRequest) -> "ExportResult":
     return run_pipeline(request, _report)
 
 
-def _show(result: "ExportResult", out: Path) -> None:
-    from lookalike_exporter.cli.tables import variant_table
+def _show(manifest: "Manifest", out: Path) -> None:
+    from lookalike_exporter.cli.tables import runtime_table
 
-    manifest = result.manifest
-    for line in variant_table(result.figures):
+    for line in runtime_table(manifest.runtimes) if manifest.runtimes else ():
         click.echo(line)
     click.echo(f"{out}: {manifest.backbone}, weights {manifest.weights}, dimension {manifest.output.dim}")
     click.echo(f"digest {manifest.graph.sha256}")

@@ -3,23 +3,25 @@
 from collections.abc import Sequence
 
 from lookalike_exporter.evaluation.quality import Quality
-from lookalike_exporter.pipeline import VariantFigures
+from lookalike_exporter.evaluation.runtimes import RuntimeComparison
 from lookalike_exporter.verify import Comparison
 
 _QUALITY = ("cosine min", "p1", "median", "recall@10", "recall@1")
 
 
-def variant_table(figures: Sequence[VariantFigures]) -> list[str]:
-    """Show the speed of each variant and what it keeps of the results; no lines for none."""
-    if not figures:
-        return []
-    batches = list(figures[0].speeds)
-    cells = [["variant", *(f"images/s, batch {size}" for size in batches), *_QUALITY]]
-    cells += [
-        [each.name, *(f"{each.speeds[size]:.1f}" for size in batches), *_quality_cells(each.quality)]
-        for each in figures
+def runtime_table(comparison: RuntimeComparison) -> list[str]:
+    """Show each variant in each runtime, why some are missing, and in the last line which to take."""
+    cells = [["variant", "runtime", "precision", "one image, ms", "images/s", "recall@10"]]
+    for row in comparison.rows:
+        figures = (_number(row.latency_ms, 1), _number(row.images_per_second, 1), _number(row.recall_at_10, 3))
+        cells.append([row.variant, row.runtime, row.precision, *figures])
+    chosen = comparison.recommended
+    folder = "fp32 folder (an export without --precision)" if chosen.variant == "fp32" else f"{chosen.variant} folder"
+    return [
+        *_align(cells),
+        *comparison.missing,
+        f"on this machine take the {folder} with {chosen.runtime}: {chosen.reason}",
     ]
-    return _align(cells)
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from lookalike_exporter.errors import ExportError
 from lookalike_exporter.evaluation.quality import NEIGHBORS, Quality, measure_quality
 from lookalike_exporter.graph.projection import Embeddings
-from lookalike_exporter.graph.runner import BATCH, Runner
+from lookalike_exporter.graph.runner import BATCH, GraphRunner
 from lookalike_exporter.images import ImageSet, Pixels, find_images, generate_images, spread
 from lookalike_exporter.request import Report
 from lookalike_exporter.specs import InputSpec
@@ -25,7 +25,7 @@ class EvalSet:
     spec: InputSpec
     metric: str
 
-    def embed(self, runner: Runner) -> Embeddings:
+    def embed(self, runner: GraphRunner) -> Embeddings:
         """Embed all of them: [N, dim]."""
         return runner.run(self.batch) if self.images is None else runner.embed(self.images)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lookalike_exporter.evaluation.parity import Parity, ParityBounds
 from lookalike_exporter.evaluation.quality import Quality
+from lookalike_exporter.evaluation.runtimes import RuntimeComparison
 from lookalike_exporter.output.schema import SCHEMA_VERSION
 from lookalike_exporter.specs import InputSpec, OutputSpec
 
@@ -75,6 +76,8 @@ class Manifest:
     parity_bounds: ParityBounds
     projection: ProjectionReport | None
     variant: VariantReport | None
+    runtimes: RuntimeComparison | None
+    """Of a variant, on the machine of the export."""
     arguments: tuple[str, ...]
     """Of the command that made it, without its destination: with the weights and images, enough to reproduce it."""
     tools: Tools
