@@ -38,7 +38,7 @@ class ParityBounds:
     min_overlap: float
 
 
-PARITY_BOUNDS = ParityBounds(min_cosine=0.999, min_overlap=0.95)
+PARITY_BOUNDS = ParityBounds(min_cosine=0.9995, min_overlap=0.95)
 """Embeddings within these bounds of ONNX Runtime's may share a catalog; outside them they may not: the server checks
 at start-up."""
 

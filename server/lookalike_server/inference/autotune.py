@@ -41,8 +41,9 @@ _HOPELESS = 0.85  # of the best throughput so far; below, larger batches are not
 _HANDOVER_SECONDS = 3e-4  # what a batch of one costs beside the model, measured with a null model
 _MIN_CONCURRENT_SECONDS = 1e-3  # of a single run; below, handing over is most of the work, and one loop does it all
 _MAX_INLINE_SECONDS = 3e-4  # of the largest batch; about what waking a thread and its reply cost the event loop
-_BUDGET_SECONDS = 2.5  # for all measuring; a slow model is measured in fewer rounds and with smaller batches
+_BUDGET_SECONDS = 2.0  # for all measuring; a slow model is measured in fewer rounds and with smaller batches
 _ROUNDS = 6  # of measuring every candidate in turn
+_SLOW_SECONDS = 0.15  # of a run beside which allocating its memory does not count
 
 
 def measure_plan(
@@ -86,20 +87,19 @@ def measure_plan(
             alone.append(idle)
             in_flight = session.in_flight
             if in_flight > 1 or max_concurrent_batches in (0, 1):
-                candidates.append(candidate(idle, session, in_flight))
+                candidates.append(idle if in_flight == 1 else candidate(idle, session, in_flight))
             may_gain = cores > 1 and session.gains_from_concurrency and idle.seconds[1] > _MIN_CONCURRENT_SECONDS
             if in_flight == 1 and (max_concurrent_batches > 1 or (max_concurrent_batches == 0 and may_gain)):
                 concurrencies = _concurrencies(max_concurrent_batches, cores)
                 candidates += [candidate(idle, load(concurrency), concurrency) for concurrency in concurrencies]
         _explore(candidates, sizes, every=every, clock=clock, until=until)
-        _measure_in_turns([*alone, *candidates], clock, until)
+        _measure_in_turns(list(dict.fromkeys([*alone, *candidates])), clock, until)
     best, profiles = candidates[0], candidates[0].profiles(every=every)
     for each in candidates[1:]:
         other = each.profiles(every=every)
         needed = _TOLERABLE if each.latency is best.latency else _WORTHWHILE
         if each.throughput(other[-1].batch_size) > needed * best.throughput(profiles[-1].batch_size):
             best, profiles = each, other
-    assert best.latency is not None  # noqa: S101 - every candidate for throughput has one
     latency_session = best.latency.session
     for each in (*alone, *candidates):
         if each.session not in (latency_session, best.session):
@@ -139,7 +139,7 @@ def warm_up(plan: Plan, image: Pixels) -> None:
 class _Candidate:
     """A session with a concurrency, and the best seconds measured for each batch size.
 
-    `latency` is the same runtime's candidate for a single image on an idle server; None where this is that one.
+    `latency` is the same runtime's candidate for a single image on an idle server, which may be this one.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class _Candidate:
         threads: ThreadPoolExecutor,
         clock: Callable[[], float],
     ) -> None:
-        self.latency = latency
+        self.latency: _Candidate = latency or self
         self.session = session
         self.concurrency = concurrency
         self.seconds: dict[int, float] = {}
@@ -163,7 +163,8 @@ class _Candidate:
         """Measure another size."""
         self.seconds[size] = math.inf
         self.measure(size)
-        self.measure(size)  # again, because the first run of a shape allocates its memory
+        if self.seconds[size] < _SLOW_SECONDS:
+            self.measure(size)  # again, because the first run of a shape allocates its memory
 
     def measure(self, size: int) -> None:
         """Run concurrent batches of this size; the fastest run counts, because other load can only slow it down."""
@@ -202,7 +203,7 @@ class _Candidate:
 
 def _results(candidates: Sequence[_Candidate], best: _Candidate) -> Iterator[str]:
     """Say of each runtime but the best one's what it reached."""
-    for latency in {each.latency: None for each in candidates if each.latency is not best.latency}:
+    for latency in dict.fromkeys(each.latency for each in candidates if each.latency is not best.latency):
         other = max((each for each in candidates if each.latency is latency), key=lambda each: each.best)
         yield f"{_result(other)}, against {_result(best)}"
 
@@ -223,7 +224,7 @@ def _explore(
     """Try larger and larger batches until they pay no more, another candidate is clearly better, or time is up."""
     growing = list(candidates)
     for size in sizes:
-        for each in growing:
+        for each in (each for each in growing if size not in each.seconds):
             # Twice what its last size took: a run that would last longer than the budget is not begun.
             longest = max((2 * seconds for seconds in each.seconds.values()), default=0.0)
             if every or not each.seconds or clock() + longest < until:

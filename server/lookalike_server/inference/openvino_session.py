@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -184,19 +185,18 @@ class _Request:
             openvino.Tensor(self._images[:size], shared_memory=True) for size in range(1, max_batch_size + 1)
         ]
         self._dim = model.dim
-        self._size = 0
-        self._done: Done | None = None
         self._request = compiled.create_infer_request()
-        self._request.set_callback(self._on_done, None)
 
     def start(self, images: Sequence[Pixels] | Pixels, done: Done) -> None:
         """Copy the images and start; `done` is called unless OpenVINO fails, which `failure` finds."""
-        self._size = len(images)
-        if not 1 <= self._size <= len(self._inputs):
-            raise ValueError(f"cannot run {self._size} images at once; there is memory for 1 to {len(self._inputs)}")
-        np.stack(list(images), out=self._images[: self._size])
-        self._done = done
-        self._request.set_input_tensor(self._inputs[self._size - 1])
+        size = len(images)
+        if not 1 <= size <= len(self._inputs):
+            raise ValueError(f"cannot run {size} images at once; there is memory for 1 to {len(self._inputs)}")
+        np.stack(list(images), out=self._images[:size])
+        self._request.set_input_tensor(self._inputs[size - 1])
+        # For every run: OpenVINO takes a callback away while it calls it, and a run that started meanwhile and ended
+        # before would call nothing.
+        self._request.set_callback(partial(self._on_done, size, done), None)
         self._request.start_async()
 
     def failure(self) -> Exception | None:
@@ -208,23 +208,22 @@ class _Request:
         return None
 
     def close(self) -> None:
-        """Free it; the callback would keep it alive."""
-        self._request = self._done = None
+        """Free it."""
+        self._request = None
         self._inputs.clear()
 
-    def _on_done(self, _: object) -> None:
-        assert self._done is not None  # noqa: S101 - set by `start`
+    def _on_done(self, size: int, done: Done, _: object) -> None:
         try:
-            result: Floats | Exception = self._read()
+            result: Floats | Exception = self._read(size)
         except Exception as error:  # noqa: BLE001 - the caller waits for an outcome, whatever it is
             result = error
-        self._done(result)
+        done(result)
 
-    def _read(self) -> Floats:
+    def _read(self, size: int) -> Floats:
         # Copied, because the next run overwrites it; once for the whole batch.
         embeddings: Floats = np.array(self._request.get_output_tensor().data, dtype=np.float32)
-        if embeddings.shape != (self._size, self._dim):
-            raise RuntimeError(f"the model returned {embeddings.shape} for {self._size} images")
+        if embeddings.shape != (size, self._dim):
+            raise RuntimeError(f"the model returned {embeddings.shape} for {size} images")
         return embeddings
 
 
