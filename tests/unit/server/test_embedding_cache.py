@@ -193,3 +193,22 @@ async def test_repeated_images_are_noticed() -> None:
         await embed(str(number))
     rare.append(cache.hits_are_rare)
     assert rare == [True, False, True]
+
+
+async def test_images_that_never_repeat_are_only_sampled() -> None:
+    """After a thousand images without a hit every 16th is looked up, until one of those is a hit."""
+    cache, compute = EmbeddingCache(2000 * ENTRY_BYTES, observer := RecordingObserver()), Computation()
+    compute.go.set()
+
+    async def hits(name: str, times: int) -> int:
+        before = len(observer.reused)
+        for _ in range(times):
+            await cache.get_or_compute(image(name), compute, bulk=False)
+        return len(observer.reused) - before
+
+    for number in range(1000):
+        await hits(str(number), 1)
+    assert await hits("a", 31) == 0  # looked up once
+    assert await hits("a", 1) == 1
+    assert await hits("a", 10) == 10
+    assert await hits("b", 10) == 9
