@@ -98,7 +98,8 @@ class BatchRunner:
         """Run a batch on this session; `finish` is called on the event loop, later, with the outcome or the error."""
         loop = asyncio.get_running_loop()
         if self._plan.inline:
-            loop.call_soon(finish, self._outcome(session, entries))
+            # Nothing has expired since it was scheduled.
+            loop.call_soon(finish, self._outcome(session, ScheduledBatch(entries, (), ())))
             return
 
         def report(outcome: BatchOutcome | Exception) -> None:
@@ -110,7 +111,7 @@ class BatchRunner:
             self._next.append(partial(self._start, session, entries, partial(self._reported, report)))
             self._start_next()
         else:
-            self._threads.submit(lambda: report(self._outcome(session, entries)))
+            self._threads.submit(lambda: report(self._outcome(session, self._live(entries))))
 
     async def close(self) -> None:
         """Wait for the running batches, then close the sessions."""
@@ -130,9 +131,9 @@ class BatchRunner:
             self._unreported -= 1
             self._lock.notify_all()
 
-    def _outcome(self, session: Session, entries: Sequence[QueuedImage]) -> BatchOutcome | Exception:
+    def _outcome(self, session: Session, scheduled: ScheduledBatch[QueuedImage]) -> BatchOutcome | Exception:
         try:
-            return self._run(session, entries)
+            return self._run(session, scheduled)
         except Exception as error:  # noqa: BLE001 - whatever the model raises fails this batch
             return error
 
@@ -177,9 +178,8 @@ class BatchRunner:
         """Drop the images whose callers left or expired while the batch waited for its turn."""
         return take_batch(entries, (), self._clock(), limit=len(entries), fill_to=len(entries), bulk_wait=math.inf)
 
-    def _run(self, session: Session, entries: Sequence[QueuedImage]) -> BatchOutcome:
+    def _run(self, session: Session, scheduled: ScheduledBatch[QueuedImage]) -> BatchOutcome:
         started = self._clock()
-        scheduled = self._live(entries)
         if not scheduled.batch:
             return BatchOutcome(scheduled, _NO_VECTORS, 0, started, 0.0)
         size = len(scheduled.batch)

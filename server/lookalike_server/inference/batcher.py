@@ -147,7 +147,7 @@ class MicroBatcher:
             batch.exclusive for batch in self._running
         )
         until_available = 0.0 if available else max(0.0, min(batch.expected_end for batch in self._running) - now)
-        ahead = sum(entry.deadline <= deadline for entry in self._interactive)
+        ahead = sum([entry.deadline <= deadline for entry in self._interactive])  # a list: faster than a generator
         wait = until_available + self._latency.queue_seconds(ahead)
         if len(self._interactive) >= self._max_queue_size:
             raise exhausted(f"{len(self._interactive)} images are waiting already; try again later", wait)

@@ -176,5 +176,5 @@ def _neighbor(value: Neighbor) -> search_service_pb2.Neighbor:
 
 
 def _microseconds(seconds: float) -> int:
-    # Clocks of different stages differ in their last digit; a duration is never negative. Six times a call: not round().
+    # Clocks of different stages differ in their last digit; a duration is never negative. Five a call: round is slow.
     return int(seconds * 1e6 + 0.5) if seconds > 0.0 else 0
