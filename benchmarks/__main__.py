@@ -11,20 +11,23 @@ from typing import Any
 
 import click
 
-from benchmarks.bare_session import bare_session
+from benchmarks.bare_process import bare_process
 from benchmarks.catalog.measure import INDEXES, PARTS, SMALL_NETWORK, measure_catalog
 from benchmarks.catalog.sizes import Sizes
 from benchmarks.charts import draw
-from benchmarks.environment import Model, describe, read_model
+from benchmarks.environment import ROOT, Model, describe, read_model
 from benchmarks.load import load_generator
 from benchmarks.null_model import write_null_model
+from benchmarks.peers.openvino_runtime import HINTS
 from benchmarks.renamed import Command
 from benchmarks.report import table, write_json
 from benchmarks.scenarios.bench import Bench, Log
 from benchmarks.suite import Suite
 
-SCENARIOS = ("throughput", "jpeg", "latency", "null", "frontends", "overload", "idle", "cancel", "curves")
+OF_MODEL = ("throughput", "jpeg", "latency", "overload", "idle", "cancel", "before", "curves")  # with our server up
+SCENARIOS = (*OF_MODEL, "import", "null", "frontends", "cpu")
 CATALOG_SCENARIOS = ("catalog", "crossover")  # the second chooses defaults and runs only when it is named
+NULL_DIM = 4
 DEVICE_DIM = 2048  # of the device that only takes time: as many dimensions as ResNet50's
 PEERS = ("plain", "mosec", "pytriton", "ray")
 
@@ -56,6 +59,25 @@ def _chosen(known: tuple[str, ...]) -> Any:
 @click.option(
     "--flag", "flags", multiple=True, help="A further flag of our server, such as --flag=--intra-op-threads=2."
 )
+@click.option(
+    "--precision",
+    default="auto",
+    type=click.Choice(list(HINTS)),
+    help="What OpenVINO computes in, everywhere in the run: fp32 alone, or bf16 where the processor has it.",
+)
+@click.option(
+    "--before",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A checkout of an older version with its .venv, for the scenario of this name.",
+)
+@click.option(
+    "--import-catalog",
+    default=ROOT.parent / "shared" / "catalog" / "catalog.csv",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The catalog of the import scenario.",
+    show_default="../shared/catalog/catalog.csv beside the checkout",
+)
+@click.option("--import-products", type=click.IntRange(min=1), help="Its first rows only.", show_default="all")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path), help="Folder for the results.")
 @click.option("--parts", default=",".join(PARTS), callback=_chosen(PARTS), help="Which parts of the catalog scenario.")
 @click.option(
@@ -77,6 +99,10 @@ def main(
     seconds: float,
     concurrency: int,
     flags: tuple[str, ...],
+    precision: str,
+    before: Path | None,
+    import_catalog: Path,
+    import_products: int | None,
     out: Path,
     parts: list[str],
     indexes: list[str],
@@ -84,7 +110,9 @@ def main(
     quick: bool,
     scratch: Path,
 ) -> None:
-    """Measure our server beside bare ONNX Runtime and its peers, in paired rounds on this machine."""
+    """Measure our server beside the model alone on every runtime and its peers, in paired rounds on this machine."""
+    if precision == "fp32":
+        flags = ("--inference-precision", "fp32", *flags)
     settings = {
         "rounds": rounds,
         "seconds": seconds,
@@ -92,6 +120,10 @@ def main(
         "scenarios": scenarios,
         "peers": peers,
         "our_flags": flags,
+        "precision": precision,
+        "before": before,
+        "import_catalog": import_catalog,
+        "import_products": import_products,
     }
     begun = time.monotonic()
 
@@ -115,20 +147,28 @@ def _measure_model(
     about = describe(served, settings)
     with ExitStack() as stack:
         load = stack.enter_context(load_generator())
-        bare = stack.enter_context(bare_session(served))
-        suite = Suite(Bench(served, load, bare, rounds, seconds, concurrency, log), flags, peers)
+        bare = stack.enter_context(bare_process(served))
+
+        def bench(model: Model) -> Bench:
+            # the bare process stays the real model's; the scenarios of small models do not use it
+            return Bench(model, load, bare, settings["precision"], rounds, seconds, concurrency, log)
+
+        def small_model(name: str, dim: int) -> Bench:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"lookalike-{name}-")))
+            write_null_model(folder, dim)
+            return bench(read_model(folder))
+
+        suite = Suite(bench(served), flags, peers, settings["before"])
         try:
-            suite.measure([name for name in scenarios if name not in {"null", "frontends"}])
+            suite.measure([name for name in scenarios if name in OF_MODEL])
+            if "import" in scenarios:
+                suite.measure_import(settings["import_catalog"], settings["import_products"])
             if "null" in scenarios:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-null-")))
-                write_null_model(folder)
-                # the bare session stays the real model's; the null scenario does not use it
-                nothing = Bench(read_model(folder), load, bare, rounds, seconds, concurrency, log)
-                suite.measure_null(nothing)
+                suite.measure_null(small_model("null", NULL_DIM))
             if "frontends" in scenarios:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-device-")))
-                write_null_model(folder, DEVICE_DIM)
-                suite.measure_frontends(Bench(read_model(folder), load, bare, rounds, seconds, concurrency, log))
+                suite.measure_frontends(small_model("device", DEVICE_DIM))
+            if "cpu" in scenarios:
+                suite.measure_processor_time(small_model("device", DEVICE_DIM))
         finally:
             # also what an interrupted run has measured so far
             stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{served.name}"

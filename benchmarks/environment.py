@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-_PACKAGES = ("grpcio", "numpy", "onnxruntime", "pillow", "protobuf", "uvloop")
+_PACKAGES = ("grpcio", "numpy", "onnxruntime", "openvino", "pillow", "protobuf", "uvloop")
+_KINDS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Model:
     input_name: str
     height: int
     width: int
+    resize: str
     dim: int
 
 
@@ -44,6 +46,7 @@ def read_model(folder: Path) -> Model:
         input_name=manifest["graph"]["input"],
         height=manifest["input"]["height"],
         width=manifest["input"]["width"],
+        resize=manifest["input"]["resize"],
         dim=manifest["output"]["dim"],
     )
 
@@ -52,6 +55,18 @@ def read_model(folder: Path) -> Model:
 def threads() -> int:
     """Return the cores that this process may use: every server is given as many threads."""
     return len(os.sched_getaffinity(0))
+
+
+@cache
+def processor_kind() -> str:
+    """Return the best of what the processor has for a network: AMX, AVX-512 BF16, AVX-512, AVX2, or other."""
+    flags = _cpuinfo().get("flags", "").split()
+    return next((kind for flag, kind in _KINDS.items() if flag in flags), "other")
+
+
+def computes_bf16() -> bool:
+    """Whether the processor multiplies in bfloat16, which the bounds over the peers' defaults suppose."""
+    return processor_kind() in {"AMX", "AVX-512 BF16"}
 
 
 def describe(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +78,7 @@ def describe(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
         "kernel": platform.release(),
         "load_average_at_start": os.getloadavg(),
         "python": sys.version.split()[0],
-        "versions": {name: metadata.version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "model": {"name": model.name, "precision": model.precision, "digest": model.digest},
@@ -73,13 +88,26 @@ def describe(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cpu() -> dict[str, Any]:
+    fields = _cpuinfo()
+    extensions = [flag for flag in fields.get("flags", "").split() if flag.startswith(("avx", "amx"))]
+    model = fields.get("model name", platform.processor())
+    return {"model": model, "kind": processor_kind(), "vector_extensions": extensions}
+
+
+@cache
+def _cpuinfo() -> dict[str, str]:
     fields: dict[str, str] = {}
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         name, _, value = line.partition(":")
         fields[name.strip()] = value.strip()
-    flags = fields.get("flags", "").split()
-    extensions = [flag for flag in flags if flag.startswith(("avx", "amx"))]
-    return {"model": fields.get("model name", platform.processor()), "vector_extensions": extensions}
+    return fields
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _git(*arguments: str) -> str:

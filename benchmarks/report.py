@@ -28,16 +28,18 @@ def write_json(
         "skipped": skipped,
     } | dict(more or {})
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(whole, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def table(about: Mapping[str, Any], results: Sequence[Result], skipped: Mapping[str, str]) -> str:
     """Return the results beside what is required, as Markdown."""
     model, settings = about["model"], about["settings"]
+    runtimes = ", ".join(f"{name} {about['versions'][name]}" for name in ("onnxruntime", "openvino"))
     lines = [
         f"### {model['name']} ({model['precision']})",
         "",
-        f"{about['cpu']['model']}, {about['cores']} cores; {settings['rounds']} paired rounds of "
+        f"{about['cpu']['model']} ({about['cpu']['kind']}), {about['cores']} cores; {runtimes}; "
+        f"{settings['rounds']} paired rounds of "
         f"{settings['seconds']} s, concurrency {settings['concurrency']}; "
         f"commit {about['commit'][:10]}{' and uncommitted changes' if about['uncommitted_changes'] else ''}.",
         "",

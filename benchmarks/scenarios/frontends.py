@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from benchmarks.catalog.footprint import processor_seconds
 from benchmarks.load import LoadGenerator, load_generator, model_load
 from benchmarks.processes import ServerProcess
 from benchmarks.rounds import Spread, paired
@@ -20,7 +20,6 @@ DEVICE_US = 100.0
 FRONTENDS = 2
 LOAD_PROCESSES = 2
 CONNECTIONS = 8  # of each load process: the kernel shares connections out by chance, and few would not be even
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +70,10 @@ def _engine_cpu(turn: Turn) -> float:
 
 def _turn(bench: Bench, load: LoadGenerator, concurrency: int, target: Target, server: ServerProcess) -> Turn:
     pids = sorted(server.processes())
-    before = [_cpu_seconds(pid) for pid in pids]
+    before = [processor_seconds(pid) for pid in pids]
     outcome = load.run(
         model_load(target, bench.model, connections=CONNECTIONS), bench.seconds, concurrency=concurrency
     ).check(all_answered=True)
-    after = [_cpu_seconds(pid) for pid in pids]
+    after = [processor_seconds(pid) for pid in pids]
     cpu = [1e6 * (end - begin) / len(outcome.code) for begin, end in zip(before, after, strict=True)]
     return Turn(outcome.throughput, cpu)
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Return user and system time of all threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS

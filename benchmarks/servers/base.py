@@ -9,10 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a server listens and what it speaks (a key of `protocols.PROTOCOLS`)."""
+    """A server that runs.
+
+    Attributes:
+        protocol: What it speaks, a key of `protocols.PROTOCOLS`.
+        address: Where it listens.
+        pid: Its process, where that is of interest.
+    """
 
     protocol: str
     address: str
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,25 +6,35 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from benchmarks.environment import ROOT, Model
 from benchmarks.processes import serving
 from benchmarks.servers.base import ServerVariant, Target
 
 
-def ours(model: Model, flags: tuple[str, ...] = (), command: str = ".venv/bin/lookalike-server") -> ServerVariant:
-    """Return our server with these flags; none for its defaults."""
+def ours(model: Model, flags: tuple[str, ...] = (), checkout: Path = ROOT, variant: str = "") -> ServerVariant:
+    """Return our server with these flags, none for its defaults.
+
+    Args:
+        model: The model.
+        flags: Its flags.
+        checkout: Whose `.venv` has it, with `make setup` done there.
+        variant: What to call it beside another.
+    """
+    command = checkout.resolve() / ".venv" / "bin" / "lookalike-server"
 
     @contextmanager
     def start() -> Iterator[Target]:
         with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as data:
-            arguments = [str(ROOT / command), "serve", "--model", str(model.folder), "--data-dir", data]
+            arguments = [str(command), "serve", "--model", str(model.folder), "--data-dir", data]
             arguments += ["--listen", "127.0.0.1:0", "--log-format", "json", *flags]
-            with serving(arguments) as server:
+            # without the path of the benchmark, where an older checkout would find this one's packages
+            with serving(arguments, {"PYTHONPATH": ""}) as server:
                 port = server.wait_for(port_of, 180)
-                yield Target("lookalike", f"127.0.0.1:{port}")
+                yield Target("lookalike", f"127.0.0.1:{port}", server.process.pid)
 
-    return ServerVariant("ours", "", start, " ".join(flags) or "defaults")
+    return ServerVariant("ours", variant, start, " ".join(flags) or "defaults")
 
 
 def port_of(line: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +33,14 @@ class Peer:
     candidates: list[ServerVariant]
 
 
-def peer(name: str, model: Model) -> Peer:
+def peer(name: str, model: Model, runtimes: Sequence[str], precision: str) -> Peer:
     """Return a peer by name.
+
+    Args:
+        name: The peer.
+        model: The model.
+        runtimes: The runtimes that can run the model here; "onnxruntime" is everybody's default.
+        precision: What OpenVINO computes in, a key of `openvino_runtime.HINTS`.
 
     Raises:
         StartError: Its environment cannot be made.
@@ -42,20 +48,28 @@ def peer(name: str, model: Model) -> Peer:
     cores = threads()
     if name == "plain":
         return Peer(
-            plain(model, sessions=1, session_threads=0, variant="defaults"),
-            [plain(model, sessions=cores, session_threads=1, variant="candidate")],
+            plain(model, streams=1, stream_threads=0, variant="defaults"),
+            [
+                plain(model, streams=cores, stream_threads=1, variant="candidate", runtime=runtime, precision=precision)
+                for runtime in runtimes
+            ],
         )
     # narrow workers side by side, one image each or a few; and one wide worker with less or no waiting
-    narrow = {"workers": cores, "threads": 1}
-    wide = {"workers": 1, "threads": 0}
-    settings: list[dict[str, Any]] = [
-        narrow | {"batch": 1, "wait_ms": 0},
-        narrow | {"batch": 4, "wait_ms": 1},
-        wide | {"batch": 8, "wait_ms": 0},
-    ]
+    narrow = {"workers": cores, "threads": 1, "streams": 1}
+    wide = {"workers": 1, "threads": 0, "streams": 1}
+    settings: list[dict[str, Any]] = []
+    for runtime in runtimes:
+        # OpenVINO's own way to use all cores is a stream on each
+        one = wide if runtime == "onnxruntime" else {"workers": 1, "threads": 1, "streams": cores}
+        on = {"runtime": runtime, "precision": precision}
+        settings += [
+            narrow | on | {"batch": 1, "wait_ms": 0},
+            narrow | on | {"batch": 4, "wait_ms": 1},
+            one | on | {"batch": 8, "wait_ms": 0},
+        ]
+    defaults = wide | {"runtime": "onnxruntime", "precision": precision, "batch": _BATCH, "wait_ms": None}
     return Peer(
-        _program(name, model, "defaults", wide | {"batch": _BATCH, "wait_ms": None}),
-        [_program(name, model, "candidate", each) for each in settings],
+        _program(name, model, "defaults", defaults), [_program(name, model, "candidate", each) for each in settings]
     )
 
 

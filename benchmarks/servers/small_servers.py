@@ -11,7 +11,6 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -31,10 +30,25 @@ def echo() -> ServerVariant:
     return _variant("echo", "", "no model", {})
 
 
-def plain(model: Model, *, sessions: int, session_threads: int, variant: str) -> ServerVariant:
-    """Return a server with one `session.run` a call, in a pool of as many threads as there are sessions."""
-    settings = {"model": str(model.folder), "sessions": sessions, "threads": session_threads}
-    return _variant("plain", variant, f"{sessions} session(s) x {session_threads or threads()} thread(s)", settings)
+def plain(
+    model: Model,
+    *,
+    streams: int,
+    stream_threads: int,
+    variant: str,
+    runtime: str = "onnxruntime",
+    precision: str = "auto",
+) -> ServerVariant:
+    """Return a server with one run a call, in a pool of as many threads as there are streams."""
+    settings = {
+        "model": str(model.folder),
+        "streams": streams,
+        "threads": stream_threads,
+        "runtime": runtime,
+        "precision": precision,
+    }
+    description = f"{runtime}, {streams} stream(s) x {stream_threads or threads()} thread(s)"
+    return _variant("plain", variant, description, settings)
 
 
 def _variant(name: str, variant: str, description: str, settings: dict[str, Any]) -> ServerVariant:
@@ -45,7 +59,7 @@ def _variant(name: str, variant: str, description: str, settings: dict[str, Any]
         arguments = [sys.executable, "-m", __name__, name, json.dumps(settings)]
         with serving(arguments) as server:
             port = server.wait_for(lambda line: line.removeprefix("port ") if line.startswith("port ") else None, 120)
-            yield Target(protocol, f"127.0.0.1:{port}")
+            yield Target(protocol, f"127.0.0.1:{port}", server.process.pid)
 
     return ServerVariant(name, variant, start, description)
 
@@ -64,8 +78,8 @@ async def _serve_plain(settings: dict[str, Any]) -> None:
     from benchmarks.peers.embedder import Embedder
     from lookalike.v1 import embedding_service_pb2
 
-    embedder = Embedder(Path(settings["model"]), settings["threads"], settings["sessions"])
-    pool = ThreadPoolExecutor(settings["sessions"])
+    embedder = Embedder.from_settings(settings)
+    pool = ThreadPoolExecutor(settings["streams"])
 
     def embed(data: bytes) -> bytes:
         image = embedding_service_pb2.EmbedRequest.FromString(data).image

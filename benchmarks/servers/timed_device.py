@@ -52,7 +52,8 @@ def timed_device(model: Model, frontends: int, device_us: float) -> Iterator[tup
             "64",
         ]
         with serving(arguments) as server:
-            yield Target("lookalike", f"127.0.0.1:{server.wait_for(port_of, 180)}"), server
+            port = server.wait_for(port_of, 180)
+            yield Target("lookalike", f"127.0.0.1:{port}", server.process.pid), server
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ class Embed(Worker):  # type: ignore[misc]  # the library is untyped where the b
         super().__init__()
         settings = json.loads(os.environ[_SETTINGS])
         self._batched = settings["batch"] > 1
-        self._embedder = Embedder(Path(settings["model"]), settings["threads"])
+        self._embedder = Embedder.from_settings(settings)
 
     def deserialize(self, data: bytes) -> Any:
         """Decode a request's body."""

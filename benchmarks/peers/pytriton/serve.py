@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ def _infer(embedder: Embedder) -> Any:
 def main() -> None:
     """Serve until ended."""
     settings = json.loads(sys.argv[1])
-    embedders = [Embedder(Path(settings["model"]), settings["threads"]) for _ in range(settings["workers"])]
+    embedders = [Embedder.from_settings(settings) for _ in range(settings["workers"])]
     one = embedders[0]
     if settings["batch"] == 1:
         config = ModelConfig(batching=True, max_batch_size=1)

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 # Before Ray is imported: it reads them then.
@@ -33,7 +32,7 @@ def _deployment(settings: dict[str, Any]) -> Any:
         """Each replica has one session."""
 
         def __init__(self) -> None:
-            self._embedder = Embedder(Path(settings["model"]), settings["threads"])
+            self._embedder = Embedder.from_settings(settings)
 
         @serve.batch(max_batch_size=settings["batch"], **waits)  # type: ignore[untyped-decorator, unused-ignore]
         async def _embed(self, images: list[Any]) -> list[Any]:
