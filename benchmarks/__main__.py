@@ -168,7 +168,7 @@ def _measure_model(
             if "frontends" in scenarios:
                 suite.measure_frontends(small_model("device", DEVICE_DIM))
             if "cpu" in scenarios:
-                suite.measure_processor_time(small_model("device", DEVICE_DIM))
+                suite.measure_processor_time(small_model("null", NULL_DIM), small_model("device", DEVICE_DIM))
         finally:
             # also what an interrupted run has measured so far
             stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{served.name}"

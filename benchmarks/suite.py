@@ -18,6 +18,7 @@ from benchmarks.servers.base import ServerVariant, Target
 from benchmarks.servers.ours import ours
 from benchmarks.servers.peers import Peer, peer
 from benchmarks.servers.small_servers import echo
+from benchmarks.servers.timed_device import timed_device
 
 T = TypeVar("T")
 
@@ -97,9 +98,13 @@ class Suite:
         """Run the scenario of front-end processes, over a device that only takes time."""
         self._add(*frontends.over_one_process(bench))
 
-    def measure_processor_time(self, bench: Bench) -> None:
-        """Run the scenario of the processor time of a call, over the same device."""
-        self._add(processor_time.over_echo(bench, 1.4))
+    def measure_processor_time(self, null: Bench, device: Bench) -> None:
+        """Run the scenario of the processor time of a call, over the null model and over that device."""
+        with echo().start() as bounce:
+            with ours(null.model, tuple(self.flags)).start() as target:
+                self._add(processor_time.over_echo(null, target, bounce, "null model", 1.4))
+            with timed_device(device.model, 0, frontends.DEVICE_US) as (target, _):
+                self._add(processor_time.over_echo(device, target, bounce, "timed device", None))
 
     def _compare_before(self, target: Target) -> None:
         """Compare to an older version, with no flags: it may not know ours."""

@@ -41,9 +41,16 @@ class Result:
         cls, name: str, versus: str, value: Spread, bound: float | None, details: dict[str, Any] | None = None
     ) -> Result:
         """Return a result whose median must reach the bound; None where nothing is required on this machine."""
-        if bound is None:
-            return cls(name, versus, value, "reported", None, details or {})
-        return cls(name, versus, value, f">= {bound}", value.median >= bound, details or {})
+        required = "reported" if bound is None else f">= {bound}"
+        return cls(name, versus, value, required, None if bound is None else value.median >= bound, details or {})
+
+    @classmethod
+    def at_most(
+        cls, name: str, versus: str, value: Spread, bound: float | None, details: dict[str, Any] | None = None
+    ) -> Result:
+        """Return a result whose median must not exceed the bound; None where nothing is required."""
+        required = "reported" if bound is None else f"<= {bound}"
+        return cls(name, versus, value, required, None if bound is None else value.median <= bound, details or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,7 @@ class Bench:
         """Search for the limit by paired turns: every shape is tried, and the best two of each runtime once more."""
         if self.limit is None:
             reference = RuntimeShape(ONNX_RUNTIME, 1, 1, threads(), self.precision)
-            turn = max(0.5, self.seconds / 2)
+            turn = max(0.2, self.seconds / 2)
 
             def ratios(shapes: list[RuntimeShape], rounds: int) -> list[tuple[float, RuntimeShape]]:
                 found = []

@@ -31,7 +31,6 @@ def over_decoding(bench: Bench, ours: Target, catalog: Path, products: int | Non
     Raises:
         StartError: The catalog cannot be read, or the files cannot be decoded without a server.
     """
-    shape = bench.find_limit().shape
     try:
         source = CatalogFile(catalog)
         batches = -(-source.count(products) // BATCH)
@@ -40,6 +39,7 @@ def over_decoding(bench: Bench, ours: Target, catalog: Path, products: int | Non
     rounds = min(bench.rounds, batches // _FEWEST)
     if rounds == 0:
         raise StartError(f"{catalog} needs {_FEWEST * BATCH} products or more, and has {batches * BATCH} at most")
+    shape = bench.find_limit().shape
     unread = ImageRows(source).batches(size=BATCH, limit=products, existing=set())
     imported, bare, sizes = [], [], []
     try:

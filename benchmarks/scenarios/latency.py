@@ -41,10 +41,9 @@ def added(bench: Bench, ours: Target, echo: Target, bound: float) -> list[Result
         "added_ms": Spread.of([(call - run) * 1e3 for call, run, _, _ in rounds]).median,
         "run": str(shape),
     }
-    met = value.median <= bound
     return [
-        Result("added latency", "the echo at the model's pace", value, f"<= {bound}", met, details),
-        Result("added latency", "echo of the same bytes", over_busy_echo, "reported", None),
+        Result.at_most("added latency", "the echo at the model's pace", value, bound, details),
+        Result.at_most("added latency", "echo of the same bytes", over_busy_echo, None),
     ]
 
 

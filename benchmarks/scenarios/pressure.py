@@ -39,17 +39,10 @@ def overload(bench: Bench, ours: Target, goodput_bound: float, rejection_bound_m
         "codes": [_counts(outcome) for outcome in pairs.second],
         "deadline_s": DEADLINE,
     }
-    met, rejection_met = in_time.median >= goodput_bound, rejected.median <= rejection_bound_ms
+    codes = {"codes": details["codes"]}
     return [
-        Result("overload: in time", "capacity", in_time, f">= {goodput_bound}", met, details),
-        Result(
-            "overload: rejection, ms",
-            "call's start",
-            rejected,
-            f"<= {rejection_bound_ms}",
-            rejection_met,
-            {"codes": details["codes"]},
-        ),
+        Result.at_least("overload: in time", "capacity", in_time, goodput_bound, details),
+        Result.at_most("overload: rejection, ms", "call's start", rejected, rejection_bound_ms, codes),
     ]
 
 
@@ -84,7 +77,7 @@ def canceling(bench: Bench, ours: Target, bound: float) -> Result:
         "canceling_calls": canceling_calls,
         "patient_calls": patient_calls,
     }
-    return Result("canceling: the rest", "nobody canceling", value, f">= {bound}", value.median >= bound, details)
+    return Result.at_least("canceling: the rest", "nobody canceling", value, bound, details)
 
 
 def _goodput(outcome: Outcome, seconds: float) -> float:

@@ -2,12 +2,71 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from support.catalogs import write_products
 from support.paths import MODELS, ROOT
+
+
+def bench(out: Path, *options: str | Path) -> tuple[str, dict[str, Any]]:
+    """Measure the tiny model in its shortest form; return the table and what was written."""
+    small = ("--rounds", "1", "--seconds", "0.2", "--concurrency", "2", "--peers", "")
+    command = [sys.executable, "-m", "benchmarks", "--model", MODELS / "tiny", "--out", out, *small, *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    (file,) = out.glob("*.json")
+    return done.stdout, json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_the_limit_is_named_with_its_runtime_and_precision(tmp_path: Path) -> None:
+    """The result over the limit says which runtime, shape and precision that was, and the run on what processor."""
+    table, written = bench(tmp_path, "--scenarios", "throughput,jpeg", "--precision", "fp32")
+    over_limit, over_raw = written["results"]
+    assert over_limit["details"]["limit"].startswith(("ONNX Runtime, batch ", "OpenVINO, batch "))
+    assert over_limit["details"]["limit_precision"] in {"fp32", "f32"}
+    assert over_limit["details"]["limit"] in over_limit["details"]["limit_candidates"]
+    assert (over_limit["bound"], over_raw["bound"]) == (">= 0.88", ">= 0.85")
+    assert written["about"]["cpu"]["kind"] in {"AMX", "AVX-512 BF16", "AVX-512", "AVX2", "other"}
+    assert {"onnxruntime", "openvino"} <= set(written["about"]["versions"])
+    assert f"({written['about']['cpu']['kind']})" in table
+    # without OpenVINO the reason is in the output, and ONNX Runtime is the limit
+    on_openvino = any(shape.startswith("OpenVINO") for shape in over_limit["details"]["limit_candidates"])
+    assert on_openvino == ("OpenVINO" not in written["skipped"])
+
+
+@pytest.mark.slow
+def test_an_older_checkout_and_an_import_are_measured(tmp_path: Path) -> None:
+    """`--before` serves from another checkout's environment; `--import-products` limits what is imported."""
+    catalog = write_products(tmp_path, *(f"product-{number}" for number in range(80)))
+    _, written = bench(
+        tmp_path / "out",
+        *("--scenarios", "before,import,cpu", "--before", ROOT),
+        *("--import-catalog", catalog, "--import-products", "64"),
+    )
+    results = {result["name"]: result for result in written["results"]}
+    assert results["throughput"]["versus"] == "ours (before)"
+    assert results["import"]["details"]["products"] == [64]
+    assert results["import"]["value"]["median"] > 0
+    assert results["processor time a call, null model"]["bound"] == "<= 1.4"
+    assert results["processor time a call, timed device"]["met"] is None
+    assert not set(written["skipped"]) - {"OpenVINO"}
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    """Without a catalog or an older checkout the run goes on, and the table names both and why."""
+    missing = tmp_path / "none.csv"
+    table, written = bench(tmp_path / "out", "--scenarios", "before,import", "--import-catalog", missing)
+    assert written["results"] == []
+    assert f"Skipped: import: {missing} cannot be read" in table
+    assert "Skipped: before: --before names no checkout" in table
 
 
 @pytest.mark.slow
