@@ -199,7 +199,10 @@ class _Choice:
     def _load_openvino(self, concurrency: int) -> Session:
         if self._openvino is None:
             if not has_avx2():
-                raise LookalikeError(Code.FAILED_PRECONDITION, "this processor has no AVX2")
+                raise LookalikeError(
+                    Code.FAILED_PRECONDITION,
+                    "OpenVINO needs AVX2, which this processor lacks; --provider cpu runs without",
+                )
             self._openvino = OpenVinoModel(self._folder, self._settings.inference_precision)
         return self._openvino.session(concurrency, self._cores, self._settings.max_batch_size)
 

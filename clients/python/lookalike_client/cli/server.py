@@ -17,40 +17,37 @@ def model(session: Session) -> None:
     if session.as_json:
         session.print_json(served)
         return
-    lines = {
-        "name": served.name,
-        "backbone": served.backbone,
-        "weights": served.weights,
-        "input": f"{served.input_width} x {served.input_height} pixels, {served.resize}",
-        "pooling": served.pooling,
-        "embedding": f"{served.dim} dimensions, {served.metric} distance",
-        "precision": served.precision,
-        **_runtime_lines(served),
-        "digest": served.digest,
-        "batches": ", ".join(map(_profile_line, served.batch_profiles)),
-    }
+    lines = [
+        ("name", served.name),
+        ("backbone", served.backbone),
+        ("weights", served.weights),
+        ("input", f"{served.input_width} x {served.input_height} pixels, {served.resize}"),
+        ("pooling", served.pooling),
+        ("embedding", f"{served.dim} dimensions, {served.metric} distance"),
+        ("precision", served.precision),
+        *_runtime_lines(served),
+        ("digest", served.digest),
+        ("batches", ", ".join(map(_profile_line, served.batch_profiles))),
+    ]
     rows = table("", "")
     rows.show_header = False
-    for name, value in lines.items():
+    for name, value in lines:
         rows.add_row(name, printable(value))
     session.out.print(rows)
     if served.is_random:
         warn_of_random_weights(session, served.weights)
 
 
-def _runtime_lines(served: Model) -> dict[str, str]:
+def _runtime_lines(served: Model) -> list[tuple[str, str]]:
     """Say what runs the model, and what else might have."""
     runtime = served.runtime
     if runtime is None:
-        return {"provider": served.provider}
-    lines = {"runtime": f"{runtime.library} in {runtime.precision} ({served.provider})"}
-    if runtime.parity:
-        lines["parity"] = (
-            f"least cosine {runtime.parity.min_cosine:.6f}, overlap@10 {runtime.parity.overlap:.3f} with ONNX Runtime"
-        )
-    if runtime.skipped:
-        lines["skipped"] = "\n".join(runtime.skipped)
-    return lines
+        return [("provider", served.provider)]
+    lines = [("runtime", f"{runtime.library} in {runtime.precision} ({served.provider})")]
+    if parity := runtime.parity:
+        compared = f"least cosine {parity.min_cosine:.6f}, overlap@10 {parity.overlap:.3f}"
+        lines.append(("parity", f"{compared} with ONNX Runtime"))
+    return lines + [("skipped", reason) for reason in runtime.skipped]
 
 
 def _profile_line(profile: BatchProfile) -> str:
