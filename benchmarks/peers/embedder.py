@@ -105,6 +105,8 @@ class _OpenVino:
             self._free.put(compiled.create_infer_request())
 
     def __call__(self, images: Any) -> Any:
+        # a tensor is not made over memory that is read-only, such as a request's bytes
+        images = np.require(images, requirements=["C", "W"])
         parts = np.array_split(images, min(self._streams, len(images)))
         with self._beginning:
             begun = [self._begin(part) for part in parts]  # the parts live until their runs end

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.load import Outcome
+from benchmarks.load import LoadError, Outcome
 from benchmarks.processes import StartError
 from benchmarks.rounds import Pairs, Spread, paired
 from benchmarks.scenarios.bench import Bench, Result
@@ -64,7 +64,7 @@ def best_tuned(bench: Bench, ours: Target, candidates: Sequence[ServerVariant]) 
     """Return the candidate that does best against ours in a few short turns.
 
     Raises:
-        StartError: When none of them can be started.
+        StartError: When none of them can be started and answers every call.
     """
     found: list[tuple[float, ServerVariant]] = []
     errors: list[str] = []
@@ -72,7 +72,7 @@ def best_tuned(bench: Bench, ours: Target, candidates: Sequence[ServerVariant]) 
         try:
             with variant.start() as other:
                 pairs = _against(bench, ours, other, max(2, bench.rounds // 3))
-        except StartError as error:
+        except (LoadError, StartError) as error:
             errors.append(f"{variant.settings}: {error}")
             continue
         ratio = pairs.spread(lambda a, b: b.throughput / a.throughput).median

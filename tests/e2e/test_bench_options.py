@@ -27,12 +27,14 @@ def bench(out: Path, *options: str | Path) -> tuple[str, dict[str, Any]]:
 @pytest.mark.slow
 def test_the_limit_is_named_with_its_runtime_and_precision(tmp_path: Path) -> None:
     """The result over the limit says which runtime, shape and precision that was, and the run on what processor."""
-    table, written = bench(tmp_path, "--scenarios", "throughput,jpeg", "--precision", "fp32")
-    over_limit, over_raw = written["results"]
+    table, written = bench(tmp_path, "--scenarios", "throughput,jpeg", "--precision", "fp32", "--peers", "plain")
+    over_limit, over_raw, over_defaults, over_tuned = written["results"]
     assert over_limit["details"]["limit"].startswith(("ONNX Runtime, batch ", "OpenVINO, batch "))
     assert over_limit["details"]["limit_precision"] in {"fp32", "f32"}
     assert over_limit["details"]["limit"] in over_limit["details"]["limit_candidates"]
     assert (over_limit["bound"], over_raw["bound"]) == (">= 0.88", ">= 0.85")
+    assert (over_defaults["versus"], over_tuned["versus"]) == ("plain (defaults)", "plain (tuned)")
+    assert over_tuned["bound"] == ">= 1.0"
     assert written["about"]["cpu"]["kind"] in {"AMX", "AVX-512 BF16", "AVX-512", "AVX2", "other"}
     assert {"onnxruntime", "openvino"} <= set(written["about"]["versions"])
     assert f"({written['about']['cpu']['kind']})" in table
