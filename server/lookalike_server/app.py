@@ -41,6 +41,8 @@ from lookalike_server.store.catalog_store import Store
 from lookalike_server.store.sqlite import SQLITE_VERSION, SqliteError
 from lookalike_server.telemetry import LogObserver
 
+_GARBAGE_OBJECTS = 50_000  # new objects after which cycles are looked for; a call makes about sixty
+
 INDEX_FOLDER = "index"
 """The folder of the index's graphs, in the catalog's folder."""
 
@@ -241,10 +243,13 @@ async def loading(
             clock=time.monotonic,
         )
 
-        # What was built until here stays, so the garbage collector need not scan it again and again.
+        # What was built until here stays, so the garbage collector need not scan it again and again; and calls leave
+        # hardly any cycles, so it need not look for them every dozen calls.
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
+        stack.callback(gc.set_threshold, *gc.get_threshold())
+        gc.set_threshold(_GARBAGE_OBJECTS)
         yield Loaded(engine, batcher, index, plan)
 
 
