@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -18,16 +18,14 @@ import numpy as np
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import Floats, Pixels
 from lookalike_server.domain.protocols import Session
+from lookalike_server.inference.failure_watch import Done, FailureWatch, Run
 from lookalike_server.inference.manifest import ModelFolder
 
 PROVIDER = "OpenVINO"
 
-Done = Callable[[Floats | Exception], None]
-
 _HINTS = {"bf16": "bf16", "fp32": "f32"}
 _PRECISIONS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}  # by OpenVINO's names
 _SPARE_REQUESTS = 1  # so that the next batch is started while the last one's result is read
-_FAILURE_CHECK_SECONDS = 0.1
 _MAX_CAUSE = 300  # characters
 
 
@@ -107,7 +105,7 @@ class OpenVinoSession(Session):
         for request in self._requests:
             self._idle.put(request)
         self._closed = False
-        self._failures = _FailureWatch()
+        self._failures = FailureWatch()
 
     @property
     def library(self) -> str:
@@ -165,7 +163,7 @@ class OpenVinoSession(Session):
             self._idle.put(request)
             done(result)
 
-        run = _Run(request, ended)
+        run = Run(request, ended)
         try:
             request.start(images, run.end)
         except BaseException:
@@ -225,64 +223,6 @@ class _Request:
         if embeddings.shape != (size, self._dim):
             raise RuntimeError(f"the model returned {embeddings.shape} for {size} images")
         return embeddings
-
-
-class _Run:
-    """A batch that a request computes. It ends once, by the callback or by the watch."""
-
-    def __init__(self, request: _Request, ended: Done) -> None:
-        self.request = request
-        self.over = False
-        self._ended = ended
-        self._lock = threading.Lock()
-
-    def end(self, result: Floats | Exception) -> None:
-        """Report the result, unless one was reported."""
-        with self._lock:
-            first, self.over = not self.over, True
-        if first:
-            self._ended(result)
-
-
-class _FailureWatch:
-    """Asks running requests now and then whether they failed: OpenVINO calls no Python callback then."""
-
-    def __init__(self) -> None:
-        self._runs: set[_Run] = set()
-        self._wake = threading.Condition()
-        self._closed = False
-        self._thread: threading.Thread | None = None
-
-    def add(self, run: _Run) -> None:
-        """Watch a run that has started until it is over."""
-        with self._wake:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="openvino-failures", daemon=True)
-                self._thread.start()
-            if not self._runs:
-                self._wake.notify()
-            self._runs.add(run)
-
-    def close(self) -> None:
-        """End the thread."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _watch(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._runs or self._closed)
-                if self._wake.wait_for(lambda: self._closed, timeout=_FAILURE_CHECK_SECONDS):
-                    return
-                self._runs = {run for run in self._runs if not run.over}
-                running = list(self._runs)
-            for run in running:
-                error = run.request.failure()
-                if error is not None:
-                    run.end(error)
 
 
 def _import_openvino() -> Any:
