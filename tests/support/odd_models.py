@@ -18,8 +18,8 @@ _MEAN = [
 _SIDES = {"sides": np.array([1, 2], dtype=np.int64)}
 
 
-def fails_on_white(folder: Path) -> ModelFolder:
-    """Write a model that embeds an image as its mean color, and whose run fails where a pixel's channel is 255."""
+def fails_on_white(folder: Path, white: int = 255) -> ModelFolder:
+    """Write a model that embeds an image as its mean color, and whose run fails where a channel is `white` or more."""
     nodes = [
         *_MEAN,
         helper.make_node("ReduceMax", ["wide"], ["brightest"], keepdims=0),
@@ -31,7 +31,7 @@ def fails_on_white(folder: Path) -> ModelFolder:
         helper.make_node("Reshape", ["means", "shape"], ["embeddings"]),
     ]
     constants: dict[str, Any] = {
-        "limit": np.float32(254.5),
+        "limit": np.float32(white - 0.5),
         "two": np.array([2], dtype=np.int64),
         "three": np.array([3], dtype=np.int64),
         "rows": np.array([-1], dtype=np.int64),

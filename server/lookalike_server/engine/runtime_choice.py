@@ -111,42 +111,52 @@ class _Choice:
         loads = [self._reusing(onnx, partial(self._load_onnx, load_model))]
         if self._settings.provider != "auto" or not onnx.gains_from_concurrency:
             return self._measure(*loads), None
-        parity = None
         try:
-            openvino = self._load_openvino(1)
+            openvino, parity = self._checked_openvino(onnx)
         except LookalikeError as error:
             self._skipped.append(f"openvino: {error.message}")
             return self._measure(*loads), None
-        parity = self._parity(self._embed(onnx), openvino)
-        if parity.within_bounds:
-            loads.append(self._reusing(openvino, self._load_openvino))
-        else:
-            openvino.close()
-            reason = self._differs(openvino, parity)
-            self._log.warning("runtime_parity_failed", reason=reason)
-            self._skipped.append(f"openvino: {reason}")
-        plan = self._measure(*loads)
+        plan = self._measure(*loads, self._reusing(openvino, self._load_openvino))
         return plan, parity if plan.throughput_session.provider == OPENVINO else None
 
     def _openvino_only(self) -> tuple[Plan, Parity | None]:
         """Measure OpenVINO, which the settings name, and compare its embeddings where ONNX Runtime is installed."""
-        openvino = self._load_openvino(1)
         parity = None
         try:
             reference = self._load_onnx(_load_reference, 1)
         except LookalikeError as error:
             self._skipped.append(f"cpu: embeddings are not compared: {error.message}")
+            openvino = self._load_openvino(1)
         else:
-            expected = self._embed(reference)
+            openvino, parity = self._checked_openvino(reference)
             reference.close()
-            parity = self._parity(expected, openvino)
-            if not parity.within_bounds:
-                openvino.close()
-                raise LookalikeError(
-                    Code.FAILED_PRECONDITION,
-                    f"{self._differs(openvino, parity)}; set --provider cpu, or --inference-precision fp32",
-                )
         return self._measure(self._reusing(openvino, self._load_openvino)), parity
+
+    def _checked_openvino(self, reference: Session) -> tuple[Session, Parity]:
+        """Load the model into OpenVINO and compare its embeddings with the reference's.
+
+        Raises:
+            LookalikeError: FAILED_PRECONDITION when OpenVINO cannot run the model or computes other embeddings.
+        """
+        session = self._load_openvino(1)
+        try:
+            bounds = self._folder.parity_bounds
+            parity = measure_parity(self._embed(reference), self._embed(session), bounds)
+        except Exception as error:
+            session.close()
+            raise LookalikeError(
+                Code.FAILED_PRECONDITION, f"a run fails, so that embeddings cannot be compared: {error}"
+            ) from error
+        if not parity.within_bounds:
+            session.close()
+            reason = (
+                f"{session.library} in {session.precision} computes other embeddings than ONNX Runtime: {parity}, where"
+                f" at least {bounds.min_cosine} and {bounds.min_overlap} are needed to share a catalog;"
+                " set --provider cpu or --inference-precision fp32"
+            )
+            self._log.warning("runtime_parity_failed", reason=reason)
+            raise LookalikeError(Code.FAILED_PRECONDITION, reason)
+        return session, parity
 
     def _restored(self, measured: Measured) -> PlannedModel:
         """Load what the last start chose and warm it up."""
@@ -208,16 +218,6 @@ class _Choice:
 
     def _embed(self, session: Session) -> Floats:
         return embed_in_batches(session, self._images, min(_PARITY_BATCH, self._settings.max_batch_size))
-
-    def _parity(self, expected: Floats, session: Session) -> Parity:
-        return measure_parity(expected, self._embed(session), self._folder.parity_bounds)
-
-    def _differs(self, session: Session, parity: Parity) -> str:
-        bounds = self._folder.parity_bounds
-        return (
-            f"{session.library} in {session.precision} computes other embeddings than ONNX Runtime: {parity},"
-            f" where at least {bounds.min_cosine} and {bounds.min_overlap} are needed to share a catalog"
-        )
 
     @staticmethod
     def _reusing(session: Session, load: LoadConcurrent) -> LoadConcurrent:

@@ -46,8 +46,8 @@ class OpenVinoModel:
         self._folder = folder
         self._precision = inference_precision
         self._openvino = openvino or _import_openvino()
-        self._core = self._openvino.Core()
         try:
+            self._core = self._openvino.Core()
             self._graph = self._core.read_model(str(folder.graph))
         except Exception as error:  # its exceptions share no base
             raise _unusable(f"OpenVINO cannot read {folder.graph}: {_cause(error)}") from error

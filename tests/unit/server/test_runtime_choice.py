@@ -19,7 +19,7 @@ from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.engine.runtime_choice import PlannedModel, plan_model
 from lookalike_server.inference.autotune_cache import FILE
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
-from support.odd_models import saturates, takes_determinants
+from support.odd_models import fails_on_white, saturates, takes_determinants
 from support.paths import MODELS
 from support.serving import noise
 
@@ -123,6 +123,14 @@ def test_an_operator_that_openvino_lacks(tmp_path: Path) -> None:
     folder = takes_determinants(tmp_path / "odd")
     assert "Det" in skipped(plan(folder, tmp_path / "data")[0], "openvino")
     with pytest.raises(LookalikeError, match="Det"):
+        plan(folder, tmp_path / "data", provider="openvino")
+
+
+def test_a_model_that_cannot_be_compared(tmp_path: Path) -> None:
+    """Where the runs of a comparison fail, `auto` stays with ONNX Runtime and says why; by name it is an error."""
+    folder = fails_on_white(tmp_path / "odd", white=200)  # some of the images that are compared are as bright
+    assert "embeddings cannot be compared" in skipped(plan(folder, tmp_path / "data")[0], "openvino")
+    with pytest.raises(LookalikeError, match="embeddings cannot be compared"):
         plan(folder, tmp_path / "data", provider="openvino")
 
 
