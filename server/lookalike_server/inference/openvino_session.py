@@ -106,6 +106,8 @@ class OpenVinoSession(Session):
             self._idle.put(request)
         self._closed = False
         self._failures = FailureWatch()
+        self._last = compiled.create_infer_request()
+        self._last.set_input_tensor(openvino.Tensor(np.zeros((1, *self._requests[0].image_shape), dtype=np.uint8)))
 
     @property
     def library(self) -> str:
@@ -148,10 +150,14 @@ class OpenVinoSession(Session):
         for _ in self._requests:
             self._idle.get()
         self._failures.close()
+        # Freeing the graph joins OpenVINO's threads while this one has the GIL, so none of them may need it any more.
+        # They end a run only after its callback: a run without one comes behind all of those.
+        self._last.start_async()
+        self._last.wait()
         for request in self._requests:
             request.close()
         self._requests.clear()
-        self._compiled = None
+        self._last = self._compiled = None
         self._idle.put(None)  # whoever waits for a request learns that there is none
 
     def _start(self, request: _Request | None, images: Sequence[Pixels] | Pixels, done: Done) -> None:
@@ -177,7 +183,8 @@ class _Request:
 
     def __init__(self, openvino: Any, compiled: Any, folder: ModelFolder, max_batch_size: int) -> None:
         model = folder.model
-        self._images = np.zeros((max_batch_size, model.height, model.width, 3), dtype=np.uint8)
+        self.image_shape = (model.height, model.width, 3)
+        self._images = np.zeros((max_batch_size, *self.image_shape), dtype=np.uint8)
         # Over the same memory, so that nothing is copied between it and OpenVINO.
         self._inputs = [
             openvino.Tensor(self._images[:size], shared_memory=True) for size in range(1, max_batch_size + 1)
