@@ -1,4 +1,4 @@
-"""Graphs in OpenVINO: the same embeddings as in ONNX Runtime; where it cannot be had, an export goes on without it."""
+"""Graphs in OpenVINO: the same embeddings as in ONNX Runtime; where it is missing, an export goes on without it."""
 
 import subprocess
 import sys

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -17,7 +17,7 @@ import structlog
 from lookalike_server import __version__
 from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.domain.inference import Floats, Parity, Runtime
+from lookalike_server.domain.inference import Floats, Parity, Pixels, Runtime
 from lookalike_server.domain.protocols import Session
 from lookalike_server.engine.model_loading import LoadSession, load_model
 from lookalike_server.inference.autotune import LoadConcurrent, measure_plan, warm_up
@@ -68,13 +68,17 @@ class _Choice:
         self._folder = folder
         self._settings = settings
         self._cores = settings.intra_op_threads or available_cores()
-        model = folder.model
-        decoder = ImageDecoder(model.height, model.width, model.resize, _MAX_PARITY_IMAGE, _MAX_PARITY_IMAGE)
-        self._images = parity_images(decoder)
-        self._blank = np.zeros_like(self._images[0])
+        self._blank = np.zeros((folder.model.height, folder.model.width, 3), dtype=np.uint8)
         self._skipped: list[str] = []
         self._openvino: OpenVinoModel | None = None
         self._log = structlog.get_logger()
+
+    @cached_property
+    def _images(self) -> Pixels:
+        """The images that are compared; decoded only where something is."""
+        model = self._folder.model
+        decoder = ImageDecoder(model.height, model.width, model.resize, _MAX_PARITY_IMAGE, _MAX_PARITY_IMAGE)
+        return parity_images(decoder)
 
     def of_session(self, load_session: LoadSession) -> PlannedModel:
         """Measure sessions of the caller's."""
