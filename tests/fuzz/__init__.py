@@ -1,0 +1,1 @@
+"""Whatever bytes arrive: the code that reads them before anybody is trusted."""
