@@ -131,7 +131,12 @@ def _show_product(product: Product) -> None:
 
 
 def _show_image(image: bytes) -> None:
-    _show_query(thumbnail(image), "Your image", ["The image is not part of the link to this view."])
+    _show_query(_thumbnail(image), "Your image", ["The image is not part of the link to this view."])
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _thumbnail(image: bytes) -> bytes | None:
+    return thumbnail(image)  # the page runs again at every click
 
 
 def _show_query(image: bytes | None, title: str, details: list[str]) -> None:

@@ -1,51 +1,101 @@
 """Thumbnails of product images, fetched through the client and cached in memory.
 
-Images are untrusted: only known formats of a limited size are decoded, and what cannot be decoded is None.
+Images are untrusted: `thumbnail_worker.py` decodes them, one at a time in one process that is bounded in memory and
+time; what cannot be decoded there is None.
 """
 
 from __future__ import annotations
 
-import io
+import atexit
+import subprocess
+import sys
 import threading
 import time
-import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-from PIL import Image, ImageOps
+from typing import IO
 
 from lookalike_client import Client, LookalikeError
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-MAX_PIXELS = 50_000_000
-"""The server's default limit."""
+from lookalike_gallery import thumbnail_worker
+from lookalike_gallery.thumbnail_worker import read_frame, write_frame
 
 SIDE = 320
 """The longest side of a thumbnail in pixels: enough for a card on a high-density screen."""
 
 _CACHE_BYTES = 64 * 1024 * 1024
 _CACHE_SECONDS = 60.0
+_WORKER_SECONDS = 5.0
+
+# Address space: about a third is the interpreter and its libraries, the rest is for one image.
+_WORKER_BYTES = 768 * 1024 * 1024
 
 
-def thumbnail(data: bytes, side: int = SIDE) -> bytes | None:
-    """Return an upright JPEG on white of at most `side` x `side` pixels; None if the image cannot be decoded."""
-    try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if image.width * image.height > MAX_PIXELS:
-                return None
-            image.draft("RGB", (2 * side, 2 * side))
-            upright = ImageOps.exif_transpose(image)
-            upright.thumbnail((side, side))
-            flat = Image.new("RGB", upright.size, "white")
-            clear = upright.convert("RGBA") if upright.has_transparency_data else None
-            flat.paste(clear or upright.convert("RGB"), mask=clear)
-    except Exception:  # noqa: BLE001 - Pillow raises many types for a damaged file
-        return None
-    out = io.BytesIO()
-    flat.save(out, "JPEG", quality=85)
-    return out.getvalue()
+def thumbnail(data: bytes) -> bytes | None:
+    """Return an upright JPEG on white of at most `SIDE` x `SIDE` pixels; None if the image cannot be decoded."""
+    return _worker.make(data)
+
+
+class ThumbnailWorker:
+    """The process that decodes; started when it is needed, and again after an image that ended it. Thread-safe."""
+
+    def __init__(self, seconds: float = _WORKER_SECONDS, memory_bytes: int = _WORKER_BYTES) -> None:
+        """Allow each image so many seconds, and the process so much memory."""
+        self._seconds = seconds
+        self._memory_bytes = memory_bytes
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def make(self, data: bytes) -> bytes | None:
+        """Make the thumbnail of one image, after those of others; None if it cannot be decoded within the bounds."""
+        with self._lock:
+            process, stdin, stdout = self._start()
+            timer = threading.Timer(self._seconds, process.kill)
+            timer.start()
+            try:
+                write_frame(stdin, data)
+                small = read_frame(stdout)
+            except OSError:  # it ended while it was written to
+                small = None
+            finally:
+                timer.cancel()
+            if small is None:
+                self._end()
+            return small or None
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]:
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._process is None:
+            # The file and not the module, and not its folder (-P), so that it imports Pillow and nothing of ours.
+            script, arguments = thumbnail_worker.__file__, (str(SIDE), str(self._memory_bytes))
+            command = [sys.executable, "-P", script, *arguments]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the process has no pipes")
+        return self._process, stdin, stdout
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            for pipe in (process.stdin, process.stdout):
+                try:
+                    if pipe is not None:
+                        pipe.close()
+                except OSError:  # what could not be written any more
+                    pass
+            process.wait()
+
+
+_worker = ThumbnailWorker()
+atexit.register(_worker.close)
 
 
 class ThumbnailCache:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,7 +13,7 @@ from lookalike_client import AttributeFacet, Category, ResponseStats, ValueCount
 from lookalike_gallery.edit_page import parse_attributes
 from lookalike_gallery.facets import merge_facets
 from lookalike_gallery.response_stats import MAX_RECORDS, StatsHistory, stage_times
-from lookalike_gallery.thumbnails import SIDE, thumbnail
+from lookalike_gallery.thumbnails import SIDE, ThumbnailWorker, thumbnail
 from lookalike_gallery.view_state import MAX_K, MAX_PAGE, View, from_params, to_params
 
 FULL = View(
@@ -158,6 +160,72 @@ def test_thumbnails_are_upright() -> None:
 def test_invalid_images_have_no_thumbnail(data: bytes) -> None:
     """Bytes other than an image of a known format give None: no error, and never the file of a path."""
     assert thumbnail(data) is None
+
+
+def written(image: Image.Image, file_format: str, **options: object) -> bytes:
+    """Write an image file in memory."""
+    out = io.BytesIO()
+    image.save(out, file_format, **options)
+    return out.getvalue()
+
+
+GOOD = written(Image.new("RGB", (80, 60)), "PNG")
+BITS = (16_383 - 1 | (3_000 - 1) << 14).to_bytes(4, "little")
+TOO_LARGE = {
+    "png": written(Image.new("L", (4001, 3200)), "PNG"),
+    "webp": written(Image.new("RGB", (3000, 2100)), "WEBP"),
+    "claimed webp": b"RIFF\x20\0\0\0WEBPVP8L\x14\0\0\0\x2f" + BITS + bytes(15),
+    "wide": written(Image.new("1", (60_000, 60_000)), "PNG"),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_too_large_images_have_no_thumbnail(name: str) -> None:
+    """What is larger than the server accepts is not decoded, and the next image has its thumbnail."""
+    assert thumbnail(TOO_LARGE[name]) is None
+    assert thumbnail(GOOD) is not None
+
+
+def resident() -> int:
+    """Return the bytes that this process has in memory."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+
+
+def test_large_images_are_decoded_elsewhere() -> None:
+    """Eight threads that want thumbnails of 48 MB images each take no such memory in this process."""
+    data = written(Image.new("RGBA", (4000, 3000)), "PNG", compress_level=1)
+    assert thumbnail(data) is not None
+    before = resident()
+    peaks = []
+    with ThreadPoolExecutor(8) as pool:
+        for small in pool.map(thumbnail, [data] * 8):
+            assert small is not None
+            peaks.append(resident())
+    assert max(peaks) - before < 40_000_000
+
+
+def test_what_takes_too_long_has_no_thumbnail() -> None:
+    """An image that is not done in time ends the process, and a later one starts another."""
+    hurried, patient = ThumbnailWorker(seconds=0.0), ThumbnailWorker()
+    try:
+        assert hurried.make(GOOD) is None
+        assert hurried.make(GOOD) is None
+        assert patient.make(GOOD) is not None
+    finally:
+        hurried.close()
+        patient.close()
+
+
+def test_worker_has_a_memory_limit() -> None:
+    """An image that needs more memory than the process may have has no thumbnail, and the next one has."""
+    large = written(Image.new("RGBA", (4000, 3000)), "PNG", compress_level=1)
+    worker = ThumbnailWorker(memory_bytes=150 << 20)
+    try:
+        assert worker.make(large) is None
+        assert worker.make(GOOD) is not None
+    finally:
+        worker.close()
 
 
 def test_parse_attributes() -> None:
