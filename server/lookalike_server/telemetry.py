@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
+import threading
 import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 import structlog
@@ -35,31 +40,98 @@ def configure_log(log_format: str, level: str, **context: str | int) -> None:
     )
 
 
+FAULT_SECONDS = 1.0
+"""In which one fault of a kind is logged, and the others are counted."""
+
 POOR_RECALL = 0.5
 """The recall of a search below which the log warns."""
 
 
-class LogObserver:
-    """Logs faults as errors, what an operator should see as warnings, and every call and batch at debug level."""
+@dataclass(slots=True)
+class _Burst:
+    """Faults of one kind: until when the next ones are only counted, how many were, and what is known of the last."""
 
-    def __init__(self) -> None:
+    until: float = -math.inf
+    count: int = 0
+    event: str = ""
+    fields: dict[str, str | float] = field(default_factory=dict)
+
+
+class _FaultLog:
+    """Logs faults, those of one kind once a second: each is a line of its own, or one of `repeated=N` in a later line.
+
+    A kind is an event, the method where there is one, and the type of the error. Of those that were only counted, the
+    traceback is not kept, because it would keep the images and embeddings of its frames.
+    """
+
+    def __init__(self, log: Any, clock: Callable[[], float]) -> None:
+        self._log = log
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._bursts: defaultdict[tuple[str, str | float, type[Exception]], _Burst] = defaultdict(_Burst)
+        self.is_counting = False
+        """Whether there are faults that no line has reported yet."""
+
+    def error(self, event: str, error: Exception, **fields: str | float) -> None:
+        """Log a fault, or count it."""
+        with self._lock:
+            burst = self._bursts[event, fields.get("method", ""), type(error)]
+            now = self._clock()
+            if now < burst.until:
+                burst.count += 1
+                burst.event, burst.fields = event, fields | {"error": f"{type(error).__name__}: {error}"}
+                self.is_counting = True
+                return
+            repeated, burst.count, burst.until = burst.count, 0, now + FAULT_SECONDS
+        self._log.error(event, **fields, **({"repeated": repeated} if repeated else {}), exc_info=error)
+
+    def flush(self, *, all_of_them: bool) -> None:
+        """Log the last of those that were counted with the number of the others: if its second is over, or anyway."""
+        lines = []
+        with self._lock:
+            now = self._clock()
+            for burst in self._bursts.values():
+                if burst.count and (all_of_them or now >= burst.until):
+                    lines.append((burst.event, burst.fields, burst.count - 1))
+                    burst.count, burst.until = 0, now + FAULT_SECONDS
+            self.is_counting = any(burst.count for burst in self._bursts.values())
+        for event, fields, repeated in lines:
+            self._log.error(event, **fields, repeated=repeated)
+
+
+class LogObserver:
+    """Logs faults as errors, what an operator should see as warnings, and every call and batch at debug level.
+
+    Faults of one kind are logged once a second, with the number of the others.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         # Bound once: a lazy logger looks up its configuration for every event.
         self._log: Any = structlog.get_logger().bind()
         self._debug = self._log.is_enabled_for(logging.DEBUG)
-        self._progress_logged = 0.0
+        self._clock = clock
+        self._progress_logged = -math.inf
+        self._faults = _FaultLog(self._log, clock)
+
+    def flush(self) -> None:
+        """Log how many faults there were since the last line about them; call it when no more events come."""
+        self._faults.flush(all_of_them=True)
 
     def __call__(self, event: events.Event) -> None:
         """Log one event."""
+        if self._faults.is_counting:
+            self._faults.flush(all_of_them=False)
         match event:
             # First, because every call and batch comes here, and not even formatted where the level is above debug.
             case events.CallCompleted(fault=None) | events.BatchCompleted() | events.EmbeddingReused() if (
                 not self._debug
             ):
                 pass
-            case events.CallCompleted(fault=None):
-                self._log.debug("call_completed", **_call_fields(event))
             case events.CallCompleted():
-                self._log.error("call_failed", **_call_fields(event), exc_info=event.fault)
+                if event.fault is None:
+                    self._log.debug("call_completed", **_call_fields(event))
+                else:
+                    self._faults.error("call_failed", event.fault, **_call_fields(event))
             case events.BatchCompleted():
                 self._log.debug(
                     "batch_completed", size=event.size, padded_size=event.padded_size, ms=_ms(event.seconds)
@@ -69,9 +141,9 @@ class LogObserver:
             case events.ImagesDropped():
                 self._log.debug("images_dropped", cancelled=event.cancelled, expired=event.expired)
             case events.BatchFailed():
-                self._log.error("batch_failed", size=event.size, exc_info=event.error)
+                self._faults.error("batch_failed", event.error, size=event.size)
             case events.ItemFailed():
-                self._log.error("item_failed", exc_info=event.error)
+                self._faults.error("item_failed", event.error)
             case events.SearchFellBack():
                 self._log.warning("search_fell_back", category=event.category)
             case events.RecallMeasured():
@@ -82,7 +154,7 @@ class LogObserver:
             case events.GraphBuilt():
                 self._log.info("graph_built", category=event.category, products=event.products)
             case events.IndexMaintenanceFailed():
-                self._log.error("index_maintenance_failed", category=event.category, exc_info=event.error)
+                self._faults.error("index_maintenance_failed", event.error, category=event.category)
             case events.GraphFileUnusable():
                 self._log.warning("graph_file_unusable", category=event.category, file=event.file, reason=event.reason)
             case events.GraphFileFailed():
@@ -92,7 +164,7 @@ class LogObserver:
 
     def _log_loading(self, event: events.CategoryLoaded) -> None:
         """Log progress at most once a second, and its end."""
-        now = time.monotonic()
+        now = self._clock()
         if not event.remaining or now - self._progress_logged > 1.0:
             self._progress_logged = now
             self._log.info("catalog_loading" if event.remaining else "catalog_loaded", remaining=event.remaining)

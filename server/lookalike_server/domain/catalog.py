@@ -126,6 +126,10 @@ class SegmentFile:
     sha256: str
 
 
+PAGE_BYTES = 4 * 1024 * 1024
+"""Bytes after which a page of products ends, whatever its size in products: gRPC's clients take no more by default."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Products by id, and the id after which the next page begins (None: this is the last page)."""

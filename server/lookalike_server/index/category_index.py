@@ -7,7 +7,6 @@ builds and saves graphs, one step at a time.
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +26,9 @@ from lookalike_server.index.partition import Partition
 from lookalike_server.index.recall import RecallSampler
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.snapshot import Snapshot
+from lookalike_server.priority import lower_priority
 
-_NICE = 10  # of the maintenance thread, so that searches come first
+_NICE = 10  # by how much the maintenance thread is nicer than searches, so that they come first
 
 
 class CategoryIndex:
@@ -43,7 +43,7 @@ class CategoryIndex:
         self._unloaded: dict[str, UnloadedCategory] = {}
         self._source: RowSource | None = None
         self._files: GraphFiles | None = None
-        self._maintenance = ThreadPoolExecutor(1, "index-maintenance", initializer=_lower_priority)
+        self._maintenance = ThreadPoolExecutor(1, "index-maintenance", initializer=lower_priority, initargs=(_NICE,))
         self._in_maintenance: set[str] = set()
         self._read_priority = ReadPriority()
 
@@ -248,7 +248,3 @@ def _release_memory() -> None:
     # A build needs several times the memory of its result, and glibc keeps freed memory: a tenth of a catalog's.
     with suppress(AttributeError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _lower_priority() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -1,11 +1,10 @@
-"""The processor that this process may use: its kind, how much of it, and with which priority."""
+"""The processor that this process may use: its kind, and how much of it."""
 
 from __future__ import annotations
 
 import math
 import os
 import platform
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,15 +32,6 @@ def has_avx2(files: Path = _FILES) -> bool:
     """Whether the processor has AVX2; True where the system does not say."""
     flags = _flags(_cpuinfo(files))
     return not flags or "avx2" in flags
-
-
-def lower_priority(nice: int) -> None:
-    """Raise the nice value of the calling thread and those that it starts, so that calls are still received promptly.
-
-    Only on Linux, which has a nice value per thread; elsewhere it belongs to the process and is left alone.
-    """
-    if nice and hasattr(os, "sched_getaffinity"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 
 
 def _flags(facts: dict[str, str]) -> list[str]:

@@ -2,34 +2,106 @@
 
 With reflection, grpcurl, ghz and buf curl call without the proto files and print the details of errors. No service
 names the messages of those details: importing them (status.py) makes them known.
+
+Both bypass the interceptor, and anybody may call them. So what they read is small and checked here, what they keep for
+a caller is bounded, and an error of theirs shows its caller nothing of the server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from lookalike_server.domain.events import CallCompleted, Observer
+from lookalike_server.rpc.call_context import Context
+from lookalike_server.rpc.status import INTERNAL
 
 MESSAGES: Any = health_pb2  # the type stubs are older than List
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
+MAX_REQUEST_BYTES = 64 * 1024
+"""Bytes of a request: some names."""
 
-class HealthService(health.aio.HealthServicer):
-    """Health, with List."""
+MAX_OPEN_STREAMS = 1000
+"""Streams of one method that are open at once, over all callers: Watch, and reflection of either version."""
 
-    _server_status: dict[str, int]
+_READ_SECONDS = 10.0
+"""In which a caller of Check, List or Watch must have sent its request."""
 
-    async def List(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - the proto gives the name
-        """Return the health of every service by name; the server's own name is empty."""
-        known = self._server_status.items()
+_Serve: TypeAlias = "Callable[[Context], Awaitable[Any]]"
+
+
+class HealthService:
+    """Health: Check, List and Watch. A watcher that does not read misses changes; it delays nobody."""
+
+    def __init__(self, observer: Observer, read_seconds: float = _READ_SECONDS) -> None:
+        self._observer = observer
+        self._read_seconds = read_seconds
+        self._statuses: dict[str, Any] = {}
+        self._changed = asyncio.Event()
+
+    def set(self, service: str, status: Any) -> None:
+        """Set the status of a service (empty: of the server), and tell those who watch it."""
+        self._statuses[service] = status
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve the three methods on this server."""
+        unary, stream = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        handlers: dict[str, Any] = {
+            # As streaming handlers, which are the same on the wire: grpcio's unary ones parse before ours are called.
+            "Check": unary(_guarded(self._check, "Check", self._observer), None, _serialized),
+            "List": unary(_guarded(self._list, "List", self._observer), None, _serialized),
+            "Watch": stream(_guarded(self._watch, "Watch", self._observer, MAX_OPEN_STREAMS), None, _serialized),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers),))
+
+    async def _check(self, context: Context) -> Any:
+        service = (await self._read(context, MESSAGES.HealthCheckRequest)).service
+        if service not in self._statuses:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service; List lists them")
+        return MESSAGES.HealthCheckResponse(status=self._statuses[service])
+
+    async def _list(self, context: Context) -> Any:
+        await self._read(context, MESSAGES.HealthListRequest)
         return MESSAGES.HealthListResponse(
-            statuses={name: MESSAGES.HealthCheckResponse(status=status) for name, status in known}
+            statuses={name: MESSAGES.HealthCheckResponse(status=status) for name, status in self._statuses.items()}
         )
+
+    async def _watch(self, context: Context) -> None:
+        service = (await self._read(context, MESSAGES.HealthCheckRequest)).service
+        last = None
+        while True:
+            # Nothing is held or queued while a write waits for its reader: the next one has the status of then.
+            changed = self._changed
+            status = self._statuses.get(service, MESSAGES.HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != last:
+                await context.write(MESSAGES.HealthCheckResponse(status=status))
+                last = status
+            await changed.wait()
+
+    async def _read(self, context: Context, message: Any) -> Any:
+        """Read the one request; ends the call where there is none."""
+        try:
+            async with asyncio.timeout(self._read_seconds):
+                data = await context.read()
+        except TimeoutError:
+            await context.abort(
+                grpc.StatusCode.DEADLINE_EXCEEDED, f"no request arrived within {self._read_seconds:g} s"
+            )
+        request = None if data is grpc.aio.EOF else _parsed(data, message)
+        if request is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, _malformed(message))
+        return request
 
 
 class Symbols:
@@ -50,7 +122,7 @@ class Symbols:
         return file
 
 
-def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
+def add_reflection(services: Iterable[str], server: grpc.aio.Server, observer: Observer) -> None:
     """Add reflection of these services, and of itself, as v1 and as v1alpha.
 
     grpcio-reflection has v1alpha only (grpc/grpc#38576); tools ask for v1 first, which differs only in its name.
@@ -59,10 +131,18 @@ def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
     pool.AddSerializedFile(reflection_v1().SerializeToString())
     names = (*services, reflection.SERVICE_NAME, REFLECTION_V1)
     servicer: Any = reflection.aio.ReflectionServicer(names, Symbols(pool))
-    method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        reflection_pb2.ServerReflectionRequest.FromString,
-        reflection_pb2.ServerReflectionResponse.SerializeToString,
+
+    async def info(context: Context) -> None:
+        while (data := await context.read()) is not grpc.aio.EOF:
+            request = _parsed(data, reflection_pb2.ServerReflectionRequest)
+            if request is None:
+                await context.write(_NO_REFLECTION_REQUEST)
+                continue
+            async for response in servicer.ServerReflectionInfo(_only(request), context):
+                await context.write(response)
+
+    method: Any = grpc.stream_stream_rpc_method_handler(
+        _guarded(info, "ServerReflectionInfo", observer, MAX_OPEN_STREAMS), None, _serialized
     )
     for name in (reflection.SERVICE_NAME, REFLECTION_V1):
         handler = grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
@@ -75,3 +155,59 @@ def reflection_v1() -> descriptor_pb2.FileDescriptorProto:
     reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
     text = text_format.MessageToString(alpha)
     return text_format.Parse(text.replace("v1alpha", "v1"), descriptor_pb2.FileDescriptorProto())
+
+
+def _guarded(serve: _Serve, method: str, observer: Observer, max_open: int | None = None) -> Any:
+    """Return a streaming handler that shows the caller no error of ours, and serves so many calls at once (None: all).
+
+    grpcio would answer the class and the text of an exception.
+    """
+    calls = 0
+
+    async def handle(_: Any, context: Context) -> Any:
+        nonlocal calls
+        if max_open is not None and calls >= max_open:
+            message = f"{max_open} such streams are open, which is the most; close some of them"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+        calls += 1
+        try:
+            return await serve(context)
+        except (grpc.aio.AbortError, grpc.aio.InternalError):
+            raise  # its status has been sent, or its caller has gone
+        except Exception as error:  # noqa: BLE001 - whatever it is, the log has it and the caller not
+            observer(CallCompleted(method, grpc.StatusCode.INTERNAL.name, 0.0, "", error))
+            await context.abort(grpc.StatusCode.INTERNAL, INTERNAL.message)
+        finally:
+            calls -= 1
+
+    return handle
+
+
+def _parsed(data: bytes, message: Any) -> Any:
+    """Parse a request; None where it is too large or malformed."""
+    try:
+        return message.FromString(data) if len(data) <= MAX_REQUEST_BYTES else None
+    except DecodeError:
+        return None
+
+
+def _malformed(message: Any) -> str:
+    name = message.DESCRIPTOR.name
+    return f"request: it must be one {name} of at most {MAX_REQUEST_BYTES} bytes"
+
+
+def _serialized(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data
+
+
+async def _only(request: Any) -> AsyncIterator[Any]:
+    yield request
+
+
+_NO_REFLECTION_REQUEST = reflection_pb2.ServerReflectionResponse(
+    error_response=reflection_pb2.ErrorResponse(
+        error_code=grpc.StatusCode.INVALID_ARGUMENT.value[0],
+        error_message=_malformed(reflection_pb2.ServerReflectionRequest),
+    )
+)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lookalike_server.domain.catalog import (
+    PAGE_BYTES,
     AttributeFacet,
     EmbeddedProduct,
     IdempotencyKey,
@@ -24,7 +26,7 @@ from lookalike_server.domain.catalog import (
     StoredImage,
 )
 from lookalike_server.domain.inference import Floats
-from lookalike_server.store.sqlite import Connection, connect
+from lookalike_server.store.sqlite import Connection, Cursor, connect
 from lookalike_server.store.statements import COLUMNS, is_repeat, product_of
 
 TOP_VALUES = 100
@@ -72,15 +74,25 @@ class CatalogReader:
         return None
 
     def page(self, category: str | None, after: str, size: int) -> Page:
-        """Read `size` products with ids greater than `after`, of one category or of all (None)."""
+        """Read `size` products with ids greater than `after`, of one category or of all (None).
+
+        Fewer where they have more than `PAGE_BYTES` characters, so that one page never needs much memory.
+        """
         sql = f"SELECT {COLUMNS} FROM products WHERE id > ?"  # noqa: S608 - a constant
         arguments: list[object] = [after]
         if category is not None:
             sql += " AND category = ?"
             arguments.append(category)
-        rows = list(self._read(f"{sql} ORDER BY id LIMIT ?", (*arguments, size + 1)))
-        found = [product_of(row) for row in rows[:size]]
-        return Page(found, next_after=found[-1].id if len(rows) > size else None)
+        found: list[Product] = []
+        room = PAGE_BYTES
+        # Closed, so that no snapshot stays open where it is not read to its end.
+        with closing(self._read(f"{sql} ORDER BY id LIMIT ?", (*arguments, size + 1))) as rows:
+            for row in rows:
+                room -= sum(map(len, row))
+                if len(found) == size or (found and room < 0):
+                    return Page(found, next_after=found[-1].id)
+                found.append(product_of(row))
+        return Page(found, next_after=None)
 
     def embedded(self, category: str | None, after: str, size: int) -> list[EmbeddedProduct]:
         """Read `size` products with ids greater than `after`, of one category or of all (None), with their embeddings.
@@ -152,7 +164,7 @@ class CatalogReader:
         for reader in self._readers:
             reader.close()
 
-    def _read(self, sql: str, arguments: Sequence[object] = ()) -> Iterable[tuple[Any, ...]]:
+    def _read(self, sql: str, arguments: Sequence[object] = ()) -> Cursor:
         return self._connection_of_thread().execute(sql, arguments)
 
     def _connection_of_thread(self) -> Connection:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import structlog
 
-from lookalike_server.telemetry import configure_log
+from lookalike_server.domain import events
+from lookalike_server.telemetry import LogObserver, configure_log
 
 
 class _Pipe:
@@ -37,3 +41,135 @@ def test_a_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
         structlog.reset_defaults()
     assert all(line.endswith("\n") and line.count("\n") == 1 for line in pipe.writes)
     assert [json.loads(line)["event"] for line in pipe.writes] == ["serving", "a line\nbreak"]
+
+
+class _Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> _Clock:
+    """A clock at 0."""
+    return _Clock()
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Pipe]:
+    """The log of this test, as JSON."""
+    pipe = _Pipe()
+    monkeypatch.setattr(sys, "stderr", pipe)
+    configure_log("json", "info")
+    yield pipe
+    structlog.reset_defaults()
+
+
+def lines(pipe: _Pipe) -> list[dict[str, Any]]:
+    """Return the lines of a log."""
+    return [json.loads(line) for line in pipe.writes]
+
+
+def reported(pipe: _Pipe) -> int:
+    """Count the faults that a log tells of: its lines, and those that they stand for."""
+    return sum(1 + line.get("repeated", 0) for line in lines(pipe))
+
+
+def failed(number: int, error: Exception | None = None, method: str = "/a/B") -> events.CallCompleted:
+    """Make the event of a call that failed by a fault."""
+    return events.CallCompleted(method, "INTERNAL", 0.1, f"id-{number}", error or RuntimeError("broken"))
+
+
+COMPLETED = events.CallCompleted("/a/B", "OK", 0.1, "good", None)
+
+
+def test_a_fault_is_logged_at_once(pipe: _Pipe, clock: _Clock) -> None:
+    """The first fault of a kind is one line with its traceback and request id, and no count."""
+    LogObserver(clock)(failed(1))
+    (line,) = lines(pipe)
+    assert (line["event"], line["request_id"], line["method"]) == ("call_failed", "id-1", "/a/B")
+    assert "RuntimeError: broken" in line["exception"]
+    assert "repeated" not in line
+
+
+def test_a_burst_is_one_line_a_second(pipe: _Pipe, clock: _Clock) -> None:
+    """A thousand faults in three seconds are a few lines, whose counts add up to all of them."""
+    observer = LogObserver(clock)
+    for number in range(1000):
+        clock.now = number * 0.003
+        observer(failed(number))
+    observer.flush()
+    assert len(pipe.writes) <= 6
+    assert reported(pipe) == 1000
+    assert lines(pipe)[-1]["request_id"] == "id-999"
+
+
+def test_faults_a_second_apart_are_all_logged(pipe: _Pipe, clock: _Clock) -> None:
+    """Faults that come no faster than once a second are each a line without a count."""
+    observer = LogObserver(clock)
+    for number in range(5):
+        clock.now = float(number)
+        observer(failed(number))
+    observer.flush()
+    assert [line["request_id"] for line in lines(pipe)] == [f"id-{number}" for number in range(5)]
+    assert all("repeated" not in line for line in lines(pipe))
+
+
+@pytest.mark.parametrize("others", [COMPLETED, events.BatchCompleted(1, 1, 0.1), events.EmbeddingReused(cached=True)])
+def test_the_end_of_a_burst_is_reported_with_the_next_event(pipe: _Pipe, clock: _Clock, others: events.Event) -> None:
+    """What was counted last is logged with whatever event comes after its second, once, with the last one's id."""
+    observer = LogObserver(clock)
+    for number in range(4):
+        observer(failed(number))
+    observer(others)
+    assert len(pipe.writes) == 1
+    clock.now = 1.0
+    observer(others)
+    observer(others)
+    observer.flush()
+    last = lines(pipe)[1:]
+    assert [(line["event"], line["request_id"], line["repeated"]) for line in last] == [("call_failed", "id-3", 2)]
+    assert last[0]["error"] == "RuntimeError: broken"
+    assert reported(pipe) == 4
+
+
+def test_the_end_of_a_burst_is_reported_at_the_end(pipe: _Pipe, clock: _Clock) -> None:
+    """What was counted last is logged when the server closes, and only once."""
+    observer = LogObserver(clock)
+    for number in range(3):
+        observer(failed(number))
+    observer.flush()
+    observer.flush()
+    assert reported(pipe) == 3
+    assert len(pipe.writes) == 2
+
+
+def test_kinds_are_logged_apart(pipe: _Pipe, clock: _Clock) -> None:
+    """Another method, type of error or event is a line of its own, whatever was logged just before."""
+    observer = LogObserver(clock)
+    kinds: list[events.Event] = [
+        failed(1),
+        failed(2, method="/a/C"),
+        failed(3, OSError("disk")),
+        events.BatchFailed(4, RuntimeError("model")),
+        events.ItemFailed(RuntimeError("item")),
+        events.IndexMaintenanceFailed("Men", RuntimeError("graph")),
+    ]
+    for event in kinds * 2:
+        observer(event)
+    assert len(pipe.writes) == len(kinds)
+    observer.flush()
+    assert reported(pipe) == 2 * len(kinds)
+
+
+def test_no_fault_is_lost_between_threads(pipe: _Pipe) -> None:
+    """Faults that several threads report at once are all reported."""
+    observer = LogObserver()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda number: observer(failed(number)), range(2000)))
+    observer.flush()
+    assert reported(pipe) == 2000

@@ -1,8 +1,9 @@
-"""From the domain to messages: pure, and nothing can fail."""
+"""From the domain to messages: pure, and nothing fails but what would be over the message limit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Sequence
 
 from google.rpc import status_pb2
 
@@ -14,11 +15,30 @@ from lookalike.v1 import (
     response_stats_pb2,
     search_service_pb2,
 )
-from lookalike_server.domain.catalog import Category, EmbeddedProduct, IndexKind, Page, Product, StoredImage
+from lookalike_server.domain.catalog import (
+    PAGE_BYTES,
+    Category,
+    EmbeddedProduct,
+    IndexKind,
+    Page,
+    Product,
+    StoredImage,
+)
+from lookalike_server.domain.errors import invalid
 from lookalike_server.domain.inference import EmbedResult, Metric, Model, Resize, ResponseStats, Runtime
 from lookalike_server.domain.search import Neighbor, SearchResult
+from lookalike_server.rpc.response_limit import (
+    ENVELOPE_BYTES,
+    MAX_PRODUCT_BYTES,
+    check_size,
+    extend_within,
+    most_bytes,
+)
 from lookalike_server.rpc.status import to_status
+from lookalike_server.rpc.v1.fields_from_pb import MAX_NAME_BYTES
 from lookalike_server.rpc.v1.from_pb import page_token
+
+_CATEGORY_BYTES = MAX_NAME_BYTES + 64  # with a count, a kind and a recall; without attributes
 
 _METRICS = {
     Metric.COSINE: embedding_service_pb2.METRIC_COSINE,
@@ -73,9 +93,22 @@ def model_response(value: Model, runtime: Runtime) -> embedding_service_pb2.GetM
     )
 
 
-def search_response(value: SearchResult) -> search_service_pb2.SearchResponse:
-    """Make the response of Search."""
-    return search_service_pb2.SearchResponse(neighbors=map(_neighbor, value.neighbors), stats=stats(value.stats))
+def search_response(value: SearchResult, max_bytes: int) -> search_service_pb2.SearchResponse:
+    """Make the response of Search.
+
+    Raises:
+        LookalikeError: INVALID_ARGUMENT where it would have more bytes.
+    """
+    response = search_service_pb2.SearchResponse(stats=stats(value.stats))
+    at_most = sum(most_bytes((each.product, *each.duplicates)) for each in value.neighbors)
+    if not extend_within(response.neighbors, map(_neighbor, value.neighbors), max_bytes, at_most=at_most):
+        fit = len(response.neighbors)
+        raise invalid(
+            "k",
+            f"gives a response of more than {max_bytes} bytes, this server's limit; ask for a smaller k (the first"
+            f" {fit} of {len(value.neighbors)} neighbors fit)",
+        )
+    return response
 
 
 def stats(value: ResponseStats) -> response_stats_pb2.ResponseStats:
@@ -105,34 +138,86 @@ def product(value: Product) -> product_pb2.Product:
     )
 
 
-def image_response(value: StoredImage) -> catalog_service_pb2.GetImageResponse:
-    """Make the response of GetImage."""
-    return catalog_service_pb2.GetImageResponse(encoded=value.data, media_type=value.media_type, sha256=value.sha256)
+def product_response(value: Product, images: int, max_bytes: int) -> catalog_service_pb2.GetProductResponse:
+    """Make the response of GetProduct.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION where it would have more bytes.
+    """
+    response = catalog_service_pb2.GetProductResponse(product=product(value), image_count=images)
+    return check_size(response, max_bytes, _named(value), at_most=MAX_PRODUCT_BYTES + ENVELOPE_BYTES)
 
 
-def list_products_response(value: Page, category: str) -> catalog_service_pb2.ListProductsResponse:
-    """Make the response of ListProducts for this category (empty: all)."""
-    return catalog_service_pb2.ListProductsResponse(
-        products=map(product, value.products),
-        next_page_token="" if value.next_after is None else page_token(category, value.next_after),
+def image_response(value: StoredImage, max_bytes: int) -> catalog_service_pb2.GetImageResponse:
+    """Make the response of GetImage.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION where it would have more bytes.
+    """
+    response = catalog_service_pb2.GetImageResponse(
+        encoded=value.data, media_type=value.media_type, sha256=value.sha256
     )
+    return check_size(response, max_bytes, "the image", at_most=len(value.data) + ENVELOPE_BYTES)
 
 
-def export_response(value: EmbeddedProduct) -> catalog_service_pb2.ExportProductsResponse:
-    """Make the response of ExportProducts for one product."""
-    return catalog_service_pb2.ExportProductsResponse(
+def list_products_response(value: Page, category: str, max_bytes: int) -> catalog_service_pb2.ListProductsResponse:
+    """Make the response of ListProducts for this category (empty: all), of at most `PAGE_BYTES` or one product.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION where one product alone would have more than `max_bytes`.
+    """
+    response = catalog_service_pb2.ListProductsResponse()
+    products, most = map(product, value.products), min(PAGE_BYTES, max_bytes)
+    at_most = most_bytes(value.products)
+    next_after = value.next_after
+    if not extend_within(response.products, products, most, at_most=at_most, at_least_one=True):
+        next_after = response.products[-1].id
+    response.next_page_token = "" if next_after is None else page_token(category, next_after)
+    if len(response.products) == 1:
+        check_size(response, max_bytes, _named(value.products[0]), at_most=MAX_PRODUCT_BYTES + ENVELOPE_BYTES)
+    return response
+
+
+def export_response(value: EmbeddedProduct, max_bytes: int) -> catalog_service_pb2.ExportProductsResponse:
+    """Make the response of ExportProducts for one product.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION where it would have more bytes.
+    """
+    response = catalog_service_pb2.ExportProductsResponse(
         product=product(value.product), vectors=map(vector_codec.to_vector, value.vectors)
     )
+    at_most = value.vectors.nbytes + MAX_PRODUCT_BYTES + ENVELOPE_BYTES
+    return check_size(response, max_bytes, f"{_named(value.product)} and its embeddings", at_most=at_most)
 
 
-def list_categories_response(values: Iterable[Category]) -> catalog_service_pb2.ListCategoriesResponse:
-    """Make the response of ListCategories."""
-    return catalog_service_pb2.ListCategoriesResponse(categories=map(_category, values))
+def list_categories_response(values: Sequence[Category], max_bytes: int) -> catalog_service_pb2.ListCategoriesResponse:
+    """Make the response of ListCategories.
+
+    Raises:
+        LookalikeError: INVALID_ARGUMENT where it would have more bytes because of the attributes, FAILED_PRECONDITION
+            where it would without them.
+    """
+    if not any(value.attributes for value in values):
+        response = catalog_service_pb2.ListCategoriesResponse(categories=map(_category, values))
+        return check_size(response, max_bytes, "all categories", at_most=len(values) * _CATEGORY_BYTES)
+    response = catalog_service_pb2.ListCategoriesResponse()
+    # Reading all these costs far more than measuring them.
+    if not extend_within(response.categories, map(_category, values), max_bytes, at_most=sys.maxsize):
+        raise invalid(
+            "include_attributes",
+            f"gives a response of more than {max_bytes} bytes, this server's limit; ask without attributes",
+        )
+    return response
 
 
 def item_status(product_id: str, error: Exception | None) -> product_pb2.ItemStatus:
     """Make the status of one item: OK, or its error."""
     return product_pb2.ItemStatus(id=product_id, status=to_status(error) if error else status_pb2.Status())
+
+
+def _named(value: Product) -> str:
+    return f"the product {value.id!r}"
 
 
 def _runtime(value: Runtime) -> embedding_service_pb2.Runtime:

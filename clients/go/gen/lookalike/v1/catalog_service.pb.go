@@ -715,7 +715,8 @@ type ListProductsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only this category; NOT_FOUND where it holds no product. Empty: all of them.
 	Category string `protobuf:"bytes,1,opt,name=category,proto3" json:"category,omitempty"`
-	// Products per page, up to 1000; 0 means 100, and a larger size is coerced to 1000.
+	// Products per page, up to 1000; 0 means 100, and a larger size is coerced to 1000. A page ends earlier where it
+	// would have more than 4 MiB; only `next_page_token` says whether it was the last.
 	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The previous response's `next_page_token`, for the same `category`. Empty: the first page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

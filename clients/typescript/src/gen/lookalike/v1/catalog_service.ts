@@ -148,7 +148,10 @@ export interface GetImageResponse {
 export interface ListProductsRequest {
   /** Only this category; NOT_FOUND where it holds no product. Empty: all of them. */
   category: string;
-  /** Products per page, up to 1000; 0 means 100, and a larger size is coerced to 1000. */
+  /**
+   * Products per page, up to 1000; 0 means 100, and a larger size is coerced to 1000. A page ends earlier where it
+   * would have more than 4 MiB; only `next_page_token` says whether it was the last.
+   */
   pageSize: number;
   /** The previous response's `next_page_token`, for the same `category`. Empty: the first page. */
   pageToken: string;
