@@ -16,6 +16,8 @@ from benchmarks.catalog.measure import INDEXES, PARTS, SMALL_NETWORK, measure_ca
 from benchmarks.catalog.sizes import Sizes
 from benchmarks.charts import draw
 from benchmarks.environment import ROOT, Model, describe, read_model
+from benchmarks.front_door import FRONT_DOOR
+from benchmarks.front_door_options import FrontDoorOptions, chosen_of, front_door_options
 from benchmarks.load import load_generator
 from benchmarks.null_model import write_null_model
 from benchmarks.peers.openvino_runtime import HINTS
@@ -25,23 +27,11 @@ from benchmarks.scenarios.bench import Bench, Log
 from benchmarks.suite import Suite
 
 OF_MODEL = ("throughput", "jpeg", "latency", "overload", "idle", "cancel", "before", "curves")  # with our server up
-SCENARIOS = (*OF_MODEL, "import", "null", "frontends", "cpu")
+SCENARIOS = (*OF_MODEL, "import", "null", "frontends", "cpu", *FRONT_DOOR)
 CATALOG_SCENARIOS = ("catalog", "crossover")  # the second chooses defaults and runs only when it is named
 NULL_DIM = 4
 DEVICE_DIM = 2048  # of the device that only takes time: as many dimensions as ResNet50's
 PEERS = ("plain", "mosec", "pytriton", "ray")
-
-
-def _chosen(known: tuple[str, ...]) -> Any:
-    def check(context: click.Context, option: click.Parameter, value: str) -> list[str]:
-        del context, option
-        names = [name for name in value.split(",") if name]
-        for name in names:
-            if name not in known:
-                raise click.BadParameter(f"{name!r} must be one of {', '.join(known)}")
-        return names
-
-    return check
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -49,10 +39,10 @@ def _chosen(known: tuple[str, ...]) -> Any:
 @click.option(
     "--scenarios",
     default=",".join((*SCENARIOS, "catalog")),
-    callback=_chosen((*SCENARIOS, *CATALOG_SCENARIOS)),
+    callback=chosen_of((*SCENARIOS, *CATALOG_SCENARIOS)),
     help="What to measure; also: crossover.",
 )
-@click.option("--peers", default=",".join(PEERS), callback=_chosen(PEERS), help="The peers; empty for none.")
+@click.option("--peers", default=",".join(PEERS), callback=chosen_of(PEERS), help="The peers; empty for none.")
 @click.option("--rounds", default=7, type=click.IntRange(1, 100), help="Paired rounds of each result.")
 @click.option("--seconds", default=2.0, type=click.FloatRange(0.2, 60), help="Length of a turn.")
 @click.option("--concurrency", default=16, type=click.IntRange(2, 1024), help="Calls under way in a closed loop.")
@@ -78,10 +68,13 @@ def _chosen(known: tuple[str, ...]) -> Any:
     show_default="../shared/catalog/catalog.csv beside the checkout",
 )
 @click.option("--import-products", type=click.IntRange(min=1), help="Its first rows only.", show_default="all")
+@front_door_options
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path), help="Folder for the results.")
-@click.option("--parts", default=",".join(PARTS), callback=_chosen(PARTS), help="Which parts of the catalog scenario.")
 @click.option(
-    "--indexes", default=",".join(INDEXES), callback=_chosen(INDEXES), help="Other indexes beside it; empty for none."
+    "--parts", default=",".join(PARTS), callback=chosen_of(PARTS), help="Which parts of the catalog scenario."
+)
+@click.option(
+    "--indexes", default=",".join(INDEXES), callback=chosen_of(INDEXES), help="Other indexes beside it; empty for none."
 )
 @click.option("--rows", default=20_000, type=click.IntRange(300, 1_000_000), help="Rows of each large category.")
 @click.option("--quick", is_flag=True, help="A small catalog: tests the harness, proves nothing.")
@@ -109,6 +102,7 @@ def main(
     rows: int,
     quick: bool,
     scratch: Path,
+    **front_door: Any,
 ) -> None:
     """Measure our server beside the model alone on every runtime and its peers, in paired rounds on this machine."""
     if precision == "fp32":
@@ -124,6 +118,7 @@ def main(
         "before": before,
         "import_catalog": import_catalog,
         "import_products": import_products,
+        "front_door": FrontDoorOptions(**front_door, before=before),
     }
     begun = time.monotonic()
 
@@ -169,6 +164,8 @@ def _measure_model(
                 suite.measure_frontends(small_model("device", DEVICE_DIM))
             if "cpu" in scenarios:
                 suite.measure_processor_time(small_model("null", NULL_DIM), small_model("device", DEVICE_DIM))
+            if door := [name for name in scenarios if name in (*FRONT_DOOR, "overload")]:
+                suite.measure_front_door(door, settings["front_door"])
         finally:
             # also what an interrupted run has measured so far
             stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{served.name}"

@@ -23,7 +23,7 @@ from benchmarks.images import JPEG_COUNT, jpeg_template, raw_template
 from benchmarks.processes import StartError
 from benchmarks.protocols import PROTOCOLS
 from benchmarks.servers.base import Target
-from lookalike_loadtest.plan import OK, WRONG_ANSWER, Phase, code_name
+from lookalike_loadtest.plan import NOT_SENT, OK, WRONG_ANSWER, Phase, code_name
 from lookalike_loadtest.requests import RequestSet
 from lookalike_loadtest.worker_messages import Call, WorkerConfig, WorkerUpdate
 from lookalike_loadtest.worker_pool import WorkerPool, WorkerPoolError
@@ -39,10 +39,12 @@ class Outcome:
     """The calls of a turn: float64 arrays [calls], in the order of their ends.
 
     Attributes:
-        sent: Seconds from the start to the moment the call was meant to be sent.
+        sent: Seconds from the start to the moment the call was meant to be sent; below 0 in a warm-up.
         ended: Seconds from the start to its end.
         code: The gRPC status code, or one of the load test's own.
         judged: What the judge of the answers returned; -1 without an answer.
+        lag: Seconds from the moment the call was meant to be sent to when it was, or was given up.
+        generator_seconds: Processor time that the load generator's processes used.
         message: The first message of a call that was not answered rightly.
     """
 
@@ -50,6 +52,8 @@ class Outcome:
     ended: Floats
     code: Floats
     judged: Floats
+    lag: Floats
+    generator_seconds: float = 0.0
     message: str = field(default="")
 
     @property
@@ -63,6 +67,12 @@ class Outcome:
         """Seconds of the calls that were answered, from the moment they were meant to be sent."""
         seconds: Floats = (self.ended - self.sent)[self.answered]
         return seconds
+
+    @property
+    def offered(self) -> npt.NDArray[np.bool_]:
+        """Which calls were sent at all: the others the load generator could not send within their deadline."""
+        offered: npt.NDArray[np.bool_] = self.code != NOT_SENT
+        return offered
 
     @property
     def elapsed(self) -> float:
@@ -105,7 +115,7 @@ class LoadGenerator:
         Raises:
             LoadError: The workers do not reach the server, or died.
         """
-        updates: list[WorkerUpdate] = []
+        updates: list[tuple[int, WorkerUpdate]] = []
         try:
             if config != self._connected:
                 self._connected = None
@@ -113,7 +123,7 @@ class LoadGenerator:
                 self._pool.connect(replace(config, first_number=secrets.randbits(62)))
                 self._connected = config
             options: dict[str, Any] = {"warmup": 0.0, "deadline": DEADLINE_S, "seed": next(self._seeds)} | phase
-            self._pool.run(Phase(seconds, **options), lambda _, update: updates.append(update))
+            self._pool.run(Phase(seconds, **options), lambda worker, update: updates.append((worker, update)))
         except WorkerPoolError as error:
             raise LoadError(str(error)) from error
         if self._pool.lost:
@@ -121,15 +131,17 @@ class LoadGenerator:
         return _outcome(updates)
 
 
-def _outcome(updates: list[WorkerUpdate]) -> Outcome:
-    rows = np.concatenate([np.frombuffer(update.calls, dtype=np.int64) for update in updates])
+def _outcome(updates: list[tuple[int, WorkerUpdate]]) -> Outcome:
+    rows = np.concatenate([np.frombuffer(update.calls, dtype=np.int64) for _, update in updates])
     calls = Call(*rows.reshape(-1, len(Call._fields)).T.astype(np.float64))
-    first = next((message for update in updates for message in update.messages.items()), None)
+    first = next((message for _, update in updates for message in update.messages.items()), None)
     return Outcome(
         sent=calls.due / 1e6,  # type: ignore[arg-type]  # a column of rows
         ended=(calls.due + calls.latency) / 1e6,  # type: ignore[arg-type]
         code=calls.code,  # type: ignore[arg-type]
         judged=calls.judged,  # type: ignore[arg-type]
+        lag=calls.lag / 1e6,  # type: ignore[arg-type]
+        generator_seconds=sum({worker: update.cpu for worker, update in updates}.values()),  # each one's last
         message=f"{code_name(first[0])}: {first[1]}" if first else "",
     )
 

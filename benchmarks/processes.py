@@ -66,7 +66,7 @@ class ServerProcess:
 
     def processes(self) -> list[int]:
         """Return its id and those of all its descendants."""
-        return [self.process.pid, *(pid for pid, _ in _descendants(self.process.pid))]
+        return process_tree(self.process.pid)
 
     def stop(self) -> None:
         """End it, with SIGTERM first, and then whatever it started and left behind."""
@@ -90,6 +90,11 @@ class ServerProcess:
             self._tail.append(line)
             self._lines.put(line)
         self._lines.put(None)
+
+
+def process_tree(pid: int) -> list[int]:
+    """Return a process's id and those of all its descendants."""
+    return [pid, *(below for below, _ in _descendants(pid))]
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.environment import computes_bf16, processor_kind
+from benchmarks.front_door import FrontDoor
+from benchmarks.front_door_options import FrontDoorOptions
 from benchmarks.processes import StartError
 from benchmarks.scenarios import curves, frontends, importing, latency, pressure, processor_time, throughput
 from benchmarks.scenarios.bench import Bench, Result
@@ -105,6 +107,10 @@ class Suite:
                 self._add(processor_time.over_echo(null, target, bounce, "null model", 1.4))
             with timed_device(device.model, 0, frontends.DEVICE_US) as (target, _):
                 self._add(processor_time.over_echo(device, target, bounce, "timed device", None))
+
+    def measure_front_door(self, names: Sequence[str], options: FrontDoorOptions) -> None:
+        """Run the front door's scenarios, which need servers of their own."""
+        FrontDoor(self.bench, self.flags, options, self._add, self._skip).measure(names)
 
     def _compare_before(self, target: Target) -> None:
         """Compare to an older version, with no flags: it may not know ours."""

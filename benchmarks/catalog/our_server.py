@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from benchmarks.catalog import messages
 from benchmarks.catalog.footprint import processor_seconds
 from benchmarks.environment import ROOT
 from benchmarks.processes import StartError, serving
+from benchmarks.servers.ours import packages_of
 from lookalike.v1 import catalog_service_pb2
 
 COMMAND = ".venv/bin/lookalike-server"
@@ -83,7 +85,7 @@ def served(model: Path, data: Path, flags: Sequence[str], port: int = 0) -> Iter
         events.setdefault(event["event"], round(at, 4))
         return str(event["port"]) if event["event"] == "serving" else None
 
-    with serving(arguments) as process:
+    with serving(arguments, packages_of(ROOT)) as process:
         found = process.wait_for(port_of, _START_SECONDS)
         yield Served(process.process.pid, f"127.0.0.1:{found}", data, limit, launched, events)
 
@@ -91,7 +93,8 @@ def served(model: Path, data: Path, flags: Sequence[str], port: int = 0) -> Iter
 def settings_in_force(model: Path, flags: Sequence[str]) -> dict[str, str]:
     """Return the server's settings with these flags, as it prints them."""
     command = [str(ROOT / COMMAND), "show-config", "--model", str(model), *_MODEL_FLAGS, *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    environment = os.environ | packages_of(ROOT)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise StartError(f"show-config: {done.stderr.strip()[-300:]}")
     pairs = (line.partition(" = ") for line in done.stdout.splitlines() if not line.startswith("#"))

@@ -12,12 +12,11 @@ from benchmarks.load import LoadGenerator, Outcome, load_generator, model_load
 from benchmarks.rounds import Spread, paired
 from benchmarks.scenarios.bench import Bench, Result
 from benchmarks.servers.base import Target
+from benchmarks.steady import REJECTED, steady
 from lookalike_loadtest.plan import code_name
 
 DEADLINE = 0.5
 OVERLOAD = 3.0
-
-_RESOURCE_EXHAUSTED = 8
 
 
 def overload(bench: Bench, ours: Target, goodput_bound: float, rejection_bound_ms: float) -> list[Result]:
@@ -81,14 +80,11 @@ def canceling(bench: Bench, ours: Target, bound: float) -> Result:
 
 
 def _goodput(outcome: Outcome, seconds: float) -> float:
-    """Return answers in time a second, once the queue is as full as it gets and before the schedule ends."""
-    in_time = outcome.answered & (outcome.ended - outcome.sent <= DEADLINE)
-    steady = (outcome.ended > DEADLINE) & (outcome.ended <= seconds)
-    return float((in_time & steady).sum()) / (seconds - DEADLINE)
+    return steady(outcome, len(outcome.code) / seconds, DEADLINE, seconds).goodput
 
 
 def _rejection_ms(outcome: Outcome) -> float:
-    rejected = outcome.code == _RESOURCE_EXHAUSTED
+    rejected = outcome.code == REJECTED
     return float(np.median((outcome.ended - outcome.sent)[rejected])) * 1e3 if rejected.any() else float("inf")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from benchmarks.load import LoadError, Outcome
+from benchmarks.process_cost import processor_clock
 from benchmarks.processes import StartError
 from benchmarks.rounds import Pairs, Spread, paired
 from benchmarks.scenarios.bench import Bench, Result
@@ -60,6 +62,37 @@ def over_server(bench: Bench, ours: Target, variant: ServerVariant, name: str, b
     return Result.at_least(name, str(variant), value, bound, details)
 
 
+def over_version(
+    bench: Bench, ours: ServerVariant, older: ServerVariant, name: str, bound: float | None
+) -> list[Result]:
+    """Compare closed loops to an older version, in two pairs of turns a round on servers that are started for it.
+
+    What a server measures and chooses as it starts is part of its version, and on a busy machine is another each time.
+    Calls for each second of the server's own processor time suffer less from what else the machine does.
+    """
+    found: list[tuple[_Turn, _Turn]] = []
+    for _ in range(bench.rounds):
+        with ours.start() as target, older.start() as other:
+            for each in (other, target):
+                bench.warm(each)
+            pairs = paired(partial(_turn, bench, target), partial(_turn, bench, other), 2)
+            found += zip(pairs.first, pairs.second, strict=True)
+    details = {
+        "ours_per_s": [first.rate for first, _ in found],
+        "other_per_s": [second.rate for _, second in found],
+        "ours_us": [first.call_us for first, _ in found],
+        "other_us": [second.call_us for _, second in found],
+        "settings": ours.settings,
+        "concurrency": bench.concurrency,
+    }
+    rate = Spread.of([first.rate / second.rate for first, second in found])
+    thrift = Spread.of([second.call_us / first.call_us for first, second in found])
+    return [
+        Result.at_least(name, str(older), rate, bound, details),
+        Result.at_least(f"{name}, for a second of processor time", str(older), thrift, None),
+    ]
+
+
 def best_tuned(bench: Bench, ours: Target, candidates: Sequence[ServerVariant]) -> ServerVariant:
     """Return the candidate that does best against ours in a few short turns.
 
@@ -96,3 +129,17 @@ def _against(bench: Bench, ours: Target, other: Target, rounds: int) -> Pairs[Ou
 
 def _p50_ms(outcomes: Sequence[Outcome]) -> float:
     return Spread.of([float(np.median(outcome.latency)) * 1e3 for outcome in outcomes]).median
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Answers a second, and microseconds of the server's processor time for each."""
+
+    rate: float
+    call_us: float
+
+
+def _turn(bench: Bench, target: Target) -> _Turn:
+    before = processor_clock(target.pid)
+    outcome = bench.closed(target)
+    return _Turn(outcome.throughput, 1e6 * (processor_clock(target.pid) - before) / len(outcome.code))

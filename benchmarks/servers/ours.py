@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +30,16 @@ def ours(model: Model, flags: tuple[str, ...] = (), checkout: Path = ROOT, varia
         with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as data:
             arguments = [str(command), "serve", "--model", str(model.folder), "--data-dir", data]
             arguments += ["--listen", "127.0.0.1:0", "--log-format", "json", *flags]
-            # without the path of the benchmark, where an older checkout would find this one's packages
-            with serving(arguments, {"PYTHONPATH": ""}) as server:
+            with serving(arguments, packages_of(checkout)) as server:
                 port = server.wait_for(port_of, 180)
                 yield Target("lookalike", f"127.0.0.1:{port}", server.process.pid)
 
     return ServerVariant("ours", variant, start, " ".join(flags) or "defaults")
+
+
+def packages_of(checkout: Path) -> dict[str, str]:
+    """Return the environment in which a checkout's server is its own, whatever its `.venv` was made for."""
+    return {"PYTHONPATH": os.pathsep.join(str(checkout.resolve() / folder) for folder in ("server", "proto/python"))}
 
 
 def port_of(line: str) -> str | None:

@@ -7,11 +7,12 @@ batch takes the device that long, one batch after the other, and no processor ti
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -25,10 +26,17 @@ from benchmarks.processes import ServerProcess, serving
 from benchmarks.servers.base import Target
 from benchmarks.servers.ours import port_of
 
+GATHER = ("--max-batch-size", "64", "--max-concurrent-batches", "2", "--preferred-batch-size", "64")
+"""Flags for a device that is fast: large batches, of which the next is gathered while one runs."""
+
+_PACKAGES = (".", "server", "proto/python", "clients/python", "clients/loadtest")
+
 
 @contextmanager
-def timed_device(model: Model, frontends: int, device_us: float) -> Iterator[tuple[Target, ServerProcess]]:
-    """Run our server over such a device, with so many front ends; one batch is gathered while another runs."""
+def timed_device(
+    model: Model, frontends: int, device_us: float, flags: Sequence[str] = GATHER
+) -> Iterator[tuple[Target, ServerProcess]]:
+    """Run our server over such a device, with so many front ends; by default a batch is gathered while another runs."""
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as data:
         arguments = [str(ROOT / ".venv" / "bin" / "python"), "-m", __name__, str(device_us)]
         arguments += [
@@ -41,17 +49,8 @@ def timed_device(model: Model, frontends: int, device_us: float) -> Iterator[tup
             "--log-format",
             "json",
         ]
-        arguments += [
-            "--frontend-processes",
-            str(frontends),
-            "--max-batch-size",
-            "64",
-            "--max-concurrent-batches",
-            "2",
-            "--preferred-batch-size",
-            "64",
-        ]
-        with serving(arguments) as server:
+        arguments += ["--frontend-processes", str(frontends), *flags]
+        with serving(arguments, {"PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in _PACKAGES)}) as server:
             port = server.wait_for(port_of, 180)
             yield Target("lookalike", f"127.0.0.1:{port}", server.process.pid), server
 

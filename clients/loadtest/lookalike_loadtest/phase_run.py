@@ -17,7 +17,6 @@ from lookalike_loadtest.response_stats import read_details
 from lookalike_loadtest.worker_messages import Begin, Call, Configure, WorkerUpdate
 
 _DETAILS_A_SECOND = 200  # stats read; reading all of them would make a fast tester a slow one
-_AFTER_FAILURE_S = 0.1  # without this rest a closed loop on a server that is gone would fail millions of calls
 
 Prepare = Callable[[Pick], tuple[str, bytes]]
 """Makes the method and the request of a pick."""
@@ -105,7 +104,7 @@ class PhaseRun:
             if self._phase.think_time:
                 await asyncio.sleep(self._phase.think_time)
             elif code not in (OK, CANCELLED):
-                await asyncio.sleep(_AFTER_FAILURE_S)
+                await asyncio.sleep(self._phase.failure_pause)
 
     async def _call_in_turn(self, pick: Pick, due: float) -> None:
         if self._slots.locked():

@@ -64,6 +64,8 @@ class Phase:
         concurrency: Calls that a closed loop keeps under way; None for an open loop.
         think_time: Seconds that a closed loop waits between an answer and the next call.
         cancel_within: A closed loop cancels each call after a random time of up to so many seconds; None for never.
+        failure_pause: Seconds that a closed loop waits after a call that failed: without it one on a server that is
+            gone would fail millions of calls.
         seed: Draws arrivals and requests; the same for all workers.
         max_outstanding: Calls that all workers together may have under way.
     """
@@ -76,6 +78,7 @@ class Phase:
     concurrency: int | None = None
     think_time: float = 0.0
     cancel_within: float | None = None
+    failure_pause: float = 0.1
     seed: int = 1
     max_outstanding: int = 10_000
 
