@@ -139,18 +139,26 @@ test: $(TEST_ENVIRONMENTS) $(if $(shell command -v chromium),.venv-gallery/ready
 	else echo "test: skipped the gallery's tests, for want of a browser: apt-get install chromium"; fi
 
 .PHONY: test-all
-test-all: test ## run every test, also the exporter's matrix, all languages, the browser and crashes
+test-all: test ## run every test, also the exporter's matrix, all languages, the browser, crashes and fuzzing
 	$(EXPORTER_TESTS) -m "slow and not nightly" --durations 5 $(PYTEST)
-	$(SERVER_TESTS) tests -m "slow and not serial" --durations 15 $(PYTEST)
+	$(SERVER_TESTS) tests -m "slow and not serial and not nightly" --durations 15 $(PYTEST)
 	$(BIN)/python -m pytest -q tests -m serial $(PYTEST)
 	@if command -v chromium > /dev/null; then set -x; $(GALLERY_TESTS) -m "slow and not nightly" --durations 5 $(PYTEST); fi
 
 .PHONY: test-nightly
-test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json ## run what takes long by nature: coverage, real images, kills and full disks by the hundred
+test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json ## run what takes long by nature: coverage, real images, kills and full disks by the hundred, fuzzing for hours
 	$(MAKE) --no-print-directory test COVERAGE=1
 	$(EXPORTER_TESTS) -m nightly $(PYTEST)
 	$(GALLERY_TESTS) -m nightly $(PYTEST)
 	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q --timeout 3600 tests/crash $(PYTEST)
+	FUZZ_EXAMPLES=300000 $(BIN)/python -m pytest -q --timeout 14400 tests/fuzz $(PYTEST)
+
+# Seconds of each attack.
+ATTACK_SECONDS ?= 30
+
+.PHONY: test-attack
+test-attack: .venv/ready ## attack a server for long, alone and behind the proxies of deploy/ (ATTACK_SECONDS=30)
+	ATTACK_SECONDS=$(ATTACK_SECONDS) $(BIN)/python -m pytest -q --timeout 1800 tests/attack $(PYTEST)
 
 .PHONY: test-gallery
 test-gallery: .venv/ready .venv-gallery/ready models/default/model.json ## run the gallery's tests in Debian's chromium, over a real server
