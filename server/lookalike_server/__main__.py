@@ -16,6 +16,7 @@ import uvloop
 from threadpoolctl import threadpool_limits
 
 from lookalike_server import __version__
+from lookalike_server.allocator import return_freed_memory
 from lookalike_server.app import serve
 from lookalike_server.config import Settings, flag, load_settings
 from lookalike_server.domain.errors import LookalikeError
@@ -58,6 +59,7 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
     """Serve until SIGTERM, then finish the running calls."""
     settings = _settings(flags, config)
     configure_log(settings.log_format, settings.log_level)
+    return_freed_memory()
     # A crash of native code ends the process; without this it would do so without a word.
     if sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
@@ -91,6 +93,7 @@ def reembed_command(config: Path | None, drop_missing: bool, **flags: str | None
     """
     settings = _settings(flags, config)
     configure_log(settings.log_format, settings.log_level)
+    return_freed_memory()
     # As Ctrl-C: a container sends SIGTERM, which would end the process without a word.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -30,13 +29,20 @@ from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedder import ImageEmbedder
 from lookalike_server.inference.embedding_cache import EmbeddingCache
+from lookalike_server.inference.image_cost import PixelLimits
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.plan import Plan
-from lookalike_server.inference.processor import lower_priority
-from lookalike_server.rpc.auth import Authenticator, read_tokens
+from lookalike_server.inference.processor import available_cores
+from lookalike_server.priority import lower_priority
+from lookalike_server.rpc.auth import Authenticator, read_keys
+from lookalike_server.rpc.channel_options import ConnectionLimits
 from lookalike_server.rpc.gate import Gate
+from lookalike_server.rpc.interceptors.calls import CallLimits
+from lookalike_server.rpc.message_limits import message_limits
+from lookalike_server.rpc.quotas import Quotas, read_quotas
 from lookalike_server.rpc.server import RpcServer
+from lookalike_server.scheduling.fair_queue import FairQueue
 from lookalike_server.store.catalog_store import Store
 from lookalike_server.store.sqlite import SQLITE_VERSION, SqliteError
 from lookalike_server.telemetry import LogObserver
@@ -116,8 +122,10 @@ async def running(
         LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be used.
     """
     log = structlog.get_logger()
-    observer = observer or LogObserver()
     async with AsyncExitStack() as stack:
+        if observer is None:
+            observer = LogObserver()
+            stack.callback(observer.flush)
         # Listen at once, so that health can say NOT_SERVING while the rest loads.
         gate = Gate()
         server = rpc_server(settings, gate, observer)
@@ -154,15 +162,29 @@ def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_por
     """Make a gRPC server in front of this gate.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the file of tokens cannot be used.
+        LookalikeError: FAILED_PRECONDITION when the file of keys or that of quotas cannot be used.
     """
+    keys = read_keys(settings.auth_keys_file) if settings.auth_keys_file else None
     return RpcServer(
         gate,
-        Authenticator(read_tokens(settings.auth_keys_file) if settings.auth_keys_file else None),
+        Authenticator(keys, trust_forwarded_for=settings.trust_forwarded_for),
+        Quotas(read_quotas(settings.quotas_file)) if settings.quotas_file else Quotas(),
         observer,
-        max_message_bytes=settings.max_message_bytes,
-        default_deadline_seconds=settings.default_deadline_seconds,
-        shares_port=shares_port,
+        limits=CallLimits(
+            messages=message_limits(settings.max_message_bytes, settings.max_image_bytes),
+            max_response_bytes=settings.max_message_bytes,
+            default_deadline_seconds=settings.default_deadline_seconds,
+            message_timeout=settings.message_timeout_seconds,
+        ),
+        connections=ConnectionLimits(
+            max_connections=settings.max_connections,
+            max_streams_per_connection=settings.max_streams_per_connection,
+            keepalive_seconds=settings.keepalive_seconds,
+            max_idle_seconds=settings.max_idle_seconds,
+            max_message_bytes=settings.max_message_bytes,
+            shares_port=shares_port,
+        ),
+        message_bytes=settings.max_inflight_message_bytes,
     )
 
 
@@ -224,6 +246,9 @@ async def loading(
             nice=settings.inference_nice,
         )
         stack.push_async_callback(batcher.close)
+        decode_threads = settings.decode_threads or available_cores()
+        decode_queue = FairQueue(decode_threads, settings.max_decoding_bytes, bulk_wait=settings.bulk_max_wait_seconds)
+        search_threads = settings.search_threads or available_cores()
         engine = Engine(
             model=model,
             runtime=planned.runtime,
@@ -231,13 +256,17 @@ async def loading(
                 image_decoder(settings, model),
                 batcher,
                 EmbeddingCache(settings.embedding_cache_bytes, observer),
-                stack.enter_context(pool(settings.decode_threads, "decoder")),
+                stack.enter_context(pool(decode_threads, "decoder")),
+                decode_queue,
                 time.monotonic,
                 settings.max_stored_image_bytes,
             ),
             index=index,
             store=store,
-            searchers=stack.enter_context(pool(settings.search_threads, "searcher")),
+            decode=decode_queue,
+            batcher=batcher,
+            searchers=stack.enter_context(pool(search_threads, "searcher")),
+            search_threads=search_threads,
             bulk_images=min(2 * settings.max_batch_size, settings.max_queue_size),
             observer=observer,
             clock=time.monotonic,
@@ -255,9 +284,17 @@ async def loading(
 
 def image_decoder(settings: Settings, model: Model) -> ImageDecoder:
     """Make a decoder to this model's input, with the settings' limits."""
-    return ImageDecoder(model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels)
+    limits = PixelLimits(
+        progressive_jpeg=settings.max_progressive_jpeg_pixels,
+        png=settings.max_png_pixels,
+        interlaced_png=settings.max_interlaced_png_pixels,
+        webp=settings.max_webp_pixels,
+    )
+    return ImageDecoder(
+        model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels, limits
+    )
 
 
 def pool(threads: int, name: str) -> ThreadPoolExecutor:
-    """Make a pool of so many threads; 0 means one per core."""
-    return ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix=name)
+    """Make a pool of so many threads."""
+    return ThreadPoolExecutor(threads, thread_name_prefix=name)

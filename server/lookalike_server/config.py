@@ -36,7 +36,15 @@ class Settings(BaseSettings):
         description="Processes that take calls for the process that runs the model; 0 does everything in one process.",
     )
     auth_keys_file: Path | None = Field(
-        None, description="A file of `reader TOKEN` and `writer TOKEN` lines; without it anybody may call."
+        None,
+        description="A file of `reader TOKEN [NAME]` and `writer TOKEN [NAME]` lines; without it anybody may call.",
+    )
+    quotas_file: Path | None = Field(
+        None, description="A TOML file of quotas and weights by caller; without it nobody has a quota."
+    )
+    trust_forwarded_for: bool = Field(
+        False,
+        description="Tell callers without tokens apart by the last address in `x-forwarded-for`, which a proxy sets.",
     )
 
     provider: Literal["auto", "tensorrt", "cuda", "openvino", "cpu"] = Field(
@@ -62,13 +70,13 @@ class Settings(BaseSettings):
         True, description="Remember in the catalog's folder how the model runs best, so that the next start is faster."
     )
     intra_op_threads: int = Field(
-        0, ge=0, le=1024, description="Threads of one run of the model; 0 means one per core."
+        0, ge=0, le=1024, description="Threads of one run of the model; 0 means one per core the server may use."
     )
     inference_nice: int = Field(
         5,
         ge=0,
         le=19,
-        description="The niceness (Linux) of the model's threads, so that they yield to those that take calls.",
+        description="How much nicer (Linux) the model's threads are than the others, so that those take calls at once.",
     )
     max_batch_size: int = Field(16, ge=1, le=1024, description="The most images in one batch.")
     max_concurrent_batches: int = Field(
@@ -100,15 +108,57 @@ class Settings(BaseSettings):
     )
 
     decode_threads: int = Field(
-        0, ge=0, le=1024, description="Threads that decode and resize images; 0 means one per core."
+        0, ge=0, le=1024, description="Threads that decode and resize images; 0 means one per core the server may use."
     )
     search_threads: int = Field(
-        0, ge=0, le=1024, description="Threads that search the index and read the store; 0 means one per core."
+        0,
+        ge=0,
+        le=1024,
+        description="Threads that search the index and read the store; 0 means one per core the server may use.",
     )
     max_image_bytes: int = Field(10 * MIB, ge=1, description="The largest image file accepted, in bytes.")
-    max_image_pixels: int = Field(50_000_000, ge=1, description="The most pixels of an image.")
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, description="The most pixels of any image, and of a JPEG that is not progressive."
+    )
+    # These cannot shrink while they are decoded; docs/configuration.md has what they cost at these sizes.
+    max_progressive_jpeg_pixels: int = Field(12_500_000, ge=1, description="The most pixels of a progressive JPEG.")
+    max_png_pixels: int = Field(12_500_000, ge=1, description="The most pixels of a PNG, GIF or BMP.")
+    max_interlaced_png_pixels: int = Field(6_250_000, ge=1, description="The most pixels of an interlaced PNG.")
+    max_webp_pixels: int = Field(6_250_000, ge=1, description="The most pixels of a WebP.")
+    max_decoding_bytes: int = Field(
+        256 * MIB,
+        ge=1,
+        description="Bytes that images may take while they are decoded; one that needs more is decoded alone.",
+    )
     max_message_bytes: int = Field(
         64 * MIB, ge=1024, le=2**31 - 1, description="The largest message received or sent, in bytes."
+    )
+    max_inflight_message_bytes: int = Field(
+        512 * MIB,
+        ge=1024,
+        description="Bytes of requests and responses in memory above which calls are rejected and streams not read.",
+    )
+    message_timeout_seconds: float = Field(
+        60.0,
+        gt=0,
+        le=86_400,
+        description="Seconds in which a caller must send a request, or send or take the next message of a stream.",
+    )
+
+    max_connections: int = Field(
+        1000, ge=1, le=1_000_000, description="The most connections at once, of each process; others are closed."
+    )
+    max_streams_per_connection: int = Field(
+        128, ge=1, le=65_536, description="The most calls at once on one connection; clients queue the others."
+    )
+    keepalive_seconds: float = Field(
+        60.0,
+        ge=1,
+        le=86_400,
+        description="Seconds of silence after which a peer is pinged, and cut off if it does not answer in 20 s.",
+    )
+    max_idle_seconds: float = Field(
+        600.0, ge=1, le=86_400, description="Seconds without a call after which a connection is closed in good order."
     )
 
     max_stored_image_bytes: int = Field(

@@ -5,7 +5,6 @@ The calling thread reads images from the store and writes vectors to it, while o
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -24,6 +23,7 @@ from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.offline import OfflineBatch, embed_all
 from lookalike_server.inference.plan import Plan
+from lookalike_server.inference.processor import available_cores
 from lookalike_server.store.reembedding import ImageKey, Reembedding, UnembeddedProducts, open_reembedding
 
 _MAX_NAMED = 5  # products that an error names
@@ -146,7 +146,7 @@ def _embed(
 ) -> Generator[OfflineBatch[ImageKey]]:
     # No limits: a stored image was accepted once, and must not be lost because the limits are others now.
     decoder = ImageDecoder(model.height, model.width, model.resize, sys.maxsize, sys.maxsize)
-    threads = settings.decode_threads or os.cpu_count() or 1
+    threads = settings.decode_threads or available_cores()
     return embed_all(catalog.pending(), decoder, plan, threads, observer)
 
 

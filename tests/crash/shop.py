@@ -15,9 +15,9 @@ import numpy as np
 from lookalike.v1 import catalog_service_pb2 as pb
 from lookalike.v1 import catalog_service_pb2_grpc, image_pb2, product_pb2
 from lookalike_server.domain.inference import Floats
-from lookalike_server.rpc.status import CODES
 from support.serving import connect, until
 
+CODES = {code.value[0]: code for code in grpc.StatusCode}
 DIM = 48
 CATEGORIES = ("Shoes", "Shirts", "Hats")
 PATIENCE = 60.0

@@ -1,12 +1,10 @@
 """Images, models and embeddings: plain frozen data.
 
-Arrays are NumPy's: images uint8 [height, width, 3] in RGB, embeddings float32 [dim]. Durations are seconds (float),
-times are `time.monotonic()`.
+Arrays are NumPy's: images uint8 [height, width, 3] in RGB, embeddings float32 [dim]. Durations are seconds (float).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -140,18 +138,6 @@ class Metric(Enum):
     def similarity(self, distance: float) -> float:
         """Turn a distance into a similarity: the cosine itself, or 1 / (1 + distance)."""
         return 1.0 - distance if self is Metric.COSINE else 1.0 / (1.0 + distance)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """When a call arrived, and its deadline (infinite for none)."""
-
-    arrived: float
-    deadline: float
-
-    def for_item(self) -> Call:
-        """Return the call of an item of a stream that arrives now, with the same deadline."""
-        return Call(time.monotonic(), self.deadline)
 
 
 class ResponseStats(NamedTuple):

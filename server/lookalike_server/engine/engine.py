@@ -14,6 +14,7 @@ from typing import TypeVar, TypeVarTuple
 
 import numpy as np
 
+from lookalike_server.domain.calls import Call
 from lookalike_server.domain.catalog import (
     AttributeUpdate,
     Category,
@@ -27,11 +28,14 @@ from lookalike_server.domain.catalog import (
 )
 from lookalike_server.domain.errors import LookalikeError, invalid, not_found
 from lookalike_server.domain.events import ItemFailed, Observer
-from lookalike_server.domain.inference import Call, EmbedResult, Floats, Image, Metric, Model, ResponseStats, Runtime
+from lookalike_server.domain.inference import EmbedResult, Floats, Image, Metric, Model, ResponseStats, Runtime
 from lookalike_server.domain.protocols import CatalogStore, VectorIndex
 from lookalike_server.domain.search import EmbeddedQuery, Query, SearchResult
-from lookalike_server.engine.api import EngineApi
+from lookalike_server.engine.admission import DECODED_IMAGE, NOTHING, SEARCH, Admission, Demand
+from lookalike_server.engine.api import ArrivingCall, EngineApi, Work
+from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedder import ImageEmbedder
+from lookalike_server.scheduling.fair_queue import FairQueue
 from lookalike_server.search.coalescer import Coalescer
 from lookalike_server.search.retriever import Retriever, coalescing_key
 
@@ -39,6 +43,9 @@ _LEARNING_RATE = 0.2  # weight of the newest search in the moving average of its
 
 _EXPORT_BYTES = 2 * 1024 * 1024
 """Bytes of embeddings in a page of an export whose products have one image each; with eight each, eight times that."""
+
+_WRITES_INSIDE = 128
+"""Operations that the store's writer has at once: those of one transaction, and of the next one."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -55,7 +62,10 @@ class Engine(EngineApi):
         embedder: ImageEmbedder,
         index: VectorIndex,
         store: CatalogStore,
+        decode: FairQueue,
+        batcher: MicroBatcher,
         searchers: ThreadPoolExecutor,
+        search_threads: int,
         bulk_images: int,
         observer: Observer,
         clock: Callable[[], float],
@@ -68,7 +78,10 @@ class Engine(EngineApi):
             embedder: From images to embeddings.
             index: From embeddings to ids of products.
             store: From ids to products.
+            decode: The queue in front of the embedder's decoders.
+            batcher: The embedder's batcher.
             searchers: The pool in which the index is searched and the store is read.
+            search_threads: Its threads.
             bulk_images: The most images of streams and upserts in progress at once, over all callers.
             observer: Receives the failures of items that are faults of the server.
             clock: A monotonic clock.
@@ -80,28 +93,61 @@ class Engine(EngineApi):
         self._store = store
         self._searchers = searchers
         self.stream_window = bulk_images
-        self._bulk = asyncio.Semaphore(bulk_images)
+        self._search_seconds = 0.0  # a moving average
+        self._bulk = FairQueue(bulk_images, clock=clock)
         self._observer = observer
         self._clock = clock
         self._retriever = Retriever(index, store, model.metric)
         self._searches = Coalescer[EmbeddedQuery, SearchResult | LookalikeError](
-            searchers, coalescing_key, self._retriever.search, self._retriever.is_cheap
+            searchers,
+            coalescing_key,
+            self._retriever.search,
+            self._retriever.is_cheap,
+            slots=search_threads,
+            clock=clock,
         )
-        self._search_seconds = 0.0  # a moving average
+        self._reads = FairQueue(search_threads, clock=clock)
+        self._writes = FairQueue(_WRITES_INSIDE, _WRITES_INSIDE, clock=clock)
+        self._admission = Admission(
+            decode=decode,
+            batcher=batcher,
+            bulk=self._bulk,
+            searches=self._searches,
+            reads=self._reads,
+            writes=self._writes,
+            hits_are_rare=embedder.hits_are_rare,
+            clock=clock,
+        )
 
     def __repr__(self) -> str:
-        return f"<Engine bulk images: {self._bulk!r}>"
+        return f"<Engine bulk: {self._bulk!r} reads: {self._reads!r} writes: {self._writes!r}>"
 
-    async def admit(self, call: Call) -> None:
-        self._embedder.admit(call.deadline)
+    async def admit(self, work: Work, call: Call) -> ArrivingCall:
+        return self._admission.admit(work, call)
+
+    async def check_admission(self, work: Work, call: Call) -> None:
+        """Judge a call that a frontend process is about to read, as `admit` does."""
+        self._admission.admit(work, call).arrived()
 
     async def embed(self, image: Image, call: Call, *, bulk: bool = False) -> EmbedResult:
+        demand = self._demand(image, bulk=bulk)
+        predicted = self._admission.check(demand, call)
         embedded = await self._embed(image, call, bulk=bulk)
+        if predicted:
+            self._admission.record_completion(predicted, self._clock() - call.arrived)
         return EmbedResult(embedded.vector, self._complete_stats(embedded.stats, call))
+
+    async def embed_all(self, images: Iterable[Image], call: Call, *, bulk: bool) -> list[EmbedResult]:
+        self._admission.record_kind(Work.INFER, call, embeds=not bulk)
+        return await super().embed_all(images, call, bulk=bulk)
 
     async def search(self, query: Query, call: Call, *, bulk: bool = False) -> SearchResult:
         # Before the model runs: a query that cannot be answered should not cost a run.
         self._check_category(query.category)
+        if not bulk:
+            self._admission.record_kind(Work.SEARCH, call, embeds=query.image is not None)
+        demand = SEARCH if query.image is None else self._demand(query.image, bulk=bulk)
+        predicted = 0.0 if bulk else self._admission.check(demand, call)
         stats = ResponseStats()
         vectors: Floats | None = None
         if query.image is not None:
@@ -110,17 +156,24 @@ class Engine(EngineApi):
         elif query.vector is not None:
             vectors = self._normalize(query.vector[np.newaxis])
         started = self._clock()
-        result = await self._searches.submit(EmbeddedQuery(query, vectors))
+        result = await self._searches.submit(EmbeddedQuery(query, vectors), call)
         if isinstance(result, LookalikeError):
             raise result
         seconds = self._clock() - started
         self._search_seconds += _LEARNING_RATE * (seconds - self._search_seconds)
+        if predicted:
+            self._admission.record_completion(predicted, self._clock() - call.arrived)
         stats = stats._replace(search=seconds, exact=result.stats.exact)
         return replace(result, stats=self._complete_stats(stats, call))
 
-    async def upsert(self, upserts: Sequence[ProductUpsert], call: Call) -> list[Exception | None]:
-        with_vectors = [self._with_vectors(each) for each in upserts if each.vectors]
-        storing = asyncio.wrap_future(self._store.upsert_all(with_vectors)) if with_vectors else None
+    async def upsert(
+        self, upserts: Sequence[ProductUpsert], call: Call, *, streamed: bool = False
+    ) -> list[Exception | None]:
+        if not streamed:
+            images = sum(len(each.images) for each in upserts)
+            self._admission.check(Demand(bulk_images=images, writes=len(upserts)), call)
+        vectors = [self._with_vectors(each) for each in upserts if each.vectors]
+        storing = asyncio.ensure_future(self._store_vectors(vectors, call)) if vectors else None
         try:
             with_images = [each for each in upserts if not each.vectors]
             embedded = iter(await self._each(partial(self._embed_and_store, call=call), with_images))
@@ -130,56 +183,77 @@ class Engine(EngineApi):
                 storing.cancel()  # where the caller gave up
         return [self._error(next(stored)) if each.vectors else next(embedded) for each in upserts]
 
-    async def delete(self, deletes: Sequence[ProductDelete]) -> list[Exception | None]:
-        return await self._each(self._delete, deletes)
+    async def delete(self, deletes: Sequence[ProductDelete], call: Call) -> list[Exception | None]:
+        self._admission.check(Demand(writes=len(deletes)), call)
+        return await self._each(partial(self._delete, call=call), deletes)
 
-    async def update_attributes(self, update: AttributeUpdate) -> Product:
-        done = self._store.update_attributes(update.product_id, update.attributes, update.clear, update.idempotency_key)
-        if not await asyncio.wrap_future(done):
+    async def update_attributes(self, update: AttributeUpdate, call: Call) -> Product:
+        async with self._writes.enter(call, 1):
+            known = await asyncio.wrap_future(
+                self._store.update_attributes(
+                    update.product_id, update.attributes, update.clear, update.idempotency_key
+                )
+            )
+        if not known:
             raise not_found("product", update.product_id)
-        return (await self.product(update.product_id))[0]
+        return (await self.product(update.product_id, call))[0]
 
     def report_internal_error(self, error: Exception) -> None:
         if not isinstance(error, LookalikeError):
             self._observer(ItemFailed(error))
 
-    async def product(self, product_id: str) -> tuple[Product, int]:
-        return await self._read(self._read_product, product_id)
+    async def product(self, product_id: str, call: Call) -> tuple[Product, int]:
+        return await self._read(call, self._read_product, product_id)
 
-    async def stored_image(self, product_id: str, image_index: int) -> StoredImage:
-        return await self._read(self._read_image, product_id, image_index)
+    async def stored_image(self, product_id: str, image_index: int, call: Call) -> StoredImage:
+        return await self._read(call, self._read_image, product_id, image_index)
 
-    async def page(self, category: str | None, after: str, size: int) -> Page:
-        return await self._read(self._read_page, category, after, size)
+    async def page(self, category: str | None, after: str, size: int, call: Call) -> Page:
+        return await self._read(call, self._read_page, category, after, size)
 
-    async def export_page(self, category: str | None, after: str, *, known: bool) -> list[EmbeddedProduct]:
+    async def export_page(self, category: str | None, after: str, call: Call, *, known: bool) -> list[EmbeddedProduct]:
         self._check_category(None if known else category)
         size = max(1, min(1000, _EXPORT_BYTES // (4 * self.model.dim)))
-        return await self._read(self._store.embedded, category, after, size)
+        return await self._read(call, self._store.embedded, category, after, size)
 
-    async def categories(self, *, include_attributes: bool) -> list[Category]:
-        return await self._read(self._read_categories, include_attributes)
+    async def categories(self, call: Call, *, include_attributes: bool) -> list[Category]:
+        return await self._read(call, self._read_categories, include_attributes)
+
+    def _demand(self, image: Image, *, bulk: bool) -> Demand:
+        """Say what is to be checked of an image: bulk ones wait, and the batcher judges those that it gets at once."""
+        decodes = self._embedder.decodes(image)
+        if not bulk:
+            self._admission.record_image(decodes=decodes)
+        return DECODED_IMAGE if decodes and not bulk else NOTHING
 
     def _embed(self, image: Image, call: Call, *, bulk: bool, reserve: float = 0.0) -> Awaitable[EmbedResult]:
         """Embed an image so early that `reserve` seconds are left before the call's deadline."""
-        deadline = call.deadline - reserve
-        return self._embed_bulk(image, deadline) if bulk else self._embedder.embed(image, deadline)
+        if reserve:
+            call = replace(call, deadline=call.deadline - reserve)
+        return self._embed_bulk(image, call) if bulk else self._embedder.embed(image, call)
 
-    async def _embed_bulk(self, image: Image, deadline: float) -> EmbedResult:
-        async with self._bulk:
-            return await self._embedder.embed(image, deadline, bulk=True)
+    async def _embed_bulk(self, image: Image, call: Call) -> EmbedResult:
+        async with self._bulk.enter(call):
+            return await self._embedder.embed(image, call, bulk=True)
 
     def _check_category(self, category: str | None) -> None:
         if category is not None and not self._index.holds(category):
             raise not_found("category", category)
 
     async def _embed_and_store(self, upsert: ProductUpsert, call: Call) -> None:
-        if upsert.idempotency_key is not None and await self._read(self._store.done, upsert.idempotency_key):
+        if upsert.idempotency_key is not None and await self._read(call, self._store.done, upsert.idempotency_key):
             return  # a repeat need not be embedded again
         vectors = [(await self._embed(image, call, bulk=True)).vector for image in upsert.images]
-        images = [await self._embedder.stored_image(image) for image in upsert.images]
+        images = [await self._embedder.stored_image(image, call) for image in upsert.images]
         embedded = EmbeddedProduct(upsert.product, np.stack(vectors), images)
-        await asyncio.wrap_future(self._store.upsert(embedded, upsert.idempotency_key))
+        async with self._writes.enter(call, 1):
+            await asyncio.wrap_future(self._store.upsert(embedded, upsert.idempotency_key))
+
+    async def _store_vectors(
+        self, products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]], call: Call
+    ) -> list[object]:
+        async with self._writes.enter(call, len(products)):
+            return await asyncio.wrap_future(self._store.upsert_all(products))
 
     def _with_vectors(self, upsert: ProductUpsert) -> tuple[EmbeddedProduct, IdempotencyKey | None]:
         return EmbeddedProduct(upsert.product, self._normalize(np.stack(upsert.vectors))), upsert.idempotency_key
@@ -190,8 +264,10 @@ class Engine(EngineApi):
         self.report_internal_error(outcome)
         return outcome
 
-    async def _delete(self, delete: ProductDelete) -> None:
-        if not await asyncio.wrap_future(self._store.delete(delete.product_id, delete.idempotency_key)):
+    async def _delete(self, delete: ProductDelete, call: Call) -> None:
+        async with self._writes.enter(call, 1):
+            known = await asyncio.wrap_future(self._store.delete(delete.product_id, delete.idempotency_key))
+        if not known:
             raise not_found("product", delete.product_id)
 
     def _read_image(self, product_id: str, image_index: int) -> StoredImage:
@@ -229,8 +305,9 @@ class Engine(EngineApi):
     def _complete_stats(self, stats: ResponseStats, call: Call) -> ResponseStats:
         return stats._replace(total=self._clock() - call.arrived, model_digest=self.model.digest)
 
-    async def _read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._searchers, function, *arguments)
+    async def _read(self, call: Call, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        async with self._reads.enter(call):
+            return await asyncio.get_running_loop().run_in_executor(self._searchers, function, *arguments)
 
     async def _each(self, operation: Callable[[T], Awaitable[None]], items: Iterable[T]) -> list[Exception | None]:
         """Run the operation on all items concurrently; return what each raised, or None.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import structlog
 
@@ -36,7 +37,10 @@ async def run_engine(settings: Settings, load_session: LoadSession | None, contr
 
 
 async def _serve(settings: Settings, load_session: LoadSession | None, control: ControlChannel) -> None:
-    async with loading(settings, LogObserver(), load_session) as loaded:
+    observer = LogObserver()
+    async with AsyncExitStack() as stack:
+        stack.callback(observer.flush)
+        loaded = await stack.enter_async_context(loading(settings, observer, load_session))
         plan, engine = loaded.plan, loaded.engine
         structlog.get_logger().info(
             "ready",

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from lookalike_server.domain import catalog, filters, inference, search
+from lookalike_server.domain import calls, catalog, filters, inference, search
 from lookalike_server.domain.errors import Code, LookalikeError, Resource, ServerError
 
 LENGTH = struct.Struct("<Q")
@@ -122,7 +122,10 @@ def _lookalike_error(
     return LookalikeError(code, message, field=field, resource=resource, retry_after=retry_after)
 
 
-_DATA = (*(value for module in (catalog, filters, inference, search) for value in vars(module).values()), Resource)
+_DATA = (
+    *(value for module in (calls, catalog, filters, inference, search) for value in vars(module).values()),
+    Resource,
+)
 
 _REDUCERS: dict[type, Reducer] = {cls: _by_fields(cls) for cls in _DATA if isinstance(cls, type) and is_dataclass(cls)}
 _REDUCERS |= {

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
+from lookalike_server.domain.calls import Call
 from lookalike_server.domain.catalog import (
     AttributeUpdate,
     Category,
@@ -23,20 +24,31 @@ from lookalike_server.domain.catalog import (
     ProductUpsert,
     StoredImage,
 )
-from lookalike_server.domain.errors import Code, LookalikeError, unavailable
+from lookalike_server.domain.errors import Code, LookalikeError, exhausted, unavailable
 from lookalike_server.domain.events import ItemFailed, Observer
-from lookalike_server.domain.inference import Call, EmbedResult, Image, Model, Pixels, RawImage, ResponseStats
+from lookalike_server.domain.inference import EmbedResult, Image, Model, Pixels, RawImage, ResponseStats
 from lookalike_server.domain.search import Query, SearchResult
-from lookalike_server.engine.api import EngineApi
+from lookalike_server.engine.api import ArrivingCall, EngineApi, Work
 from lookalike_server.frontend.ipc import LENGTH, IpcConnection, loads
 from lookalike_server.frontend.ipc_server import Handshake, IpcReply, IpcRequest
 from lookalike_server.frontend.shared_images import SharedImageWriter
 from lookalike_server.inference.image_decoding import ImageDecoder
+from lookalike_server.scheduling.fair_queue import FairQueue
 
 _ADMIT_SECONDS = 1.0
 """For this long after a rejection, images are admitted before they are read, which costs a message per call."""
 
 _NO_WINDOW = nullcontext()
+
+
+class _Arrived:
+    """A call that nobody counts: what is read here is not known to the engine process."""
+
+    def arrived(self) -> None:
+        """Do nothing."""
+
+
+_ARRIVED = _Arrived()
 
 
 class IpcEngine(EngineApi):
@@ -47,11 +59,16 @@ class IpcEngine(EngineApi):
     """
 
     def __init__(
-        self, make_decoder: Callable[[Model], ImageDecoder], decode_threads: ThreadPoolExecutor, observer: Observer
+        self,
+        make_decoder: Callable[[Model], ImageDecoder],
+        decode_threads: ThreadPoolExecutor,
+        decode_queue: FairQueue,
+        observer: Observer,
     ) -> None:
-        """Decode images in these threads, with a decoder for the engine's model."""
+        """Decode images in these threads, with a decoder for the engine's model, behind this queue."""
         self._make_decoder = make_decoder
         self._decode_threads = decode_threads
+        self._decode_queue = decode_queue
         self._observer = observer
         self._decoder: ImageDecoder
         self._bulk_window: asyncio.Semaphore
@@ -98,15 +115,20 @@ class IpcEngine(EngineApi):
         await loop.create_unix_connection(lambda: connection, sock=engine)
         return True
 
-    async def admit(self, call: Call) -> None:
-        """Reject an image before it is read; asks the engine process only after a recent rejection."""
+    async def admit(self, work: Work, call: Call) -> ArrivingCall:
+        """Reject a call before it is read; asks the engine process only after a recent rejection."""
+        if work is Work.EMBED:
+            wait = self._decode_queue.wait_seconds(call)
+            if wait > 0 and time.monotonic() + wait + self._decode_queue.seconds > call.deadline:
+                raise exhausted("the server is busy decoding images; try again later", wait)
         if time.monotonic() < self._admit_until:
-            await self._call("admit", call)
+            await self._call("check_admission", work, call)
+        return _ARRIVED
 
     async def embed(self, image: Image, call: Call, *, bulk: bool = False) -> EmbedResult:
         """Decode an image here and embed it there."""
         async with self._bulk_window if bulk else _NO_WINDOW:
-            pixels, decode = await self._decode(image)
+            pixels, decode = await self._decode(image, call, bulk=bulk)
             result: EmbedResult = await self._call("embed", call, image=self._share(pixels), bulk=bulk)
         return replace(result, stats=_complete_stats(result.stats, decode, call))
 
@@ -117,56 +139,59 @@ class IpcEngine(EngineApi):
             result = await self._call("search", query, call, bulk=bulk)
             return replace(result, stats=_complete_stats(result.stats, 0.0, call))
         async with self._bulk_window if bulk else _NO_WINDOW:
-            pixels, decode = await self._decode(query.image)
+            pixels, decode = await self._decode(query.image, call, bulk=bulk)
             without_image = replace(query, image=None)
             result = await self._call("search", without_image, call, image=self._share(pixels), bulk=bulk)
         return replace(result, stats=_complete_stats(result.stats, decode, call))
 
-    async def upsert(self, upserts: Sequence[ProductUpsert], call: Call) -> list[Exception | None]:
+    async def upsert(
+        self, upserts: Sequence[ProductUpsert], call: Call, *, streamed: bool = False
+    ) -> list[Exception | None]:
         """Store or replace products; their images are sent as files, because the catalog stores them."""
-        return cast("list[Exception | None]", await self._call("upsert", upserts, call))
+        return cast("list[Exception | None]", await self._call("upsert", upserts, call, streamed=streamed))
 
-    async def delete(self, deletes: Sequence[ProductDelete]) -> list[Exception | None]:
+    async def delete(self, deletes: Sequence[ProductDelete], call: Call) -> list[Exception | None]:
         """Delete products; return for each its error, or None."""
-        return cast("list[Exception | None]", await self._call("delete", deletes))
+        return cast("list[Exception | None]", await self._call("delete", deletes, call))
 
-    async def update_attributes(self, update: AttributeUpdate) -> Product:
+    async def update_attributes(self, update: AttributeUpdate, call: Call) -> Product:
         """Set and clear attributes of a product."""
-        return cast("Product", await self._call("update_attributes", update))
+        return cast("Product", await self._call("update_attributes", update, call))
 
     def report_internal_error(self, error: Exception) -> None:
         """Report the failure of an item where it is a fault of the server."""
         if not isinstance(error, LookalikeError):
             self._observer(ItemFailed(error))
 
-    async def product(self, product_id: str) -> tuple[Product, int]:
+    async def product(self, product_id: str, call: Call) -> tuple[Product, int]:
         """Read a product and its number of images."""
-        return cast("tuple[Product, int]", await self._call("product", product_id))
+        return cast("tuple[Product, int]", await self._call("product", product_id, call))
 
-    async def stored_image(self, product_id: str, image_index: int) -> StoredImage:
+    async def stored_image(self, product_id: str, image_index: int, call: Call) -> StoredImage:
         """Read an image of a product as it was sent."""
-        return cast("StoredImage", await self._call("stored_image", product_id, image_index))
+        return cast("StoredImage", await self._call("stored_image", product_id, image_index, call))
 
-    async def page(self, category: str | None, after: str, size: int) -> Page:
+    async def page(self, category: str | None, after: str, size: int, call: Call) -> Page:
         """Read a page of products."""
-        return cast("Page", await self._call("page", category, after, size))
+        return cast("Page", await self._call("page", category, after, size, call))
 
-    async def export_page(self, category: str | None, after: str, *, known: bool) -> list[EmbeddedProduct]:
+    async def export_page(self, category: str | None, after: str, call: Call, *, known: bool) -> list[EmbeddedProduct]:
         """Read a page of an export."""
-        return cast("list[EmbeddedProduct]", await self._call("export_page", category, after, known=known))
+        return cast("list[EmbeddedProduct]", await self._call("export_page", category, after, call, known=known))
 
-    async def categories(self, *, include_attributes: bool) -> list[Category]:
+    async def categories(self, call: Call, *, include_attributes: bool) -> list[Category]:
         """List the categories by name."""
-        return cast("list[Category]", await self._call("categories", include_attributes=include_attributes))
+        return cast("list[Category]", await self._call("categories", call, include_attributes=include_attributes))
 
-    async def _decode(self, image: Image) -> tuple[Pixels, float]:
+    async def _decode(self, image: Image, call: Call, *, bulk: bool) -> tuple[Pixels, float]:
         """Return the model's input and the seconds that decoding took."""
-        started = time.monotonic()
         if isinstance(image, RawImage) and self._decoder.is_model_input(image):
-            return image.pixels, time.monotonic() - started
-        loop = asyncio.get_running_loop()
-        pixels = await loop.run_in_executor(self._decode_threads, self._decoder.decode, image)
-        return pixels, time.monotonic() - started
+            return image.pixels, 0.0
+        async with self._decode_queue.enter(call, self._decoder.decoded_bytes(image), bulk=bulk):
+            started = time.monotonic()
+            loop = asyncio.get_running_loop()
+            pixels = await loop.run_in_executor(self._decode_threads, self._decoder.decode, image)
+            return pixels, time.monotonic() - started
 
     def _share(self, pixels: Pixels) -> int | RawImage:
         """Write an image to a free slot; where none is free it goes in the message, to be judged by the same queue."""

@@ -14,11 +14,12 @@ from functools import partial
 
 import numpy as np
 
+from lookalike_server.domain.calls import ANYBODY, Caller
 from lookalike_server.domain.inference import EmbedResult, Floats, Pixels
 from lookalike_server.domain.protocols import Session
 from lookalike_server.inference.plan import Plan
-from lookalike_server.inference.processor import lower_priority
 from lookalike_server.inference.scheduling import ScheduledBatch, take_batch
+from lookalike_server.priority import lower_priority
 
 _NO_VECTORS: Floats = np.empty((0, 0), dtype=np.float32)
 
@@ -34,6 +35,7 @@ class QueuedImage:
         predicted: Seconds from arrival to embedding; 0 where nothing was predicted.
         future: Resolves to the caller's result; cancelled when the caller goes.
         arrived_idle: Whether nothing was queued or running when it arrived.
+        caller: Whose it is.
     """
 
     pixels: Pixels
@@ -42,6 +44,7 @@ class QueuedImage:
     predicted: float
     future: asyncio.Future[EmbedResult]
     arrived_idle: bool
+    caller: Caller = ANYBODY
 
     @property
     def abandoned(self) -> bool:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from lookalike_server.domain.calls import ANYBODY, Caller
 from lookalike_server.domain.errors import Code, LookalikeError, deadline_exceeded, exhausted, unavailable
 from lookalike_server.domain.events import BatchCompleted, BatchFailed, ImagesDropped, Observer
 from lookalike_server.domain.inference import EmbedResult, Pixels, ResponseStats
@@ -20,6 +22,7 @@ from lookalike_server.inference.batch_runner import BatchOutcome, BatchRunner, Q
 from lookalike_server.inference.latency_model import LatencyModel
 from lookalike_server.inference.plan import Plan
 from lookalike_server.inference.scheduling import ScheduledBatch, take_batch
+from lookalike_server.scheduling.fair_order import Turns, Waiting, count_ahead
 
 
 @dataclass(eq=False, slots=True)
@@ -70,6 +73,7 @@ class MicroBatcher:
         self._interactive: dict[QueuedImage, None] = {}
         self._bulk: dict[QueuedImage, None] = {}
         self._running: set[_RunningBatch] = set()
+        self._turns = Turns()
         self._runner = BatchRunner(plan, clock, nice)
         self._closed = False
 
@@ -78,21 +82,16 @@ class MicroBatcher:
         running = sum(len(batch.entries) for batch in self._running)
         return f"<MicroBatcher [Queued: {queued} | Running: {running}]>"
 
-    def admit(self, deadline: float) -> None:
-        """Reject an interactive image with this deadline before it is read.
-
-        Raises:
-            LookalikeError: RESOURCE_EXHAUSTED, as `embed`.
-        """
-        self._admit(self._clock(), deadline)
-
-    async def embed(self, pixels: Pixels, deadline: float = math.inf, *, bulk: bool = False) -> EmbedResult:
+    async def embed(
+        self, pixels: Pixels, deadline: float = math.inf, *, bulk: bool = False, caller: Caller = ANYBODY
+    ) -> EmbedResult:
         """Embed one image in a batch with whatever else waits.
 
         Args:
             pixels: The model's input: uint8 [height, width, 3].
             deadline: When the result becomes useless.
             bulk: Wait instead of being rejected, and for a while let interactive images go first.
+            caller: Whose it is; callers take turns.
 
         Returns:
             The embedding, float32 [dim], and the stats of its queue and run.
@@ -102,9 +101,11 @@ class MicroBatcher:
                 DEADLINE_EXCEEDED when it passed in the queue; INTERNAL when the model failed; UNAVAILABLE when the
                 server stops.
         """
-        return await self.submit(pixels, deadline, bulk=bulk)
+        return await self.submit(pixels, deadline, bulk=bulk, caller=caller)
 
-    def submit(self, pixels: Pixels, deadline: float, *, bulk: bool) -> asyncio.Future[EmbedResult]:
+    def submit(
+        self, pixels: Pixels, deadline: float, *, bulk: bool, caller: Caller = ANYBODY
+    ) -> asyncio.Future[EmbedResult]:
         """Queue one image as `embed` does, and return its future; an image whose future is cancelled leaves the queue.
 
         Raises:
@@ -113,9 +114,9 @@ class MicroBatcher:
         if self._closed:
             raise unavailable("the server is stopping")
         now = self._clock()
-        predicted = 0.0 if bulk else self._admit(now, deadline)
+        predicted = 0.0 if bulk else self._admit(now, deadline, caller)
         idle = not (self._running or self._interactive or self._bulk)
-        entry = QueuedImage(pixels, deadline, now, predicted, asyncio.get_running_loop().create_future(), idle)
+        entry = QueuedImage(pixels, deadline, now, predicted, asyncio.get_running_loop().create_future(), idle, caller)
         queue = self._bulk if bulk else self._interactive
         queue[entry] = None
 
@@ -139,19 +140,44 @@ class MicroBatcher:
             entry.fail(unavailable("the server is stopping"))
         await self._runner.close()
 
-    def _admit(self, now: float, deadline: float) -> float:
-        """Reject the image, or return its predicted seconds to the embedding, not corrected for lateness."""
-        if not self._running and not self._interactive:
-            return 0.0  # an idle server always tries: a rejection there could only be a wrong prediction
+    def predict(
+        self, deadline: float, caller: Caller = ANYBODY, arriving: Collection[Waiting] = ()
+    ) -> tuple[float, float]:
+        """Predict in how many seconds a batch would take an interactive image, and in how many it would be embedded.
+
+        Args:
+            deadline: When its result becomes useless.
+            caller: Whose it is.
+            arriving: Images that will be queued before it and are not yet.
+
+        Returns:
+            Both predictions; 0 and 0 on an idle server, which always tries: a prediction could only be wrong there.
+        """
+        if not (self._running or self._interactive or arriving):
+            return 0.0, 0.0
+        wait, predicted = self._predict(self._clock(), deadline, caller, arriving)
+        return wait, self._latency.completion_seconds(predicted)
+
+    def _predict(
+        self, now: float, deadline: float, caller: Caller, arriving: Collection[Waiting]
+    ) -> tuple[float, float]:
+        """As `predict`, not corrected for lateness."""
         available = len(self._running) < self._plan.max_concurrent_batches and not any(
             batch.exclusive for batch in self._running
         )
         until_available = 0.0 if available else max(0.0, min(batch.expected_end for batch in self._running) - now)
-        ahead = sum([entry.deadline <= deadline for entry in self._interactive])  # a list: faster than a generator
+        queued: Collection[Waiting] = [*self._interactive, *arriving] if arriving else self._interactive
+        ahead = count_ahead(caller, deadline, queued, self._turns.ahead())
         wait = until_available + self._latency.queue_seconds(ahead)
-        if len(self._interactive) >= self._max_queue_size:
-            raise exhausted(f"{len(self._interactive)} images are waiting already; try again later", wait)
-        predicted = wait + self._latency.batch_seconds(min(ahead + 1, self._plan.preferred_batch_size))
+        return wait, wait + self._latency.batch_seconds(min(math.ceil(ahead) + 1, self._plan.preferred_batch_size))
+
+    def _admit(self, now: float, deadline: float, caller: Caller) -> float:
+        """Reject the image, or return its predicted seconds to the embedding, not corrected for lateness."""
+        if not self._running and not self._interactive:
+            return 0.0
+        wait, predicted = self._predict(now, deadline, caller, ())
+        if self.is_full(caller):
+            raise self.full(wait)
         seconds = self._latency.completion_seconds(predicted)
         if now + seconds > deadline:
             raise exhausted(
@@ -160,6 +186,24 @@ class MicroBatcher:
                 wait,
             )
         return predicted
+
+    @property
+    def batch_seconds(self) -> float:
+        """How long a full batch takes at present."""
+        return self._latency.batch_seconds(self._plan.preferred_batch_size)
+
+    def is_full(self, caller: Caller = ANYBODY) -> bool:
+        """Whether no further interactive image of this caller is queued: of a full queue it has its share."""
+        if len(self._interactive) < self._max_queue_size:
+            return False
+        callers = Counter([entry.caller for entry in self._interactive])
+        own = sum(count for each, count in callers.items() if each.name == caller.name)
+        weight = sum(each.weight for each in callers if each.name != caller.name) + caller.weight
+        return own >= self._max_queue_size * caller.weight / weight
+
+    def full(self, wait: float) -> LookalikeError:
+        """Return the error of an image for which the queue is full, where the next one starts in `wait` seconds."""
+        return exhausted(f"{len(self._interactive)} images are waiting already; try again later", wait)
 
     def _dispatch(self) -> None:
         """Start as many batches as the model can take."""
@@ -176,6 +220,8 @@ class MicroBatcher:
             else:
                 # The queue is spread over the free threads, so that none idles while another runs a long batch.
                 limit = min(self._plan.preferred_batch_size, math.ceil(queued / free))
+            if self._callers_compete():
+                limit = min(limit, self._latency.least_batch_size)
             now = self._clock()
             scheduled = take_batch(
                 self._interactive,
@@ -184,16 +230,23 @@ class MicroBatcher:
                 limit=limit,
                 fill_to=self._plan.padded(min(limit, max(1, len(self._interactive)))),
                 bulk_wait=self._bulk_wait,
+                ahead=self._turns.ahead(),
             )
             for entry in (*scheduled.batch, *scheduled.expired, *scheduled.cancelled):
                 self._interactive.pop(entry, None)
                 self._bulk.pop(entry, None)
             self._drop(scheduled)
             if scheduled.batch:
+                self._turns.take(scheduled.batch)
                 # An image that waited for another run has company: on the latency session two callers would only
                 # take turns, which is slower.
                 alone = not self._running and queued == 1 and scheduled.batch[0].arrived_idle
                 self._start(scheduled.batch, now, alone=alone)
+
+    def _callers_compete(self) -> bool:
+        """Whether several callers have images in the queue, who wait less for each other's in small batches."""
+        first = next(iter(self._interactive), None)
+        return first is not None and any(entry.caller is not first.caller for entry in self._interactive)
 
     def _start(self, entries: Sequence[QueuedImage], now: float, *, alone: bool) -> None:
         exclusive = alone and self._plan.latency_session is not self._plan.throughput_session

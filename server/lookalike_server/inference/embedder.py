@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from lookalike_server.domain.calls import Call
 from lookalike_server.domain.catalog import StoredImage
 from lookalike_server.domain.inference import EmbedResult, Image, RawImage
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedding_cache import EmbeddingCache
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.stored_image import stored_image_of
+from lookalike_server.scheduling.fair_queue import FairQueue
 
 
 class ImageEmbedder:
@@ -24,27 +26,38 @@ class ImageEmbedder:
         batcher: MicroBatcher,
         cache: EmbeddingCache,
         decode_threads: ThreadPoolExecutor,
+        decode_queue: FairQueue,
         clock: Callable[[], float],
         max_stored_image_bytes: int,
     ) -> None:
-        """Take the stages; image files up to `max_stored_image_bytes` are kept for the catalog (0: none)."""
+        """Take the stages.
+
+        Args:
+            decoder: From files to the model's input.
+            batcher: From that to embeddings.
+            cache: Of embeddings.
+            decode_threads: Where images are decoded.
+            decode_queue: In front of those threads; its units are bytes of decoded images.
+            clock: The time in seconds.
+            max_stored_image_bytes: The largest image file kept for the catalog; 0 keeps none.
+        """
         self._decoder = decoder
         self._batcher = batcher
         self._cache = cache
         self._decode_threads = decode_threads
+        self._decode_queue = decode_queue
         self._clock = clock
         self._max_stored_image_bytes = max_stored_image_bytes
 
-    def admit(self, deadline: float) -> None:
-        """Reject an image before it is read, unless images repeat so often that the cache may have it.
+    def hits_are_rare(self) -> bool:
+        """Whether hardly any image is in the cache at present, so that nearly all need the model."""
+        return self._cache.hits_are_rare
 
-        Raises:
-            LookalikeError: As `MicroBatcher.admit`.
-        """
-        if self._cache.hits_are_rare:
-            self._batcher.admit(deadline)
+    def decodes(self, image: Image) -> bool:
+        """Whether there is anything to decode in an image."""
+        return not (isinstance(image, RawImage) and self._decoder.is_model_input(image))
 
-    def embed(self, image: Image, deadline: float, *, bulk: bool = False) -> Awaitable[EmbedResult]:
+    def embed(self, image: Image, call: Call, *, bulk: bool = False) -> Awaitable[EmbedResult]:
         """Embed one image: float32 [dim], with the stats of decoding, queue, run and cache.
 
         Raises:
@@ -52,24 +65,26 @@ class ImageEmbedder:
         """
         if isinstance(image, RawImage) and self._decoder.is_model_input(image):
             compute: Callable[[], Awaitable[EmbedResult]] = partial(
-                self._batcher.submit, image.pixels, deadline, bulk=bulk
+                self._batcher.submit, image.pixels, call.deadline, bulk=bulk, caller=call.caller
             )  # there is nothing to decode
         else:
-            compute = partial(self._decode_and_embed, image, deadline, bulk=bulk)
+            compute = partial(self._decode_and_embed, image, call, bulk=bulk)
         return self._cache.get_or_compute(image, compute, bulk=bulk)
 
-    async def stored_image(self, image: Image) -> StoredImage | None:
+    async def stored_image(self, image: Image, call: Call) -> StoredImage | None:
         """Make the file that the catalog keeps of an image; None where it is too large or none is kept."""
         if self._max_stored_image_bytes == 0:
             return None
-        return await asyncio.get_running_loop().run_in_executor(
-            self._decode_threads, stored_image_of, image, self._max_stored_image_bytes
-        )
+        async with self._decode_queue.enter(call, bulk=True):
+            return await asyncio.get_running_loop().run_in_executor(
+                self._decode_threads, stored_image_of, image, self._max_stored_image_bytes
+            )
 
-    async def _decode_and_embed(self, image: Image, deadline: float, *, bulk: bool) -> EmbedResult:
-        started = self._clock()
-        loop = asyncio.get_running_loop()
-        pixels = await loop.run_in_executor(self._decode_threads, self._decoder.decode, image)
-        decode = self._clock() - started
-        result = await self._batcher.submit(pixels, deadline, bulk=bulk)
+    async def _decode_and_embed(self, image: Image, call: Call, *, bulk: bool) -> EmbedResult:
+        units = self._decoder.decoded_bytes(image)
+        async with self._decode_queue.enter(call, units, bulk=bulk):
+            started = self._clock()
+            pixels = await asyncio.get_running_loop().run_in_executor(self._decode_threads, self._decoder.decode, image)
+            decode = self._clock() - started
+        result = await self._batcher.submit(pixels, call.deadline, bulk=bulk, caller=call.caller)
         return EmbedResult(result.vector, result.stats._replace(decode=decode))

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from lookalike_server.domain.inference import Call
+from lookalike_server.domain.calls import Call
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 

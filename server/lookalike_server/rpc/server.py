@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from lookalike.inference import inference_service_pb2, inference_service_pb2_grpc
 from lookalike.v1 import (
@@ -19,10 +19,14 @@ from lookalike.v1 import (
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import Observer
 from lookalike_server.rpc.auth import Authenticator
+from lookalike_server.rpc.channel_options import ConnectionLimits, channel_options
 from lookalike_server.rpc.gate import Gate
+from lookalike_server.rpc.generic_methods import GenericMethods
 from lookalike_server.rpc.health_reflection import HealthService, add_reflection
-from lookalike_server.rpc.interceptors.calls import CallInterceptor
+from lookalike_server.rpc.interceptors.calls import CallInterceptor, CallLimits
+from lookalike_server.rpc.message_bytes import MessageBytes
 from lookalike_server.rpc.oip.service import InferenceService
+from lookalike_server.rpc.quotas import Quotas
 from lookalike_server.rpc.v1.raw_image_wire import embed_request
 from lookalike_server.rpc.v1.services import CatalogService, EmbeddingService, SearchService
 
@@ -44,40 +48,50 @@ class RpcServer:
         self,
         gate: Gate,
         authenticator: Authenticator,
+        quotas: Quotas,
         observer: Observer,
         *,
-        max_message_bytes: int,
-        default_deadline_seconds: float,
-        shares_port: bool = False,
+        limits: CallLimits,
+        connections: ConnectionLimits,
+        message_bytes: int,
     ) -> None:
-        """Assemble the server; it listens from `start` on. Only frontend processes of one server share their port."""
+        """Assemble the server; it listens from `start` on.
+
+        Args:
+            gate: Where the engine is, once it is ready.
+            authenticator: Says who calls.
+            quotas: What each caller may use.
+            observer: Receives every call that ends.
+            limits: What bounds a call.
+            connections: What bounds a connection.
+            message_bytes: The most bytes of requests and responses in memory.
+        """
         self._gate = gate
         self._server = grpc.aio.server(
             interceptors=(
                 CallInterceptor(
                     gate,
                     authenticator,
+                    quotas,
+                    MessageBytes(message_bytes),
                     observer,
-                    default_deadline_seconds=default_deadline_seconds,
-                    deserializers={"/lookalike.v1.EmbeddingService/Embed": embed_request},
+                    limits,
+                    {"/lookalike.v1.EmbeddingService/Embed": embed_request},
                 ),
             ),
-            options=(
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", max_message_bytes),
-                # Two servers sharing a port by accident would each see half of the writes.
-                ("grpc.so_reuseport", int(shares_port)),
-            ),
+            options=channel_options(connections),
         )
-        embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingService(gate), self._server)
-        search_service_pb2_grpc.add_SearchServiceServicer_to_server(SearchService(gate), self._server)
-        catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogService(gate), self._server)
-        inference_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-            InferenceService(gate, max_message_bytes), self._server
-        )
-        self._health = HealthService()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_reflection((*SERVICES, health.SERVICE_NAME), self._server)
+        services: Any = GenericMethods(self._server)
+        max_bytes, timeout = limits.max_response_bytes, limits.message_timeout
+        embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingService(gate, timeout), services)
+        search_service_pb2_grpc.add_SearchServiceServicer_to_server(SearchService(gate, max_bytes, timeout), services)
+        catalog = CatalogService(gate, max_bytes, timeout)
+        catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, services)
+        inference = InferenceService(gate, max_bytes)
+        inference_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, services)
+        self._health = HealthService(observer)
+        self._health.add_to(self._server)
+        add_reflection((*SERVICES, health.SERVICE_NAME), self._server, observer)
 
     async def start(self, address: str) -> int:
         """Listen on HOST:PORT (port 0: any free one), and return the port.
@@ -85,7 +99,7 @@ class RpcServer:
         Raises:
             LookalikeError: FAILED_PRECONDITION when the address cannot be listened on.
         """
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError:
@@ -100,21 +114,21 @@ class RpcServer:
 
     async def open(self) -> None:
         """Report SERVING; the gate is open."""
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def suspend(self) -> None:
         """Report NOT_SERVING until it is opened again; the gate is suspended."""
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def drain(self, seconds: float) -> bool:
         """Report NOT_SERVING, reject new calls, and wait for the others; return whether all finished in that time."""
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         return await self._gate.drain(seconds)
 
     async def stop(self) -> None:
         """Close the port and cancel the calls still in progress (health watchers among them)."""
         await self._server.stop(grace=None)
 
-    async def _set_health(self, status: Any) -> None:
+    def _set_health(self, status: Any) -> None:
         for service in ("", *SERVICES):
-            await self._health.set(service, status)
+            self._health.set(service, status)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import math
+from functools import lru_cache
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -11,13 +13,13 @@ from google.rpc import error_details_pb2, status_pb2
 
 from lookalike_server.domain.errors import Code, LookalikeError, ServerError
 
-CODES = {code.value[0]: code for code in grpc.StatusCode}
-"""gRPC's codes by number."""
-
 GRPC_CODES = {code: grpc.StatusCode[code.name] for code in Code}
 
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"  # gRPC's built-in retries obey this and know nothing of RetryInfo
+
+# Of a message; a status has it twice, in base64, and once more, where a byte that is not ASCII takes three.
+_MAX_MESSAGE_BYTES = 1000
 
 INTERNAL = LookalikeError(Code.INTERNAL, "the server failed; its log has the cause under this call's x-request-id")
 
@@ -27,7 +29,9 @@ def to_status(error: Exception) -> status_pb2.Status:
     public = _public_error(error)
     details: list[Message] = []
     if public.field is not None:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=public.field, description=public.message)
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=_shortened(public.field), description=_shortened(public.message)
+        )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if public.resource is not None:
         details.append(
@@ -38,19 +42,36 @@ def to_status(error: Exception) -> status_pb2.Status:
         retry.retry_delay.FromMilliseconds(_milliseconds(public.retry_after))
         details.append(retry)
     return status_pb2.Status(
-        code=GRPC_CODES[public.code].value[0], message=str(public), details=[_packed(detail) for detail in details]
+        code=GRPC_CODES[public.code].value[0],
+        message=_shortened(str(public)),
+        details=[_packed(detail) for detail in details],
     )
 
 
-async def abort(
-    context: grpc.aio.ServicerContext[object, object], status: status_pb2.Status, error: Exception, request_id: str
-) -> NoReturn:
-    """End the call with this error, its status as of `to_status`, and its request id."""
-    trailers = [(DETAILS_KEY, status.SerializeToString()), ("x-request-id", request_id)]
-    retry_after = _public_error(error).retry_after
-    if retry_after is not None:
-        trailers.append((PUSHBACK_KEY, str(_milliseconds(retry_after))))
-    await context.abort(CODES[status.code], status.message, tuple(trailers))
+def code_of(error: Exception) -> grpc.StatusCode:
+    """Return the code that a call ends with by this error."""
+    return GRPC_CODES[_public_error(error).code]
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, request_id: str) -> NoReturn:
+    """End the call with this error as `to_status` describes it, and its request id."""
+    public = _public_error(error)
+    retry = None if public.retry_after is None else _milliseconds(public.retry_after)
+    if public.field is None and public.resource is None:
+        # The same few over and over, above all where the server is busy.
+        details = _serialized(public.code, public.message, retry)
+    else:
+        details = bytes(to_status(public).SerializeToString())
+    trailers: list[tuple[str, str | bytes]] = [(DETAILS_KEY, details), ("x-request-id", request_id)]
+    if retry is not None:
+        trailers.append((PUSHBACK_KEY, str(retry)))
+    await context.abort(GRPC_CODES[public.code], _shortened(str(public)), tuple(trailers))
+
+
+@lru_cache(256)
+def _serialized(code: Code, message: str, retry: int | None) -> bytes:
+    error = LookalikeError(code, message, retry_after=None if retry is None else retry / 1000)
+    return bytes(to_status(error).SerializeToString())
 
 
 def _public_error(error: Exception) -> LookalikeError:
@@ -59,8 +80,16 @@ def _public_error(error: Exception) -> LookalikeError:
     return error if isinstance(error, LookalikeError) else INTERNAL
 
 
+def _shortened(text: str) -> str:
+    """Cut what quotes a long value of the request: gRPC drops a call whose metadata has more than 8 KiB."""
+    data = text.encode()
+    return text if len(data) <= _MAX_MESSAGE_BYTES else f"{data[:_MAX_MESSAGE_BYTES].decode(errors='ignore')}..."
+
+
 def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+    """Round to a millisecond, and longer times to two digits, because they are predictions."""
+    milliseconds = max(1, round(seconds * 1000))
+    return milliseconds if milliseconds < 100 else round(milliseconds, 1 - int(math.log10(milliseconds)))
 
 
 def _packed(detail: Message) -> any_pb2.Any:

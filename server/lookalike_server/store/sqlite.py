@@ -20,6 +20,7 @@ FILE = "catalog.sqlite"
 """The name of the catalog file in its folder."""
 
 Connection: TypeAlias = sqlite3.Connection
+Cursor: TypeAlias = sqlite3.Cursor
 SqliteError = sqlite3.Error
 SQLITE_VERSION = sqlite3.sqlite_version
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from lookalike_loadtest.plan import CANCELLED, OK, WRONG_ANSWER, Phase
 from lookalike_loadtest.requests import EMBED, RequestSet, with_image
 from lookalike_loadtest.worker_messages import Call, Judge, WorkerConfig, WorkerUpdate
 from lookalike_loadtest.worker_pool import WorkerPool
-from support.scripted_server import ScriptedServer
+from support.scripted_server import Rejection, ScriptedServer
 from support.threaded_server import png
 
 SHORT = Phase(seconds=0.3, warmup=0.0, deadline=30.0, concurrency=2)
@@ -65,6 +67,20 @@ def test_a_pool_is_configured_again(pool: WorkerPool, server: ScriptedServer) ->
     run(pool)
     generated = [request.image.encoded for request in server.requests("Embed")]
     assert len(generated) > len(set(generated)) == 1
+
+
+@pytest.mark.parametrize(("pause", "at_most"), [(0.3, 2), (0.0, 10_000)])
+def test_a_closed_loop_pauses_after_a_failure(
+    pool: WorkerPool, server: ScriptedServer, pause: float, at_most: int
+) -> None:
+    """Each of its two callers waits after a call that failed, by default; without a pause rejections are calls too."""
+    server.rejections += [Rejection(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")] * 10_000
+    pool.connect(config(server))
+    calls, _ = run(pool, replace(SHORT, failure_pause=pause))
+    codes = np.asarray(calls.code).tolist()
+    assert set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]}
+    assert len(codes) <= at_most
+    assert (len(codes) > 2) == (pause == 0)
 
 
 def test_calls_are_canceled(pool: WorkerPool, server: ScriptedServer) -> None:

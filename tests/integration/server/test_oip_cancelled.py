@@ -83,11 +83,11 @@ async def test_cancelled_while_files_are_decoded(serve: Serve, monkeypatch: pyte
     with CountingPool(1) as pool:
         # The test keeps the only decoder busy, which needs its pool.
         monkeypatch.setattr(app, "pool", lambda threads, name: pool if name == "decoder" else make_pool(threads, name))
-        async with serve(load_session=model) as served:
+        async with serve(load_session=model, decode_threads=1) as served:
             model.session.sizes.clear()
             with occupied(pool):
                 call = infer(served, raw_files(files(3)))
-                await until(lambda: pool.submitted == 4)
+                await until(lambda: pool.submitted == 2)  # the other two wait in front of it
                 await cancel(served, call)
             await check_batches(served, model, [])
 
@@ -127,7 +127,7 @@ async def test_cancelled_behind_other_bulk_work(serve: Serve) -> None:
         await model.caught()
         await until(lambda: "Queued: 19 " in repr(served.app.batcher))
         behind = infer(served, raw_images(images(21, first=100)))
-        await until(lambda: "waiters:20]" in repr(served.app.engine))
+        await until(lambda: "bulk: <FairQueue [Queued: 20 " in repr(served.app.engine))
         behind.cancel()
         await until(lambda: any(code == "CANCELLED" for _, code, _, _ in served.observer.calls))
         model.session.let_go()

@@ -62,7 +62,7 @@ async def test_bulk_calls_take_turns(serve: Serve) -> None:
         window = served.app.engine.stream_window
         await until(lambda: f"Queued: {window - 1} " in repr(served.app.batcher))
         short = infer(served, raw_images(images(window + 1)))
-        await until(lambda: f"waiters:{window}]" in repr(served.app.engine))
+        await until(lambda: f"bulk: <FairQueue [Queued: {window} " in repr(served.app.engine))
         model.session.let_go()
         await short
         assert not long.done()

@@ -28,7 +28,7 @@ from support.serving import SIDE, Served, rejected, violation
 
 IMAGE = bytes(SIDE * SIDE * 3)
 BYTES = Input(name="encoded", datatype="BYTES", shape=(2,))
-LONG = "x" * 100_000
+LONG = "x" * 20_000
 
 
 def typed(datatype: str = "UINT8", name: str = "image", **contents: Any) -> Input:

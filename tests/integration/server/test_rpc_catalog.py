@@ -14,9 +14,10 @@ from google.rpc import code_pb2
 
 from lookalike.v1 import catalog_service_pb2 as pb
 from lookalike.v1 import embedding_service_pb2, image_pb2, product_pb2, search_service_pb2
+from lookalike_server.domain.calls import Call
 from lookalike_server.domain.catalog import Product, ProductUpsert
 from lookalike_server.domain.errors import LookalikeError
-from lookalike_server.domain.inference import Call, RawImage
+from lookalike_server.domain.inference import RawImage
 from support.paths import MODELS
 from support.serving import Serve, Served, noise, product, raw
 

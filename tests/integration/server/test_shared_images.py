@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,17 +17,20 @@ import pytest
 
 from lookalike_server.app import image_decoder, loading, pool
 from lookalike_server.config import Settings
+from lookalike_server.domain.calls import Call
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.domain.inference import Call, Pixels, RawImage
+from lookalike_server.domain.inference import Pixels, RawImage
 from lookalike_server.domain.search import Query
 from lookalike_server.frontend.ipc import EngineError
 from lookalike_server.frontend.ipc_client import IpcEngine
 from lookalike_server.frontend.ipc_server import IpcServer
 from lookalike_server.inference.batcher import MicroBatcher
+from lookalike_server.scheduling.fair_queue import FairQueue
 from support.fakes import RecordingObserver
 from support.paths import MODELS
 from support.serving import HeldModel, noise, until
 
+FOREVER = Call(0.0, math.inf)
 SLOTS = 6
 QUEUE = 3
 
@@ -57,7 +61,7 @@ class Pair:
 
     async def settled(self) -> None:
         """Return once earlier messages have had their effect: they keep their order, and this call takes long."""
-        await self.client.categories(include_attributes=False)
+        await self.client.categories(FOREVER, include_attributes=False)
 
     async def all_free(self) -> None:
         """Return once every slot is free."""
@@ -105,7 +109,7 @@ def connected(tmp_path: Path) -> Connect:
         async with loading(settings, observer, model) as loaded:
             with pool(1, "decoder") as decoders:
                 server = IpcServer(loaded.engine, lambda _: ended.set())
-                client = IpcEngine(lambda model: image_decoder(settings, model), decoders, observer)
+                client = IpcEngine(lambda model: image_decoder(settings, model), decoders, FairQueue(2), observer)
                 one, other = socket.socketpair()
                 await server.start(one, SLOTS)
                 assert await client.connect(other)
@@ -254,4 +258,4 @@ async def test_broken_connection_cancels_every_call(pair: Pair) -> None:
 async def test_an_internal_error_has_its_traceback(pair: Pair) -> None:
     """An unexpected exception in the engine comes back with its traceback as text, for the frontend's log."""
     with pytest.raises(EngineError, match="in _read_page"):
-        await pair.client.page(None, "", "none")  # type: ignore[arg-type]
+        await pair.client.page(None, "", "none", FOREVER)  # type: ignore[arg-type]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lookalike_server.domain.calls import ANYBODY, Caller
 from lookalike_server.domain.inference import BatchProfile
 from lookalike_server.inference.latency_model import LatencyModel
 from lookalike_server.inference.plan import Plan
@@ -24,6 +26,7 @@ class Entry:
     deadline: float = math.inf
     arrived: float = 0.0
     abandoned: bool = False
+    caller: Caller = ANYBODY
 
 
 entries = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10), st.booleans())).map(
@@ -46,7 +49,8 @@ def test_take_batch(
     ]
     live = [entry for entry in interactive if not entry.abandoned and entry.deadline > now]
     live_bulk = [entry for entry in bulk if not entry.abandoned and entry.deadline > now]
-    overdue = [entry for entry in live_bulk if now - entry.arrived >= bulk_wait][:limit]
+    waited = [entry for entry in live_bulk if now - entry.arrived >= bulk_wait]
+    overdue = sorted(waited, key=lambda entry: entry.deadline)[:limit]
     urgent = sorted(live, key=lambda entry: entry.deadline)[: limit - len(overdue)]
     names = [entry.name for entry in scheduled.batch]
     assert names[: len(overdue) + len(urgent)] == [entry.name for entry in (*overdue, *urgent)]
@@ -57,6 +61,19 @@ def test_take_batch(
         assert len(names) <= fill_to
     if not urgent:
         assert len(names) == min(limit, len(live_bulk))
+
+
+def test_callers_take_turns_in_a_batch() -> None:
+    """A caller with one image is in the next batch, however many another has queued before; more weight, more turns."""
+    greedy, quiet, heavy = Caller("greedy"), Caller("quiet"), Caller("heavy", weight=2.0)
+    crowd = [Entry(i, deadline=i, caller=greedy) for i in range(100)]
+    late = [Entry(200, caller=quiet), *(Entry(300 + i, caller=heavy) for i in range(5))]
+    scheduled = take_batch([*crowd, *late], [], -1, limit=4, fill_to=4, bulk_wait=math.inf)
+    assert Counter(entry.caller.name for entry in scheduled.batch) == {"heavy": 2, "greedy": 1, "quiet": 1}
+    scheduled = take_batch([*crowd, *late], [], -1, limit=4, fill_to=4, bulk_wait=math.inf, ahead={"greedy": 4.0})
+    assert Counter(entry.caller.name for entry in scheduled.batch) == {"heavy": 3, "quiet": 1}
+    scheduled = take_batch([], [*crowd, *late], 1, limit=4, fill_to=4, bulk_wait=0)
+    assert Counter(entry.caller.name for entry in scheduled.batch) == {"heavy": 2, "greedy": 1, "quiet": 1}
 
 
 def test_batch_times_are_learned() -> None:

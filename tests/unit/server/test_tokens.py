@@ -1,4 +1,4 @@
-"""The token file, and what a token allows."""
+"""The token file, what a token allows, and who calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.rpc.auth import WRITES, Authenticator, Role, read_tokens
+from lookalike_server.rpc.auth import WRITES, Authenticator, Key, Role, read_keys
 
 READ = "/lookalike.v1.SearchService/Search"
 WRITE = "/lookalike.v1.CatalogService/UpsertProducts"
@@ -22,24 +22,32 @@ def path(tmp_path: Path) -> Path:
 def rejection(path: Path) -> str:
     """Return why this file cannot be used."""
     with pytest.raises(LookalikeError) as caught:
-        read_tokens(path)
+        read_keys(path)
     assert caught.value.code is Code.FAILED_PRECONDITION
     return caught.value.message
 
 
 def test_tokens_and_roles(path: Path) -> None:
-    """Each line gives a token its role; comments, empty lines and surrounding spaces are ignored."""
-    path.write_text("# shop\nreader abc\n\n  writer\tx-y_z.1~+/= \r\n   # reader old\nreader q#1\n", encoding="utf-8")
-    assert read_tokens(path) == {"abc": Role.READER, "x-y_z.1~+/=": Role.WRITER, "q#1": Role.READER}
+    """Each line gives a token its role and a name; comments, empty lines and surrounding spaces are ignored."""
+    text = "# shop\nreader abc\n\n  writer\tx-y_z.1~+/= shop\r\n   # reader old\nreader q#1 shop\n"
+    path.write_text(text, encoding="utf-8")
+    keys = read_keys(path)
+    assert {token: key.role for token, key in keys.items()} == {
+        "abc": Role.READER,
+        "x-y_z.1~+/=": Role.WRITER,
+        "q#1": Role.READER,
+    }
+    assert keys["q#1"].name == keys["x-y_z.1~+/="].name == "shop"
+    assert keys["abc"].name not in ("", "shop", "abc")  # its own, and it does not tell the token
 
 
 @pytest.mark.parametrize(
-    "line", ["abc", "reader", "admin abc", "Reader abc", "reader a b", "reader: abc", "abc reader"]
+    "line", ["abc", "reader", "admin abc", "Reader abc", "reader a b c", "reader: abc", "abc reader"]
 )
 def test_an_invalid_line(path: Path, line: str) -> None:
     """A line that is not a role and a token is named by its number, and its token does not appear in the error."""
     path.write_text(f"reader good\n\n{line}\n", encoding="utf-8")
-    assert rejection(path) == f"{path}:3: expected `reader TOKEN` or `writer TOKEN`"
+    assert rejection(path) == f"{path}:3: expected `reader TOKEN [NAME]` or `writer TOKEN [NAME]`"
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# reader abc\n"])
@@ -65,8 +73,9 @@ def test_unreadable(path: Path) -> None:
 
 def code(tokens: dict[str, Role] | None, method: str, *metadata: tuple[str, str | bytes]) -> Code | None:
     """Check a call with this metadata; return the code of its error, None without one."""
+    keys = None if tokens is None else {token: Key(role, "shop") for token, role in tokens.items()}
     try:
-        Authenticator(tokens).check(method, metadata)
+        Authenticator(keys).identify(method, metadata, lambda: "ipv4:192.0.2.1:40000")
     except LookalikeError as error:
         return error.code
     return None
@@ -115,3 +124,26 @@ def test_without_a_file_everybody_may_call() -> None:
     """No token file means no check, which is not the same as a file without tokens."""
     assert code(None, WRITE) is None
     assert code({}, READ, ("authorization", "Bearer ")) is Code.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "trusted", "name"),
+    [
+        ("ipv4:192.0.2.1:40000", "198.51.100.7", False, "ipv4:192.0.2.1"),
+        ("ipv6:%5B2001:db8::1%5D:40000", "", False, "ipv6:%5B2001:db8::1%5D"),
+        ("unix:/run/socket", "", False, "unix:/run/socket"),
+        ("ipv4:192.0.2.1:40000", "203.0.113.9, 198.51.100.7", True, "198.51.100.7"),
+        ("ipv4:192.0.2.1:40000", "", True, "ipv4:192.0.2.1"),
+    ],
+)
+def test_callers_without_tokens_are_addresses(peer: str, forwarded: str, trusted: bool, name: str) -> None:
+    """A caller is its address without the port, or the last one that a trusted proxy has added."""
+    metadata = (("x-forwarded-for", forwarded),) if forwarded else ()
+    assert Authenticator(None, trust_forwarded_for=trusted).identify(READ, metadata, lambda: peer) == name
+
+
+def test_a_token_names_its_caller() -> None:
+    """With keys a caller has the name of its key, whatever its address is."""
+    authenticator = Authenticator({"r1": Key(Role.READER, "shop")}, trust_forwarded_for=True)
+    metadata = (("x-forwarded-for", "198.51.100.7"), ("authorization", "Bearer r1"))
+    assert authenticator.identify(READ, metadata, lambda: "ipv4:192.0.2.1:40000") == "shop"

@@ -5,18 +5,22 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from typing import cast
 
 from lookalike_server.domain.events import CallCompleted, Observer
 from lookalike_server.rpc.call_context import CallRecord, Context
 
 
 def begin(context: Context) -> CallRecord:
-    """Record what the call brought, and send its request id back."""
+    """Record what the call brought."""
     arrived = time.monotonic()
-    metadata = tuple(context.invocation_metadata() or ())
-    record = CallRecord(arrived, metadata, _request_id(metadata))
+    metadata = cast("tuple[tuple[str, str | bytes], ...]", context.invocation_metadata() or ())
+    return CallRecord(arrived, metadata, _request_id(metadata))
+
+
+def return_request_id(context: Context, record: CallRecord) -> None:
+    """Send a call's request id back, where it does not end by an error, which brings its own."""
     context.set_trailing_metadata((("x-request-id", record.request_id),))
-    return record
 
 
 def report(observer: Observer, method: str, record: CallRecord) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
 
+from lookalike_server.domain.calls import ANYBODY
 from lookalike_server.domain.events import Observer
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.call_context import CURRENT, Context
@@ -23,12 +25,34 @@ from lookalike_server.rpc.interceptors.handlers import (
     SERVICES,
     Behavior,
     Method,
-    behavior_of,
     make_handler,
+    service_method,
 )
-from lookalike_server.rpc.interceptors.request_reading import REJECTED_UNREAD, parser, reading
+from lookalike_server.rpc.interceptors.request_reading import RequestReader
+from lookalike_server.rpc.interceptors.response_writing import ResponseWriter
+from lookalike_server.rpc.message_bytes import MessageBytes
+from lookalike_server.rpc.message_limits import MessageLimits
+from lookalike_server.rpc.quotas import Quotas
+from lookalike_server.rpc.silent_calls import SilentCalls
 
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]"
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """What bounds calls.
+
+    Attributes:
+        messages: The limits of each method's requests, by its full name.
+        max_response_bytes: The most bytes of a response.
+        default_deadline_seconds: The deadline of calls that have none.
+        message_timeout: The most seconds that a caller may take to send, or to receive, a message.
+    """
+
+    messages: Mapping[str, MessageLimits]
+    max_response_bytes: int
+    default_deadline_seconds: float
+    message_timeout: float
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -38,17 +62,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self,
         gate: Gate,
         authenticator: Authenticator,
+        quotas: Quotas,
+        message_bytes: MessageBytes,
         observer: Observer,
-        *,
-        default_deadline_seconds: float,
-        deserializers: Mapping[str, Callable[[bytes], Any]],
+        limits: CallLimits,
+        parsers: Mapping[str, Callable[[bytes], Any]],
     ) -> None:
-        """Take what calls need, and by method the deserializers that replace the generated ones."""
+        """Take what calls need, and by method the parsers that replace the generated ones."""
         self._gate = gate
         self._authenticator = authenticator
+        self._quotas = quotas
+        self._message_bytes = message_bytes
+        self._silent_calls = SilentCalls()
         self._observer = observer
-        self._default_deadline_seconds = default_deadline_seconds
-        self._deserializers = deserializers
+        self._limits = limits
+        self._parsers = parsers
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -59,35 +87,69 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             handler: Any = await continuation(handler_call_details)
             if handler is None or not name.startswith(SERVICES):
                 return handler
-            proceed = reading(name, behavior_of(handler), self._gate)
+            method = Method(name, handler.response_streaming)
             wrapped = self._wrapped[name] = make_handler(
-                self._serving(Method(name, handler.response_streaming), proceed),
-                handler,
-                deserialize=parser(self._deserializers.get(name, handler.request_deserializer)),
-                streams_requests=handler.request_streaming or name in REJECTED_UNREAD,
+                self._serving(method, self._behavior(method, handler)), streams_responses=method.streams_responses
             )
         return wrapped
 
+    def _behavior(self, method: Method, handler: Any) -> Behavior:
+        """Return what reads the requests of a call, lets the service serve them, and writes the responses."""
+        reader = RequestReader(
+            method.name,
+            self._parsers.get(method.name, handler.request_deserializer),
+            self._limits.messages[method.name],
+            self._gate,
+            self._quotas,
+            self._message_bytes,
+            self._silent_calls,
+            message_timeout=self._limits.message_timeout,
+        )
+        writer = ResponseWriter(
+            handler.response_serializer,
+            self._message_bytes,
+            max_bytes=self._limits.max_response_bytes,
+            message_timeout=self._limits.message_timeout,
+        )
+        serve = service_method(handler)
+
+        async def respond(request: Any, context: Context) -> bytes | None:
+            if method.streams_responses:
+                await writer.write_each(serve, request, context)
+                return None
+            return writer.finish(await serve(request, context), context)
+
+        async def read(context: Context) -> bytes | None:
+            if handler.request_streaming:
+                return await respond(reader.stream(context), context)
+            return await reader.serve(respond, context)
+
+        return read
+
     def _serving(self, method: Method, proceed: Behavior) -> Behavior:
         """Return what serves a call of this method by `proceed`, and does around it what every call needs."""
-        gate, authenticator, observer = self._gate, self._authenticator, self._observer
-        default_seconds = self._default_deadline_seconds
+        gate, authenticator, quotas, observer = self._gate, self._authenticator, self._quotas, self._observer
+        default_seconds = self._limits.default_deadline_seconds
         guarded = method.name not in PROBES
 
-        async def serve(request: Any, context: Context) -> Any:
+        async def serve(context: Context) -> bytes | None:
             record = access_log.begin(context)
             inside = False
+            usage = None
             try:
                 if guarded:
                     gate.enter()
                     inside = True
-                    authenticator.check(method.name, record.metadata)
-                call, seconds = call_times(method, record, context, default_seconds)
+                    usage = quotas.enter(authenticator.identify(method.name, record.metadata, context.peer))
+                call, seconds = call_times(method, record, context, default_seconds, usage.caller if usage else ANYBODY)
                 CURRENT.set(call)
                 if seconds is None:
-                    return await proceed(request, context)
-                async with asyncio.timeout(seconds):
-                    return await proceed(request, context)
+                    response = await proceed(context)
+                else:
+                    async with asyncio.timeout(seconds):
+                        response = await proceed(context)
+                access_log.return_request_id(context, record)
+                return response  # noqa: TRY300 - what follows must come after it in any case
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the call's status
                 await end_call(context, record, error)
             except BaseException:
@@ -96,6 +158,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 if inside:
                     gate.leave()  # only once its status is on its way, so that draining waits for that
+                if usage is not None:
+                    usage.leave()
                 access_log.report(observer, method.name, record)
 
         return serve

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import cast
 
-from lookalike_server.domain.inference import Call
+from lookalike_server.domain.calls import Call, Caller
 from lookalike_server.rpc.call_context import CallRecord, Context
 from lookalike_server.rpc.interceptors.handlers import Method
 
 
 def call_times(
-    method: Method, record: CallRecord, context: Context, default_seconds: float
+    method: Method, record: CallRecord, context: Context, default_seconds: float, caller: Caller
 ) -> tuple[Call, float | None]:
     """Return the call's times for the stages, and after how many seconds to end it: None where gRPC does or nobody.
 
@@ -19,7 +19,7 @@ def call_times(
     """
     remaining = cast("float | None", context.time_remaining())  # None without a deadline, whatever its stub says
     if remaining is not None:
-        return Call(record.arrived, record.arrived + remaining), None
+        return Call(record.arrived, record.arrived + remaining, caller), None
     if method.streams_responses:
-        return Call(record.arrived, math.inf), None
-    return Call(record.arrived, record.arrived + default_seconds), default_seconds
+        return Call(record.arrived, math.inf, caller), None
+    return Call(record.arrived, record.arrived + default_seconds, caller), default_seconds

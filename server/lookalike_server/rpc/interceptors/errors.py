@@ -6,13 +6,12 @@ from typing import NoReturn
 
 from lookalike_server.domain.errors import LookalikeError, deadline_exceeded
 from lookalike_server.rpc.call_context import CallRecord, Context
-from lookalike_server.rpc.status import CODES, abort, to_status
+from lookalike_server.rpc.status import abort, code_of
 
 
 async def end_call(context: Context, record: CallRecord, error: Exception) -> NoReturn:
     """End the call with an error's code and details, and record them for the access log."""
     error = deadline_exceeded() if isinstance(error, TimeoutError) else error
-    status = to_status(error)
-    record.code = CODES[status.code].name
+    record.code = code_of(error).name
     record.fault = None if isinstance(error, LookalikeError) else error
-    await abort(context, status, error, record.request_id)
+    await abort(context, error, record.request_id)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -19,15 +16,8 @@ SERVICES = ("/lookalike.v1.", "/inference.GRPCInferenceService/")
 PROBES = frozenset(f"{SERVICES[1]}{method}" for method in ("ServerLive", "ServerReady", "ModelReady"))
 """Methods that anybody may call at any time: the Open Inference Protocol's own health checks."""
 
-Behavior: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
-"""Serves a call: takes a request, or an iterator of them, and returns the response, or None once it has written all."""
-
-_MAKERS: dict[tuple[bool, bool], Any] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
+Behavior: TypeAlias = Callable[[Context], Awaitable[bytes | None]]
+"""Serves a call: reads its requests, and returns the response, or None once it has written all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +28,19 @@ class Method:
     streams_responses: bool
 
 
-def behavior_of(handler: Any) -> Behavior:
-    """Return what a handler does, as a coroutine: a generator's responses are written to the context."""
-    behavior = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-    return behavior if inspect.iscoroutinefunction(behavior) else partial(_write_each, behavior)
+def service_method(handler: Any) -> Callable[[Any, Any], Any]:
+    """Return the method of the service that a handler calls."""
+    method: Callable[[Any, Any], Any] = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+    return method
 
 
-def make_handler(behavior: Behavior, like: Any, *, deserialize: Any, streams_requests: bool) -> Any:
-    """Make a handler that does this, like another one but for the arguments that are given."""
-    make = _MAKERS[streams_requests, like.response_streaming]
-    return make(behavior, deserialize, like.response_serializer)
+def make_handler(behavior: Behavior, *, streams_responses: bool) -> Any:
+    """Make a handler of a method, which reads and returns or writes bytes when it wants to."""
 
+    async def serve(_: object, context: Context) -> bytes | None:
+        return await behavior(context)
 
-async def _write_each(generate: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, context: Context) -> None:
-    async with aclosing(generate(request, context)) as responses:
-        async for response in responses:
-            await context.write(response)
+    make = grpc.stream_stream_rpc_method_handler if streams_responses else grpc.stream_unary_rpc_method_handler
+    return make(serve)

@@ -1,55 +1,168 @@
-"""Reading requests: none is read that a busy server rejects anyway, and a malformed one is INVALID_ARGUMENT."""
+"""Reading requests: only calls that were admitted are read, and only messages within their method's limits are parsed.
+
+gRPC reads the request of a unary handler before it calls it, and that of a streaming one when asked. So all methods
+have streaming handlers, which is the same on the wire, and a busy server rejects a call from its headers alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from lookalike_server.domain.errors import invalid
+from lookalike_server.domain.calls import Call
+from lookalike_server.domain.errors import LookalikeError, invalid
+from lookalike_server.engine.api import Work
 from lookalike_server.rpc.call_context import CURRENT, Context
+from lookalike_server.rpc.decompression import declared_size
 from lookalike_server.rpc.gate import Gate
-from lookalike_server.rpc.interceptors.handlers import Behavior
+from lookalike_server.rpc.message_bytes import MessageBytes
+from lookalike_server.rpc.message_limits import MessageLimits
+from lookalike_server.rpc.quotas import Quotas
+from lookalike_server.rpc.request_bytes import checked
+from lookalike_server.rpc.silent_calls import SilentCalls
+from lookalike_server.rpc.streams import StreamItem
 
-REJECTED_UNREAD = frozenset({"/lookalike.v1.EmbeddingService/Embed"})
-"""Methods whose calls always need the model, so that a busy server can reject them without reading the image.
+_CATALOG = "/lookalike.v1.CatalogService/"
 
-gRPC reads the request of a unary handler before it calls it, and that of a streaming one when asked: these are served
-by streaming handlers, which is the same on the wire. Search and ModelInfer are not among them: whether they need the
-model is in their messages.
-"""
+WORK: Mapping[str, Work] = {
+    "/lookalike.v1.EmbeddingService/Embed": Work.EMBED,
+    "/inference.GRPCInferenceService/ModelInfer": Work.INFER,
+    "/lookalike.v1.SearchService/Search": Work.SEARCH,
+    f"{_CATALOG}UpsertProducts": Work.UPSERT,
+    f"{_CATALOG}UpdateAttributes": Work.WRITE,
+    f"{_CATALOG}DeleteProducts": Work.WRITE,
+    **{
+        f"{_CATALOG}{method}": Work.READ
+        for method in ("GetProduct", "GetImage", "ListProducts", "ExportProducts", "ListCategories")
+    },
+}
+"""What is admitted before it is read. Streams are not: they wait, and are read no further meanwhile."""
 
+_WITH_IMAGES = (Work.EMBED, Work.INFER, Work.SEARCH, Work.UPSERT)
+_STREAMS_WITH_IMAGES = (
+    "/lookalike.v1.EmbeddingService/EmbedStream",
+    "/lookalike.v1.SearchService/SearchStream",
+    f"{_CATALOG}ImportProducts",
+)
 
-class _Malformed:
-    """Stands for a request whose bytes are no message; gRPC would answer INTERNAL before any handler ran."""
+Respond: TypeAlias = Callable[[Any, Context], Awaitable[bytes | None]]
+"""Serves a request, and returns the response or writes all of them."""
 
-
-def reading(name: str, proceed: Behavior, gate: Gate) -> Behavior:
-    """Return what reads and checks the request of the method of this name, before it proceeds."""
-    rejected_unread = name in REJECTED_UNREAD
-
-    async def read(request: Any, context: Context) -> Any:
-        if rejected_unread:
-            await gate.engine.admit(CURRENT.get())
-            request = await context.read()
-        # A stream's requests are checked one by one, by whoever takes them.
-        if request is grpc.aio.EOF or isinstance(request, _Malformed):
-            raise invalid("request", f"the bytes are not the message that {name} takes")
-        return await proceed(request, context)
-
-    return read
-
-
-def parser(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Return a deserializer that never raises: what it returns for malformed bytes is for `reading`."""
-    return partial(_parse, deserialize)
+_LARGE_BYTES = 4 * 1024 * 1024
+"""Messages from here on are parsed in a thread, because it takes milliseconds."""
 
 
-def _parse(deserialize: Callable[[bytes], Any], data: bytes) -> Any:
-    try:
-        return deserialize(data)
-    except DecodeError:
-        return _Malformed()
+class RequestReader:
+    """Reads the requests of one method."""
+
+    def __init__(
+        self,
+        name: str,
+        parse: Callable[[bytes], Any],
+        limits: MessageLimits,
+        gate: Gate,
+        quotas: Quotas,
+        message_bytes: MessageBytes,
+        silent_calls: SilentCalls,
+        *,
+        message_timeout: float,
+    ) -> None:
+        """Take what reads and what limits it.
+
+        Args:
+            name: The method's full name.
+            parse: From bytes within the limits to a message; raises DecodeError.
+            limits: Of its messages.
+            gate: Where the engine is.
+            quotas: Where the bytes of images are counted.
+            message_bytes: Where the bytes in memory are counted.
+            silent_calls: Where calls wait for their messages.
+            message_timeout: The most seconds that a caller may take for a message.
+        """
+        self._name = name
+        self._parse = parse
+        self._limits = limits
+        self._gate = gate
+        self._quotas = quotas
+        self._message_bytes = message_bytes
+        self._silent_calls = silent_calls
+        self._message_timeout = message_timeout
+        self._work = WORK.get(name)
+        self._has_images = self._work in _WITH_IMAGES or name in _STREAMS_WITH_IMAGES
+
+    async def serve(self, respond: Respond, context: Context) -> bytes | None:
+        """Read the one request of a call, and respond to it."""
+        call = CURRENT.get()
+        self._message_bytes.check(call.caller)
+        if self._work is None:
+            data = await self._read(call, context)
+        else:
+            arriving = await self._gate.engine.admit(self._work, call)
+            try:
+                data = await self._read(call, context)
+            finally:
+                arriving.arrived()
+        size = self._size(data)
+        if self._has_images:
+            self._quotas.take_image_bytes(call.caller, size)
+        self._message_bytes.add(call.caller, size)
+        try:
+            if size < _LARGE_BYTES:
+                request = self._message(data)
+            else:
+                request = await asyncio.to_thread(self._message, data)
+            del data  # what has been parsed need not stay in memory twice
+            return await respond(request, context)
+        finally:
+            self._message_bytes.remove(call.caller, size)
+
+    def stream(self, context: Context) -> AsyncIterator[StreamItem[Any]]:
+        """Read the requests of a stream, one by one; those that are no messages are errors among the others."""
+        return self._items(CURRENT.get(), context)
+
+    async def _items(self, call: Call, context: Context) -> AsyncIterator[StreamItem[Any]]:
+        position = 0
+        while True:
+            await self._message_bytes.wait(call.caller)
+            async with self._silent_calls.awaiting_message(None):  # `serve_each` ends it when nothing is in progress
+                data = await context.read()
+            if data is grpc.aio.EOF:
+                return
+            size = self._size(data)
+            self._message_bytes.add(call.caller, size)
+            message: Any
+            try:
+                message = self._message(data)
+            except LookalikeError as error:
+                message = invalid(f"stream[{position}]", error.message)
+            del data
+            over = self._quotas.take_image_bytes(call.caller, size) if self._has_images else 0.0
+            if over:
+                await asyncio.sleep(over)
+            yield StreamItem(message, partial(self._message_bytes.remove, call.caller, size))
+            del message
+            position += 1
+
+    async def _read(self, call: Call, context: Context) -> bytes:
+        # Where the deadline is sooner gRPC, or the default deadline, ends the call in time.
+        is_soon = call.deadline - call.arrived <= self._message_timeout
+        async with self._silent_calls.awaiting_message(None if is_soon else self._message_timeout):
+            data = await context.read()
+        if data is grpc.aio.EOF:
+            raise invalid("request", f"is missing; {self._name} takes one message")
+        return bytes(data)
+
+    def _size(self, data: bytes) -> int:
+        """Return how many bytes a message has in memory, once decompressed."""
+        return max(len(data), min(declared_size(data), self._limits.max_bytes))
+
+    def _message(self, data: bytes) -> Any:
+        try:
+            return self._parse(checked(data, self._limits))
+        except DecodeError:
+            raise invalid("request", f"the bytes are not the message that {self._name} takes") from None

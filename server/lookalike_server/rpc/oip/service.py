@@ -11,6 +11,7 @@ from lookalike_server import __version__
 from lookalike_server.rpc.call_context import CURRENT, Context
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.oip import tensors
+from lookalike_server.rpc.response_limit import check_size
 
 _OVERHEAD = 4096
 """Bytes of a response besides its embeddings, at most."""
@@ -49,4 +50,6 @@ class InferenceService(inference_service_pb2_grpc.GRPCInferenceServiceServicer):
             images = await asyncio.to_thread(list, batch.images) if batch.is_slow else batch.images
             # As many as may be in progress at once are an interactive call; more are bulk work, as a stream is.
             results = await engine.embed_all(images, call, bulk=batch.count > engine.stream_window)
-        return tensors.infer_response(request.id, engine.model, results)
+        response = tensors.infer_response(request.id, engine.model, results)
+        at_most = 4 * engine.model.dim * batch.count + 4 * len(request.id) + _OVERHEAD
+        return check_size(response, self._max_message_bytes, "the embeddings and the id", at_most=at_most)

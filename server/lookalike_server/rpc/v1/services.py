@@ -1,8 +1,12 @@
-"""The three services: from request to domain, one call of the engine, and back. Nothing is decided here."""
+"""The three services: from request to domain, one call of the engine, and back. Nothing is decided here.
+
+Streams are iterators of `StreamItem`, which the generated stubs cannot say.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from lookalike.v1 import (
     catalog_service_pb2,
@@ -14,7 +18,6 @@ from lookalike.v1 import (
     search_service_pb2_grpc,
 )
 from lookalike_server.domain.catalog import ProductDelete, ProductUpsert
-from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.domain.inference import RawImage
 from lookalike_server.rpc.call_context import CURRENT, Context
 from lookalike_server.rpc.gate import Gate
@@ -24,12 +27,15 @@ from lookalike_server.rpc.v1 import from_pb, to_pb
 from lookalike_server.rpc.v1.fields_from_pb import name
 from lookalike_server.rpc.v1.query_from_pb import query
 
+_OVERHEAD = 64  # bytes of a stream's response besides its id and its item, at most
+
 
 class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
     """Images in, embeddings out."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, message_timeout: float) -> None:
         self._gate = gate
+        self._message_timeout = message_timeout
 
     async def Embed(
         self, request: RawImage | embedding_service_pb2.EmbedRequest, context: Context
@@ -38,21 +44,23 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
         return to_pb.embed_response(await self._gate.engine.embed(image, CURRENT.get()))
 
     def EmbedStream(
-        self, request_iterator: AsyncIterator[embedding_service_pb2.EmbedStreamRequest], context: Context
+        self, request_iterator: AsyncIterator[Any], context: Context
     ) -> AsyncIterator[embedding_service_pb2.EmbedStreamResponse]:
         engine, call = self._gate.engine, CURRENT.get()
 
         async def serve(
             request: embedding_service_pb2.EmbedStreamRequest,
         ) -> embedding_service_pb2.EmbedStreamResponse:
-            try:
-                image = from_pb.embed_image(request)
-                return to_pb.embed_stream_response(request.id, await engine.embed(image, call.for_item(), bulk=True))
-            except Exception as error:  # noqa: BLE001 - this item's own status carries it
-                engine.report_internal_error(error)
-                return embedding_service_pb2.EmbedStreamResponse(id=request.id, status=to_status(error))
+            image = from_pb.embed_image(request)
+            return to_pb.embed_stream_response(request.id, await engine.embed(image, call.for_item(), bulk=True))
 
-        return serve_each(request_iterator, serve, engine.stream_window)
+        def fail(
+            request: embedding_service_pb2.EmbedStreamRequest | None, error: Exception
+        ) -> embedding_service_pb2.EmbedStreamResponse:
+            engine.report_internal_error(error)
+            return embedding_service_pb2.EmbedStreamResponse(id=request.id if request else "", status=to_status(error))
+
+        return serve_each(request_iterator, serve, fail, engine.stream_window, self._message_timeout)
 
     async def GetModel(
         self, request: embedding_service_pb2.GetModelRequest, context: Context
@@ -64,37 +72,45 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
 class SearchService(search_service_pb2_grpc.SearchServiceServicer):
     """An image, a vector or a product in, the products that look most like it out."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, max_message_bytes: int, message_timeout: float) -> None:
         self._gate = gate
+        self._max_message_bytes = max_message_bytes
+        self._message_timeout = message_timeout
 
     async def Search(
         self, request: search_service_pb2.SearchRequest, context: Context
     ) -> search_service_pb2.SearchResponse:
         engine = self._gate.engine
-        return to_pb.search_response(await engine.search(query(request, engine.model.dim), CURRENT.get()))
+        result = await engine.search(query(request, engine.model.dim), CURRENT.get())
+        return to_pb.search_response(result, self._max_message_bytes)
 
     def SearchStream(
-        self, request_iterator: AsyncIterator[search_service_pb2.SearchStreamRequest], context: Context
+        self, request_iterator: AsyncIterator[Any], context: Context
     ) -> AsyncIterator[search_service_pb2.SearchStreamResponse]:
         engine, call = self._gate.engine, CURRENT.get()
 
         async def serve(request: search_service_pb2.SearchStreamRequest) -> search_service_pb2.SearchStreamResponse:
-            try:
-                search = query(request.search, engine.model.dim)
-                response = to_pb.search_response(await engine.search(search, call.for_item(), bulk=True))
-                return search_service_pb2.SearchStreamResponse(id=request.id, response=response)
-            except Exception as error:  # noqa: BLE001 - this item's own status carries it
-                engine.report_internal_error(error)
-                return search_service_pb2.SearchStreamResponse(id=request.id, status=to_status(error))
+            search = query(request.search, engine.model.dim)
+            result = await engine.search(search, call.for_item(), bulk=True)
+            response = to_pb.search_response(result, self._max_message_bytes - len(request.id.encode()) - _OVERHEAD)
+            return search_service_pb2.SearchStreamResponse(id=request.id, response=response)
 
-        return serve_each(request_iterator, serve, engine.stream_window)
+        def fail(
+            request: search_service_pb2.SearchStreamRequest | None, error: Exception
+        ) -> search_service_pb2.SearchStreamResponse:
+            engine.report_internal_error(error)
+            return search_service_pb2.SearchStreamResponse(id=request.id if request else "", status=to_status(error))
+
+        return serve_each(request_iterator, serve, fail, engine.stream_window, self._message_timeout)
 
 
 class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
     """The products that searches find."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, max_message_bytes: int, message_timeout: float) -> None:
         self._gate = gate
+        self._max_message_bytes = max_message_bytes
+        self._message_timeout = message_timeout
 
     async def UpsertProducts(
         self, request: catalog_service_pb2.UpsertProductsRequest, context: Context
@@ -109,61 +125,67 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         self, request: catalog_service_pb2.DeleteProductsRequest, context: Context
     ) -> catalog_service_pb2.DeleteProductsResponse:
         items = from_pb.product_deletes(request)
-        outcomes = await self._gate.engine.delete([item for _, item in items if isinstance(item, ProductDelete)])
+        deletes = [item for _, item in items if isinstance(item, ProductDelete)]
+        outcomes = await self._gate.engine.delete(deletes, CURRENT.get())
         return catalog_service_pb2.DeleteProductsResponse(results=_statuses(items, outcomes))
 
     async def GetProduct(
         self, request: catalog_service_pb2.GetProductRequest, context: Context
     ) -> catalog_service_pb2.GetProductResponse:
-        product, images = await self._gate.engine.product(name(request.id, "id"))
-        return catalog_service_pb2.GetProductResponse(product=to_pb.product(product), image_count=images)
+        product, images = await self._gate.engine.product(name(request.id, "id"), CURRENT.get())
+        return to_pb.product_response(product, images, self._max_message_bytes)
 
     async def ListProducts(
         self, request: catalog_service_pb2.ListProductsRequest, context: Context
     ) -> catalog_service_pb2.ListProductsResponse:
-        page = await self._gate.engine.page(*from_pb.page_range(request))
-        return to_pb.list_products_response(page, request.category)
+        page = await self._gate.engine.page(*from_pb.page_range(request), CURRENT.get())
+        return to_pb.list_products_response(page, request.category, self._max_message_bytes)
 
     async def ExportProducts(
         self, request: catalog_service_pb2.ExportProductsRequest, context: Context
     ) -> AsyncIterator[catalog_service_pb2.ExportProductsResponse]:
-        async for embedded in self._gate.engine.export(*from_pb.export_range(request)):
-            yield to_pb.export_response(embedded)
+        async for embedded in self._gate.engine.export(*from_pb.export_range(request), CURRENT.get()):
+            yield to_pb.export_response(embedded, self._max_message_bytes)
 
     async def ListCategories(
         self, request: catalog_service_pb2.ListCategoriesRequest, context: Context
     ) -> catalog_service_pb2.ListCategoriesResponse:
-        categories = await self._gate.engine.categories(include_attributes=request.include_attributes)
-        return to_pb.list_categories_response(categories)
+        categories = await self._gate.engine.categories(CURRENT.get(), include_attributes=request.include_attributes)
+        return to_pb.list_categories_response(categories, self._max_message_bytes)
 
     async def UpdateAttributes(
         self, request: catalog_service_pb2.UpdateAttributesRequest, context: Context
     ) -> catalog_service_pb2.UpdateAttributesResponse:
-        product = await self._gate.engine.update_attributes(from_pb.attribute_update(request))
+        product = await self._gate.engine.update_attributes(from_pb.attribute_update(request), CURRENT.get())
         return catalog_service_pb2.UpdateAttributesResponse(product=to_pb.product(product))
 
     def ImportProducts(
-        self, request_iterator: AsyncIterator[catalog_service_pb2.ImportProductsRequest], context: Context
+        self, request_iterator: AsyncIterator[Any], context: Context
     ) -> AsyncIterator[catalog_service_pb2.ImportProductsResponse]:
         engine, call = self._gate.engine, CURRENT.get()
 
         async def serve(
             request: catalog_service_pb2.ImportProductsRequest,
         ) -> catalog_service_pb2.ImportProductsResponse:
-            error: Exception | None
-            try:
-                upsert = from_pb.product_upsert(request.product, "product", engine.model.dim)
-                (error,) = await engine.upsert([upsert], call)
-            except LookalikeError as rejected:
-                error = rejected
+            upsert = from_pb.product_upsert(request.product, "product", engine.model.dim)
+            (error,) = await engine.upsert([upsert], call, streamed=True)
             return catalog_service_pb2.ImportProductsResponse(result=to_pb.item_status(request.product.id, error))
 
-        return serve_each(request_iterator, serve, engine.stream_window)
+        def fail(
+            request: catalog_service_pb2.ImportProductsRequest | None, error: Exception
+        ) -> catalog_service_pb2.ImportProductsResponse:
+            engine.report_internal_error(error)
+            product_id = request.product.id if request else ""
+            return catalog_service_pb2.ImportProductsResponse(result=to_pb.item_status(product_id, error))
+
+        return serve_each(request_iterator, serve, fail, engine.stream_window, self._message_timeout)
 
     async def GetImage(
         self, request: catalog_service_pb2.GetImageRequest, context: Context
     ) -> catalog_service_pb2.GetImageResponse:
-        return to_pb.image_response(await self._gate.engine.stored_image(name(request.id, "id"), request.image_index))
+        product_id = name(request.id, "id")
+        image = await self._gate.engine.stored_image(product_id, request.image_index, CURRENT.get())
+        return to_pb.image_response(image, self._max_message_bytes)
 
 
 def _statuses(

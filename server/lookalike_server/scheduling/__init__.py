@@ -1,0 +1,1 @@
+"""Fair queues in front of the resources that the stages share."""
