@@ -98,7 +98,10 @@ def test_one_byte_at_a_time(server: ServerProcess, honest: HonestCaller) -> None
 
 @pytest.mark.parametrize("reads", [False, True], ids=["never reads", "acknowledges pings"])
 async def test_reader_without_a_window(server: ServerProcess, honest: HonestCaller, reads: bool) -> None:
-    """A hundred exports that nobody reads are not built in memory; honest callers are left alone."""
+    """A hundred exports that nobody reads are not built in memory; honest callers are left alone.
+
+    But for the moment in which all hundred begin, each of which reads its first page.
+    """
     async with connect(server.address) as channel:
         catalog: Any = catalog_service_pb2_grpc.CatalogServiceStub(channel)
         for first in range(0, 1000, 100):
@@ -115,6 +118,8 @@ async def test_reader_without_a_window(server: ServerProcess, honest: HonestCall
                 stack.callback(peer.close)
                 stream = peer.open_stream()
                 peer.send([peer.headers(stream, EXPORT), *data(stream, message(request), end=True)])
+            honest.served_again()
+            honest.forget()
             for _ in range(CALLS):
                 for peer in readers if reads else ():
                     peer.receive()
