@@ -27,6 +27,7 @@ from lookalike_server.index.category_index import CategoryIndex
 from lookalike_server.index.hnsw import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.inference.batcher import MicroBatcher
+from lookalike_server.inference.decoding_pool import DecodingPool
 from lookalike_server.inference.embedder import ImageEmbedder
 from lookalike_server.inference.embedding_cache import EmbeddingCache
 from lookalike_server.inference.image_cost import PixelLimits
@@ -42,7 +43,6 @@ from lookalike_server.rpc.interceptors.calls import CallLimits
 from lookalike_server.rpc.message_limits import message_limits
 from lookalike_server.rpc.quotas import Quotas, read_quotas
 from lookalike_server.rpc.server import RpcServer
-from lookalike_server.scheduling.fair_queue import FairQueue
 from lookalike_server.store.catalog_store import Store
 from lookalike_server.store.sqlite import SQLITE_VERSION, SqliteError
 from lookalike_server.telemetry import LogObserver
@@ -247,7 +247,12 @@ async def loading(
         )
         stack.push_async_callback(batcher.close)
         decode_threads = settings.decode_threads or available_cores()
-        decode_queue = FairQueue(decode_threads, settings.max_decoding_bytes, bulk_wait=settings.bulk_max_wait_seconds)
+        decoding = DecodingPool(
+            stack.enter_context(pool(decode_threads, "decoder")),
+            decode_threads,
+            settings.max_decoding_bytes,
+            settings.bulk_max_wait_seconds,
+        )
         search_threads = settings.search_threads or available_cores()
         engine = Engine(
             model=model,
@@ -256,14 +261,12 @@ async def loading(
                 image_decoder(settings, model),
                 batcher,
                 EmbeddingCache(settings.embedding_cache_bytes, observer),
-                stack.enter_context(pool(decode_threads, "decoder")),
-                decode_queue,
-                time.monotonic,
+                decoding,
                 settings.max_stored_image_bytes,
             ),
             index=index,
             store=store,
-            decode=decode_queue,
+            decode=decoding.queue,
             batcher=batcher,
             searchers=stack.enter_context(pool(search_threads, "searcher")),
             search_threads=search_threads,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from lookalike_server.domain.calls import ANYBODY, Caller
 from lookalike_server.domain.inference import BatchProfile, Pixels
 from lookalike_server.domain.protocols import Session
 from lookalike_server.inference.batcher import MicroBatcher
@@ -69,11 +70,13 @@ class BatcherHarness:
         await asyncio.to_thread(self.session.waiting.wait, 30)
         return task
 
-    def embed(self, value: int, deadline: float = math.inf, *, bulk: bool = False) -> asyncio.Task[float]:
+    def embed(
+        self, value: int, deadline: float = math.inf, *, bulk: bool = False, caller: Caller = ANYBODY
+    ) -> asyncio.Task[float]:
         """Embed an image of one color, whose embedding is that color."""
 
         async def embed() -> float:
-            return float((await self.batcher.embed(color(value), deadline, bulk=bulk)).vector[0])
+            return float((await self.batcher.embed(color(value), deadline, bulk=bulk, caller=caller)).vector[0])
 
         return asyncio.create_task(embed())
 

@@ -43,7 +43,6 @@ class Demand:
 
     Attributes:
         embeds: Whether an image is embedded.
-        decodes: Whether the image has to be decoded.
         bulk_images: Images that are embedded as bulk work.
         searches: Whether the index is searched.
         reads: Whether the store is read.
@@ -51,7 +50,6 @@ class Demand:
     """
 
     embeds: bool = False
-    decodes: bool = True
     bulk_images: int = 0
     searches: bool = False
     reads: bool = False
@@ -59,11 +57,11 @@ class Demand:
 
 
 NOTHING = Demand()
-DECODED_IMAGE = Demand(embeds=True)
+IMAGE = Demand(embeds=True)
 SEARCH = Demand(searches=True)
 
-LEAST_DEMAND = {
-    Work.EMBED: DECODED_IMAGE,
+_LEAST_DEMAND = {
+    Work.EMBED: IMAGE,
     Work.INFER: NOTHING,
     Work.SEARCH: SEARCH,
     Work.UPSERT: Demand(writes=1),
@@ -72,7 +70,7 @@ LEAST_DEMAND = {
 }
 """What calls need at least, as far as is known before they are read."""
 
-_WITH_IMAGE = {Work.INFER: DECODED_IMAGE, Work.SEARCH: Demand(embeds=True, searches=True)}
+_WITH_IMAGE = {Work.INFER: IMAGE, Work.SEARCH: Demand(embeds=True, searches=True)}
 """What calls need whose callers have lately sent nothing but images that are not bulk work."""
 
 
@@ -214,7 +212,7 @@ class Admission:
             self._with_image.popitem(last=False)
 
     def _expected(self, work: Work, call: Call) -> Demand:
-        demand = LEAST_DEMAND[work]
+        demand = _LEAST_DEMAND[work]
         if work in _WITH_IMAGE and self._with_image.get((work, call.caller.name), 0.0) > _MOSTLY:
             demand = _WITH_IMAGE[work]
         if demand.embeds and not self._hits_are_rare():
@@ -226,7 +224,7 @@ class Admission:
         waits: list[tuple[float, str]] = []
         if demand.embeds:
             waits.append((self._model_wait(call), "model"))
-            if demand.decodes and self._decodes > 0.5:
+            if self._decodes > 0.5:
                 waits.append((self._decode.wait_seconds(call, self._with_images()), "decode"))
         elif demand.searches:
             arriving = [each for each in self._soon_here() if each.demand.searches and not each.demand.embeds]
@@ -258,7 +256,7 @@ class Admission:
         """Return how long the call takes by itself."""
         seconds = 0.0
         if demand.embeds:
-            seconds += self._batcher.batch_seconds + (self._decode.seconds if demand.decodes else 0.0)
+            seconds += self._batcher.batch_seconds + self._decode.seconds
         if demand.bulk_images:
             seconds += demand.bulk_images * self._bulk.seconds / self._bulk.slots
         if demand.searches:

@@ -31,7 +31,7 @@ from lookalike_server.domain.events import ItemFailed, Observer
 from lookalike_server.domain.inference import EmbedResult, Floats, Image, Metric, Model, ResponseStats, Runtime
 from lookalike_server.domain.protocols import CatalogStore, VectorIndex
 from lookalike_server.domain.search import EmbeddedQuery, Query, SearchResult
-from lookalike_server.engine.admission import DECODED_IMAGE, NOTHING, SEARCH, Admission, Demand
+from lookalike_server.engine.admission import IMAGE, NOTHING, SEARCH, Admission, Demand
 from lookalike_server.engine.api import ArrivingCall, EngineApi, Work
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedder import ImageEmbedder
@@ -224,7 +224,7 @@ class Engine(EngineApi):
         decodes = self._embedder.decodes(image)
         if not bulk:
             self._admission.record_image(decodes=decodes)
-        return DECODED_IMAGE if decodes and not bulk else NOTHING
+        return IMAGE if decodes and not bulk else NOTHING
 
     def _embed(self, image: Image, call: Call, *, bulk: bool, reserve: float = 0.0) -> Awaitable[EmbedResult]:
         """Embed an image so early that `reserve` seconds are left before the call's deadline."""

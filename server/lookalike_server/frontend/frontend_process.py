@@ -10,10 +10,10 @@ from lookalike_server.app import image_decoder, pool, rpc_server
 from lookalike_server.config import Settings
 from lookalike_server.frontend.control_channel import READY, ControlChannel
 from lookalike_server.frontend.ipc_client import IpcEngine
+from lookalike_server.inference.decoding_pool import DecodingPool
 from lookalike_server.inference.processor import available_cores
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.server import RpcServer
-from lookalike_server.scheduling.fair_queue import FairQueue
 from lookalike_server.telemetry import LogObserver
 
 
@@ -30,13 +30,10 @@ async def run_frontend(settings: Settings, address: str, control: ControlChannel
     server = rpc_server(settings, gate, observer, shares_port=True)
     await server.start(address)
     threads = settings.decode_threads or max(1, available_cores() // settings.frontend_processes)
-    decode_queue = FairQueue(
-        threads,
-        settings.max_decoding_bytes // settings.frontend_processes,
-        bulk_wait=settings.bulk_max_wait_seconds,
-    )
     with pool(threads, "decoder") as decode_threads:
-        engine = IpcEngine(lambda model: image_decoder(settings, model), decode_threads, decode_queue, observer)
+        max_bytes = settings.max_decoding_bytes // settings.frontend_processes
+        decoding = DecodingPool(decode_threads, threads, max_bytes, settings.bulk_max_wait_seconds)
+        engine = IpcEngine(lambda model: image_decoder(settings, model), decoding, observer)
         serving = asyncio.create_task(_serve(gate, server, engine, control))
         draining = asyncio.create_task(control.draining.wait())
         await asyncio.wait((serving, draining), return_when=asyncio.FIRST_COMPLETED)

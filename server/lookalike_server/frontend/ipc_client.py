@@ -8,7 +8,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, cast
@@ -32,8 +31,8 @@ from lookalike_server.engine.api import ArrivingCall, EngineApi, Work
 from lookalike_server.frontend.ipc import LENGTH, IpcConnection, loads
 from lookalike_server.frontend.ipc_server import Handshake, IpcReply, IpcRequest
 from lookalike_server.frontend.shared_images import SharedImageWriter
+from lookalike_server.inference.decoding_pool import DecodingPool
 from lookalike_server.inference.image_decoding import ImageDecoder
-from lookalike_server.scheduling.fair_queue import FairQueue
 
 _ADMIT_SECONDS = 1.0
 """For this long after a rejection, images are admitted before they are read, which costs a message per call."""
@@ -61,14 +60,12 @@ class IpcEngine(EngineApi):
     def __init__(
         self,
         make_decoder: Callable[[Model], ImageDecoder],
-        decode_threads: ThreadPoolExecutor,
-        decode_queue: FairQueue,
+        decoding: DecodingPool,
         observer: Observer,
     ) -> None:
-        """Decode images in these threads, with a decoder for the engine's model, behind this queue."""
+        """Decode images there, with a decoder for the engine's model."""
         self._make_decoder = make_decoder
-        self._decode_threads = decode_threads
-        self._decode_queue = decode_queue
+        self._decoding = decoding
         self._observer = observer
         self._decoder: ImageDecoder
         self._bulk_window: asyncio.Semaphore
@@ -118,8 +115,9 @@ class IpcEngine(EngineApi):
     async def admit(self, work: Work, call: Call) -> ArrivingCall:
         """Reject a call before it is read; asks the engine process only after a recent rejection."""
         if work is Work.EMBED:
-            wait = self._decode_queue.wait_seconds(call)
-            if wait > 0 and time.monotonic() + wait + self._decode_queue.seconds > call.deadline:
+            queue = self._decoding.queue
+            wait = queue.wait_seconds(call)
+            if wait > 0 and time.monotonic() + wait + queue.seconds > call.deadline:
                 raise exhausted("the server is busy decoding images; try again later", wait)
         if time.monotonic() < self._admit_until:
             await self._call("check_admission", work, call)
@@ -187,11 +185,7 @@ class IpcEngine(EngineApi):
         """Return the model's input and the seconds that decoding took."""
         if isinstance(image, RawImage) and self._decoder.is_model_input(image):
             return image.pixels, 0.0
-        async with self._decode_queue.enter(call, self._decoder.decoded_bytes(image), bulk=bulk):
-            started = time.monotonic()
-            loop = asyncio.get_running_loop()
-            pixels = await loop.run_in_executor(self._decode_threads, self._decoder.decode, image)
-            return pixels, time.monotonic() - started
+        return await self._decoding.decode(self._decoder, image, call, bulk=bulk)
 
     def _share(self, pixels: Pixels) -> int | RawImage:
         """Write an image to a free slot; where none is free it goes in the message, to be judged by the same queue."""

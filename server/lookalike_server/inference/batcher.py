@@ -246,7 +246,7 @@ class MicroBatcher:
     def _callers_compete(self) -> bool:
         """Whether several callers have images in the queue, who wait less for each other's in small batches."""
         first = next(iter(self._interactive), None)
-        return first is not None and any(entry.caller is not first.caller for entry in self._interactive)
+        return first is not None and any(entry.caller.name != first.caller.name for entry in self._interactive)
 
     def _start(self, entries: Sequence[QueuedImage], now: float, *, alone: bool) -> None:
         exclusive = alone and self._plan.latency_session is not self._plan.throughput_session

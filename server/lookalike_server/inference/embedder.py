@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from lookalike_server.domain.calls import Call
 from lookalike_server.domain.catalog import StoredImage
 from lookalike_server.domain.inference import EmbedResult, Image, RawImage
 from lookalike_server.inference.batcher import MicroBatcher
+from lookalike_server.inference.decoding_pool import DecodingPool
 from lookalike_server.inference.embedding_cache import EmbeddingCache
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.stored_image import stored_image_of
-from lookalike_server.scheduling.fair_queue import FairQueue
 
 
 class ImageEmbedder:
@@ -25,9 +23,7 @@ class ImageEmbedder:
         decoder: ImageDecoder,
         batcher: MicroBatcher,
         cache: EmbeddingCache,
-        decode_threads: ThreadPoolExecutor,
-        decode_queue: FairQueue,
-        clock: Callable[[], float],
+        decoding: DecodingPool,
         max_stored_image_bytes: int,
     ) -> None:
         """Take the stages.
@@ -36,17 +32,13 @@ class ImageEmbedder:
             decoder: From files to the model's input.
             batcher: From that to embeddings.
             cache: Of embeddings.
-            decode_threads: Where images are decoded.
-            decode_queue: In front of those threads; its units are bytes of decoded images.
-            clock: The time in seconds.
+            decoding: Where images are decoded.
             max_stored_image_bytes: The largest image file kept for the catalog; 0 keeps none.
         """
         self._decoder = decoder
         self._batcher = batcher
         self._cache = cache
-        self._decode_threads = decode_threads
-        self._decode_queue = decode_queue
-        self._clock = clock
+        self._decoding = decoding
         self._max_stored_image_bytes = max_stored_image_bytes
 
     def hits_are_rare(self) -> bool:
@@ -75,16 +67,9 @@ class ImageEmbedder:
         """Make the file that the catalog keeps of an image; None where it is too large or none is kept."""
         if self._max_stored_image_bytes == 0:
             return None
-        async with self._decode_queue.enter(call, bulk=True):
-            return await asyncio.get_running_loop().run_in_executor(
-                self._decode_threads, stored_image_of, image, self._max_stored_image_bytes
-            )
+        return await self._decoding.run(call, stored_image_of, image, self._max_stored_image_bytes)
 
     async def _decode_and_embed(self, image: Image, call: Call, *, bulk: bool) -> EmbedResult:
-        units = self._decoder.decoded_bytes(image)
-        async with self._decode_queue.enter(call, units, bulk=bulk):
-            started = self._clock()
-            pixels = await asyncio.get_running_loop().run_in_executor(self._decode_threads, self._decoder.decode, image)
-            decode = self._clock() - started
+        pixels, decode = await self._decoding.decode(self._decoder, image, call, bulk=bulk)
         result = await self._batcher.submit(pixels, call.deadline, bulk=bulk, caller=call.caller)
         return EmbedResult(result.vector, result.stats._replace(decode=decode))

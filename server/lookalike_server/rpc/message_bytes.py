@@ -10,6 +10,30 @@ from lookalike_server.domain.errors import exhausted
 _RETRY_SECONDS = 0.1
 
 
+class HeldBytes:
+    """What one stream has in memory: given back item by item, and the rest at the stream's end."""
+
+    def __init__(self, message_bytes: MessageBytes, caller: Caller) -> None:
+        """Begin with nothing."""
+        self._message_bytes = message_bytes
+        self._caller = caller
+        self._held = 0
+
+    def add(self, count: int) -> None:
+        """Count a message of the stream."""
+        self._held += count
+        self._message_bytes.add(self._caller, count)
+
+    def remove(self, count: int) -> None:
+        """Count it no longer."""
+        self._held -= count
+        self._message_bytes.remove(self._caller, count)
+
+    def release(self) -> None:
+        """Count none of the stream any longer: items that were never served do not give their bytes back."""
+        self.remove(self._held)
+
+
 class MessageBytes:
     """Bounds the bytes of messages that are in memory. Lives on one event loop.
 

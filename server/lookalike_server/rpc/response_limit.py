@@ -74,9 +74,14 @@ def check_size(response: M, max_bytes: int, what: str, *, at_most: int) -> M:
         LookalikeError: FAILED_PRECONDITION where it does not: only a setting of the server can change that.
     """
     if at_most > max_bytes and (size := response.ByteSize()) > max_bytes:
-        raise LookalikeError(
-            Code.FAILED_PRECONDITION,
-            f"the response with {what} would have {size} bytes, over this server's limit of {max_bytes}; raise its"
-            " setting max_message_bytes",
-        )
+        raise over_limit(f"the response with {what}", size, max_bytes)
     return response
+
+
+def over_limit(response: str, size: int, max_bytes: int) -> LookalikeError:
+    """FAILED_PRECONDITION: a response is too large, which only a setting of the server can change."""
+    return LookalikeError(
+        Code.FAILED_PRECONDITION,
+        f"{response} would have {size} bytes, over this server's limit of {max_bytes}; raise its setting"
+        " max_message_bytes",
+    )

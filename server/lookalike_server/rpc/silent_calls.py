@@ -34,7 +34,7 @@ class SilentCalls:
             LookalikeError: DEADLINE_EXCEEDED when it took too long, RESOURCE_EXHAUSTED when others needed the room.
         """
         timeout = asyncio.timeout(seconds)
-        evicted = False
+        evicted = False  # by another call
         try:
             async with timeout:
                 self._waiting[timeout] = None
@@ -45,7 +45,8 @@ class SilentCalls:
                 try:
                     yield
                 finally:
-                    evicted = self._waiting.pop(timeout, timeout) is timeout
+                    evicted = timeout not in self._waiting
+                    self._waiting.pop(timeout, None)
         except TimeoutError:
             if evicted:
                 raise LookalikeError(

@@ -52,21 +52,23 @@ async def serve_each(
     active = loop.time()
     timer = loop.call_later(message_timeout, lambda: end_if_idle())
 
-    async def serve_one(item: StreamItem[Q]) -> None:
-        message = item.message
+    async def response_to(message: Q | LookalikeError) -> R:
+        if isinstance(message, LookalikeError):
+            return fail(None, message)
         try:
-            if isinstance(message, LookalikeError):
-                response = fail(None, message)
-            else:
-                response = await serve(message)
+            return await serve(message)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             # Not this task was cancelled but what it waited for, as when the server stops.
-            response = fail(None if isinstance(message, LookalikeError) else message, unavailable("the server stops"))
+            return fail(message, unavailable("the server stops"))
         except Exception as error:  # noqa: BLE001 - this item's own response carries it
-            response = fail(None if isinstance(message, LookalikeError) else message, error)
+            return fail(message, error)
+
+    async def serve_one(item: StreamItem[Q]) -> None:
+        try:
+            response = await response_to(item.message)
         finally:
             item.served()
         done.put_nowait(response)

@@ -25,7 +25,7 @@ from lookalike_server.frontend.ipc import EngineError
 from lookalike_server.frontend.ipc_client import IpcEngine
 from lookalike_server.frontend.ipc_server import IpcServer
 from lookalike_server.inference.batcher import MicroBatcher
-from lookalike_server.scheduling.fair_queue import FairQueue
+from lookalike_server.inference.decoding_pool import DecodingPool
 from support.fakes import RecordingObserver
 from support.paths import MODELS
 from support.serving import HeldModel, noise, until
@@ -109,7 +109,8 @@ def connected(tmp_path: Path) -> Connect:
         async with loading(settings, observer, model) as loaded:
             with pool(1, "decoder") as decoders:
                 server = IpcServer(loaded.engine, lambda _: ended.set())
-                client = IpcEngine(lambda model: image_decoder(settings, model), decoders, FairQueue(2), observer)
+                decoding = DecodingPool(decoders, 1, settings.max_decoding_bytes, settings.bulk_max_wait_seconds)
+                client = IpcEngine(lambda model: image_decoder(settings, model), decoding, observer)
                 one, other = socket.socketpair()
                 await server.start(one, SLOTS)
                 assert await client.connect(other)

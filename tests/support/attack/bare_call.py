@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 
-from support.attack.peer import MAX_FRAME, ConnectionClosedError, Peer
+from support.attack.peer import MAX_FRAME, ConnectionClosedError, Peer, call_fields
 
 
 def status_of(
@@ -18,19 +18,9 @@ def status_of(
     peer.socket.settimeout(120)
     connection = peer.connection
     stream = connection.get_next_available_stream_id()
-    fields = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", method),
-        (":authority", "localhost"),
-        ("te", "trailers"),
-        ("content-type", "application/grpc"),
-        *((("grpc-timeout", timeout),) if timeout else ()),
-        *metadata,
-    ]
     at, status = 0, ""
     try:
-        connection.send_headers(stream, fields)
+        connection.send_headers(stream, call_fields(method, metadata, timeout))
         while not status:
             while at < len(body) and (room := min(connection.local_flow_control_window(stream), MAX_FRAME)):
                 connection.send_data(stream, body[at : at + room], end_stream=at + room >= len(body))

@@ -120,12 +120,9 @@ class Peer:
         self.socket.close()
 
 
-@lru_cache
-def header_block(method: str, metadata: tuple[tuple[str, str], ...] = (), timeout: str = "") -> bytes:
-    """Encode the headers of a call, without the table, so that they are the same bytes on every connection."""
-    encoder = Encoder()
-    encoder.header_table_size = 0
-    fields = [
+def call_fields(method: str, metadata: tuple[tuple[str, str], ...] = (), timeout: str = "") -> list[tuple[str, str]]:
+    """Return the header fields of a call."""
+    return [
         (":method", "POST"),
         (":scheme", "http"),
         (":path", method),
@@ -135,7 +132,14 @@ def header_block(method: str, metadata: tuple[tuple[str, str], ...] = (), timeou
         *((("grpc-timeout", timeout),) if timeout else ()),
         *metadata,
     ]
-    encoded: bytes = encoder.encode(fields, huffman=False)
+
+
+@lru_cache
+def header_block(method: str, metadata: tuple[tuple[str, str], ...] = (), timeout: str = "") -> bytes:
+    """Encode the headers of a call, without the table, so that they are the same bytes on every connection."""
+    encoder = Encoder()
+    encoder.header_table_size = 0
+    encoded: bytes = encoder.encode(call_fields(method, metadata, timeout), huffman=False)
     return encoded.removeprefix(b"\x20")  # the change of the table's size, which only the first block may have
 
 

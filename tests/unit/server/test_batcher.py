@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from lookalike_server.domain.calls import Caller
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import BatchProfile
 from lookalike_server.inference.batcher import MicroBatcher
@@ -211,3 +212,24 @@ async def test_model_that_takes_five_seconds() -> None:
     slow.let_go()
     assert [float(result.vector[0]) for result in await asyncio.gather(first, second, an_hour)] == [1, 3, 4]
     await batcher.close()
+
+
+async def test_only_different_callers_compete() -> None:
+    """Images of one caller share a batch, also where front ends name it by objects of their own; those of two do not.
+
+    The harness's batches are no faster for an image than single ones, so that two callers gain nothing by sharing.
+    """
+    async with BatcherHarness() as one:
+        running = await one.occupy()
+        tasks = [one.embed(value, caller=Caller("shop")) for value in range(4)]
+        await one.queued(4)
+        one.session.let_go()
+        await asyncio.gather(running, *tasks)
+        assert one.observer.batches == [1, 4]
+    async with BatcherHarness() as two:
+        running = await two.occupy()
+        tasks = [two.embed(value, caller=Caller(f"shop{value % 2}")) for value in range(4)]
+        await two.queued(4)
+        two.session.let_go()
+        await asyncio.gather(running, *tasks)
+        assert two.observer.batches[:2] == [1, 1]

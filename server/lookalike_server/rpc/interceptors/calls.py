@@ -121,7 +121,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def read(context: Context) -> bytes | None:
             if handler.request_streaming:
-                return await respond(reader.stream(context), context)
+                return await reader.serve_stream(respond, context)
             return await reader.serve(respond, context)
 
         return read

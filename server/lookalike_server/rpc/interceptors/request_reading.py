@@ -20,7 +20,7 @@ from lookalike_server.engine.api import Work
 from lookalike_server.rpc.call_context import CURRENT, Context
 from lookalike_server.rpc.decompression import declared_size
 from lookalike_server.rpc.gate import Gate
-from lookalike_server.rpc.message_bytes import MessageBytes
+from lookalike_server.rpc.message_bytes import HeldBytes, MessageBytes
 from lookalike_server.rpc.message_limits import MessageLimits
 from lookalike_server.rpc.quotas import Quotas
 from lookalike_server.rpc.request_bytes import checked
@@ -121,11 +121,16 @@ class RequestReader:
         finally:
             self._message_bytes.remove(call.caller, size)
 
-    def stream(self, context: Context) -> AsyncIterator[StreamItem[Any]]:
-        """Read the requests of a stream, one by one; those that are no messages are errors among the others."""
-        return self._items(CURRENT.get(), context)
+    async def serve_stream(self, respond: Respond, context: Context) -> bytes | None:
+        """Read the requests of a stream, one by one, and respond; those that are no messages are errors among them."""
+        call = CURRENT.get()
+        held = HeldBytes(self._message_bytes, call.caller)
+        try:
+            return await respond(self._items(call, context, held), context)
+        finally:
+            held.release()
 
-    async def _items(self, call: Call, context: Context) -> AsyncIterator[StreamItem[Any]]:
+    async def _items(self, call: Call, context: Context, held: HeldBytes) -> AsyncIterator[StreamItem[Any]]:
         position = 0
         while True:
             await self._message_bytes.wait(call.caller)
@@ -134,7 +139,7 @@ class RequestReader:
             if data is grpc.aio.EOF:
                 return
             size = self._size(data)
-            self._message_bytes.add(call.caller, size)
+            held.add(size)
             message: Any
             try:
                 message = self._message(data)
@@ -144,7 +149,7 @@ class RequestReader:
             over = self._quotas.take_image_bytes(call.caller, size) if self._has_images else 0.0
             if over:
                 await asyncio.sleep(over)
-            yield StreamItem(message, partial(self._message_bytes.remove, call.caller, size))
+            yield StreamItem(message, partial(held.remove, size))
             del message
             position += 1
 

@@ -10,6 +10,7 @@ from typing import Any
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.rpc.call_context import CURRENT, Context
 from lookalike_server.rpc.message_bytes import MessageBytes
+from lookalike_server.rpc.response_limit import over_limit
 
 _COUNTED_BYTES = 64 * 1024
 """What is longer may stay in memory until the caller takes it: HTTP/2's initial flow-control window."""
@@ -69,9 +70,5 @@ class ResponseWriter:
 
     def _within_limit(self, data: bytes) -> bytes:
         if len(data) > self._max_bytes:
-            raise LookalikeError(
-                Code.RESOURCE_EXHAUSTED,
-                f"the response would have {len(data):,} bytes, over the limit of {self._max_bytes:,}; ask for less at"
-                " once, as with a smaller k",
-            )
+            raise over_limit("the response", len(data), self._max_bytes)
         return data
