@@ -23,13 +23,9 @@ from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.latency_model import Lateness
 from lookalike_server.scheduling.fair_order import Waiting
 from lookalike_server.scheduling.fair_queue import FairQueue
+from lookalike_server.scheduling.overload import Overload
 from lookalike_server.search.coalescer import Coalescer
 
-_LEAST_SHARE = 0.2
-"""The least share of a call's time that it may wait under lasting overload; at 1 the deadline alone decides."""
-
-_SHRINK_SECONDS = 0.5  # of overload until that share is reached
-_RECOVERY_SECONDS = 1.0  # without a rejection until the whole time counts again
 _LEARNING_RATE = 0.05
 _MOSTLY = 0.98
 _SAMPLE_EVERY = 16  # rejections of calls that are taken for calls with an image without having been read
@@ -88,24 +84,6 @@ class _Arriving:
         self.calls.pop(self, None)
 
 
-class _Overload:
-    """How long calls have been rejected for want of one resource."""
-
-    def __init__(self) -> None:
-        self._since = self._last = float("-inf")
-
-    def record_rejection(self, now: float) -> None:
-        if now - self._last > _RECOVERY_SECONDS:
-            self._since = now
-        self._last = now
-
-    def share(self, now: float) -> float:
-        """Return which share of its time a call may wait."""
-        if now - self._last > _RECOVERY_SECONDS:
-            return 1.0
-        return max(_LEAST_SHARE, 1.0 - (now - self._since) / _SHRINK_SECONDS * (1.0 - _LEAST_SHARE))
-
-
 class Admission:
     """Judges calls from their headers and again when they have been read. Lives on one event loop."""
 
@@ -143,7 +121,7 @@ class Admission:
         self._clock = clock
         self._arriving: dict[_Arriving, None] = {}
         self._lateness = Lateness()
-        self._overloads = {name: _Overload() for name in ("decode", "model", "bulk", "search", "read", "write")}
+        self._overloads = {name: Overload() for name in ("decode", "model", "bulk", "search", "read", "write")}
         self._decodes = 1.0  # the share of recent images that had to be decoded
         self._with_image: OrderedDict[tuple[Work, str], float] = OrderedDict()  # the share of a caller's calls
         self._unread = 0

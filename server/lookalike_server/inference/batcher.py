@@ -24,6 +24,9 @@ from lookalike_server.inference.plan import Plan
 from lookalike_server.inference.scheduling import ScheduledBatch, take_batch
 from lookalike_server.scheduling.fair_order import Turns, Waiting, count_ahead
 
+_COMPETING_SECONDS = 10.0
+"""How long batches stay small after two callers had images: each waits for the running batch of the other one."""
+
 
 @dataclass(eq=False, slots=True)
 class _RunningBatch:
@@ -74,6 +77,8 @@ class MicroBatcher:
         self._bulk: dict[QueuedImage, None] = {}
         self._running: set[_RunningBatch] = set()
         self._turns = Turns()
+        self._last_caller: str | None = None
+        self._competing_until = -math.inf
         self._runner = BatchRunner(plan, clock, nice)
         self._closed = False
 
@@ -119,6 +124,10 @@ class MicroBatcher:
         entry = QueuedImage(pixels, deadline, now, predicted, asyncio.get_running_loop().create_future(), idle, caller)
         queue = self._bulk if bulk else self._interactive
         queue[entry] = None
+        if not bulk and caller.name != self._last_caller:
+            if self._last_caller is not None:
+                self._competing_until = now + _COMPETING_SECONDS
+            self._last_caller = caller.name
 
         def leave(future: asyncio.Future[EmbedResult]) -> None:
             # Still queued only when the caller was cancelled before a batch took its image.
@@ -220,9 +229,9 @@ class MicroBatcher:
             else:
                 # The queue is spread over the free threads, so that none idles while another runs a long batch.
                 limit = min(self._plan.preferred_batch_size, math.ceil(queued / free))
-            if self._callers_compete():
-                limit = min(limit, self._latency.least_batch_size)
             now = self._clock()
+            if now < self._competing_until:
+                limit = min(limit, self._latency.least_batch_size)
             scheduled = take_batch(
                 self._interactive,
                 self._bulk,
@@ -242,11 +251,6 @@ class MicroBatcher:
                 # take turns, which is slower.
                 alone = not self._running and queued == 1 and scheduled.batch[0].arrived_idle
                 self._start(scheduled.batch, now, alone=alone)
-
-    def _callers_compete(self) -> bool:
-        """Whether several callers have images in the queue, who wait less for each other's in small batches."""
-        first = next(iter(self._interactive), None)
-        return first is not None and any(entry.caller.name != first.caller.name for entry in self._interactive)
 
     def _start(self, entries: Sequence[QueuedImage], now: float, *, alone: bool) -> None:
         exclusive = alone and self._plan.latency_session is not self._plan.throughput_session

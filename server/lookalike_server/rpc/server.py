@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import grpc
 from grpc_health.v1 import health, health_pb2
 
 from lookalike.inference import inference_service_pb2, inference_service_pb2_grpc
@@ -18,6 +17,7 @@ from lookalike.v1 import (
 )
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import Observer
+from lookalike_server.rpc.accepting import make_server
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.channel_options import ConnectionLimits, channel_options
 from lookalike_server.rpc.gate import Gate
@@ -67,7 +67,7 @@ class RpcServer:
             message_bytes: The most bytes of requests and responses in memory.
         """
         self._gate = gate
-        self._server = grpc.aio.server(
+        self._server = make_server(
             interceptors=(
                 CallInterceptor(
                     gate,

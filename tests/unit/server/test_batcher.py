@@ -217,11 +217,12 @@ async def test_model_that_takes_five_seconds() -> None:
 async def test_only_different_callers_compete() -> None:
     """Images of one caller share a batch, also where front ends name it by objects of their own; those of two do not.
 
+    Nor do those of one caller for ten seconds after another one called, which may call again while the batch runs.
     The harness's batches are no faster for an image than single ones, so that two callers gain nothing by sharing.
     """
     async with BatcherHarness() as one:
         running = await one.occupy()
-        tasks = [one.embed(value, caller=Caller("shop")) for value in range(4)]
+        tasks = [one.embed(value, caller=Caller("")) for value in range(4)]
         await one.queued(4)
         one.session.let_go()
         await asyncio.gather(running, *tasks)
@@ -232,4 +233,13 @@ async def test_only_different_callers_compete() -> None:
         await two.queued(4)
         two.session.let_go()
         await asyncio.gather(running, *tasks)
-        assert two.observer.batches[:2] == [1, 1]
+        assert two.observer.batches == [1, 1, 1, 1, 1]
+        for later, batches in ((5.0, [1, 1, 1]), (20.0, [1, 2])):
+            two.now = 1000.0 + later
+            before = len(two.observer.batches)
+            running = await two.occupy()
+            tasks = [two.embed(value, caller=Caller("")) for value in range(2)]
+            await two.queued(2)
+            two.session.let_go()
+            await asyncio.gather(running, *tasks)
+            assert two.observer.batches[before:] == batches

@@ -20,6 +20,7 @@ from lookalike_server.engine.api import Work
 from lookalike_server.rpc.call_context import CURRENT, Context
 from lookalike_server.rpc.decompression import declared_size
 from lookalike_server.rpc.gate import Gate
+from lookalike_server.rpc.loop_load import LoopCall, LoopLoad
 from lookalike_server.rpc.message_bytes import HeldBytes, MessageBytes
 from lookalike_server.rpc.message_limits import MessageLimits
 from lookalike_server.rpc.quotas import Quotas
@@ -42,6 +43,16 @@ WORK: Mapping[str, Work] = {
     },
 }
 """What is admitted before it is read. Streams are not: they wait, and are read no further meanwhile."""
+
+_LOOP_BOUND: Mapping[str, Callable[[Any], bool]] = {
+    "/lookalike.v1.SearchService/Search": lambda request: not request.HasField("image"),
+    f"{_CATALOG}UpsertProducts": lambda request: not any(product.images for product in request.products),
+    **{
+        f"{_CATALOG}{method}": lambda _: True
+        for method in ("UpdateAttributes", "DeleteProducts", "GetProduct", "GetImage", "ListProducts", "ListCategories")
+    },
+}
+"""Methods whose calls need little but the event loop, and which of their requests do not."""
 
 _WITH_IMAGES = (Work.EMBED, Work.INFER, Work.SEARCH, Work.UPSERT)
 _STREAMS_WITH_IMAGES = (
@@ -93,12 +104,25 @@ class RequestReader:
         self._silent_calls = silent_calls
         self._message_timeout = message_timeout
         self._work = WORK.get(name)
+        self._is_loop_bound = _LOOP_BOUND.get(name)
+        self._loop_load = LoopLoad()
         self._has_images = self._work in _WITH_IMAGES or name in _STREAMS_WITH_IMAGES
 
     async def serve(self, respond: Respond, context: Context) -> bytes | None:
         """Read the one request of a call, and respond to it."""
         call = CURRENT.get()
         self._message_bytes.check(call.caller)
+        if self._is_loop_bound is None:
+            return await self._serve(respond, context, call)
+        on_loop = self._loop_load.enter(call)
+        try:
+            return await self._serve(respond, context, call, on_loop)
+        finally:
+            on_loop.end()
+
+    async def _serve(
+        self, respond: Respond, context: Context, call: Call, on_loop: LoopCall | None = None
+    ) -> bytes | None:
         if self._work is None:
             data = await self._read(call, context)
         else:
@@ -117,6 +141,8 @@ class RequestReader:
             else:
                 request = await asyncio.to_thread(self._message, data)
             del data  # what has been parsed need not stay in memory twice
+            if on_loop and self._is_loop_bound and not self._is_loop_bound(request):
+                on_loop.wait_elsewhere()
             return await respond(request, context)
         finally:
             self._message_bytes.remove(call.caller, size)
