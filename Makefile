@@ -142,7 +142,7 @@ test: $(TEST_ENVIRONMENTS) $(if $(shell command -v chromium),.venv-gallery/ready
 test-all: test ## run every test, also the exporter's matrix, all languages, the browser, crashes and fuzzing
 	$(EXPORTER_TESTS) -m "slow and not nightly" --durations 5 $(PYTEST)
 	$(SERVER_TESTS) tests -m "slow and not serial and not nightly" --durations 15 $(PYTEST)
-	$(BIN)/python -m pytest -q tests -m serial $(PYTEST)
+	$(BIN)/python -m pytest -q tests -m "serial and not nightly" $(PYTEST)
 	@if command -v chromium > /dev/null; then set -x; $(GALLERY_TESTS) -m "slow and not nightly" --durations 5 $(PYTEST); fi
 
 .PHONY: test-nightly

@@ -14,7 +14,8 @@ from support.attack.proxies import proxy
 from support.attack.scene import CALLS, MAX_GROWTH, SECONDS, attacked_server, flooded
 from support.processes import ServerProcess
 
-pytestmark = pytest.mark.slow
+# Honest callers would be late beside the attacks of another test.
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 BEHIND_PROXY = tuple(FLOODS) if SECONDS else ("rapid_reset", "hpack_bomb", "continuation")
 HONEST_SHARE = 0.99 if SECONDS else 0.9  # of fifteen calls one may be late on a busy machine

@@ -20,7 +20,8 @@ from support.attack.scene import CALLS, MAX_GROWTH, SECONDS, attacked_server
 from support.processes import ServerProcess
 from support.serving import connect, noise, product, raw
 
-pytestmark = pytest.mark.slow
+# Honest callers would be late beside the attacks of another test.
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 STREAMS = 10_000
 PEERS = 100
