@@ -19,8 +19,10 @@ PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
 
 
 @contextmanager
-def proxy(name: str, server: str, folder: Path, changes: Mapping[str, str] | None = None) -> Iterator[tuple[str, int]]:
-    """Run `nginx` or `haproxy` in front of the server's address; yield the proxy's address and process id.
+def proxy(
+    name: str, server: str, folder: Path, changes: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, list[int]]]:
+    """Run `nginx` or `haproxy` in front of the server's address; yield the proxy's address and its processes' ids.
 
     `changes` are replaced in the shipped file, and must be in it.
     """
@@ -43,10 +45,18 @@ def proxy(name: str, server: str, folder: Path, changes: Mapping[str, str] | Non
         process = subprocess.Popen((binary, *arguments), stdout=errors, stderr=errors)
     try:
         _wait_until_listening(address, process, log)
-        yield address, process.pid
+        yield address, [process.pid, *_workers(process, wanted=name == "nginx")]
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _workers(process: subprocess.Popen[bytes], *, wanted: bool) -> list[int]:
+    """Return the ids of a process's children, once there are any; nginx listens before it starts them."""
+    children: list[int] = []
+    while wanted and not children and process.poll() is None:
+        children = [*map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())]
+    return children
 
 
 def _wait_until_listening(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
