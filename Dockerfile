@@ -1,5 +1,7 @@
-# The server's image. Build it with `make image`; the model folder and the catalog are mounted, not baked in:
-#   docker run -p 50051:50051 -v $PWD/models/default:/model:ro -v lookalike-data:/data lookalike-server:local
+# The server's image. Build it with `make image`; the model folder and the catalog are mounted, not baked in. It starts
+# only with TLS and keys, or the words that say that neither is meant, as here for this machine alone (docs/security.md):
+#   docker run -p 127.0.0.1:50051:50051 -v $PWD/models/default:/model:ro -v lookalike-data:/data \
+#     -e LOOKALIKE_INSECURE=true -e LOOKALIKE_ALLOW_ANONYMOUS=true lookalike-server:local
 # For an NVIDIA GPU add `--build-arg RUNTIME=gpu` to the build and `--gpus all` to the run: CUDA comes from the registry.
 
 ARG RUNTIME=cpu

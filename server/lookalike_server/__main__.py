@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import os
 import signal
 import sys
 from collections.abc import Callable, Collection
@@ -35,7 +36,10 @@ def settings_options(command: F, names: Collection[str] = Settings.model_fields)
     for name in reversed([name for name in Settings.model_fields if name in names]):
         field = Settings.model_fields[name]
         default = "" if field.is_required() else f" [default: {field.default}]"
-        command = click.option(flag(name), name, metavar="VALUE", help=f"{field.description}{default}")(command)
+        # A switch says in one word what its value would.
+        switch: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if field.annotation is bool else {}
+        help_text = f"{field.description}{default}"
+        command = click.option(flag(name), name, metavar="VALUE", help=help_text, **switch)(command)
         if field.default is True:
             # Hidden, because it only says the same in one word.
             command = click.option(f"--no-{flag(name)[2:]}", name, flag_value="false", hidden=True)(command)
@@ -51,6 +55,7 @@ def main() -> None:
 
     Every setting can also be set as LOOKALIKE_<NAME> in the environment or in a TOML file; flags override both.
     """
+    os.umask(0o077)  # catalogs, backups and keys are their owner's alone
 
 
 @main.command("serve")

@@ -40,9 +40,11 @@ from lookalike_server.rpc.auth import Authenticator, read_keys
 from lookalike_server.rpc.channel_options import ConnectionLimits
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.interceptors.calls import CallLimits
+from lookalike_server.rpc.listening import Address, check_exposure, parse_listen
 from lookalike_server.rpc.message_limits import message_limits
 from lookalike_server.rpc.quotas import Quotas, read_quotas
 from lookalike_server.rpc.server import RpcServer
+from lookalike_server.rpc.tls import Certificates, TlsFiles
 from lookalike_server.store.catalog_store import Store
 from lookalike_server.store.sqlite import SQLITE_VERSION, SqliteError
 from lookalike_server.telemetry import LogObserver
@@ -128,8 +130,9 @@ async def running(
             stack.callback(observer.flush)
         # Listen at once, so that health can say NOT_SERVING while the rest loads.
         gate = Gate()
+        address = listen_address(settings)
         server = rpc_server(settings, gate, observer)
-        port = await server.start(settings.listen)
+        port = await server.start(address)
         stack.push_async_callback(server.stop)
 
         loaded = await stack.enter_async_context(loading(settings, observer, load_session))
@@ -158,12 +161,34 @@ async def running(
             await server.stop()
 
 
+def listen_address(settings: Settings) -> Address:
+    """Return where to listen.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when it is no address, or other machines could reach it unprotected.
+    """
+    address = parse_listen(settings.listen)
+    check_exposure(
+        address,
+        encrypted=settings.tls_certificate_file is not None,
+        authenticated=settings.auth_keys_file is not None or settings.tls_client_ca_file is not None,
+        insecure=settings.insecure,
+        allow_anonymous=settings.allow_anonymous,
+    )
+    return address
+
+
 def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_port: bool = False) -> RpcServer:
     """Make a gRPC server in front of this gate.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the file of keys or that of quotas cannot be used.
+        LookalikeError: FAILED_PRECONDITION when the files of keys, of quotas or of TLS cannot be used.
     """
+    log = structlog.get_logger()
+    certificates = None
+    if settings.tls_certificate_file and settings.tls_key_file:
+        files = TlsFiles(settings.tls_certificate_file, settings.tls_key_file, settings.tls_client_ca_file)
+        certificates = Certificates(files, lambda why: log.warning("certificates_not_reloaded", why=why))
     keys = read_keys(settings.auth_keys_file) if settings.auth_keys_file else None
     return RpcServer(
         gate,
@@ -185,6 +210,7 @@ def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_por
             shares_port=shares_port,
         ),
         message_bytes=settings.max_inflight_message_bytes,
+        certificates=certificates,
     )
 
 
@@ -226,6 +252,8 @@ async def loading(
         )
         store = await asyncio.to_thread(Store, settings.data_dir, model, index.apply)
         stack.push_async_callback(asyncio.to_thread, store.close)
+        if store.is_open_to_others:
+            log.warning("data_dir_open_to_others", remedy=f"chmod 700 {settings.data_dir}")
         # Closed before the store, in which it records its graphs.
         stack.push_async_callback(asyncio.to_thread, index.close)
         try:

@@ -28,7 +28,25 @@ class Settings(BaseSettings):
 
     model: Path = Field(description="The model folder, written by `lookalike-exporter export`.")
     data_dir: Path = Field(Path("data"), description="The folder of the catalog; created when missing.")
-    listen: str = Field("127.0.0.1:50051", description="HOST:PORT to listen on; port 0 is any free one.")
+    listen: str = Field(
+        "127.0.0.1:50051",
+        description="HOST:PORT, [IPV6]:PORT or unix:PATH to listen on; port 0 is any free one.",
+    )
+    tls_certificate_file: Path | None = Field(
+        None, description="The server's certificate and those between it and a root, in PEM; read again on a change."
+    )
+    tls_key_file: Path | None = Field(
+        None, description="The certificate's private key, in PEM, not encrypted and not readable by others."
+    )
+    tls_client_ca_file: Path | None = Field(
+        None, description="Authorities in PEM that must have signed each client's certificate (mutual TLS)."
+    )
+    insecure: bool = Field(
+        False, description="Listen without TLS where other machines can reach it, as behind a proxy that has TLS."
+    )
+    allow_anonymous: bool = Field(
+        False, description="Let anybody call where other machines can reach it, without keys or client certificates."
+    )
     frontend_processes: int = Field(
         0,
         ge=0,
@@ -223,13 +241,18 @@ def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Setti
         read = _read_toml(config)
         given = {key: value for key, value in read.items() if key not in from_environment} | given
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "missing":
             raise _wrong(f"{name} is missing: set {flag(name)} or {PREFIX}{name.upper()}") from None
         raise _wrong(f"{name}: {first['msg']} (got {first['input']!r})") from None
+    if (settings.tls_certificate_file is None) != (settings.tls_key_file is None):
+        raise _wrong("tls_certificate_file and tls_key_file go together: give both, or neither")
+    if settings.tls_client_ca_file and not settings.tls_certificate_file:
+        raise _wrong("tls_client_ca_file needs TLS: give tls_certificate_file and tls_key_file too")
+    return settings
 
 
 def _variables() -> set[str]:

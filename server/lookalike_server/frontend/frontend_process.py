@@ -13,11 +13,12 @@ from lookalike_server.frontend.ipc_client import IpcEngine
 from lookalike_server.inference.decoding_pool import DecodingPool
 from lookalike_server.inference.processor import available_cores
 from lookalike_server.rpc.gate import Gate
+from lookalike_server.rpc.listening import Address
 from lookalike_server.rpc.server import RpcServer
 from lookalike_server.telemetry import LogObserver
 
 
-async def run_frontend(settings: Settings, address: str, control: ControlChannel) -> None:
+async def run_frontend(settings: Settings, address: Address, control: ControlChannel) -> None:
     """Listen at once, serve while the engine process is there, and drain when the supervisor says so.
 
     Raises:

@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from lookalike_server.app import listen_address
 from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.engine.model_loading import LoadSession
@@ -25,6 +26,7 @@ from lookalike_server.frontend.control_channel import CONNECT, DRAIN, FAILED, MA
 from lookalike_server.frontend.engine_process import run_engine
 from lookalike_server.frontend.frontend_process import run_frontend
 from lookalike_server.frontend.port_reservation import reserve_port
+from lookalike_server.rpc.listening import Address
 from lookalike_server.telemetry import configure_log
 
 STABLE_SECONDS = 10.0
@@ -46,7 +48,7 @@ def supervise(settings: Settings, load_session: LoadSession | None = None) -> No
             keeps exiting.
     """
     configure_log(settings.log_format, settings.log_level, process="supervisor", pid=os.getpid())
-    with reserve_port(settings.listen) as address:
+    with reserve_port(listen_address(settings)) as address:
         Supervisor(settings, address, load_session).run()
     structlog.get_logger().info("stopped")
 
@@ -54,7 +56,7 @@ def supervise(settings: Settings, load_session: LoadSession | None = None) -> No
 class Supervisor:
     """The processes of one server."""
 
-    def __init__(self, settings: Settings, address: str, load_session: LoadSession | None) -> None:
+    def __init__(self, settings: Settings, address: Address, load_session: LoadSession | None) -> None:
         self._settings = settings
         self._address = address
         self._engine = Child("engine", partial(run_engine, settings, load_session))
@@ -153,7 +155,7 @@ class Supervisor:
         if self._serving and not were_serving:
             structlog.get_logger().info(
                 "serving",
-                port=int(self._address.rpartition(":")[2]),
+                port=self._address.port,
                 listen=self._settings.listen,
                 frontend_processes=len(self._frontends),
             )

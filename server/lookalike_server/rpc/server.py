@@ -15,7 +15,6 @@ from lookalike.v1 import (
     search_service_pb2,
     search_service_pb2_grpc,
 )
-from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import Observer
 from lookalike_server.rpc.accepting import make_server
 from lookalike_server.rpc.auth import Authenticator
@@ -24,9 +23,11 @@ from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.generic_methods import GenericMethods
 from lookalike_server.rpc.health_reflection import HealthService, add_reflection
 from lookalike_server.rpc.interceptors.calls import CallInterceptor, CallLimits
+from lookalike_server.rpc.listening import Address, why_not
 from lookalike_server.rpc.message_bytes import MessageBytes
 from lookalike_server.rpc.oip.service import InferenceService
 from lookalike_server.rpc.quotas import Quotas
+from lookalike_server.rpc.tls import Certificates
 from lookalike_server.rpc.v1.raw_image_wire import embed_request
 from lookalike_server.rpc.v1.services import CatalogService, EmbeddingService, SearchService
 
@@ -54,6 +55,7 @@ class RpcServer:
         limits: CallLimits,
         connections: ConnectionLimits,
         message_bytes: int,
+        certificates: Certificates | None = None,
     ) -> None:
         """Assemble the server; it listens from `start` on.
 
@@ -65,8 +67,10 @@ class RpcServer:
             limits: What bounds a call.
             connections: What bounds a connection.
             message_bytes: The most bytes of requests and responses in memory.
+            certificates: For TLS; without them it is in the clear.
         """
         self._gate = gate
+        self._certificates = certificates
         self._server = make_server(
             interceptors=(
                 CallInterceptor(
@@ -93,22 +97,22 @@ class RpcServer:
         self._health.add_to(self._server)
         add_reflection((*SERVICES, health.SERVICE_NAME), self._server, observer)
 
-    async def start(self, address: str) -> int:
-        """Listen on HOST:PORT (port 0: any free one), and return the port.
+    async def start(self, address: Address) -> int:
+        """Listen, and return the port, which for port 0 is any free one.
 
         Raises:
             LookalikeError: FAILED_PRECONDITION when the address cannot be listened on.
         """
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
-            port = self._server.add_insecure_port(address)
+            if self._certificates is None:
+                port = self._server.add_insecure_port(str(address))
+            else:
+                port = self._server.add_secure_port(str(address), self._certificates.credentials())
         except RuntimeError:
             port = 0
         if port == 0:
-            raise LookalikeError(
-                Code.FAILED_PRECONDITION,
-                f"cannot listen on {address}: it is in use, not of this host, or not HOST:PORT",
-            )
+            raise why_not(address)
         await self._server.start()
         return port
 

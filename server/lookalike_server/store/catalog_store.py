@@ -11,6 +11,7 @@ from pathlib import Path
 from lookalike_server.domain.catalog import EmbeddedProduct, IdempotencyKey, IndexChange, SegmentFile
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import Model
+from lookalike_server.store.private_folder import make_private
 from lookalike_server.store.reads import CatalogReader
 from lookalike_server.store.sqlite import FILE, SqliteError, connect, lock_folder, prepare
 from lookalike_server.store.statements import (
@@ -27,7 +28,11 @@ from lookalike_server.store.writer import Writer
 
 
 class Store(CatalogReader):
-    """The catalog in a folder. Writes are queued, and return futures that complete once the write survives a crash."""
+    """The catalog in a folder. Writes are queued, and return futures that complete once the write survives a crash.
+
+    Attributes:
+        is_open_to_others: Whether other users can look into the folder.
+    """
 
     def __init__(
         self,
@@ -53,7 +58,7 @@ class Store(CatalogReader):
         self._wall_clock = wall_clock
         with ExitStack() as undo:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                self.is_open_to_others = make_private(folder)
                 self._lock = undo.enter_context(lock_folder(folder))
                 self._connection = undo.enter_context(closing(connect(path, "rwc")))
                 self._wal = Wal(self._connection)
