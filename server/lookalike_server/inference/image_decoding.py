@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image as PilImage
@@ -31,6 +32,7 @@ from lookalike_server.inference.image_header import (
     UnsupportedImageError,
     read_header,
 )
+from lookalike_server.inference.other_formats import name_other
 from lookalike_server.inference.upright import DecodedImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -40,6 +42,27 @@ PilImage.MAX_IMAGE_PIXELS = None
 
 # All of a PNG's decompressed texts, which nobody reads; Pillow's own limit is 64 MiB.
 PngImagePlugin.MAX_TEXT_MEMORY = PngImagePlugin.MAX_TEXT_CHUNK
+
+
+def _skipping_large_texts(read: Any) -> Any:
+    """Return what reads a chunk of text as Pillow does, until texts were too large; the others are passed over."""
+
+    def read_chunk(stream: Any, position: int, length: int) -> Any:
+        begin = stream.fp.tell()
+        if stream.text_memory < PngImagePlugin.MAX_TEXT_MEMORY:
+            try:
+                return read(stream, position, length)
+            except ValueError:
+                stream.text_memory = PngImagePlugin.MAX_TEXT_MEMORY
+        stream.fp.seek(begin)
+        return stream.fp.read(length)
+
+    return read_chunk
+
+
+# A valid PNG is read whatever its texts are, which may have the orientation.
+for _name in ("chunk_zTXt", "chunk_iTXt"):
+    setattr(PngImagePlugin.PngStream, _name, _skipping_large_texts(getattr(PngImagePlugin.PngStream, _name)))
 
 # Pillow's warnings about broken files contain the caller's values; Python would print each and remember it forever.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -145,7 +168,7 @@ class ImageDecoder:
         except UnsupportedImageError as error:
             raise invalid(field, str(error)) from None
         if header is None:
-            raise invalid(field, "is not a JPEG, PNG, WebP, GIF or BMP image")
+            raise invalid(field, name_other(image.data) or "is not a JPEG, PNG, WebP, GIF or BMP image")
         self._check_pixels(header.width, header.height, field)
         limit, kind = self.limits.of(header.kind), header.kind.value
         if header.width * header.height > limit:
@@ -168,6 +191,7 @@ class ImageDecoder:
                     raise ValueError("the file has several headers that disagree")
                 # Decodes at the smallest size that is not below this one; does nothing for formats other than JPEG.
                 drafted = opened.draft(None, (header.width // scale, header.height // scale))
+                _read_transparent_color(opened, header, image.data)
                 opened.load()
                 scale = 1 if drafted is None else scale
                 return DecodedImage(opened, header.width, header.height, scale, _orientation(opened))
@@ -179,6 +203,13 @@ class ImageDecoder:
             raise invalid(field, f"is {width} x {height} pixels; send at most {self.max_pixels:,}")
         if max(width, height) > MAX_SIDE:
             raise invalid(field, f"is {width} x {height} pixels; send at most {MAX_SIDE:,} in a row or column")
+
+
+def _read_transparent_color(opened: PilImage.Image, header: ImageHeader, data: bytes) -> None:
+    """Let the transparent color of a PNG with 16 bits a channel be that of the 8 bits that Pillow decodes it to."""
+    color = opened.info.get("transparency")
+    if header.kind in (ImageKind.PNG, ImageKind.INTERLACED_PNG) and data[24] == 16 and isinstance(color, tuple):
+        opened.info["transparency"] = tuple(value >> 8 for value in color)
 
 
 def _orientation(image: PilImage.Image) -> int:

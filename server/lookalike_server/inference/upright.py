@@ -142,7 +142,11 @@ def _to_rgb(image: PilImage.Image) -> PilImage.Image:
         return image
     if image.mode.startswith("I"):
         # 16-bit gray: Pillow's own conversion would clip it at 255 instead of scaling.
-        return PilImage.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        gray = np.asarray(image).astype(np.uint32)
+        scaled = (gray >> 8).astype(np.uint8)
+        if "transparency" in image.info:
+            scaled[gray == image.info["transparency"]] = 255
+        return PilImage.fromarray(scaled)
     if image.has_transparency_data:
         clear = image if image.mode == "RGBA" else image.convert("RGBA")
         white = PilImage.new("RGB", image.size, "white")

@@ -1,0 +1,68 @@
+"""Names what came in place of an image that is accepted, so that the error says what to do about it."""
+
+from __future__ import annotations
+
+import re
+
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+    (b"%PDF-", "PDF"),
+    (b"%!PS", "PostScript"),
+    (b"8BPS", "Photoshop"),
+    (b"\x00\x00\x01\x00", "an icon (ICO)"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "gzip"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    (b"\x93NUMPY", "a NumPy array"),
+)
+
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"qt  "), "a video"),
+}
+"""Major brands of files of the ISO base media format (ISO/IEC 14496-12, 4.3)."""
+
+_ACCEPTED_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
+_BEFORE_IMAGE = re.compile(rb"(?:\xef\xbb\xbf|\s)+")
+_BASE64_STARTS = (b"/9j/", b"iVBORw0KGgo", b"R0lGOD", b"UklGR", b"Qk0")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]{16,}={0,2}\s*\Z")
+_LOOK_AT = 512
+
+SEND = "send JPEG, PNG, WebP, GIF or BMP"
+
+
+def name_other(data: bytes) -> str | None:
+    """Say what bytes are that are not an accepted image, and what to send; None where nothing is recognized."""
+    for signature, name in _SIGNATURES:
+        if data.startswith(signature):
+            return f"is {name}; {SEND}"
+    if data[4:8] == b"ftyp" and (brand := _BRANDS.get(data[8:12])):
+        return f"is {brand}; {SEND}"
+    head = data[:_LOOK_AT]
+    blanks = _BEFORE_IMAGE.match(head)
+    if blanks and head[blanks.end() :].startswith(_ACCEPTED_STARTS):
+        return f"has {blanks.end()} bytes before the image (a byte order mark or line ends); send the file as it is"
+    return _name_text(head.lstrip(b"\xef\xbb\xbf \t\r\n"), data)
+
+
+def _name_text(head: bytes, data: bytes) -> str | None:
+    lower = head.lower()
+    if lower.startswith(b"data:"):
+        return "is a data: URL; send the bytes that it encodes, without `data:...;base64,` and decoded"
+    if lower.startswith((b"http://", b"https://", b"file://", b"s3://", b"gs://")):
+        return "is a URL; send the bytes of the file, which the server does not fetch"
+    if lower.startswith((b"<!doctype html", b"<html")):
+        return "is an HTML page, perhaps the error of the server that the image came from; send the image"
+    if b"<svg" in lower:
+        return f"is SVG; {SEND}"
+    if head.startswith(_BASE64_STARTS) and _BASE64.match(data[:65_536].rstrip()):
+        return "is base64; send the bytes that it encodes"
+    return None
