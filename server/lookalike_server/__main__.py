@@ -1,4 +1,4 @@
-"""The `lookalike-server` command: serve, reembed, health, backup, verify, show-config."""
+"""The `lookalike-server` command: serve, reembed, health, backup, verify, keys, show-config."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from lookalike_server.app import serve
 from lookalike_server.config import Settings, flag, load_settings
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.frontend.supervisor import supervise
+from lookalike_server.keys_command import keys_command
 from lookalike_server.reembed import ProgressLog, reembed
 from lookalike_server.renamed import RenamedCommands, reject_old_variable
 from lookalike_server.rpc.health import ask_health
@@ -165,6 +166,9 @@ def verify_command(data_dir: Path) -> None:
         _fail(str(error))
     click.echo(f"{data_dir}: {f'{problems} problems' if problems else 'no problems'}")
     sys.exit(1 if problems else 0)
+
+
+main.add_command(keys_command)
 
 
 @main.command("show-config")

@@ -36,7 +36,8 @@ from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.plan import Plan
 from lookalike_server.inference.processor import available_cores
 from lookalike_server.priority import lower_priority
-from lookalike_server.rpc.auth import Authenticator, read_keys
+from lookalike_server.rpc.access.json_web_tokens import JwtRules, JwtVerifier
+from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.channel_options import ConnectionLimits
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.interceptors.calls import CallLimits
@@ -171,7 +172,7 @@ def listen_address(settings: Settings) -> Address:
     check_exposure(
         address,
         encrypted=settings.tls_certificate_file is not None,
-        authenticated=settings.auth_keys_file is not None or settings.tls_client_ca_file is not None,
+        authenticated=any((settings.auth_keys_file, settings.jwt_jwks_file, settings.tls_client_ca_file)),
         insecure=settings.insecure,
         allow_anonymous=settings.allow_anonymous,
     )
@@ -189,10 +190,9 @@ def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_por
     if settings.tls_certificate_file and settings.tls_key_file:
         files = TlsFiles(settings.tls_certificate_file, settings.tls_key_file, settings.tls_client_ca_file)
         certificates = Certificates(files, lambda why: log.warning("certificates_not_reloaded", why=why))
-    keys = read_keys(settings.auth_keys_file) if settings.auth_keys_file else None
     return RpcServer(
         gate,
-        Authenticator(keys, trust_forwarded_for=settings.trust_forwarded_for),
+        _authenticator(settings, observer),
         Quotas(read_quotas(settings.quotas_file)) if settings.quotas_file else Quotas(),
         observer,
         limits=CallLimits(
@@ -211,6 +211,31 @@ def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_por
         ),
         message_bytes=settings.max_inflight_message_bytes,
         certificates=certificates,
+    )
+
+
+def _authenticator(settings: Settings, observer: Observer) -> Authenticator:
+    tokens = None
+    if settings.jwt_jwks_file is not None:
+        if not settings.jwt_audience:
+            raise LookalikeError(
+                Code.FAILED_PRECONDITION,
+                "jwt_jwks_file needs jwt_audience: set it to what the issuer puts into `aud` for this server, or tokens"
+                " for any other would be accepted too",
+            )
+        rules = JwtRules(
+            settings.jwt_audience,
+            settings.jwt_issuer,
+            settings.jwt_clock_skew_seconds,
+            settings.jwt_roles_claim,
+            settings.jwt_categories_claim,
+        )
+        tokens = JwtVerifier(settings.jwt_jwks_file, rules, observer)
+    return Authenticator(
+        observer,
+        keys_file=settings.auth_keys_file,
+        tokens=tokens,
+        trust_forwarded_for=settings.trust_forwarded_for,
     )
 
 

@@ -55,7 +55,23 @@ class Settings(BaseSettings):
     )
     auth_keys_file: Path | None = Field(
         None,
-        description="A file of `reader TOKEN [NAME]` and `writer TOKEN [NAME]` lines; without it anybody may call.",
+        description="The file of API keys, which `lookalike-server keys` writes; read again when it changes.",
+    )
+    jwt_jwks_file: Path | None = Field(
+        None, description="A JWKS file: JSON web tokens signed by its keys are accepted; read again when it changes."
+    )
+    jwt_audience: str = Field("", description="What the claim `aud` of a JSON web token must be or contain; required.")
+    jwt_issuer: str = Field("", description="What the claim `iss` of a JSON web token must be; empty for any.")
+    jwt_clock_skew_seconds: int = Field(
+        60, ge=0, le=600, description="Seconds by which the clock of the tokens' issuer and this one may differ."
+    )
+    jwt_roles_claim: str = Field(
+        "roles", min_length=1, description="The claim of a JSON web token with its role (or a list of roles)."
+    )
+    jwt_categories_claim: str = Field(
+        "categories",
+        min_length=1,
+        description="The claim with the categories that a JSON web token may touch; a token without it may touch all.",
     )
     quotas_file: Path | None = Field(
         None, description="A TOML file of quotas and weights by caller; without it nobody has a quota."

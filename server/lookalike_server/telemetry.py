@@ -22,7 +22,10 @@ def configure_log(log_format: str, level: str, **context: str | int) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # With rich installed the default would print the local variables of every frame: tokens, images, embeddings.
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     processors: list[Any] = [
         lambda _, __, event: event | context,
@@ -159,6 +162,10 @@ class LogObserver:
                 self._log.warning("graph_file_unusable", category=event.category, file=event.file, reason=event.reason)
             case events.GraphFileFailed():
                 self._log.warning("graph_file_failed", category=event.category, error=str(event.error))
+            case events.CredentialsFileReloaded():
+                self._log.info("credentials_reloaded", file=event.file)
+            case events.CredentialsFileRejected():
+                self._log.error("credentials_not_reloaded", file=event.file, reason=event.reason)
             case _:
                 assert_never(event)
 

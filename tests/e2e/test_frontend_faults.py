@@ -256,7 +256,7 @@ async def test_command_that_cannot_start_says_why(tmp_path: Path) -> None:
         ((*data, "--frontend-processes", "1", "--model", str(tmp_path / "none")), "lookalike-exporter export"),
         ((*data, "--frontend-processes", "1", "--listen", "999.0.0.1:1"), "cannot listen"),
         ((*data, "--frontend-processes", "1", "--listen", "50051"), "cannot listen"),
-        ((*data, "--frontend-processes", "1", "--auth-keys-file", str(tmp_path / "none")), "cannot read the tokens"),
+        ((*data, "--frontend-processes", "1", "--auth-keys-file", str(tmp_path / "none")), "cannot read the keys"),
         ((*data, "--frontend-processes", "-1"), "frontend_processes"),
         ((*data, "--frontend-processes", "65"), "frontend_processes"),
     ):

@@ -25,11 +25,19 @@ ANYBODY = Caller("")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """When a call arrived, its deadline (infinite for none), and who makes it."""
+    """One call.
+
+    Attributes:
+        arrived: When it arrived.
+        deadline: Until when its response must be ready; infinite for no deadline.
+        caller: Who makes it.
+        categories: The only categories that it may touch; None for all.
+    """
 
     arrived: float
     deadline: float
     caller: Caller = ANYBODY
+    categories: frozenset[str] | None = None
 
     def for_item(self) -> Call:
         """Return the call of an item of a stream that arrives now, with the same deadline."""

@@ -125,6 +125,21 @@ class GraphFileFailed:
     error: Exception
 
 
+@dataclass(frozen=True, slots=True)
+class CredentialsFileReloaded:
+    """A file of keys or of an issuer's public keys has changed, and its new version is in force."""
+
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsFileRejected:
+    """The new version of such a file cannot be used; the one before stays in force."""
+
+    file: str
+    reason: str
+
+
 Event: TypeAlias = (
     BatchCompleted
     | BatchFailed
@@ -139,6 +154,8 @@ Event: TypeAlias = (
     | IndexMaintenanceFailed
     | GraphFileUnusable
     | GraphFileFailed
+    | CredentialsFileReloaded
+    | CredentialsFileRejected
 )
 
 Observer: TypeAlias = Callable[[Event], None]

@@ -150,15 +150,33 @@ class RowSource(SegmentManifest, Protocol):
 
 
 class CatalogStore(Protocol):
-    """The products, their embeddings and images. Reads block and may run in any thread; writes return futures."""
+    """The products, their embeddings and images. Reads block and may run in any thread; writes return futures.
 
-    def upsert(self, product: EmbeddedProduct, idempotency_key: IdempotencyKey | None = None) -> Future[None]:
+    Writes that are `within` some categories treat products of others as missing, and never replace one (its future then
+    has a LookalikeError, PERMISSION_DENIED); None is all categories.
+    """
+
+    def upsert(
+        self,
+        product: EmbeddedProduct,
+        idempotency_key: IdempotencyKey | None = None,
+        within: frozenset[str] | None = None,
+    ) -> Future[None]:
         """Store or replace one product; the future is done once it is durable and searchable."""
 
-    def upsert_all(self, products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]]) -> Future[list[object]]:
+    def upsert_all(
+        self,
+        products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]],
+        within: frozenset[str] | None = None,
+    ) -> Future[list[object]]:
         """Store or replace products, each by itself; the future has the exception of each that was rejected."""
 
-    def delete(self, product_id: str, idempotency_key: IdempotencyKey | None = None) -> Future[bool]:
+    def delete(
+        self,
+        product_id: str,
+        idempotency_key: IdempotencyKey | None = None,
+        within: frozenset[str] | None = None,
+    ) -> Future[bool]:
         """Delete one product; the future says whether there was one."""
 
     def update_attributes(
@@ -167,6 +185,7 @@ class CatalogStore(Protocol):
         attributes: Mapping[str, str],
         clear: Sequence[str],
         idempotency_key: IdempotencyKey | None = None,
+        within: frozenset[str] | None = None,
     ) -> Future[bool]:
         """Set and clear attributes of a product; the future says whether there is one."""
 

@@ -36,7 +36,8 @@ class ResultOptions:
 class Query:
     """A search as it was asked: exactly one of `image`, `vector` (float32 [dim]) and `product_id`.
 
-    `category` None means every category, or with `product_id` and without `all_categories` the product's own.
+    `category` None means every category, or with `product_id` and without `all_categories` the product's own. Where
+    `within` is not None, the product must be of one of these categories, or is unknown.
     """
 
     image: Image | None = None
@@ -48,6 +49,7 @@ class Query:
     exact: bool = False
     conditions: tuple[Condition, ...] = ()
     options: ResultOptions = ResultOptions()
+    within: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from lookalike_server.domain.inference import EmbedResult, Floats, Image, Metric
 from lookalike_server.domain.protocols import CatalogStore, VectorIndex
 from lookalike_server.domain.search import EmbeddedQuery, Query, SearchResult
 from lookalike_server.engine.admission import IMAGE, NOTHING, SEARCH, Admission, Demand
+from lookalike_server.engine.allowed_categories import check_category, narrowed, split_upserts
 from lookalike_server.engine.api import ArrivingCall, EngineApi, Work
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedder import ImageEmbedder
@@ -143,6 +144,8 @@ class Engine(EngineApi):
 
     async def search(self, query: Query, call: Call, *, bulk: bool = False) -> SearchResult:
         # Before the model runs: a query that cannot be answered should not cost a run.
+        if call.categories is not None:
+            query = narrowed(query, call.categories)
         self._check_category(query.category)
         if not bulk:
             self._admission.record_kind(Work.SEARCH, call, embeds=query.image is not None)
@@ -169,6 +172,11 @@ class Engine(EngineApi):
     async def upsert(
         self, upserts: Sequence[ProductUpsert], call: Call, *, streamed: bool = False
     ) -> list[Exception | None]:
+        if call.categories is not None:
+            allowed, errors = split_upserts(upserts, call.categories)
+            if len(allowed) < len(upserts):
+                outcomes = iter(await self.upsert(allowed, call, streamed=streamed) if allowed else [])
+                return [next(outcomes) if error is None else error for error in errors]
         if not streamed:
             images = sum(len(each.images) for each in upserts)
             self._admission.check(Demand(bulk_images=images, writes=len(upserts)), call)
@@ -191,7 +199,7 @@ class Engine(EngineApi):
         async with self._writes.enter(call, 1):
             known = await asyncio.wrap_future(
                 self._store.update_attributes(
-                    update.product_id, update.attributes, update.clear, update.idempotency_key
+                    update.product_id, update.attributes, update.clear, update.idempotency_key, call.categories
                 )
             )
         if not known:
@@ -203,21 +211,23 @@ class Engine(EngineApi):
             self._observer(ItemFailed(error))
 
     async def product(self, product_id: str, call: Call) -> tuple[Product, int]:
-        return await self._read(call, self._read_product, product_id)
+        return await self._read(call, self._read_product, product_id, call.categories)
 
     async def stored_image(self, product_id: str, image_index: int, call: Call) -> StoredImage:
-        return await self._read(call, self._read_image, product_id, image_index)
+        return await self._read(call, self._read_image, product_id, image_index, call.categories)
 
     async def page(self, category: str | None, after: str, size: int, call: Call) -> Page:
+        check_category(category, call.categories)
         return await self._read(call, self._read_page, category, after, size)
 
     async def export_page(self, category: str | None, after: str, call: Call, *, known: bool) -> list[EmbeddedProduct]:
+        check_category(category, call.categories)
         self._check_category(None if known else category)
         size = max(1, min(1000, _EXPORT_BYTES // (4 * self.model.dim)))
         return await self._read(call, self._store.embedded, category, after, size)
 
     async def categories(self, call: Call, *, include_attributes: bool) -> list[Category]:
-        return await self._read(call, self._read_categories, include_attributes)
+        return await self._read(call, self._read_categories, include_attributes, call.categories)
 
     def _demand(self, image: Image, *, bulk: bool) -> Demand:
         """Say what is to be checked of an image: bulk ones wait, and the batcher judges those that it gets at once."""
@@ -247,13 +257,13 @@ class Engine(EngineApi):
         images = [await self._embedder.stored_image(image, call) for image in upsert.images]
         embedded = EmbeddedProduct(upsert.product, np.stack(vectors), images)
         async with self._writes.enter(call, 1):
-            await asyncio.wrap_future(self._store.upsert(embedded, upsert.idempotency_key))
+            await asyncio.wrap_future(self._store.upsert(embedded, upsert.idempotency_key, call.categories))
 
     async def _store_vectors(
         self, products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]], call: Call
     ) -> list[object]:
         async with self._writes.enter(call, len(products)):
-            return await asyncio.wrap_future(self._store.upsert_all(products))
+            return await asyncio.wrap_future(self._store.upsert_all(products, call.categories))
 
     def _with_vectors(self, upsert: ProductUpsert) -> tuple[EmbeddedProduct, IdempotencyKey | None]:
         return EmbeddedProduct(upsert.product, self._normalize(np.stack(upsert.vectors))), upsert.idempotency_key
@@ -266,11 +276,15 @@ class Engine(EngineApi):
 
     async def _delete(self, delete: ProductDelete, call: Call) -> None:
         async with self._writes.enter(call, 1):
-            known = await asyncio.wrap_future(self._store.delete(delete.product_id, delete.idempotency_key))
+            known = await asyncio.wrap_future(
+                self._store.delete(delete.product_id, delete.idempotency_key, call.categories)
+            )
         if not known:
             raise not_found("product", delete.product_id)
 
-    def _read_image(self, product_id: str, image_index: int) -> StoredImage:
+    def _read_image(self, product_id: str, image_index: int, within: frozenset[str] | None) -> StoredImage:
+        if within is not None:
+            self._read_product(product_id, within)
         image = self._store.image(product_id, image_index)
         if image is not None:
             return image
@@ -279,19 +293,22 @@ class Engine(EngineApi):
             raise invalid("image_index", f"is {image_index}; the product has {images} images, counted from 0")
         raise not_found("image", f"{product_id}/{image_index}")
 
-    def _read_product(self, product_id: str) -> tuple[Product, int]:
+    def _read_product(self, product_id: str, within: frozenset[str] | None) -> tuple[Product, int]:
         product, vectors = self._retriever.product(product_id)
+        if within is not None and product.category not in within:
+            raise not_found("product", product_id)
         return product, len(vectors)
 
     def _read_page(self, category: str | None, after: str, size: int) -> Page:
         self._check_category(category)
         return self._store.page(category, after, size)
 
-    def _read_categories(self, include_attributes: bool) -> list[Category]:
+    def _read_categories(self, include_attributes: bool, within: frozenset[str] | None) -> list[Category]:
         facets = self._store.attribute_facets() if include_attributes else {}
         return [
             Category(name, count, self._index.kind(name), self._index.recall(name), facets.get(name, ()))
             for name, count in self._store.counts().items()
+            if within is None or name in within
         ]
 
     def _normalize(self, vectors: Floats) -> Floats:

@@ -1,30 +1,22 @@
-"""Who calls, and what they may do: bearer tokens from a file, each of a reader or a writer.
+"""Who calls, and whether they may: an API key, a JSON web token, or a client certificate.
 
-The file has one `reader TOKEN [NAME]` or `writer TOKEN [NAME]` per line; empty lines and lines that begin with # are
-ignored. Quotas and fair shares are by name: tokens with the same name are one caller, and a token without a name is one
-by itself. Without a file everybody may do everything, and callers are distinguished by their address.
+Without any of these everybody may do everything, and callers are told apart by their certificate or address.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol
 
 from lookalike_server.domain.errors import Code, LookalikeError
-
-Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
-
-
-class Role(Enum):
-    """What a token allows."""
-
-    READER = "reader"
-    WRITER = "writer"
-
+from lookalike_server.domain.events import Observer
+from lookalike_server.rpc.access.api_keys import PREFIX
+from lookalike_server.rpc.access.authorization_header import Metadata, bearer_token, missing_token
+from lookalike_server.rpc.access.identity import Identity, Role, unauthenticated
+from lookalike_server.rpc.access.json_web_tokens import UNKNOWN, JwtVerifier
+from lookalike_server.rpc.access.keys_file import read_keys
+from lookalike_server.rpc.access.watched_file import WatchedFile
 
 WRITES = frozenset(
     f"/lookalike.v1.CatalogService/{method}"
@@ -33,96 +25,145 @@ WRITES = frozenset(
 """The methods that a reader may not call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What a token stands for: a role, and the name of its owner."""
+class Peer(Protocol):
+    """The part of gRPC's context that says who is at the other end of the connection."""
 
-    role: Role
-    name: str
+    def peer(self) -> str:
+        """Return the address as gRPC writes it."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Return what TLS knows: the names of a client certificate, which gRPC has verified, among it."""
 
 
 class Authenticator:
-    """Checks calls against the known tokens, kept as digests: comparing those leaks nothing by its timing."""
+    """Checks calls against what the files of credentials say at present. Lives on one event loop."""
 
-    def __init__(self, keys: Mapping[str, Key] | None, *, trust_forwarded_for: bool = False) -> None:
-        """Accept these tokens; with None every call is accepted.
+    def __init__(
+        self,
+        observer: Observer,
+        *,
+        keys_file: Path | None = None,
+        tokens: JwtVerifier | None = None,
+        trust_forwarded_for: bool = False,
+    ) -> None:
+        """Accept these credentials; without any, every call is accepted.
 
         Args:
-            keys: The keys by token.
+            observer: Receives what becomes of new versions of the files.
+            keys_file: The file of keys.
+            tokens: Verifies JSON web tokens.
             trust_forwarded_for: Whether an address is the last one in `x-forwarded-for`, which a proxy has set.
-        """
-        self._keys = None if keys is None else {_digest(token): key for token, key in keys.items()}
-        self._trust_forwarded_for = trust_forwarded_for
 
-    def identify(self, method: str, metadata: Metadata, peer: Callable[[], str]) -> str:
-        """Check a call, and return the name of its caller.
+        Raises:
+            LookalikeError: FAILED_PRECONDITION where the file cannot be used, or nobody could call.
+        """
+        self._keys = WatchedFile(keys_file, read_keys, observer) if keys_file else None
+        self._tokens = tokens
+        self._trust_forwarded_for = trust_forwarded_for
+        if self._keys and not self._keys.content.entries and tokens is None:
+            raise LookalikeError(
+                Code.FAILED_PRECONDITION,
+                f"{keys_file} has no key, so nobody could call; add one by `lookalike-server keys add NAME --role"
+                f" reader --auth-keys-file {keys_file}`",
+            )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may call."""
+        return self._keys is None and self._tokens is None
+
+    def reload(self) -> None:
+        """Read the files again now; of one that cannot be used the last usable version stays in force."""
+        if self._keys is not None:
+            self._keys.reload()
+        if self._tokens is not None:
+            self._tokens.reload()
+
+    def identify(self, method: str, metadata: Metadata, peer: Peer) -> Identity:
+        """Check a call, and return its caller.
 
         Args:
             method: The call's full method name.
             metadata: What it came with.
-            peer: Returns its address as gRPC writes it.
+            peer: Its connection. A client certificate counts where the call has no token.
 
         Raises:
-            LookalikeError: UNAUTHENTICATED without a known token, PERMISSION_DENIED where its role may not call this.
+            LookalikeError: UNAUTHENTICATED without valid credentials, PERMISSION_DENIED where the role is too low.
         """
-        if self._keys is None:
-            return self._address(metadata, peer)
-        header = next((value for key, value in metadata if key == "authorization"), "")
-        scheme, _, token = str(header).partition(" ")
-        key = self._keys.get(_digest(token.strip())) if scheme.lower() == "bearer" else None
-        if key is None:
+        if self._keys is None and self._tokens is None:
+            return Identity(self._anonymous(metadata, peer), Role.ADMIN)
+        token = bearer_token(metadata)
+        identity = self._by_certificate(metadata, peer) if token is None else self._by_token(token)
+        if identity.role < Role.WRITER and method in WRITES:
             raise LookalikeError(
-                Code.UNAUTHENTICATED,
-                "the call has no known token; send one in the metadata, as `authorization: Bearer TOKEN`",
+                Code.PERMISSION_DENIED,
+                f"this key or token is a {identity.role.label}'s; {method.rpartition('/')[2]} needs a"
+                f" {Role.WRITER.label}'s",
             )
-        if key.role is not Role.WRITER and method in WRITES:
-            raise LookalikeError(
-                Code.PERMISSION_DENIED, f"this token is a reader's; {method.rpartition('/')[2]} needs a writer's"
-            )
-        return key.name
+        return identity
 
-    def _address(self, metadata: Metadata, peer: Callable[[], str]) -> str:
+    def stream_check(self, identity: Identity, metadata: Metadata, peer: Peer) -> Callable[[], None]:
+        """Return what a stream calls at each message, which raises UNAUTHENTICATED once its key has been revoked.
+
+        A token that expires meanwhile ends no stream.
+        """
+        keys, token = self._keys, bearer_token(metadata) if self._keys is not None else None
+        if keys is None or (token is not None and not token.startswith(PREFIX)):
+            return _no_check
+        known = keys.content
+
+        def check() -> None:
+            nonlocal known
+            keys.refresh()
+            if keys.content is not known:
+                known = keys.content
+                now = self._by_certificate(metadata, peer) if token is None else self._by_token(token)
+                if now != identity:
+                    raise unauthenticated("the key has been changed meanwhile; begin the stream again")
+
+        return check
+
+    def _by_token(self, token: str) -> Identity:
+        if token.startswith(PREFIX):
+            if self._keys is not None:
+                self._keys.refresh()
+                identity = self._keys.content.find(token)
+                if identity is not None:
+                    return identity
+        elif self._tokens is not None:
+            return self._tokens.find(token)
+        raise unauthenticated(UNKNOWN)
+
+    def _by_certificate(self, metadata: Metadata, peer: Peer) -> Identity:
+        names = certificate_names(peer)
+        if self._keys is None or not names:
+            raise unauthenticated(missing_token(metadata))
+        self._keys.refresh()
+        identity = self._keys.content.find_certificate(names)
+        if identity is None:
+            raise unauthenticated(
+                "the client certificate has no role here; send a token, or have its name added by `lookalike-server"
+                " keys add --certificate`"
+            )
+        return identity
+
+    def _anonymous(self, metadata: Metadata, peer: Peer) -> str:
+        names = certificate_names(peer)
+        if names:
+            return names[0]
         if self._trust_forwarded_for:
             forwarded = next((str(value) for key, value in metadata if key == "x-forwarded-for"), "")
             if forwarded:
                 return forwarded.rpartition(",")[2].strip()[:64]
         # "ipv4:192.0.2.1:40000", "ipv6:%5B2001:db8::1%5D:40000", "unix:/path"
-        address = peer()
+        address = peer.peer()
         return address.rpartition(":")[0] if address.startswith("ip") else address
 
 
-def read_keys(path: Path) -> dict[str, Key]:
-    """Read a file of tokens.
-
-    Raises:
-        LookalikeError: FAILED_PRECONDITION when it cannot be read, has a line that is not as above, or has no token.
-    """
-    keys = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot read the tokens: {error}") from None
-    for number, line in enumerate(lines, start=1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if len(words) not in (2, 3) or words[0] not in (role.value for role in Role):
-            raise LookalikeError(
-                Code.FAILED_PRECONDITION, f"{path}:{number}: expected `reader TOKEN [NAME]` or `writer TOKEN [NAME]`"
-            )
-        if words[1] in keys:
-            raise LookalikeError(
-                Code.FAILED_PRECONDITION, f"{path}:{number}: this token appears twice; remove one of its lines"
-            )
-        name = words[2] if len(words) == 3 else f"key-{_digest(words[1]).hex()[:8]}"
-        keys[words[1]] = Key(Role(words[0]), name)
-    if not keys:
-        raise LookalikeError(
-            Code.FAILED_PRECONDITION,
-            f"{path} has no token, so nobody could call; add a `reader TOKEN` or `writer TOKEN` line",
-        )
-    return keys
+def _no_check() -> None:
+    """Check nothing."""
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+def certificate_names(peer: Peer) -> list[str]:
+    """Return the subject alternative names of the client's certificate (DNS, URI and others), as gRPC verified it."""
+    return [name.decode(errors="replace") for name in peer.auth_context().get("x509_subject_alternative_name", ())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -34,3 +35,6 @@ class CallRecord:
 
 CURRENT: ContextVar[Call] = ContextVar("call")
 """The call that the current task serves: gRPC gives the services a request and its own context only."""
+
+STREAM_CHECK: ContextVar[Callable[[], None]] = ContextVar("stream_check")
+"""What the current task's stream calls at each message: raises LookalikeError once its caller may not go on."""

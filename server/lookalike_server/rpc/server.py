@@ -71,6 +71,7 @@ class RpcServer:
         """
         self._gate = gate
         self._certificates = certificates
+        self._authenticator = authenticator
         self._server = make_server(
             interceptors=(
                 CallInterceptor(
@@ -123,6 +124,10 @@ class RpcServer:
     async def suspend(self) -> None:
         """Report NOT_SERVING until it is opened again; the gate is suspended."""
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    def reload_credentials(self) -> None:
+        """Read the files of keys and of issuers again now; of one that cannot be used the last version stays."""
+        self._authenticator.reload()
 
     async def drain(self, seconds: float) -> bool:
         """Report NOT_SERVING, reject new calls, and wait for the others; return whether all finished in that time."""

@@ -15,7 +15,6 @@ from typing import Any
 import grpc
 
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.rpc.call_context import Context
 
 _Stamp = tuple[tuple[int, int, int], ...]
 
@@ -109,12 +108,6 @@ def check_private(path: Path) -> None:
         raise _unusable(
             f"{path} has secrets and others may use it (mode {stat.S_IMODE(mode):04o}); run `chmod 600 {path}`"
         )
-
-
-def client_name(context: Context) -> str | None:
-    """Return the first subject alternative name of the caller's certificate, which TLS has verified; None without."""
-    names = context.auth_context().get("x509_subject_alternative_name", ())
-    return next(iter(names)).decode(errors="replace") if names else None
 
 
 def _check(files: TlsFiles) -> None:

@@ -93,6 +93,8 @@ class Retriever:
             product, vectors = self.product(query.product_id)
         except LookalikeError as error:
             return error
+        if query.within is not None and product.category not in query.within:
+            return not_found("product", query.product_id)
         if query.category is None and not query.all_categories:
             query = replace(query, category=product.category)
         return EmbeddedQuery(query, vectors)

@@ -68,18 +68,32 @@ class Store(CatalogReader):
             undo.pop_all()
         self._writer = Writer(self._connection, self._wal, on_commit)
 
-    def upsert(self, product: EmbeddedProduct, idempotency_key: IdempotencyKey | None = None) -> Future[None]:
+    def upsert(
+        self,
+        product: EmbeddedProduct,
+        idempotency_key: IdempotencyKey | None = None,
+        within: frozenset[str] | None = None,
+    ) -> Future[None]:
         """Store or replace one product; the future completes once it is durable and searchable."""
-        return self._writer.submit(idempotent(idempotency_key, upsert(product), self._wall_clock()))
+        return self._writer.submit(idempotent(idempotency_key, upsert(product, within), self._wall_clock()))
 
-    def upsert_all(self, products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]]) -> Future[list[object]]:
+    def upsert_all(
+        self,
+        products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]],
+        within: frozenset[str] | None = None,
+    ) -> Future[list[object]]:
         """Store or replace one or more products independently; the future has the exception of each rejected one."""
         now = self._wall_clock()
-        return self._writer.submit_all([idempotent(key, upsert(product), now) for product, key in products])
+        return self._writer.submit_all([idempotent(key, upsert(product, within), now) for product, key in products])
 
-    def delete(self, product_id: str, idempotency_key: IdempotencyKey | None = None) -> Future[bool]:
+    def delete(
+        self,
+        product_id: str,
+        idempotency_key: IdempotencyKey | None = None,
+        within: frozenset[str] | None = None,
+    ) -> Future[bool]:
         """Delete one product; the future says whether it existed (or, for a repeat, that it was deleted)."""
-        return self._writer.submit(idempotent(idempotency_key, delete(product_id), self._wall_clock()))
+        return self._writer.submit(idempotent(idempotency_key, delete(product_id, within), self._wall_clock()))
 
     def update_attributes(
         self,
@@ -87,9 +101,10 @@ class Store(CatalogReader):
         attributes: Mapping[str, str],
         clear: Sequence[str],
         idempotency_key: IdempotencyKey | None = None,
+        within: frozenset[str] | None = None,
     ) -> Future[bool]:
         """Set attributes of a product and clear others; the future says whether the product exists."""
-        op = update_attributes(product_id, attributes, clear)
+        op = update_attributes(product_id, attributes, clear, within)
         return self._writer.submit(idempotent(idempotency_key, op, self._wall_clock()))
 
     def replace_segments(self, category: str, files: Sequence[SegmentFile]) -> Future[None]:

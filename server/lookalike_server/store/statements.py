@@ -22,7 +22,7 @@ from lookalike_server.domain.catalog import (
     SegmentFile,
     StoredImage,
 )
-from lookalike_server.domain.errors import invalid
+from lookalike_server.domain.errors import Code, LookalikeError, invalid
 from lookalike_server.store.write_jobs import WriteOp, WriteResult
 
 COLUMNS = "id, category, title, image_uri, attributes"
@@ -71,11 +71,20 @@ def is_repeat(connection: Any, key: IdempotencyKey) -> bool:
     return row is not None
 
 
-def upsert(embedded: EmbeddedProduct) -> WriteOp:
-    """Store or replace a product as a whole."""
+def upsert(embedded: EmbeddedProduct, within: frozenset[str] | None = None) -> WriteOp:
+    """Store or replace a product as a whole.
+
+    Raises:
+        LookalikeError: PERMISSION_DENIED, from the operation, if it would replace one that is not `within`.
+    """
 
     def op(connection: Any) -> WriteResult:
         product = embedded.product
+        if not _is_within(connection, product.id, within):
+            raise LookalikeError(
+                Code.PERMISSION_DENIED,
+                f"{product.id!r} is a product of a category that this key or token may not touch",
+            )
         removed, replaced = _embeddings_of(connection, product.id)
         if removed:
             connection.execute("DELETE FROM embeddings WHERE product_id = ?", (product.id,))
@@ -120,10 +129,12 @@ def replace_segments(category: str, files: Sequence[SegmentFile]) -> WriteOp:
     return op
 
 
-def delete(product_id: str) -> WriteOp:
-    """Delete a product; the value says whether it existed."""
+def delete(product_id: str, within: frozenset[str] | None = None) -> WriteOp:
+    """Delete a product; the value says whether it existed, `within` those categories."""
 
     def op(connection: Any) -> WriteResult:
+        if not _is_within(connection, product_id, within):
+            return WriteResult(False, NO_CHANGE)
         removed, images = _embeddings_of(connection, product_id)
         deleted = connection.execute("DELETE FROM products WHERE id = ?", (product_id,)).rowcount
         _delete_unused_images(connection, images)
@@ -132,8 +143,10 @@ def delete(product_id: str) -> WriteOp:
     return op
 
 
-def update_attributes(product_id: str, attributes: Mapping[str, str], clear: Sequence[str]) -> WriteOp:
-    """Set attributes and clear others; the value says whether the product exists.
+def update_attributes(
+    product_id: str, attributes: Mapping[str, str], clear: Sequence[str], within: frozenset[str] | None = None
+) -> WriteOp:
+    """Set attributes and clear others; the value says whether the product exists, `within` those categories.
 
     Raises:
         LookalikeError: INVALID_ARGUMENT, from the operation, if the product would have too many attributes.
@@ -141,7 +154,7 @@ def update_attributes(product_id: str, attributes: Mapping[str, str], clear: Seq
 
     def op(connection: Any) -> WriteResult:
         row = connection.execute("SELECT attributes FROM products WHERE id = ?", (product_id,)).fetchone()
-        if row is None:
+        if row is None or not _is_within(connection, product_id, within):
             return WriteResult(False, NO_CHANGE)
         before: dict[str, str] = json.loads(row[0])
         after = {name: value for name, value in before.items() if name not in clear} | dict(attributes)
@@ -155,6 +168,14 @@ def update_attributes(product_id: str, attributes: Mapping[str, str], clear: Seq
         return WriteResult(True, IndexChange(updated=updated))
 
     return op
+
+
+def _is_within(connection: Any, product_id: str, within: frozenset[str] | None) -> bool:
+    """Return whether a product is of one of these categories, if it exists; None is all of them."""
+    if within is None:
+        return True
+    row = connection.execute("SELECT category FROM products WHERE id = ?", (product_id,)).fetchone()
+    return row is None or row[0] in within
 
 
 def product_of(row: Sequence[object]) -> Product:

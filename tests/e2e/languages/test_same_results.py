@@ -10,6 +10,7 @@ import pytest
 
 from e2e.languages.tours import Tour, arguments, run
 from lookalike_client import Client, ProductInput
+from support.credentials import add_key
 from support.paths import MODELS
 from support.processes import server_process
 from support.serving import encoded, noise
@@ -107,7 +108,7 @@ def test_a_rejection_ends_every_tour(
 def test_a_token(tmp_path: Path, language: str, folder: Path, image: Path, bad_image: Path) -> None:
     """A token is sent with every call, from the option or from the environment; without one the tour fails."""
     tokens = tmp_path / "tokens"
-    tokens.write_text("writer secret-of-the-shop-1\n")
+    secret = add_key(tokens, "writer")
 
     def args(server: str, *more: str) -> list[str]:
         return arguments(server, folder, image, bad_image, *more)
@@ -125,9 +126,9 @@ def test_a_token(tmp_path: Path, language: str, folder: Path, image: Path, bad_i
         "--auth-keys-file",
         str(tokens),
     ) as process:
-        with Client(process.address, token="secret-of-the-shop-1") as client:
+        with Client(process.address, token=secret) as client:
             client.upsert([ProductInput("p01", "Shoes", images=[image])])
         assert step(run(language, args(process.address))) == (1, "UNAUTHENTICATED")
-        assert step(run(language, args(process.address, "--token", "secret-of-the-shop-1"))) == (0, "")
-        by_environment = {"LOOKALIKE_CLIENT_TOKEN": "secret-of-the-shop-1"}
+        assert step(run(language, args(process.address, "--token", secret))) == (0, "")
+        by_environment = {"LOOKALIKE_CLIENT_TOKEN": secret}
         assert step(run(language, args(process.address), **by_environment)) == (0, "")

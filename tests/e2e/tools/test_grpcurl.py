@@ -20,6 +20,7 @@ from lookalike.v1 import (
     search_service_pb2,
 )
 from lookalike_server.rpc.server import SERVICES
+from support.credentials import add_key
 from support.serving import HeldModel, Serve, Served, encoded, noise, product, until, violation
 
 EMBED = "lookalike.v1.EmbeddingService/Embed"
@@ -193,11 +194,11 @@ async def test_clears_attributes_by_name(served: Served, grpcurl: Tool) -> None:
 async def test_bearer_token(serve: Serve, tmp_path: Path, grpcurl: Tool) -> None:
     """A token is sent as a header; without one the API can be listed, and calls are UNAUTHENTICATED."""
     tokens = tmp_path / "tokens"
-    tokens.write_text("reader r-secret\n")
+    reader = add_key(tokens)
     async with serve(auth_keys_file=tokens) as served:
         method = "lookalike.v1.EmbeddingService/GetModel"
         assert method.split("/", 1)[0] in (await grpcurl.run(address(served), "list")).stdout
         rejected = error(await grpcurl.run(address(served), method))
         assert rejected.code == grpc.StatusCode.UNAUTHENTICATED.value[0]
-        response = await call(grpcurl, served, method, None, "-H", "authorization: Bearer r-secret")
+        response = await call(grpcurl, served, method, None, "-H", f"authorization: Bearer {reader}")
         assert response["dim"] == 48

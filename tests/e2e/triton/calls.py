@@ -78,7 +78,8 @@ def calls(client: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     unknown.set_data_from_numpy(np.zeros(1, np.uint8))
     shared = InferInput("image", [1, 32, 32, 3], "UINT8")
     shared.set_shared_memory("region", 3072)
-    token = {"authorization": "Bearer r-secret"}
+    token_file = folder / "token"
+    token = {"authorization": f"Bearer {token_file.read_text() if token_file.exists() else ''}"}
     return {
         "live": client.is_server_live,
         "ready": client.is_server_ready,

@@ -13,6 +13,7 @@ import pytest
 
 from lookalike.v1 import embedding_service_pb2
 from lookalike_server import __version__
+from support.credentials import add_key
 from support.oip_requests import images
 from support.paths import ROOT
 from support.processes import output_of
@@ -160,7 +161,7 @@ async def test_full_queue(serve: Serve, folder: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_token(serve: Serve, folder: Path, kind: str) -> None:
     """A token is sent in the client's headers; without one only the probes succeed."""
-    (folder / "tokens").write_text("reader r-secret\n")
+    (folder / "token").write_text(add_key(folder / "tokens"))
     async with serve(auth_keys_file=folder / "tokens") as served:
         outcomes = await triton(at(served), kind, folder, "ready", "model_ready", "1 image", "with a token")
         assert [outcomes[name]["value"] for name in ("ready", "model_ready")] == [True, True]

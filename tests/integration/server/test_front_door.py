@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2
 
 from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, search_service_pb2
 from lookalike_server.rpc.message_limits import methods
+from support.credentials import add_key, bearer
 from support.serving import HeldModel, Serve, Served, noise, product, raw, rejected, until, violation
 
 METHODS = [name for name, _ in methods() if "ServerLive" not in name and "Ready" not in name]
@@ -29,7 +30,7 @@ async def nothing() -> AsyncIterator[bytes]:
 def unread(served: Served, method: str, *, deadline: float | None = None, token: str = "") -> Any:
     """Begin a call and send headers only."""
     call = served.channel.stream_unary(method, request_serializer=bytes, response_deserializer=bytes)
-    metadata = (("authorization", f"Bearer {token}"),) if token else None
+    metadata = bearer(token) if token else None
     return call(nothing(), timeout=deadline, metadata=metadata)
 
 
@@ -42,7 +43,7 @@ def embed_request(seed: int = 1) -> embedding_service_pb2.EmbedRequest:
 async def test_strangers_are_not_read(serve: Serve, tmp_path: Path, method: str) -> None:
     """A call without a token is UNAUTHENTICATED before it has sent anything, whatever its method."""
     tokens = tmp_path / "tokens"
-    tokens.write_text("writer w-secret\n", encoding="utf-8")
+    add_key(tokens, "writer")
     async with serve(auth_keys_file=tokens) as served:
         code, _, _ = await asyncio.wait_for(rejected(unread(served, method)), 30)
         assert code == grpc.StatusCode.UNAUTHENTICATED
@@ -143,16 +144,14 @@ async def test_malformed_products_of_an_import_fail_alone(served: Served) -> Non
 async def test_callers_take_turns(serve: Serve, tmp_path: Path) -> None:
     """A caller with one image is embedded before the rest of another's crowd, although it came last."""
     tokens = tmp_path / "tokens"
-    tokens.write_text("reader greedy-secret greedy\nreader quiet-secret quiet\n", encoding="utf-8")
+    secrets = {name: add_key(tokens, name=name) for name in ("greedy", "quiet")}
     model = HeldModel()
     async with serve(load_session=model, auth_keys_file=tokens, max_batch_size=1, preferred_batch_size=1) as served:
         model.session.hold()
         order: list[str] = []
 
         async def embed(name: str, seed: int) -> None:
-            await served.embedding.Embed(
-                embed_request(seed), metadata=(("authorization", f"Bearer {name}-secret"),), timeout=30
-            )
+            await served.embedding.Embed(embed_request(seed), metadata=bearer(secrets[name]), timeout=30)
             order.append(name)
 
         greedy = [asyncio.create_task(embed("greedy", seed)) for seed in range(20)]
@@ -167,21 +166,21 @@ async def test_callers_take_turns(serve: Serve, tmp_path: Path) -> None:
 async def test_quotas(serve: Serve, tmp_path: Path) -> None:
     """A caller above its quota is rejected from its headers, with the time to wait; the others are not."""
     tokens, quotas = tmp_path / "tokens", tmp_path / "quotas.toml"
-    tokens.write_text("reader n-secret noisy\nreader q-secret quiet\n", encoding="utf-8")
+    noisy, quiet = (add_key(tokens, name=name) for name in ("noisy", "quiet"))
     quotas.write_text("[callers.noisy]\nrequests_per_second = 0.001\n", encoding="utf-8")
     async with serve(auth_keys_file=tokens, quotas_file=quotas) as served:
 
         async def embed(token: str) -> None:
-            await served.embedding.Embed(embed_request(), metadata=(("authorization", f"Bearer {token}"),))
+            await served.embedding.Embed(embed_request(), metadata=bearer(token))
 
-        await embed("n-secret")
-        code, message, status = await asyncio.wait_for(rejected(unread(served, EMBED, token="n-secret")), 30)
+        await embed(noisy)
+        code, message, status = await asyncio.wait_for(rejected(unread(served, EMBED, token=noisy)), 30)
         assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "over its quota of 0.001 requests a second" in message
         retry = error_details_pb2.RetryInfo()
         assert any(detail.Unpack(retry) for detail in status.details)
         for _ in range(3):
-            await embed("q-secret")
+            await embed(quiet)
 
 
 async def test_calls_in_flight_are_counted_out_again(serve: Serve, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from lookalike_server.config import Settings
 from lookalike_server.engine.model_loading import load_onnx
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.onnx_session import OnnxSession
+from support.credentials import add_key, bearer
 from support.oip_requests import embed, images, infer, raw_images, stub, vectors
 from support.serving import HeldModel, Serve, Served, connect, rejected, until
 
@@ -91,7 +92,7 @@ async def test_draining(serve: Serve) -> None:
 
 async def test_tokens(serve: Serve, tmp_path: Path) -> None:
     """With a token file the probes are open to everybody and the rest to a reader."""
-    (tmp_path / "tokens").write_text("reader r-secret\n")
+    reader = add_key(tmp_path / "tokens")
     async with serve(auth_keys_file=tmp_path / "tokens") as served:
         calls = stub(served)
         assert await ready(calls) == (True, True, True)
@@ -102,7 +103,7 @@ async def test_tokens(serve: Serve, tmp_path: Path) -> None:
         ):
             code, _, _ = await rejected(call)
             assert code == grpc.StatusCode.UNAUTHENTICATED
-        metadata = (("authorization", "Bearer r-secret"),)
+        metadata = bearer(reader)
         assert vectors(await calls.ModelInfer(raw_images(images(1)), metadata=metadata)).shape == (1, 48)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from lookalike.v1 import catalog_service_pb2 as pb
 from lookalike.v1 import embedding_service_pb2, image_pb2, product_pb2
+from support.credentials import add_key, bearer
 from support.serving import Serve, Served, connect, noise, product, raw, rejected, until, violation
 
 METHOD = "/lookalike.v1.CatalogService/ExportProducts"
@@ -124,9 +125,9 @@ async def test_bytes_that_are_no_message(served: Served) -> None:
 async def test_a_reader_may_export(serve: Serve, tmp_path: Path) -> None:
     """A reader's token may export, and a call without a token is rejected."""
     tokens = tmp_path / "tokens"
-    tokens.write_text("reader r\nwriter w\n", encoding="utf-8")
+    reader = add_key(tokens)
     async with serve(auth_keys_file=tokens) as served:
-        call = served.catalog.ExportProducts(pb.ExportProductsRequest(), metadata=(("authorization", "Bearer r"),))
+        call = served.catalog.ExportProducts(pb.ExportProductsRequest(), metadata=bearer(reader))
         assert [each async for each in call] == []
         code, _, _ = await rejected(exported(served))
         assert code is grpc.StatusCode.UNAUTHENTICATED

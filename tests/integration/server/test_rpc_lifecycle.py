@@ -27,6 +27,7 @@ from lookalike_server.domain.protocols import Session
 from lookalike_server.engine.model_loading import LoadSession
 from lookalike_server.inference.manifest import ModelFolder
 from support.both_runtimes import provider  # noqa: F401 - every server runs with both
+from support.credentials import add_key, bearer
 from support.paths import MODELS
 from support.processes import SERVE, server_process
 from support.serving import HeldModel, Serve, Served, connect, load_session, noise, product, raw, rejected, until
@@ -211,7 +212,7 @@ async def test_call_without_a_deadline_gets_one(serve: Serve) -> None:
 async def test_tokens(serve: Serve, tmp_path: Path) -> None:
     """With a token file: nobody without a token, readers read, writers write; health and reflection stay open."""
     tokens = tmp_path / "tokens"
-    tokens.write_text("# who\nreader r-secret\n\nwriter w-secret\n")
+    secrets = {role: add_key(tokens, role) for role in ("reader", "writer")}
     async with serve(auth_keys_file=tokens) as served:
 
         def upsert(*metadata: tuple[str, str]) -> Any:
@@ -222,11 +223,11 @@ async def test_tokens(serve: Serve, tmp_path: Path) -> None:
             request = search_service_pb2.SearchRequest(image=raw(noise(1)), category="Shoes")
             return served.search.Search(request, metadata=metadata)
 
-        for wrong in ((), (("authorization", "Bearer nope"),), (("authorization", "Basic w-secret"),)):
+        for wrong in ((), bearer("lk_nope"), (("authorization", f"Basic {secrets['writer']}"),)):
             code, message, _ = await rejected(search(*wrong))
             assert code == grpc.StatusCode.UNAUTHENTICATED
-            assert "Bearer" in message
-        reader, writer = (("authorization", f"Bearer {who}-secret") for who in "rw")
+            assert "token" in message
+        reader, writer = (("authorization", f"Bearer {secrets[role]}") for role in ("reader", "writer"))
         code, _, _ = await rejected(upsert(reader))
         assert code == grpc.StatusCode.PERMISSION_DENIED
         assert (await upsert(writer)).results[0].status.code == 0

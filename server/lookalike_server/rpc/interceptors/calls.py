@@ -15,7 +15,7 @@ import grpc
 from lookalike_server.domain.calls import ANYBODY
 from lookalike_server.domain.events import Observer
 from lookalike_server.rpc.auth import Authenticator
-from lookalike_server.rpc.call_context import CURRENT, Context
+from lookalike_server.rpc.call_context import CURRENT, STREAM_CHECK, Context
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.interceptors import access_log
 from lookalike_server.rpc.interceptors.deadline import call_times
@@ -136,12 +136,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             record = access_log.begin(context)
             inside = False
             usage = None
+            caller, categories = ANYBODY, None
             try:
                 if guarded:
                     gate.enter()
                     inside = True
-                    usage = quotas.enter(authenticator.identify(method.name, record.metadata, context.peer))
-                call, seconds = call_times(method, record, context, default_seconds, usage.caller if usage else ANYBODY)
+                    identity = authenticator.identify(method.name, record.metadata, context)
+                    usage = quotas.enter(identity.name)
+                    caller, categories = usage.caller, identity.categories
+                    if method.streams_responses:
+                        STREAM_CHECK.set(authenticator.stream_check(identity, record.metadata, context))
+                call, seconds = call_times(method, record, context, default_seconds, caller, categories)
                 CURRENT.set(call)
                 if seconds is None:
                     response = await proceed(context)

@@ -11,7 +11,12 @@ from lookalike_server.rpc.interceptors.handlers import Method
 
 
 def call_times(
-    method: Method, record: CallRecord, context: Context, default_seconds: float, caller: Caller
+    method: Method,
+    record: CallRecord,
+    context: Context,
+    default_seconds: float,
+    caller: Caller,
+    categories: frozenset[str] | None = None,
 ) -> tuple[Call, float | None]:
     """Return the call's times for the stages, and after how many seconds to end it: None where gRPC does or nobody.
 
@@ -19,7 +24,7 @@ def call_times(
     """
     remaining = cast("float | None", context.time_remaining())  # None without a deadline, whatever its stub says
     if remaining is not None:
-        return Call(record.arrived, record.arrived + remaining, caller), None
+        return Call(record.arrived, record.arrived + remaining, caller, categories), None
     if method.streams_responses:
-        return Call(record.arrived, math.inf, caller), None
-    return Call(record.arrived, record.arrived + default_seconds, caller), default_seconds
+        return Call(record.arrived, math.inf, caller, categories), None
+    return Call(record.arrived, record.arrived + default_seconds, caller, categories), default_seconds

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from lookalike_server.domain.calls import Call
 from lookalike_server.domain.errors import LookalikeError, invalid
 from lookalike_server.engine.api import Work
-from lookalike_server.rpc.call_context import CURRENT, Context
+from lookalike_server.rpc.call_context import CURRENT, STREAM_CHECK, Context
 from lookalike_server.rpc.decompression import declared_size
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.loop_load import LoopCall, LoopLoad
@@ -158,12 +158,14 @@ class RequestReader:
 
     async def _items(self, call: Call, context: Context, held: HeldBytes) -> AsyncIterator[StreamItem[Any]]:
         position = 0
+        check = STREAM_CHECK.get()
         while True:
             await self._message_bytes.wait(call.caller)
             async with self._silent_calls.awaiting_message(None):  # `serve_each` ends it when nothing is in progress
                 data = await context.read()
             if data is grpc.aio.EOF:
                 return
+            check()
             size = self._size(data)
             held.add(size)
             message: Any

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.rpc.call_context import CURRENT, Context
+from lookalike_server.rpc.call_context import CURRENT, STREAM_CHECK, Context
 from lookalike_server.rpc.message_bytes import MessageBytes
 from lookalike_server.rpc.response_limit import over_limit
 
@@ -56,8 +56,10 @@ class ResponseWriter:
         self, generate: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, context: Context
     ) -> None:
         """Write the responses of a stream as the caller takes them."""
+        check = STREAM_CHECK.get()
         async with aclosing(generate(request, context)) as responses:
             async for response in responses:
+                check()
                 data = self._within_limit(self._serialize(response))
                 try:
                     async with asyncio.timeout(self._message_timeout):
