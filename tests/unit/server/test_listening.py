@@ -63,7 +63,7 @@ def test_a_malformed_host_is_named(host: str) -> None:
 
 
 def test_ipv6_needs_brackets() -> None:
-    """It cannot be told where the address ends, so the way to write it is shown."""
+    """Where the address ends is not certain, so the way to write it is shown."""
     assert "write [::1]:50051" in problem("::1:50051")
 
 
