@@ -62,8 +62,9 @@ def main() -> None:
 @main.command("serve")
 @settings_options
 def serve_command(config: Path | None, **flags: str | None) -> None:
-    """Serve until SIGTERM, then finish the running calls."""
+    """Serve until SIGTERM, then finish the running calls; SIGHUP reloads what can be."""
     settings = _settings(flags, config)
+    read_settings = partial(load_settings, flags, config)
     configure_log(settings.log_format, settings.log_level)
     return_freed_memory()
     # A crash of native code ends the process; without this it would do so without a word.
@@ -73,10 +74,10 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
     threadpool_limits(limits=1, user_api="blas")
     try:
         if settings.frontend_processes:
-            supervise(settings)
+            supervise(settings, read_settings=read_settings)
             return
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
+            runner.run(serve(settings, read_settings=read_settings))
     except LookalikeError as error:
         _fail(str(error))
 

@@ -9,10 +9,11 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -36,6 +37,7 @@ from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.plan import Plan
 from lookalike_server.inference.processor import available_cores
 from lookalike_server.priority import lower_priority
+from lookalike_server.reloading import Reloads
 from lookalike_server.rpc.access.json_web_tokens import JwtRules, JwtVerifier
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.channel_options import ConnectionLimits
@@ -48,7 +50,7 @@ from lookalike_server.rpc.server import RpcServer
 from lookalike_server.rpc.tls import Certificates, TlsFiles
 from lookalike_server.store.catalog_store import Store
 from lookalike_server.store.sqlite import SQLITE_VERSION, SqliteError
-from lookalike_server.telemetry import LogObserver
+from lookalike_server.telemetry import LogObserver, configure_log
 
 _GARBAGE_OBJECTS = 50_000  # new objects after which cycles are looked for; a call makes about sixty
 
@@ -77,12 +79,15 @@ class Loaded:
     plan: Plan
 
 
-async def serve(settings: Settings, load_session: LoadSession | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return. A second signal does not wait for the running calls.
+async def serve(
+    settings: Settings, load_session: LoadSession | None = None, read_settings: Callable[[], Settings] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return. A second signal cuts what is under way; SIGHUP reloads.
 
     Args:
         settings: What to serve, and how.
         load_session: Loads the model; ONNX Runtime without it.
+        read_settings: Reads the settings again, for those that can be reloaded; without it they stay.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be used.
@@ -90,20 +95,31 @@ async def serve(settings: Settings, load_session: LoadSession | None = None) -> 
     stop = asyncio.Event()
     serving = asyncio.current_task()
     assert serving is not None  # noqa: S101 - a coroutine runs in a task
+    lame_duck = 0.0
+    reloads = Reloads()
+    if read_settings is not None:
+        reloads.add("log_level", lambda: configure_log(settings.log_format, read_settings().log_level))
 
-    def on_signal() -> None:
+    def on_signal(number: signal.Signals) -> None:
+        nonlocal lame_duck
         # While starting there are no calls to finish, and a second signal does not wait for them.
         if stop.is_set() or not ready.is_set():
             serving.cancel()
+        elif number == signal.SIGTERM:
+            lame_duck = settings.lame_duck_seconds
         stop.set()
 
     ready = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, partial(on_signal, number))
+    loop.add_signal_handler(signal.SIGHUP, reloads.run)
     try:
-        async with running(settings, load_session=load_session):
+        async with running(settings, load_session=load_session, reloads=reloads) as app:
             ready.set()
             await stop.wait()
+            structlog.get_logger().info("lame_duck", seconds=lame_duck)
+            await app.server.announce_drain(lame_duck)
     except asyncio.CancelledError:
         if not stop.is_set():
             raise
@@ -112,14 +128,19 @@ async def serve(settings: Settings, load_session: LoadSession | None = None) -> 
 
 @asynccontextmanager
 async def running(
-    settings: Settings, *, observer: Observer | None = None, load_session: LoadSession | None = None
+    settings: Settings,
+    *,
+    observer: Observer | None = None,
+    load_session: LoadSession | None = None,
+    reloads: Reloads | None = None,
 ) -> AsyncIterator[App]:
-    """Run a server while the block runs: SERVING inside it, drained and closed after it.
+    """Run a server while the block runs: SERVING inside it, drained and closed after it, or cut where that raises.
 
     Args:
         settings: What to serve, and how.
         observer: Receives what happens; the log without it.
         load_session: Loads the model; ONNX Runtime without it.
+        reloads: Where to add what can be reloaded; nothing is without it.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be used.
@@ -127,12 +148,16 @@ async def running(
     log = structlog.get_logger()
     async with AsyncExitStack() as stack:
         if observer is None:
-            observer = LogObserver()
-            stack.callback(observer.flush)
+            log_observer = observer = LogObserver()
+            stack.callback(log_observer.flush)
+            if reloads is not None:
+                reloads.add("observer", log_observer.reconfigure)
         # Listen at once, so that health can say NOT_SERVING while the rest loads.
         gate = Gate()
         address = listen_address(settings)
         server = rpc_server(settings, gate, observer)
+        if reloads is not None:
+            reloads.add("credentials", server.reload_credentials)
         port = await server.start(address)
         stack.push_async_callback(server.stop)
 
@@ -154,11 +179,11 @@ async def running(
         )
         try:
             yield App(port, loaded.engine, loaded.batcher, loaded.index, server)
-        finally:
-            # Drain; then the stack closes what it holds, last opened first.
             log.info("draining", seconds=settings.shutdown_grace_seconds)
             if not await server.drain(settings.shutdown_grace_seconds):
                 log.warning("shutdown_grace_exceeded")
+        finally:
+            # The stack closes what it holds after this, last opened first.
             await server.stop()
 
 

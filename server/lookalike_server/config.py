@@ -222,14 +222,20 @@ class Settings(BaseSettings):
         0.01, ge=0, le=1, description="The fraction of searches by graph that are repeated exactly to measure recall."
     )
 
+    lame_duck_seconds: float = Field(
+        2.0,
+        ge=0,
+        le=3600,
+        description="Seconds after SIGTERM in which health says NOT_SERVING and all is served; SIGINT has none.",
+    )
     shutdown_grace_seconds: float = Field(
-        20.0, ge=0, le=3600, description="Seconds that running calls have to finish after SIGTERM."
+        20.0, ge=0, le=3600, description="Seconds that the calls then under way have to finish."
     )
     log_format: Literal["console", "json"] = Field(
         "console", description="The format of the log, which goes to stderr."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The lowest level logged; `debug` logs every call."
+        "info", description="The lowest level logged; `debug` logs every call. SIGHUP reads it again from the file."
     )
 
 

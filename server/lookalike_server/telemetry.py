@@ -68,7 +68,7 @@ class _FaultLog:
     """
 
     def __init__(self, log: Any, clock: Callable[[], float]) -> None:
-        self._log = log
+        self.log = log
         self._clock = clock
         self._lock = threading.Lock()
         self._bursts: defaultdict[tuple[str, str | float, type[Exception]], _Burst] = defaultdict(_Burst)
@@ -86,7 +86,7 @@ class _FaultLog:
                 self.is_counting = True
                 return
             repeated, burst.count, burst.until = burst.count, 0, now + FAULT_SECONDS
-        self._log.error(event, **fields, **({"repeated": repeated} if repeated else {}), exc_info=error)
+        self.log.error(event, **fields, **({"repeated": repeated} if repeated else {}), exc_info=error)
 
     def flush(self, *, all_of_them: bool) -> None:
         """Log the last of those that were counted with the number of the others: if its second is over, or anyway."""
@@ -99,7 +99,7 @@ class _FaultLog:
                     burst.count, burst.until = 0, now + FAULT_SECONDS
             self.is_counting = any(burst.count for burst in self._bursts.values())
         for event, fields, repeated in lines:
-            self._log.error(event, **fields, repeated=repeated)
+            self.log.error(event, **fields, repeated=repeated)
 
 
 class LogObserver:
@@ -115,6 +115,12 @@ class LogObserver:
         self._clock = clock
         self._progress_logged = -math.inf
         self._faults = _FaultLog(self._log, clock)
+
+    def reconfigure(self) -> None:
+        """Log by the configuration of now."""
+        self._log = structlog.get_logger().bind()
+        self._debug = self._log.is_enabled_for(logging.DEBUG)
+        self._faults.log = self._log
 
     def flush(self) -> None:
         """Log how many faults there were since the last line about them; call it when no more events come."""

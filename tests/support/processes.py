@@ -39,6 +39,7 @@ def server_process(
         (
             *command,
             *("--model", str(model), "--data-dir", str(data), "--listen", "127.0.0.1:0", "--log-format", "json"),
+            *("--lame-duck-seconds", "0"),
             *arguments,
         ),
         stderr=subprocess.PIPE,

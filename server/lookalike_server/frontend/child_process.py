@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import structlog
@@ -47,26 +48,35 @@ class Child:
     error: str = ""
 
 
-def run_child(settings: Settings, child: Child, channel: socket.socket, inherited: list[socket.socket]) -> NoReturn:
+def run_child(
+    settings: Settings,
+    child: Child,
+    channel: socket.socket,
+    inherited: list[socket.socket],
+    read_settings: Callable[[], Settings] | None = None,
+) -> NoReturn:
     """Run a forked process to its end; never returns into the supervisor's code."""
     status = 1
     try:
         # Ctrl-C reaches every process of a terminal, and some service managers signal them all.
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         for other in inherited:  # or a child would not notice when the supervisor dies
             other.close()
-        configure_log(settings.log_format, settings.log_level, process=child.name, pid=os.getpid())
-        status = _run_main(child.main, channel)
+        configure = partial(configure_log, settings.log_format, process=child.name, pid=os.getpid())
+        configure(settings.log_level)
+        control = ControlChannel(channel)
+        if read_settings is not None:
+            control.reloads.add("log_level", lambda: configure(read_settings().log_level))
+        status = _run_main(child.main, control)
     finally:
         sys.stderr.flush()
         os._exit(status)
 
 
-def _run_main(main: Main, channel: socket.socket) -> int:
+def _run_main(main: Main, control: ControlChannel) -> int:
     """Run a process's event loop and return its exit status."""
-    control = ControlChannel(channel)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main(control))

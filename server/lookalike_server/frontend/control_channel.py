@@ -7,11 +7,15 @@ import os
 import socket
 from contextlib import suppress
 
+from lookalike_server.reloading import Reloads
+
 READY, FAILED = b"ready", b"failed"
 """What a child reports: it serves; or it cannot start, with the reason as text."""
 
-CONNECT, DRAIN, STOP = b"connect", b"drain", b"stop"
-"""What the supervisor sends: a connection's file descriptor; finish the calls under way; end without doing so."""
+CONNECT, RELOAD, DRAIN, STOP = b"connect", b"reload", b"drain", b"stop"
+"""What the supervisor sends: a connection's file descriptor; reload what can be; after so many seconds, a number that
+follows, finish the calls under way; end without doing so.
+"""
 
 MAX_MESSAGE_BYTES = 65536
 
@@ -20,6 +24,8 @@ class ControlChannel:
     """The child's end. Lives on one event loop, and ends the process at once when the supervisor has died.
 
     Attributes:
+        reloads: What the process reloads.
+        lame_duck_seconds: How long a process that is to finish serves everything before.
         draining: Set once the process is to finish.
         stopping: Set once it is to finish without waiting for calls under way.
     """
@@ -28,6 +34,8 @@ class ControlChannel:
         """Take the child's end of a SOCK_SEQPACKET pair."""
         self._channel = channel
         self._connections: asyncio.Queue[socket.socket] = asyncio.Queue()
+        self.reloads = Reloads()
+        self.lame_duck_seconds = 0.0
         self.draining = asyncio.Event()
         self.stopping = asyncio.Event()
 
@@ -54,7 +62,11 @@ class ControlChannel:
             os._exit(1)
         if command == CONNECT:
             self._connections.put_nowait(socket.socket(fileno=files[0]))
+        elif command == RELOAD:
+            self.reloads.run()
         else:
+            name, _, seconds = command.partition(b" ")
+            self.lame_duck_seconds = float(seconds or 0)
             self.draining.set()
-            if command == STOP:
+            if name == STOP:
                 self.stopping.set()

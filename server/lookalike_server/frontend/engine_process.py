@@ -38,6 +38,7 @@ async def run_engine(settings: Settings, load_session: LoadSession | None, contr
 
 async def _serve(settings: Settings, load_session: LoadSession | None, control: ControlChannel) -> None:
     observer = LogObserver()
+    control.reloads.add("observer", observer.reconfigure)
     async with AsyncExitStack() as stack:
         stack.callback(observer.flush)
         loaded = await stack.enter_async_context(loading(settings, observer, load_session))

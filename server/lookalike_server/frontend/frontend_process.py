@@ -27,8 +27,10 @@ async def run_frontend(settings: Settings, address: Address, control: ControlCha
     log = structlog.get_logger()
     control.start()
     observer = LogObserver()
+    control.reloads.add("observer", observer.reconfigure)
     gate = Gate()
     server = rpc_server(settings, gate, observer, shares_port=True)
+    control.reloads.add("credentials", server.reload_credentials)
     await server.start(address)
     threads = settings.decode_threads or max(1, available_cores() // settings.frontend_processes)
     with pool(threads, "decoder") as decode_threads:
@@ -40,14 +42,20 @@ async def run_frontend(settings: Settings, address: Address, control: ControlCha
         await asyncio.wait((serving, draining), return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             serving.result()  # raises: it only ends by an error, and this process with it
-        serving.cancel()
         stopping = asyncio.create_task(control.stopping.wait())
-        finishing = asyncio.create_task(server.drain(settings.shutdown_grace_seconds))
+        finishing = asyncio.create_task(_drain(server, settings, control))
         await asyncio.wait((stopping, finishing), return_when=asyncio.FIRST_COMPLETED)
+        finishing.cancel()
+        serving.cancel()
         if gate.inside:
             log.warning("shutdown_grace_exceeded")
         await server.stop()
         observer.flush()
+
+
+async def _drain(server: RpcServer, settings: Settings, control: ControlChannel) -> None:
+    await server.announce_drain(control.lame_duck_seconds)
+    await server.drain(settings.shutdown_grace_seconds)
 
 
 async def _serve(gate: Gate, server: RpcServer, engine: IpcEngine, control: ControlChannel) -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import wait
@@ -22,10 +23,11 @@ from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.engine.model_loading import LoadSession
 from lookalike_server.frontend.child_process import Child, run_child
-from lookalike_server.frontend.control_channel import CONNECT, DRAIN, FAILED, MAX_MESSAGE_BYTES, READY, STOP
+from lookalike_server.frontend.control_channel import CONNECT, DRAIN, FAILED, MAX_MESSAGE_BYTES, READY, RELOAD, STOP
 from lookalike_server.frontend.engine_process import run_engine
 from lookalike_server.frontend.frontend_process import run_frontend
 from lookalike_server.frontend.port_reservation import reserve_port
+from lookalike_server.reloading import Reloads
 from lookalike_server.rpc.listening import Address
 from lookalike_server.telemetry import configure_log
 
@@ -36,12 +38,15 @@ MAX_EXITS = 5
 FIRST_RESTART_SECONDS = 0.1  # doubled with each exit in a row
 
 
-def supervise(settings: Settings, load_session: LoadSession | None = None) -> None:
-    """Serve with frontend processes until SIGTERM or SIGINT; a second signal does not wait for the calls under way.
+def supervise(
+    settings: Settings, load_session: LoadSession | None = None, read_settings: Callable[[], Settings] | None = None
+) -> None:
+    """Serve with frontend processes until SIGTERM or SIGINT; a second signal cuts the calls under way; SIGHUP reloads.
 
     Args:
         settings: What to serve, and how; `frontend_processes` is at least 1.
         load_session: Loads the model; with ONNX Runtime by default.
+        read_settings: Reads the settings again, for those that can be reloaded; without it they stay.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be used, or a process
@@ -49,16 +54,26 @@ def supervise(settings: Settings, load_session: LoadSession | None = None) -> No
     """
     configure_log(settings.log_format, settings.log_level, process="supervisor", pid=os.getpid())
     with reserve_port(listen_address(settings)) as address:
-        Supervisor(settings, address, load_session).run()
+        Supervisor(settings, address, load_session, read_settings).run()
     structlog.get_logger().info("stopped")
 
 
 class Supervisor:
     """The processes of one server."""
 
-    def __init__(self, settings: Settings, address: Address, load_session: LoadSession | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        address: Address,
+        load_session: LoadSession | None,
+        read_settings: Callable[[], Settings] | None,
+    ) -> None:
         self._settings = settings
         self._address = address
+        self._read_settings = read_settings
+        self._reloads = Reloads()
+        if read_settings is not None:
+            self._reloads.add("log_level", self._reload_log_level)
         self._engine = Child("engine", partial(run_engine, settings, load_session))
         self._frontends = [
             Child(f"frontend {number}", partial(run_frontend, settings, address))
@@ -79,7 +94,7 @@ class Supervisor:
         self._signals.setblocking(False)
         self._wakeup.setblocking(False)
         previous = signal.set_wakeup_fd(self._wakeup.fileno())
-        handlers = {number: signal.signal(number, _ignore) for number in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {number: signal.signal(number, _ignore) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         gc.collect()
         gc.freeze()  # a collection would write to, and so copy, the pages that the children share
         try:
@@ -108,10 +123,29 @@ class Supervisor:
         channels: dict[Any, Child] = {child.channel: child for child in self._children if child.channel is not None}
         for ready in wait([self._signals, *channels], seconds):
             if ready is self._signals:
-                for _ in self._signals.recv(64):
-                    self._stop(STOP if self._stopping else DRAIN)
+                for number in self._signals.recv(64):
+                    self._handle_signal(number)
             else:
                 self._receive(channels[ready])
+
+    def _handle_signal(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._reloads.run()
+            for child in self._children:
+                self._send(child, RELOAD)
+        elif self._stopping:
+            self._stop(STOP)
+        else:
+            lame_duck = self._settings.lame_duck_seconds if number == signal.SIGTERM else 0.0
+            structlog.get_logger().info("lame_duck", seconds=lame_duck)
+            self._stop(f"{DRAIN.decode()} {lame_duck}".encode())
+
+    def _reload_log_level(self) -> None:
+        assert self._read_settings is not None  # noqa: S101 - or it is not called
+        level = self._read_settings().log_level
+        configure_log(self._settings.log_format, level, process="supervisor", pid=os.getpid())
+        # Processes that are started later begin with it.
+        self._settings = self._settings.model_copy(update={"log_level": level})
 
     def _receive(self, child: Child) -> None:
         assert child.channel is not None  # noqa: S101 - it is ready to be read
@@ -132,7 +166,8 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             channels = [other.channel for other in self._children if other.channel is not None]
-            run_child(self._settings, child, theirs, [ours, self._signals, self._wakeup, *channels])
+            inherited = [ours, self._signals, self._wakeup, *channels]
+            run_child(self._settings, child, theirs, inherited, self._read_settings)
         theirs.close()
         child.pid, child.channel, child.ready_at, child.error = pid, ours, 0.0, ""
         structlog.get_logger().info("process_started", child=child.name, child_pid=pid)

@@ -2,7 +2,9 @@
 
 `grpc.aio` asks the core for one call at a time, and each costs a trip through the core's polling thread and back. On a
 busy machine that is 400 to 700 calls a second, fewer than the event loop could reject, and the core's queue is served
-oldest first: at twice the capacity every call was accepted just before its deadline (docs/adr/0029).
+oldest first: at twice the capacity every call was accepted just before its deadline (docs/adr/0029). And when the
+server stops, grpcio forgets calls that it has asked for and not begun, and their callers see CANCELLED; here they are
+rejected in words that clients retry.
 
 It reaches into grpcio's private parts, which the lock file pins; tests/integration/server/test_accepting.py fails where
 another version has other ones.
@@ -68,10 +70,6 @@ class AcceptedCalls:
         is_late = self._clock() - self._calls[0][0] > _LATE_SECONDS
         return (self._calls.pop() if is_late else self._calls.popleft())[1]
 
-    def clear(self) -> None:
-        """Remove all."""
-        self._calls.clear()
-
 
 class _AcceptingServer(cygrpc.AioServer):  # type: ignore[misc]  # compiled, without types
     def __init__(self, *arguments: Any) -> None:
@@ -81,6 +79,13 @@ class _AcceptingServer(cygrpc.AioServer):  # type: ignore[misc]  # compiled, wit
         self._accepting: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._room.set()
+        self._stopping = False
+        self._rejections: set[asyncio.Task[None]] = set()
+
+    async def shutdown(self, grace: float | None) -> None:
+        """Stop, as grpcio does, with the rejection of calls that have not begun."""
+        self._stopping = True
+        await super().shutdown(grace)
 
     def _make_request_call_future(self, _: bytes | None) -> asyncio.Future[Any]:
         """Return a future of the next call; grpcio asks for one after another, and again after a failure."""
@@ -102,14 +107,26 @@ class _AcceptingServer(cygrpc.AioServer):  # type: ignore[misc]  # compiled, wit
             try:
                 call = await self._request_call()
             except Exception as error:  # noqa: BLE001 - the core has stopped, or failed: grpcio handles both
-                self._accepted.clear()  # the core cancels them
+                while self._stopping and self._accepted:
+                    self._reject(self._accepted.take())
                 self._hand_over(error)
                 return
-            if not self._hand_over(call):
+            if self._stopping:
+                self._reject(call)
+            elif not self._hand_over(call):
                 self._accepted.add(call)
                 if len(self._accepted) >= _MAX_ACCEPTED:
                     self._room.clear()
                 await self._room.wait()
+
+    def _reject(self, call: Any) -> None:
+        loop = asyncio.get_running_loop()
+        context = cygrpc._ServicerContext(call, None, None, loop)  # noqa: SLF001
+        rejection = context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down; call another one")
+        # As grpcio serves calls: it also waits for the end of the call.
+        task = loop.create_task(cygrpc._schedule_rpc_coro(rejection, call, loop, ""))  # noqa: SLF001
+        self._rejections.add(task)
+        task.add_done_callback(self._rejections.discard)
 
     def _hand_over(self, result: Any) -> bool:
         future, self._awaited = self._awaited, None

@@ -6,14 +6,20 @@ import asyncio
 
 from lookalike_server.domain.errors import LookalikeError, unavailable
 from lookalike_server.engine.api import EngineApi
+from lookalike_server.rpc.draining import Draining
 
 
 class Gate:
-    """Opened with the engine, suspended while that is lost, closed for good by draining. Lives on one event loop."""
+    """Opened with the engine, and suspended while that is lost. Lives on one event loop.
+
+    Attributes:
+        draining: What calls and streams ask while the server drains.
+    """
 
     def __init__(self) -> None:
+        self.draining = Draining()
         self._engine: EngineApi | None = None
-        self._closed = False
+        self._drains = False
         self._inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -34,9 +40,9 @@ class Gate:
         return self._engine
 
     @property
-    def is_open(self) -> bool:
-        """Whether calls may enter."""
-        return self._engine is not None and not self._closed
+    def is_ready(self) -> bool:
+        """Whether new callers should come here; those that do while it drains are served nevertheless."""
+        return self._engine is not None and not self._drains
 
     @property
     def inside(self) -> int:
@@ -47,10 +53,11 @@ class Gate:
         """Count one call in.
 
         Raises:
-            LookalikeError: UNAVAILABLE while the server starts or drains.
+            LookalikeError: UNAVAILABLE while there is no engine.
         """
-        if not self.is_open:
+        if self._engine is None:
             raise self._rejection()
+        self.draining.arrived()
         self._inside += 1
         self._empty.clear()
 
@@ -60,9 +67,12 @@ class Gate:
         if self._inside == 0:
             self._empty.set()
 
-    async def drain(self, seconds: float) -> bool:
-        """Reject calls from now on and wait for those inside, at most this long; return whether all of them left."""
-        self._closed = True
+    def announce_drain(self) -> None:
+        """Be ready no more: whoever asks is to call another server."""
+        self._drains = True
+
+    async def emptied(self, seconds: float) -> bool:
+        """Wait at most this long until no call is inside, and return whether all have left."""
         try:
             await asyncio.wait_for(self._empty.wait(), seconds)
         except TimeoutError:
@@ -70,6 +80,6 @@ class Gate:
         return True
 
     def _rejection(self) -> LookalikeError:
-        if self._closed:
+        if self._drains:
             return unavailable("the server is shutting down; call another one")
         return unavailable("the server is starting and its model is not ready yet; try again")

@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from lookalike_server.domain.events import CallCompleted, Observer
 from lookalike_server.rpc.call_context import Context
+from lookalike_server.rpc.draining import Draining
 from lookalike_server.rpc.status import INTERNAL
 
 MESSAGES: Any = health_pb2  # the type stubs are older than List
@@ -42,8 +43,9 @@ _Serve: TypeAlias = "Callable[[Context], Awaitable[Any]]"
 class HealthService:
     """Health: Check, List and Watch. A watcher that does not read misses changes; it delays nobody."""
 
-    def __init__(self, observer: Observer, read_seconds: float = _READ_SECONDS) -> None:
+    def __init__(self, observer: Observer, draining: Draining, read_seconds: float = _READ_SECONDS) -> None:
         self._observer = observer
+        self._draining = draining
         self._read_seconds = read_seconds
         self._statuses: dict[str, Any] = {}
         self._changed = asyncio.Event()
@@ -59,9 +61,11 @@ class HealthService:
         unary, stream = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         handlers: dict[str, Any] = {
             # As streaming handlers, which are the same on the wire: grpcio's unary ones parse before ours are called.
-            "Check": unary(_guarded(self._check, "Check", self._observer), None, _serialized),
-            "List": unary(_guarded(self._list, "List", self._observer), None, _serialized),
-            "Watch": stream(_guarded(self._watch, "Watch", self._observer, MAX_OPEN_STREAMS), None, _serialized),
+            "Check": unary(_guarded(self._check, "Check", self._observer, self._draining), None, _serialized),
+            "List": unary(_guarded(self._list, "List", self._observer, self._draining), None, _serialized),
+            "Watch": stream(
+                _guarded(self._watch, "Watch", self._observer, self._draining, stays_open=True), None, _serialized
+            ),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers),))
 
@@ -122,7 +126,7 @@ class Symbols:
         return file
 
 
-def add_reflection(services: Iterable[str], server: grpc.aio.Server, observer: Observer) -> None:
+def add_reflection(services: Iterable[str], server: grpc.aio.Server, observer: Observer, draining: Draining) -> None:
     """Add reflection of these services, and of itself, as v1 and as v1alpha.
 
     grpcio-reflection has v1alpha only (grpc/grpc#38576); tools ask for v1 first, which differs only in its name.
@@ -142,7 +146,7 @@ def add_reflection(services: Iterable[str], server: grpc.aio.Server, observer: O
                 await context.write(response)
 
     method: Any = grpc.stream_stream_rpc_method_handler(
-        _guarded(info, "ServerReflectionInfo", observer, MAX_OPEN_STREAMS), None, _serialized
+        _guarded(info, "ServerReflectionInfo", observer, draining, stays_open=True), None, _serialized
     )
     for name in (reflection.SERVICE_NAME, REFLECTION_V1):
         handler = grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
@@ -157,21 +161,37 @@ def reflection_v1() -> descriptor_pb2.FileDescriptorProto:
     return text_format.Parse(text.replace("v1alpha", "v1"), descriptor_pb2.FileDescriptorProto())
 
 
-def _guarded(serve: _Serve, method: str, observer: Observer, max_open: int | None = None) -> Any:
-    """Return a streaming handler that shows the caller no error of ours, and serves so many calls at once (None: all).
+def _guarded(serve: _Serve, method: str, observer: Observer, draining: Draining, *, stays_open: bool = False) -> Any:
+    """Return a streaming handler that shows the caller no error of ours.
 
-    grpcio would answer the class and the text of an exception.
+    grpcio would answer the class and the text of an exception. Calls that stay open end when the server drains, and at
+    most MAX_OPEN_STREAMS of them are open at once.
     """
     calls = 0
 
+    async def serve_until_end(context: Context) -> Any:
+        loop = asyncio.get_running_loop()
+        until_end = asyncio.timeout(None)
+        try:
+            async with until_end:
+                with draining.ended_by(lambda: until_end.reschedule(loop.time())):
+                    return await serve(context)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down; call another one")
+
     async def handle(_: Any, context: Context) -> Any:
         nonlocal calls
-        if max_open is not None and calls >= max_open:
-            message = f"{max_open} such streams are open, which is the most; close some of them"
+        if stays_open and calls >= MAX_OPEN_STREAMS:
+            message = f"{MAX_OPEN_STREAMS} such streams are open, which is the most; close some of them"
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         calls += 1
         try:
-            return await serve(context)
+            if stays_open:
+                return await serve_until_end(context)
+            draining.arrived()
+            response = await serve(context)
+            await draining.may_respond()
+            return response  # noqa: TRY300 - an error is no response
         except (grpc.aio.AbortError, grpc.aio.InternalError):
             raise  # its status has been sent, or its caller has gone
         except Exception as error:  # noqa: BLE001 - whatever it is, the log has it and the caller not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from grpc_health.v1 import health, health_pb2
@@ -42,8 +43,12 @@ SERVICES = tuple(
 )
 
 
+_CLOSE_SECONDS = 1.0
+"""How long connections without calls may take to acknowledge that they are closed: one round trip."""
+
+
 class RpcServer:
-    """Listens from `start` on; health says NOT_SERVING until `open`, and again from `drain` on."""
+    """Listens from `start` on; health says NOT_SERVING until `open`, and again from `announce_drain` on."""
 
     def __init__(
         self,
@@ -94,9 +99,9 @@ class RpcServer:
         catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, services)
         inference = InferenceService(gate, max_bytes)
         inference_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, services)
-        self._health = HealthService(observer)
+        self._health = HealthService(observer, gate.draining)
         self._health.add_to(self._server)
-        add_reflection((*SERVICES, health.SERVICE_NAME), self._server, observer)
+        add_reflection((*SERVICES, health.SERVICE_NAME), self._server, observer, gate.draining)
 
     async def start(self, address: Address) -> int:
         """Listen, and return the port, which for port 0 is any free one.
@@ -126,16 +131,47 @@ class RpcServer:
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     def reload_credentials(self) -> None:
-        """Read the files of keys and of issuers again now; of one that cannot be used the last version stays."""
+        """Read the files of keys, issuers and certificates again; of one that cannot be used the last version stays."""
         self._authenticator.reload()
+        if self._certificates is not None:
+            self._certificates.reload()
+
+    async def announce_drain(self, seconds: float) -> None:
+        """Report NOT_SERVING and serve everything for so long: callers that watch health move on, and lose nothing."""
+        self._gate.announce_drain()
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await asyncio.sleep(seconds)
 
     async def drain(self, seconds: float) -> bool:
-        """Report NOT_SERVING, reject new calls, and wait for the others; return whether all finished in that time."""
-        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        return await self._gate.drain(seconds)
+        """Report NOT_SERVING, send all callers away, and wait for the calls under way; then `stop`.
+
+        gRPC's GOAWAY sends the callers away: their next calls go through another connection. Streams end between two
+        items. Connections without calls are not waited for long.
+
+        Args:
+            seconds: How long the calls under way may take.
+
+        Returns:
+            Whether all of them finished in that time.
+        """
+        await self.announce_drain(0)
+        draining = self._gate.draining
+        await draining.quiet()
+        stopping = asyncio.create_task(self._server.stop(seconds))
+        try:
+            await asyncio.sleep(0)  # its first step sends the GOAWAY
+            draining.end_streams()
+            draining.release()
+            finished = await self._gate.emptied(seconds)
+            if finished:
+                await asyncio.wait((stopping,), timeout=min(seconds, _CLOSE_SECONDS))
+        finally:
+            stopping.cancel()
+        return finished
 
     async def stop(self) -> None:
-        """Close the port and cancel the calls still in progress (health watchers among them)."""
+        """Close the port and cancel the calls still in progress."""
+        self._gate.draining.release()
         await self._server.stop(grace=None)
 
     def _set_health(self, status: Any) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from lookalike_server.domain.errors import Code, LookalikeError, unavailable
+from lookalike_server.rpc.draining import Draining
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -32,6 +33,7 @@ async def serve_each(
     fail: Callable[[Q | None, Exception], R],
     window: int,
     message_timeout: float,
+    draining: Draining,
 ) -> AsyncGenerator[R]:
     """Serve every item of a stream, at most `window` at once, and yield the responses as they are done.
 
@@ -41,9 +43,11 @@ async def serve_each(
         fail: Turns the failure of a message into a response; without the message where its bytes are none.
         window: The most items between being read and their response being taken.
         message_timeout: After so long without a message, while none is being served, the stream ends.
+        draining: Ends it between two items: none is read any more, and those that were are served.
 
     Raises:
-        LookalikeError: DEADLINE_EXCEEDED when the caller sends nothing for too long.
+        LookalikeError: DEADLINE_EXCEEDED when the caller sends nothing for too long, UNAVAILABLE when the server
+            drains.
     """
     loop = asyncio.get_running_loop()
     room = asyncio.Semaphore(window)
@@ -51,6 +55,7 @@ async def serve_each(
     inside = 0
     active = loop.time()
     timer = loop.call_later(message_timeout, lambda: end_if_idle())
+    until_end = asyncio.timeout(None)
 
     async def response_to(message: Q | LookalikeError) -> R:
         if isinstance(message, LookalikeError):
@@ -79,13 +84,19 @@ async def serve_each(
         async with asyncio.TaskGroup() as group:
             await room.acquire()
             try:
-                async for item in items:
-                    inside += 1
-                    active = loop.time()
-                    group.create_task(serve_one(item))
-                    await room.acquire()
+                async with until_end:
+                    with draining.ended_by(lambda: until_end.reschedule(loop.time())):
+                        async for item in items:
+                            inside += 1
+                            active = loop.time()
+                            group.create_task(serve_one(item))
+                            await room.acquire()
             except LookalikeError as error:
                 failure = error  # raised once the items that are in progress have been served
+            except TimeoutError:
+                if not until_end.expired():
+                    raise
+                failure = _drained()
         if failure is not None:
             raise failure
         done.put_nowait(None)
@@ -117,3 +128,7 @@ async def serve_each(
         timer.cancel()
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
+
+
+def _drained() -> LookalikeError:
+    return unavailable("the server is shutting down; what it has responded to is done, so send the rest to another one")

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from lookalike_server.domain.events import CallCompleted
+from lookalike_server.rpc.draining import Draining
 from lookalike_server.rpc.health_reflection import MAX_OPEN_STREAMS, MAX_REQUEST_BYTES, HealthService, add_reflection
 from lookalike_server.rpc.server import SERVICES
 from support.fakes import RecordingObserver
@@ -156,7 +157,7 @@ async def test_no_health_request(served: Served, name: str) -> None:
 async def test_health_requests_that_never_arrive(name: str) -> None:
     """A health call that sends nothing, and does not end, is DEADLINE_EXCEEDED after a while of the server's own."""
     server = grpc.aio.server()
-    HealthService(RecordingObserver(), read_seconds=0.0).add_to(server)
+    HealthService(RecordingObserver(), Draining(), read_seconds=0.0).add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     channel: Any
@@ -266,10 +267,10 @@ async def test_faults_stay_in_the_log() -> None:
     """An error in these services is INTERNAL without its class or text, which are reported to the observer."""
     observer = RecordingObserver()
     server = grpc.aio.server()
-    health = HealthService(observer)
+    health = HealthService(observer, Draining())
     health.set("", "no status")
     health.add_to(server)
-    add_reflection((), server, observer)
+    add_reflection((), server, observer, Draining())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with connect(f"127.0.0.1:{port}") as channel:

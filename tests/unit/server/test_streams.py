@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 
 from lookalike_server.domain.errors import Code, LookalikeError, invalid
+from lookalike_server.rpc.draining import Draining
 from lookalike_server.rpc.streams import StreamItem, serve_each
 
 
@@ -17,7 +18,7 @@ class Stream:
 
     def __init__(self, messages: Iterable[int | LookalikeError], *, ends: bool = True) -> None:
         self._messages = messages
-        self._ends = ends
+        self._draining = ends
         self.read = 0
         self.served = 0
 
@@ -26,7 +27,7 @@ class Stream:
         for message in self._messages:
             self.read += 1
             yield StreamItem(message, self._count)
-        if not self._ends:
+        if not self._draining:
             await asyncio.Event().wait()
 
     def _count(self) -> None:
@@ -48,7 +49,7 @@ def failed(number: int | None, error: Exception) -> str:
 async def test_items_fail_alone() -> None:
     """An item that raises, or whose bytes are no message, has a response of its own, and the others theirs."""
     stream = Stream([1, 13, invalid("stream[2]", "is no message"), 4])
-    responses = [response async for response in serve_each(stream.items(), double, failed, 2, math.inf)]
+    responses = [response async for response in serve_each(stream.items(), double, failed, 2, math.inf, Draining())]
     assert sorted(responses) == ["13: RuntimeError", "2", "8", "None: LookalikeError"]
     assert stream.served == 4
 
@@ -56,7 +57,7 @@ async def test_items_fail_alone() -> None:
 async def test_no_more_is_read_than_the_window() -> None:
     """While responses are not taken, no more items are read than the window has room for."""
     stream = Stream(range(100))
-    responses = serve_each(stream.items(), double, failed, 3, math.inf)
+    responses = serve_each(stream.items(), double, failed, 3, math.inf, Draining())
     await anext(responses)
     for _ in range(20):
         await asyncio.sleep(0)
@@ -71,7 +72,7 @@ async def test_no_more_is_read_than_the_window() -> None:
 async def test_a_caller_that_sends_nothing_is_cut_off() -> None:
     """A stream without a message for too long ends with DEADLINE_EXCEEDED, after the responses it still has."""
     stream = Stream([1, 2], ends=False)
-    responses = serve_each(stream.items(), double, failed, 3, 0.001)
+    responses = serve_each(stream.items(), double, failed, 3, 0.001, Draining())
     taken = [await anext(responses), await anext(responses)]
     assert sorted(taken) == ["2", "4"]
     with pytest.raises(LookalikeError) as caught:
@@ -93,7 +94,7 @@ async def test_a_slow_server_does_not_cut_its_callers_off() -> None:
         release.set()
         return str(number)
 
-    responses = serve_each(stream.items(), slow, failed, 3, 0.001)
+    responses = serve_each(stream.items(), slow, failed, 3, 0.001, Draining())
     assert await anext(responses) == "1"
     assert (checks, release.is_set()) == (50, True)
     await responses.aclose()
@@ -106,7 +107,7 @@ async def test_a_stream_that_cannot_be_read_ends_after_its_items() -> None:
         yield StreamItem(1, lambda: None)
         raise LookalikeError(Code.RESOURCE_EXHAUSTED, "no room")
 
-    responses = serve_each(items(), double, failed, 3, math.inf)
+    responses = serve_each(items(), double, failed, 3, math.inf, Draining())
     assert await anext(responses) == "2"
     with pytest.raises(LookalikeError, match="no room"):
         await anext(responses)

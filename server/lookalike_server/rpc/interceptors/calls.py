@@ -131,6 +131,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         gate, authenticator, quotas, observer = self._gate, self._authenticator, self._quotas, self._observer
         default_seconds = self._limits.default_deadline_seconds
         guarded = method.name not in PROBES
+        draining = gate.draining
 
         async def serve(context: Context) -> bytes | None:
             record = access_log.begin(context)
@@ -153,9 +154,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 else:
                     async with asyncio.timeout(seconds):
                         response = await proceed(context)
+                await draining.may_respond()
                 access_log.return_request_id(context, record)
                 return response  # noqa: TRY300 - what follows must come after it in any case
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the call's status
+                await draining.may_respond()
                 await end_call(context, record, error)
             except BaseException:
                 record.code = "CANCELLED"  # its caller has gone, so it is only recorded

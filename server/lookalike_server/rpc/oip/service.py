@@ -28,10 +28,10 @@ class InferenceService(inference_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
-        return pb.ServerReadyResponse(ready=self._gate.is_open)
+        return pb.ServerReadyResponse(ready=self._gate.is_ready)
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
-        ready = self._gate.is_open and tensors.is_model(request.name, request.version, self._gate.engine.model)
+        ready = self._gate.is_ready and tensors.is_model(request.name, request.version, self._gate.engine.model)
         return pb.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:

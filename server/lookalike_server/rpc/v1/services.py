@@ -18,6 +18,7 @@ from lookalike.v1 import (
     search_service_pb2_grpc,
 )
 from lookalike_server.domain.catalog import ProductDelete, ProductUpsert
+from lookalike_server.domain.errors import unavailable
 from lookalike_server.domain.inference import RawImage
 from lookalike_server.rpc.call_context import CURRENT, Context
 from lookalike_server.rpc.gate import Gate
@@ -60,7 +61,9 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
             engine.report_internal_error(error)
             return embedding_service_pb2.EmbedStreamResponse(id=request.id if request else "", status=to_status(error))
 
-        return serve_each(request_iterator, serve, fail, engine.stream_window, self._message_timeout)
+        return serve_each(
+            request_iterator, serve, fail, engine.stream_window, self._message_timeout, self._gate.draining
+        )
 
     async def GetModel(
         self, request: embedding_service_pb2.GetModelRequest, context: Context
@@ -101,7 +104,9 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
             engine.report_internal_error(error)
             return search_service_pb2.SearchStreamResponse(id=request.id if request else "", status=to_status(error))
 
-        return serve_each(request_iterator, serve, fail, engine.stream_window, self._message_timeout)
+        return serve_each(
+            request_iterator, serve, fail, engine.stream_window, self._message_timeout, self._gate.draining
+        )
 
 
 class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
@@ -146,6 +151,8 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
     ) -> AsyncIterator[catalog_service_pb2.ExportProductsResponse]:
         async for embedded in self._gate.engine.export(*from_pb.export_range(request), CURRENT.get()):
             yield to_pb.export_response(embedded, self._max_message_bytes)
+            if self._gate.draining.streams_end:
+                raise unavailable("the server is shutting down; go on after the last product, at another one")
 
     async def ListCategories(
         self, request: catalog_service_pb2.ListCategoriesRequest, context: Context
@@ -178,7 +185,9 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
             product_id = request.product.id if request else ""
             return catalog_service_pb2.ImportProductsResponse(result=to_pb.item_status(product_id, error))
 
-        return serve_each(request_iterator, serve, fail, engine.stream_window, self._message_timeout)
+        return serve_each(
+            request_iterator, serve, fail, engine.stream_window, self._message_timeout, self._gate.draining
+        )
 
     async def GetImage(
         self, request: catalog_service_pb2.GetImageRequest, context: Context
