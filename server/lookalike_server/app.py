@@ -51,6 +51,7 @@ from lookalike_server.rpc.tls import Certificates, TlsFiles
 from lookalike_server.store.catalog_store import Store
 from lookalike_server.store.sqlite import SQLITE_VERSION, SqliteError
 from lookalike_server.telemetry import LogObserver, configure_log
+from lookalike_server.watchdog.thread import Watchdog
 
 _GARBAGE_OBJECTS = 50_000  # new objects after which cycles are looked for; a call makes about sixty
 
@@ -115,15 +116,24 @@ async def serve(
         loop.add_signal_handler(number, partial(on_signal, number))
     loop.add_signal_handler(signal.SIGHUP, reloads.run)
     try:
-        async with running(settings, load_session=load_session, reloads=reloads) as app:
-            ready.set()
-            await stop.wait()
-            structlog.get_logger().info("lame_duck", seconds=lame_duck)
-            await app.server.announce_drain(lame_duck)
+        with Watchdog() as watchdog:
+            async with running(settings, load_session=load_session, reloads=reloads) as app:
+                watchdog.log_stalls()
+                if settings.watchdog:
+                    watchdog.arm(app.batcher.runs, partial(_report_hang, app.server, loop), exits_on_stall=True)
+                ready.set()
+                await stop.wait()
+                structlog.get_logger().info("lame_duck", seconds=lame_duck)
+                await app.server.announce_drain(lame_duck)
     except asyncio.CancelledError:
         if not stop.is_set():
             raise
     structlog.get_logger().info("stopped")
+
+
+def _report_hang(server: RpcServer, loop: asyncio.AbstractEventLoop, hung: bool) -> None:
+    """Pass on from the watchdog's thread whether a run hangs."""
+    loop.call_soon_threadsafe(partial(server.report_hang, hung=hung))
 
 
 @asynccontextmanager

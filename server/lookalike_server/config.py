@@ -222,6 +222,10 @@ class Settings(BaseSettings):
         0.01, ge=0, le=1, description="The fraction of searches by graph that are repeated exactly to measure recall."
     )
 
+    watchdog: bool = Field(
+        True,
+        description="Replace processes that hang, or exit with 70 where there is only one; turn it off to debug.",
+    )
     lame_duck_seconds: float = Field(
         2.0,
         ge=0,

@@ -169,6 +169,7 @@ def multiprocess_server(folder: Path, *flags: str) -> Iterator[MultiprocessServe
             *("--model", str(MODELS / "tiny"), "--data-dir", str(folder / "data"), "--listen", "127.0.0.1:0"),
             *("--frontend-processes", "2", "--intra-op-threads", "1", "--max-concurrent-batches", "1"),
             *("--preferred-batch-size", "8", "--embedding-cache-bytes", "0"),
+            *("--watchdog", "false"),  # tests hold runs for as long as they need
             *("--log-format", "json", "--log-level", "debug", "--lame-duck-seconds", "0"),
             *flags,
         ],

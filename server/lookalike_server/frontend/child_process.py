@@ -19,8 +19,11 @@ from lookalike_server.config import Settings
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.frontend.control_channel import FAILED, ControlChannel
 from lookalike_server.telemetry import configure_log
+from lookalike_server.watchdog.beats import Beats
+from lookalike_server.watchdog.silence import Silence
+from lookalike_server.watchdog.thread import Watchdog
 
-Main = Callable[[ControlChannel], Coroutine[Any, Any, None]]
+Main = Callable[[ControlChannel, Watchdog], Coroutine[Any, Any, None]]
 
 
 @dataclass(eq=False, slots=True)
@@ -30,22 +33,28 @@ class Child:
     Attributes:
         name: "engine", "frontend 1", "frontend 2", ...
         main: What the process runs.
+        slot: Where it beats.
         pid: Of the process; 0 while there is none.
         channel: The supervisor's end of its control channel.
         ready_at: When it reported that it is ready; 0.0 before.
         exits: Exits in a row, without a stable process in between.
         start_at: When to start the next process.
         error: Why the process could not start, in words for the user.
+        silence: Judges its beats; None while there is no process.
+        killed: Whether it was killed because it hung.
     """
 
     name: str
     main: Main
+    slot: int
     pid: int = 0
     channel: socket.socket | None = None
     ready_at: float = 0.0
     exits: int = 0
     start_at: float = 0.0
     error: str = ""
+    silence: Silence | None = None
+    killed: bool = False
 
 
 def run_child(
@@ -53,6 +62,7 @@ def run_child(
     child: Child,
     channel: socket.socket,
     inherited: list[socket.socket],
+    beats: Beats,
     read_settings: Callable[[], Settings] | None = None,
 ) -> NoReturn:
     """Run a forked process to its end; never returns into the supervisor's code."""
@@ -69,17 +79,17 @@ def run_child(
         control = ControlChannel(channel)
         if read_settings is not None:
             control.reloads.add("log_level", lambda: configure(read_settings().log_level))
-        status = _run_main(child.main, control)
+        status = _run_main(child, control, beats)
     finally:
         sys.stderr.flush()
         os._exit(status)
 
 
-def _run_main(main: Main, control: ControlChannel) -> int:
+def _run_main(child: Child, control: ControlChannel, beats: Beats) -> int:
     """Run a process's event loop and return its exit status."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main(control))
+            runner.run(_run_watched(child, control, beats))
     except LookalikeError as error:
         control.report(FAILED, str(error))
         return 1
@@ -87,3 +97,9 @@ def _run_main(main: Main, control: ControlChannel) -> int:
         structlog.get_logger().error("process_failed", exc_info=error)
         return 1
     return 0
+
+
+async def _run_watched(child: Child, control: ControlChannel, beats: Beats) -> None:
+    """Run a process's coroutine, and beat from its event loop to the end of that."""
+    with Watchdog(partial(beats.beat, child.slot)) as watchdog:
+        await child.main(control, watchdog)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -13,19 +14,23 @@ from lookalike_server.engine.model_loading import LoadSession
 from lookalike_server.frontend.control_channel import READY, ControlChannel
 from lookalike_server.frontend.ipc_server import IpcServer
 from lookalike_server.telemetry import LogObserver
+from lookalike_server.watchdog.beats import ENGINE, Beats
+from lookalike_server.watchdog.thread import Watchdog
 
 _MAX_QUEUE_SLOTS = 1024
 """Slots of shared memory for queued images; further images go as messages. Untouched slots take no memory."""
 
 
-async def run_engine(settings: Settings, load_session: LoadSession | None, control: ControlChannel) -> None:
+async def run_engine(
+    settings: Settings, load_session: LoadSession | None, beats: Beats, control: ControlChannel, watchdog: Watchdog
+) -> None:
     """Load, serve every frontend that the supervisor connects, and close everything when it says so.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when the model or the catalog cannot be loaded.
     """
     control.start()
-    serving = asyncio.ensure_future(_serve(settings, load_session, control))
+    serving = asyncio.ensure_future(_serve(settings, load_session, beats, control, watchdog))
     draining = asyncio.ensure_future(control.draining.wait())
     await asyncio.wait((serving, draining), return_when=asyncio.FIRST_COMPLETED)
     draining.cancel()
@@ -36,7 +41,9 @@ async def run_engine(settings: Settings, load_session: LoadSession | None, contr
         structlog.get_logger().info("engine_closed")
 
 
-async def _serve(settings: Settings, load_session: LoadSession | None, control: ControlChannel) -> None:
+async def _serve(
+    settings: Settings, load_session: LoadSession | None, beats: Beats, control: ControlChannel, watchdog: Watchdog
+) -> None:
     observer = LogObserver()
     control.reloads.add("observer", observer.reconfigure)
     async with AsyncExitStack() as stack:
@@ -50,6 +57,9 @@ async def _serve(settings: Settings, load_session: LoadSession | None, control: 
             max_concurrent_batches=plan.max_concurrent_batches,
             preferred_batch_size=plan.preferred_batch_size,
         )
+        watchdog.log_stalls()
+        if settings.watchdog:
+            watchdog.arm(loaded.batcher.runs, partial(beats.report_hang, ENGINE), exits_on_stall=False)
         control.report(READY)
         running = plan.preferred_batch_size * (plan.max_concurrent_batches + plan.prefetch)
         slots = min(settings.max_queue_size, _MAX_QUEUE_SLOTS) + running + engine.stream_window

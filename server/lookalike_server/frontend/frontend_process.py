@@ -10,15 +10,20 @@ from lookalike_server.app import image_decoder, pool, rpc_server
 from lookalike_server.config import Settings
 from lookalike_server.frontend.control_channel import READY, ControlChannel
 from lookalike_server.frontend.ipc_client import IpcEngine
+from lookalike_server.frontend.watching import watch_others
 from lookalike_server.inference.decoding_pool import DecodingPool
 from lookalike_server.inference.processor import available_cores
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.listening import Address
 from lookalike_server.rpc.server import RpcServer
 from lookalike_server.telemetry import LogObserver
+from lookalike_server.watchdog.beats import Beats
+from lookalike_server.watchdog.thread import Watchdog
 
 
-async def run_frontend(settings: Settings, address: Address, control: ControlChannel) -> None:
+async def run_frontend(
+    settings: Settings, address: Address, beats: Beats, control: ControlChannel, watchdog: Watchdog
+) -> None:
     """Listen at once, serve while the engine process is there, and drain when the supervisor says so.
 
     Raises:
@@ -26,6 +31,7 @@ async def run_frontend(settings: Settings, address: Address, control: ControlCha
     """
     log = structlog.get_logger()
     control.start()
+    watchdog.log_stalls()  # the supervisor does the rest
     observer = LogObserver()
     control.reloads.add("observer", observer.reconfigure)
     gate = Gate()
@@ -38,6 +44,7 @@ async def run_frontend(settings: Settings, address: Address, control: ControlCha
         decoding = DecodingPool(decode_threads, threads, max_bytes, settings.bulk_max_wait_seconds)
         engine = IpcEngine(lambda model: image_decoder(settings, model), decoding, observer)
         serving = asyncio.create_task(_serve(gate, server, engine, control))
+        watching = asyncio.create_task(watch_others(beats, lambda: gate.is_open, server.report_hang))
         draining = asyncio.create_task(control.draining.wait())
         await asyncio.wait((serving, draining), return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
@@ -50,6 +57,7 @@ async def run_frontend(settings: Settings, address: Address, control: ControlCha
         if gate.inside:
             log.warning("shutdown_grace_exceeded")
         await server.stop()
+        watching.cancel()
         observer.flush()
 
 

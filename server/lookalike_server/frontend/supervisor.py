@@ -6,6 +6,7 @@ It has no event loop, threads or gRPC of its own, so that forking is safe at any
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import socket
@@ -27,9 +28,12 @@ from lookalike_server.frontend.control_channel import CONNECT, DRAIN, FAILED, MA
 from lookalike_server.frontend.engine_process import run_engine
 from lookalike_server.frontend.frontend_process import run_frontend
 from lookalike_server.frontend.port_reservation import reserve_port
+from lookalike_server.frontend.watching import SUPERVISOR_LOOK_SECONDS, is_hung, silence_of
 from lookalike_server.reloading import Reloads
 from lookalike_server.rpc.listening import Address
 from lookalike_server.telemetry import configure_log
+from lookalike_server.watchdog.beats import ENGINE, SUPERVISOR, Beats
+from lookalike_server.watchdog.own_time import OwnTime
 
 STABLE_SECONDS = 10.0
 """How long a process must have been ready for its exit to count as the first in a row."""
@@ -74,9 +78,11 @@ class Supervisor:
         self._reloads = Reloads()
         if read_settings is not None:
             self._reloads.add("log_level", self._reload_log_level)
-        self._engine = Child("engine", partial(run_engine, settings, load_session))
+        self._beats = beats = Beats(2 + settings.frontend_processes)
+        self._own_time = OwnTime(SUPERVISOR_LOOK_SECONDS)
+        self._engine = Child("engine", partial(run_engine, settings, load_session, beats), ENGINE)
         self._frontends = [
-            Child(f"frontend {number}", partial(run_frontend, settings, address))
+            Child(f"frontend {number}", partial(run_frontend, settings, address, beats), ENGINE + number)
             for number in range(1, settings.frontend_processes + 1)
         ]
         self._children = (self._engine, *self._frontends)
@@ -96,11 +102,13 @@ class Supervisor:
         previous = signal.set_wakeup_fd(self._wakeup.fileno())
         handlers = {number: signal.signal(number, _ignore) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         gc.collect()
+        self._beats.start(SUPERVISOR, os.getpid())
         gc.freeze()  # a collection would write to, and so copy, the pages that the children share
         try:
             while not self._stopping or any(child.pid for child in self._children):
                 self._start_due()
-                self._wait(self._seconds_to_next_start())
+                self._wait(min(SUPERVISOR_LOOK_SECONDS, self._seconds_to_next_start()))
+                self._look()
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -113,12 +121,29 @@ class Supervisor:
             if not self._stopping and not child.pid and child.start_at <= time.monotonic():
                 self._start(child)
 
-    def _seconds_to_next_start(self) -> float | None:
-        """Return the seconds until a process is to be started; None where none is."""
+    def _seconds_to_next_start(self) -> float:
+        """Return the seconds until a process is to be started; infinity where none is."""
         due = [child.start_at for child in self._children if not child.pid and not self._stopping]
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        return max(0.0, min(due) - time.monotonic()) if due else math.inf
 
-    def _wait(self, seconds: float | None) -> None:
+    def _look(self) -> None:
+        """Beat, and kill the processes that hang, which is all that a stopped one still obeys."""
+        self._beats.beat(SUPERVISOR)
+        step = self._own_time.step()
+        if not self._settings.watchdog:
+            return
+        for child in self._children:
+            if child.silence is None or child.killed:
+                continue
+            seconds = child.silence.look(step)
+            if is_hung(seconds, child.pid, loading=child is self._engine and not child.ready_at):
+                child.killed = True
+                structlog.get_logger().error(
+                    "process_hangs", child=child.name, child_pid=child.pid, silent_seconds=round(seconds, 1)
+                )
+                os.kill(child.pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
+
+    def _wait(self, seconds: float) -> None:
         """Wait for signals and reports, and handle them."""
         channels: dict[Any, Child] = {child.channel: child for child in self._children if child.channel is not None}
         for ready in wait([self._signals, *channels], seconds):
@@ -163,13 +188,16 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._beats.start(child.slot, 0)
         pid = os.fork()
         if pid == 0:
             channels = [other.channel for other in self._children if other.channel is not None]
             inherited = [ours, self._signals, self._wakeup, *channels]
-            run_child(self._settings, child, theirs, inherited, self._read_settings)
+            run_child(self._settings, child, theirs, inherited, self._beats, self._read_settings)
         theirs.close()
         child.pid, child.channel, child.ready_at, child.error = pid, ours, 0.0, ""
+        self._beats.start(child.slot, pid)
+        child.silence, child.killed = silence_of(self._beats, child.slot), False
         structlog.get_logger().info("process_started", child=child.name, child_pid=pid)
         for frontend in self._frontends if child is self._engine else [child]:
             self._connect(frontend)
@@ -200,7 +228,7 @@ class Supervisor:
         assert child.channel is not None  # noqa: S101 - it was just read
         child.channel.close()
         status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
-        pid, child.pid, child.channel = child.pid, 0, None
+        pid, child.pid, child.channel, child.silence = child.pid, 0, None, None
         stable = child.ready_at and time.monotonic() - child.ready_at > STABLE_SECONDS
         first_start = not child.ready_at and not child.exits
         for lost in self._frontends if child is self._engine else [child]:

@@ -18,6 +18,7 @@ from lookalike_server.domain.calls import ANYBODY, Caller
 from lookalike_server.domain.inference import EmbedResult, Floats, Pixels
 from lookalike_server.domain.protocols import Session
 from lookalike_server.inference.plan import Plan
+from lookalike_server.inference.run_watch import RunWatch
 from lookalike_server.inference.scheduling import ScheduledBatch, take_batch
 from lookalike_server.priority import lower_priority
 
@@ -80,12 +81,17 @@ Finish = Callable[[BatchOutcome | Exception], None]
 
 
 class BatchRunner:
-    """Runs batches as the plan says: in threads of the library, in one of ours for each, or in the event loop."""
+    """Runs batches as the plan says: in threads of the library, in one of ours for each, or in the event loop.
+
+    Attributes:
+        runs: The batches that run.
+    """
 
     def __init__(self, plan: Plan, clock: Callable[[], float], nice: int) -> None:
         """Start the threads, whose priority is lowered by `nice`."""
         self._plan = plan
         self._clock = clock
+        self.runs = RunWatch()
         self._threads = ThreadPoolExecutor(
             plan.max_concurrent_batches, thread_name_prefix="model", initializer=lower_priority, initargs=(nice,)
         )
@@ -97,12 +103,15 @@ class BatchRunner:
         self._next: deque[Callable[[], bool]] = deque()
         self._unreported = 0
 
-    def submit(self, session: Session, entries: Sequence[QueuedImage], finish: Finish) -> None:
-        """Run a batch on this session; `finish` is called on the event loop, later, with the outcome or the error."""
+    def submit(self, session: Session, entries: Sequence[QueuedImage], predicted: float, finish: Finish) -> None:
+        """Run a batch on this session; `finish` is called on the event loop, later, with the outcome or the error.
+
+        `predicted` is how many seconds the run should take.
+        """
         loop = asyncio.get_running_loop()
         if self._plan.inline:
             # Nothing has expired since it was scheduled.
-            loop.call_soon(finish, self._outcome(session, ScheduledBatch(entries, (), ())))
+            loop.call_soon(finish, self._outcome(session, ScheduledBatch(entries, (), ()), predicted))
             return
 
         def report(outcome: BatchOutcome | Exception) -> None:
@@ -111,10 +120,10 @@ class BatchRunner:
         if session.asynchronous:
             with self._lock:
                 self._unreported += 1
-            self._next.append(partial(self._start, session, entries, partial(self._reported, report)))
+            self._next.append(partial(self._start, session, entries, predicted, partial(self._reported, report)))
             self._start_next()
         else:
-            self._threads.submit(lambda: report(self._outcome(session, self._live(entries))))
+            self._threads.submit(lambda: report(self._outcome(session, self._live(entries), predicted)))
 
     async def close(self) -> None:
         """Wait for the running batches, then close the sessions."""
@@ -134,11 +143,16 @@ class BatchRunner:
             self._unreported -= 1
             self._lock.notify_all()
 
-    def _outcome(self, session: Session, scheduled: ScheduledBatch[QueuedImage]) -> BatchOutcome | Exception:
+    def _outcome(
+        self, session: Session, scheduled: ScheduledBatch[QueuedImage], predicted: float
+    ) -> BatchOutcome | Exception:
+        run = self.runs.begin(predicted, len(scheduled.batch))
         try:
             return self._run(session, scheduled)
         except Exception as error:  # noqa: BLE001 - whatever the model raises fails this batch
             return error
+        finally:
+            self.runs.end(run)
 
     def _start_next(self) -> None:
         """Start batches while the session takes more, in whichever thread notices it."""
@@ -153,7 +167,11 @@ class BatchRunner:
                     self._started -= 1
 
     def _start(
-        self, session: Session, entries: Sequence[QueuedImage], report: Callable[[BatchOutcome | Exception], None]
+        self,
+        session: Session,
+        entries: Sequence[QueuedImage],
+        predicted: float,
+        report: Callable[[BatchOutcome | Exception], None],
     ) -> bool:
         """Start a batch, or report at once that there is nothing to run or it failed; return whether it runs."""
         scheduled, started = self._live(entries), self._clock()
@@ -162,8 +180,10 @@ class BatchRunner:
             return False
         size = len(scheduled.batch)
         began = time.perf_counter()
+        run = self.runs.begin(predicted, size)
 
         def done(result: Floats | Exception) -> None:
+            self.runs.end(run)
             seconds = time.perf_counter() - began
             with self._lock:
                 self._started -= 1
@@ -173,6 +193,7 @@ class BatchRunner:
         try:
             session.start([entry.pixels for entry in scheduled.batch], done)
         except Exception as error:  # noqa: BLE001 - as above
+            self.runs.end(run)
             report(error)
             return False
         return True

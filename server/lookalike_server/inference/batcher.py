@@ -21,6 +21,7 @@ from lookalike_server.domain.inference import EmbedResult, Pixels, ResponseStats
 from lookalike_server.inference.batch_runner import BatchOutcome, BatchRunner, QueuedImage
 from lookalike_server.inference.latency_model import LatencyModel
 from lookalike_server.inference.plan import Plan
+from lookalike_server.inference.run_watch import RunWatch
 from lookalike_server.inference.scheduling import ScheduledBatch, take_batch
 from lookalike_server.scheduling.fair_order import Turns, Waiting, count_ahead
 
@@ -197,6 +198,11 @@ class MicroBatcher:
         return predicted
 
     @property
+    def runs(self) -> RunWatch:
+        """The batches that run."""
+        return self._runner.runs
+
+    @property
     def batch_seconds(self) -> float:
         """How long a full batch takes at present."""
         return self._latency.batch_seconds(self._plan.preferred_batch_size)
@@ -258,7 +264,7 @@ class MicroBatcher:
         expected = self._plan.idle.seconds if alone else self._latency.batch_seconds(len(entries))
         batch = _RunningBatch(entries, now + expected, exclusive)
         self._running.add(batch)
-        self._runner.submit(session, entries, partial(self._finish, batch, alone))
+        self._runner.submit(session, entries, expected, partial(self._finish, batch, alone))
 
     def _finish(self, batch: _RunningBatch, alone: bool, outcome: BatchOutcome | Exception) -> None:
         self._running.discard(batch)

@@ -48,11 +48,26 @@ class HealthService:
         self._draining = draining
         self._read_seconds = read_seconds
         self._statuses: dict[str, Any] = {}
+        self._hung = False
         self._changed = asyncio.Event()
 
     def set(self, service: str, status: Any) -> None:
         """Set the status of a service (empty: of the server), and tell those who watch it."""
         self._statuses[service] = status
+        self._tell_watchers()
+
+    def report_hang(self, *, hung: bool) -> None:
+        """Say NOT_SERVING of whatever is SERVING while the model's run or process hangs, and tell those who watch."""
+        self._hung = hung
+        self._tell_watchers()
+
+    def _status(self, service: str) -> Any:
+        """Return a service's status; raises KeyError where there is no such service."""
+        status = self._statuses[service]
+        hides = self._hung and status == MESSAGES.HealthCheckResponse.SERVING
+        return MESSAGES.HealthCheckResponse.NOT_SERVING if hides else status
+
+    def _tell_watchers(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -73,12 +88,12 @@ class HealthService:
         service = (await self._read(context, MESSAGES.HealthCheckRequest)).service
         if service not in self._statuses:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service; List lists them")
-        return MESSAGES.HealthCheckResponse(status=self._statuses[service])
+        return MESSAGES.HealthCheckResponse(status=self._status(service))
 
     async def _list(self, context: Context) -> Any:
         await self._read(context, MESSAGES.HealthListRequest)
         return MESSAGES.HealthListResponse(
-            statuses={name: MESSAGES.HealthCheckResponse(status=status) for name, status in self._statuses.items()}
+            statuses={name: MESSAGES.HealthCheckResponse(status=self._status(name)) for name in self._statuses}
         )
 
     async def _watch(self, context: Context) -> None:
@@ -87,7 +102,8 @@ class HealthService:
         while True:
             # Nothing is held or queued while a write waits for its reader: the next one has the status of then.
             changed = self._changed
-            status = self._statuses.get(service, MESSAGES.HealthCheckResponse.SERVICE_UNKNOWN)
+            known = service in self._statuses
+            status = self._status(service) if known else MESSAGES.HealthCheckResponse.SERVICE_UNKNOWN
             if status != last:
                 await context.write(MESSAGES.HealthCheckResponse(status=status))
                 last = status

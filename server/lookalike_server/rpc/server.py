@@ -130,6 +130,10 @@ class RpcServer:
         """Report NOT_SERVING until it is opened again; the gate is suspended."""
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
+    def report_hang(self, *, hung: bool) -> None:
+        """Report NOT_SERVING while the model's run or process hangs; calls are still taken, as it may yet go on."""
+        self._health.report_hang(hung=hung)
+
     def reload_credentials(self) -> None:
         """Read the files of keys, issuers and certificates again; of one that cannot be used the last version stays."""
         self._authenticator.reload()

@@ -1,0 +1,53 @@
+"""The last beats of a supervisor's processes, in memory that all of them share.
+
+Memory and not messages: a process that is late sees the newest beat and no queue of old ones, a stopped one fills no
+buffer, and a beat is a store.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+
+SUPERVISOR, ENGINE = 0, 1
+"""The slots of the supervisor and of the engine process; those of the frontends follow."""
+
+_BEAT, _PID, _HUNG = range(3)
+_FIELDS = 3
+
+
+class Beats:
+    """One slot for each process: when its event loop last beat, its pid, and whether it says that it hangs.
+
+    Made before the processes are forked. Each field is 8 bytes that are stored at once, so nobody reads half of one.
+    """
+
+    def __init__(self, slots: int) -> None:
+        """Have so many slots."""
+        self._fields = memoryview(mmap.mmap(-1, slots * _FIELDS * 8)).cast("d")
+
+    def start(self, slot: int, pid: int) -> None:
+        """Begin a process: as if it had just beaten."""
+        at = slot * _FIELDS
+        self._fields[at + _PID], self._fields[at + _HUNG] = pid, 0.0
+        self._fields[at + _BEAT] = time.monotonic()
+
+    def beat(self, slot: int) -> None:
+        """Beat; the process' event loop calls it."""
+        self._fields[slot * _FIELDS + _BEAT] = time.monotonic()
+
+    def report_hang(self, slot: int, hung: bool) -> None:
+        """Report that a process' event loop runs but something else in it hangs, or no longer does."""
+        self._fields[slot * _FIELDS + _HUNG] = hung
+
+    def last(self, slot: int) -> float:
+        """Return when the process last beat, in seconds of CLOCK_MONOTONIC."""
+        return self._fields[slot * _FIELDS + _BEAT]
+
+    def pid(self, slot: int) -> int:
+        """Return the pid of the process; 0 before the first one."""
+        return int(self._fields[slot * _FIELDS + _PID])
+
+    def is_hung(self, slot: int) -> bool:
+        """Whether the process says that it hangs."""
+        return bool(self._fields[slot * _FIELDS + _HUNG])
