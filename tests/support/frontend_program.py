@@ -1,15 +1,19 @@
 """`lookalike-server serve` with a model that a test can hold or break: run with `--lock FILE` and the usual flags.
 
 While FILE is locked, each run of the model logs "run_held" and waits. Where FILE.broken exists, the process exits when
-it loads the model. Each run takes at least `--seconds`. With `--gpu` the model runs on a fake GPU instead, which logs
-"copied_out" for each batch, with the faults until then.
+it loads the model. Each run takes at least `--seconds`. SIGUSR1 holds the event loop of the process that gets it for
+`--stall` seconds. With `--frontend-processes 0` all is one process. With `--gpu` the model runs on a fake GPU instead,
+which logs "copied_out" for each batch, with the faults until then.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,8 +22,10 @@ from typing import Any
 
 import click
 import structlog
+import uvloop
 
 from lookalike_server.__main__ import settings_options
+from lookalike_server.app import serve
 from lookalike_server.config import Settings, load_settings
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.domain.inference import Floats, Pixels
@@ -27,6 +33,7 @@ from lookalike_server.domain.protocols import Session
 from lookalike_server.engine.model_loading import load_onnx
 from lookalike_server.frontend.supervisor import supervise
 from lookalike_server.inference.manifest import ModelFolder
+from lookalike_server.telemetry import configure_log
 from support.fake_device import FakeDevice
 from support.fake_device import load as load_on_fake_device
 from support.fakes import SlowSession, Wrapped
@@ -57,6 +64,13 @@ def load(file: Path, seconds: float, folder: ModelFolder, settings: Settings) ->
     return LockedSession(SlowSession(load_onnx(folder, settings), seconds), file)
 
 
+def stall_loop(seconds: float) -> None:
+    """Hold the event loop, as a call that blocks would."""
+    secret = "the value of a local"  # that no log may have
+    time.sleep(seconds)
+    del secret
+
+
 class LoggedDevice(FakeDevice):
     """A fake GPU that logs every batch."""
 
@@ -78,11 +92,20 @@ def load_on_gpu(folder: ModelFolder, settings: Settings) -> Session:
 @settings_options
 @click.option("--lock", type=click.Path(path_type=Path), required=True)
 @click.option("--seconds", default=0.0)
+@click.option("--stall", default=0.0)
 @click.option("--gpu", is_flag=True)
-def main(config: Path | None, lock: Path, seconds: float, gpu: bool, **flags: Any) -> None:
+def main(config: Path | None, lock: Path, seconds: float, stall: float, gpu: bool, **flags: Any) -> None:
     """Serve."""
+    signal.signal(signal.SIGUSR1, lambda *_: stall_loop(stall))
+    load_session = load_on_gpu if gpu else partial(load, lock, seconds)
     try:
-        supervise(load_settings(flags, config), load_on_gpu if gpu else partial(load, lock, seconds))
+        settings = load_settings(flags, config)
+        if settings.frontend_processes:
+            supervise(settings, load_session)
+            return
+        configure_log(settings.log_format, settings.log_level)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, load_session))
     except LookalikeError as error:
         click.echo(f"lookalike-server: {error}", err=True)
         sys.exit(1)

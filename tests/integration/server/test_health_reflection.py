@@ -192,6 +192,28 @@ async def test_watch_follows(served: Served) -> None:
     watch.cancel()
 
 
+async def test_hang_hides_serving_only(served: Served) -> None:
+    """While something hangs, Check, List and Watch say NOT_SERVING, then the status that was set meanwhile."""
+    stub: Any = health_pb2_grpc.HealthStub(served.channel)
+    request = health_pb2.HealthCheckRequest()
+    watch = stub.Watch(request)
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    server = served.app.server
+    server.report_hang(hung=True)
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    messages: Any = health_pb2  # the type stubs are older than List
+    listed = (await stub.List(messages.HealthListRequest())).statuses
+    assert {each.status for each in listed.values()} == {health_pb2.HealthCheckResponse.NOT_SERVING}
+    server.report_hang(hung=False)
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    server.report_hang(hung=True)
+    await server.suspend()
+    server.report_hang(hung=False)
+    assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch.cancel()
+
+
 async def test_a_watcher_that_never_reads(serve: Serve) -> None:
     """A watcher that never reads delays neither a change of the status nor other watchers, and may go: no fault."""
     async with serve() as served:

@@ -30,6 +30,22 @@ async def test_idle_batcher_runs_at_once_and_a_busy_one_groups() -> None:
         assert repr(harness.batcher) == "<MicroBatcher [Queued: 0 | Running: 0]>"
 
 
+async def test_runs_are_under_way_until_they_end() -> None:
+    """Whoever watches that runs end sees each one while it runs, and none afterwards, also where a run failed."""
+    session = FailingSession(MeanColorSession(), lambda number: number == 1)
+    session.begin()
+    async with BatcherHarness(session) as harness:
+        runs = harness.batcher.runs
+        held = await harness.occupy()
+        assert [run.images for run in runs.under_way()] == [1]
+        harness.session.let_go()
+        assert await held == 200
+        assert runs.under_way() == ()
+        with pytest.raises(LookalikeError):
+            await harness.embed(1)
+        assert runs.under_way() == ()
+
+
 async def test_cancelled_while_waiting_is_not_computed() -> None:
     """A caller that cancels while queued leaves the queue; nothing runs for it, and the others get their results."""
     async with BatcherHarness() as harness:
