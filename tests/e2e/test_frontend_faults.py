@@ -163,10 +163,11 @@ async def test_signal_lets_calls_finish(two: MultiprocessServer, number: signal.
             for pid in two.pids:  # as a terminal or a service manager does
                 os.kill(pid, number)
             await two.logged("draining")
-            await one.healthy("NOT_SERVING")
-            code, message, _ = await rejected(one.embedding.Embed(embed()))
-            assert code == grpc.StatusCode.UNAVAILABLE
-            assert "shutting down" in message
+            while (state := one.channel.get_state()) == grpc.ChannelConnectivity.READY:
+                await one.channel.wait_for_state_change(state)  # it has read the GOAWAY
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await one.embedding.Embed(embed())
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         assert len((await inside).embedding) == 48
         del other
     assert two.wait() == 0

@@ -77,6 +77,7 @@ class RpcServer:
         self._gate = gate
         self._certificates = certificates
         self._authenticator = authenticator
+        self._stopping: asyncio.Task[None] | None = None
         self._server = make_server(
             interceptors=(
                 CallInterceptor(
@@ -161,22 +162,22 @@ class RpcServer:
         await self.announce_drain(0)
         draining = self._gate.draining
         await draining.quiet()
-        stopping = asyncio.create_task(self._server.stop(seconds))
-        try:
-            await asyncio.sleep(0)  # its first step sends the GOAWAY
-            draining.end_streams()
-            draining.release()
-            finished = await self._gate.emptied(seconds)
-            if finished:
-                await asyncio.wait((stopping,), timeout=min(seconds, _CLOSE_SECONDS))
-        finally:
-            stopping.cancel()
+        # Never canceled: that could cancel what grpcio waits for when it is stopped again.
+        self._stopping = asyncio.create_task(self._server.stop(seconds))
+        await asyncio.sleep(0)  # its first step sends the GOAWAY
+        draining.end_streams()
+        draining.release()
+        finished = await self._gate.emptied(seconds)
+        if finished:
+            await asyncio.wait((self._stopping,), timeout=min(seconds, _CLOSE_SECONDS))
         return finished
 
     async def stop(self) -> None:
         """Close the port and cancel the calls still in progress."""
         self._gate.draining.release()
         await self._server.stop(grace=None)
+        if self._stopping is not None:
+            await self._stopping
 
     def _set_health(self, status: Any) -> None:
         for service in ("", *SERVICES):

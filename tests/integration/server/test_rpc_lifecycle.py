@@ -1,4 +1,4 @@
-"""Starting, deadlines, overload, canceling, tokens, draining and SIGTERM, over real gRPC."""
+"""Starting, deadlines, overload, canceling, tokens and SIGTERM, over real gRPC; `test_draining` has draining."""
 
 from __future__ import annotations
 
@@ -244,25 +244,6 @@ async def test_request_id_comes_back(serve: Serve) -> None:
             await call
             back = dict(await call.trailing_metadata())["x-request-id"]
             assert (back == sent) if kept else re.fullmatch("[0-9a-f]{32}", back)
-
-
-async def test_draining_finishes_what_is_inside(serve: Serve) -> None:
-    """While draining health is NOT_SERVING, new calls are UNAVAILABLE, and a call inside is answered."""
-    model = HeldModel()
-    async with serve(load_session=model) as served:
-        model.session.hold()
-        inside = asyncio.ensure_future(served.embedding.Embed(embed_request()))
-        await model.caught()
-        draining = asyncio.create_task(served.app.server.drain(30))
-        while await health(served.channel) != NOT_SERVING:
-            pass
-        code, message, _ = await rejected(served.embedding.Embed(embed_request()))
-        assert code == grpc.StatusCode.UNAVAILABLE
-        assert "shutting down" in message
-        assert not draining.done()
-        model.session.let_go()
-        assert len((await inside).embedding) == 48
-        assert await draining
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

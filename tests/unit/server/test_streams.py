@@ -18,7 +18,7 @@ class Stream:
 
     def __init__(self, messages: Iterable[int | LookalikeError], *, ends: bool = True) -> None:
         self._messages = messages
-        self._draining = ends
+        self._ends = ends
         self.read = 0
         self.served = 0
 
@@ -27,7 +27,7 @@ class Stream:
         for message in self._messages:
             self.read += 1
             yield StreamItem(message, self._count)
-        if not self._draining:
+        if not self._ends:
             await asyncio.Event().wait()
 
     def _count(self) -> None:
