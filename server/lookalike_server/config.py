@@ -60,8 +60,12 @@ class Settings(BaseSettings):
     jwt_jwks_file: Path | None = Field(
         None, description="A JWKS file: JSON web tokens signed by its keys are accepted; read again when it changes."
     )
-    jwt_audience: str = Field("", description="What the claim `aud` of a JSON web token must be or contain; required.")
-    jwt_issuer: str = Field("", description="What the claim `iss` of a JSON web token must be; empty for any.")
+    jwt_audience: str | None = Field(
+        None, description="What the claim `aud` of a JSON web token must be or contain; required with that file."
+    )
+    jwt_issuer: str | None = Field(
+        None, description="What the claim `iss` of a JSON web token must be; any without it."
+    )
     jwt_clock_skew_seconds: int = Field(
         60, ge=0, le=600, description="Seconds by which the clock of the tokens' issuer and this one may differ."
     )

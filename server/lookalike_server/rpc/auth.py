@@ -1,6 +1,6 @@
 """Who calls, and whether they may: an API key, a JSON web token, or a client certificate.
 
-Without any of these everybody may do everything, and callers are distinguished by their certificate or address.
+Without any of these everybody may do everything, and a caller is its certificate or its address.
 """
 
 from __future__ import annotations

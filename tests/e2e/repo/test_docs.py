@@ -133,6 +133,9 @@ def test_commands_exist(program: str, group: click.Group) -> None:
     for page, words in commands(program):
         command = group.get_command(click.Context(group), words[1])
         assert command, f"{page}: {program} has no command {words[1]}"
+        if isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), words[2])
+            assert command, f"{page}: {program} {words[1]} has no command {words[2]}"
         known = {option for parameter in command.params for option in parameter.opts}
         used = {word.partition("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
         assert used <= known, f"{page}: {shlex.join(words)}"

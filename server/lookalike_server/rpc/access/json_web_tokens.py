@@ -37,14 +37,14 @@ class JwtRules:
 
     Attributes:
         audience: What `aud` must be or contain.
-        issuer: What `iss` must be; empty for any.
+        issuer: What `iss` must be; None for any.
         clock_skew: By how many seconds the issuer's clock and ours may differ.
         roles_claim: The claim with the role, or a list of them, of which the highest counts; others are ignored.
         categories_claim: The claim with the category, or a list of them; a token without it may touch all.
     """
 
     audience: str
-    issuer: str = ""
+    issuer: str | None = None
     clock_skew: int = 60
     roles_claim: str = "roles"
     categories_claim: str = "categories"
