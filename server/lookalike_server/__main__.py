@@ -25,7 +25,7 @@ from lookalike_server.frontend.supervisor import supervise
 from lookalike_server.keys_command import keys_command
 from lookalike_server.reembed import ProgressLog, reembed
 from lookalike_server.renamed import RenamedCommands, reject_old_variable
-from lookalike_server.rpc.health import ask_health
+from lookalike_server.rpc.health import ProbeTls, ask_health
 from lookalike_server.store.maintenance import backup, verify
 from lookalike_server.telemetry import LogObserver, configure_log
 
@@ -121,14 +121,43 @@ def reembed_command(config: Path | None, drop_missing: bool, **flags: str | None
         click.echo(f"{result.dropped:,} products deleted that could not be embedded again")
 
 
+_pem_file = click.Path(path_type=Path, dir_okay=False)
+
+
 @main.command("health")
 @click.option("--target", default="127.0.0.1:50051", show_default=True, help="HOST:PORT of the server.")
 @click.option("--timeout", default=3.0, show_default=True, help="Seconds to wait for the response.")
-def health_command(target: str, timeout: float) -> None:
+@click.option("--tls", is_flag=True, help="Encrypt the connection; trust the CAs that gRPC trusts.")
+@click.option("--ca", type=_pem_file, metavar="FILE", help="Encrypt the connection; trust these CAs, PEM.")
+@click.option("--cert", type=_pem_file, metavar="FILE", help="A certificate, PEM, for a server that requires one.")
+@click.option("--key", type=_pem_file, metavar="FILE", help="The certificate's key, PEM.")
+@click.option("--server-name", metavar="NAME", help="The name in the server's certificate.  [default: the host]")
+@click.option(
+    "--own-certificate",
+    type=_pem_file,
+    metavar="FILE",
+    envvar="LOOKALIKE_TLS_CERTIFICATE_FILE",
+    show_envvar=True,
+    help="The server's own certificate, trusted whatever its names are; without --tls and --ca.",
+)
+def health_command(target: str, timeout: float, *, tls: bool, **files: Any) -> None:
     """Print a server's health; exit status 0 if it is SERVING, else 1."""
-    health = ask_health(target, timeout)
+    health = ask_health(target, timeout, _probe_tls(tls=tls, **files))
     click.echo(health)
     sys.exit(0 if health == "SERVING" else 1)
+
+
+def _probe_tls(
+    *,
+    tls: bool,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    server_name: str | None,
+    own_certificate: Path | None,
+) -> ProbeTls | None:
+    own = None if tls or ca else own_certificate
+    return ProbeTls(ca, cert, key, server_name, own) if tls or ca or cert or key or own else None
 
 
 _data_option = click.option(

@@ -84,6 +84,7 @@ class ScriptedServer(grpc.GenericRpcHandler):
 
     Args:
         target: The real server, HOST:PORT.
+        credentials: Those of a server that speaks TLS; None to listen in the clear.
 
     Attributes:
         calls: The method and the first request of every call, rejected ones included; an empty one of an empty stream.
@@ -97,7 +98,8 @@ class ScriptedServer(grpc.GenericRpcHandler):
         health_rejection: Ends every watch of the health.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, credentials: grpc.ServerCredentials | None = None) -> None:
+        self._credentials = credentials
         self.calls: list[tuple[str, Any]] = []
         self.metadata: list[dict[str, str]] = []
         self.arrivals: list[float] = []
@@ -134,7 +136,11 @@ class ScriptedServer(grpc.GenericRpcHandler):
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((self,))
         self.set_serving(serving=True)
-        self.port = self._server.add_insecure_port(self.address)
+        self.port = (
+            self._server.add_secure_port(self.address, self._credentials)
+            if self._credentials
+            else self._server.add_insecure_port(self.address)
+        )
         self._server.start()
 
     def drop_calls(self) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
+from lookalike_client.tls import TlsError
 from lookalike_loadtest.arrivals import Pick
 from lookalike_loadtest.phase_run import PhaseRun
 from lookalike_loadtest.transports import CONNECT_WITHIN_S, Transport
@@ -63,10 +64,13 @@ class LoadWorker:
         self._number = (config.first_number + configured.index * 10**12) % 2**63
         self._generated = [requests.generate and requests.generate() for requests in config.requests]
         key = _transport_key(config)
-        if key not in self._transports:
-            self._transports[key] = config.transport(config.target, config.connections)
         try:
+            if key not in self._transports:
+                self._transports[key] = config.transport(config.target, config.connections)
             await self._transports[key].connect()
+        except TlsError as error:
+            self._connection.send(NotConnected(str(error)))
+            return
         except TimeoutError:
             self._connection.send(NotConnected(f"no connection to {config.target} in {CONNECT_WITHIN_S:.0f} s"))
             return

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from itertools import cycle
 from typing import Any, Protocol
 
 import grpc
 
 from lookalike_client.channel import call_metadata, channel_options
+from lookalike_client.tls import Tls
 
 CONNECT_WITHIN_S = 10.0
 
@@ -34,9 +36,15 @@ class Transport(Protocol):
 class GrpcTransport:
     """Unary calls over gRPC channels, used in turns."""
 
-    def __init__(self, target: str, connections: int) -> None:
+    def __init__(self, target: str, connections: int, tls: Tls | None = None) -> None:
         options = [*channel_options_without_retries(target), ("grpc.use_local_subchannel_pool", 1)]
-        self._channels = [grpc.aio.insecure_channel(target, options=options) for _ in range(connections)]
+        credentials = tls.credentials() if tls else None
+        self._channels = [
+            grpc.aio.secure_channel(target, credentials, options)
+            if credentials
+            else grpc.aio.insecure_channel(target, options)
+            for _ in range(connections)
+        ]
         self._methods: dict[str, Any] = {}
 
     async def connect(self) -> None:
@@ -53,6 +61,21 @@ class GrpcTransport:
         call = next(self._methods[method])
         answer: bytes = await call(request, timeout=deadline, metadata=call_metadata(token))
         return answer
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcOverTls:
+    """Opens a `GrpcTransport` over TLS; a `transport` of a `WorkerConfig`, equal to another with the same files."""
+
+    tls: Tls
+
+    def __call__(self, target: str, connections: int) -> GrpcTransport:
+        """Open the channels.
+
+        Raises:
+            TlsError: A file cannot be used.
+        """
+        return GrpcTransport(target, connections, self.tls)
 
 
 def channel_options_without_retries(target: str) -> list[tuple[str, str | int]]:

@@ -6,11 +6,13 @@ with Client("127.0.0.1:50051") as client:
         print(neighbor.similarity, neighbor.product.title)
 """
 
+import lookalike_client._grpc_log  # noqa: F401  # isort: split
 from lookalike_client.async_client import AsyncClient
 from lookalike_client.client import Client
 from lookalike_client.errors import LookalikeError, Violation
 from lookalike_client.filters import AnyOf, Between, Equals, Filter, NoneOf
 from lookalike_client.inputs import Cropped, ImageSource, ProductInput, Region, VectorSource
+from lookalike_client.tls import Tls, TlsError
 from lookalike_client.types import (
     AttributeFacet,
     BatchProfile,
@@ -60,6 +62,8 @@ __all__ = [
     "SearchResult",
     "StoredImage",
     "StoredProduct",
+    "Tls",
+    "TlsError",
     "ValueCount",
     "VectorSource",
     "Violation",

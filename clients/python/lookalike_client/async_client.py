@@ -40,7 +40,11 @@ class AsyncClient(AsyncConnection):
     Args:
         target: Where the server listens, HOST:PORT or any gRPC target.
         timeout: The default deadline of a call, in seconds.
-        token: Sent as `authorization: Bearer TOKEN`; the connection is not encrypted.
+        token: Sent as `authorization: Bearer TOKEN`; without `tls` anybody on the way can read it.
+        tls: Encrypts the connection; None for a server that listens in the clear.
+
+    Raises:
+        TlsError: A file of `tls` cannot be used.
     """
 
     async def embed(self, image: ImageSource, *, timeout: float | None = None) -> Embedding:

@@ -21,6 +21,7 @@ from lookalike.v1.search_service_pb2_grpc import SearchServiceStub
 from lookalike_client.channel import call_metadata, channel_options, reject_too_large
 from lookalike_client.errors import from_rpc_error
 from lookalike_client.readiness import CHECK, POLL_INTERVAL_S, WATCH, Readiness
+from lookalike_client.tls import Tls
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
@@ -29,11 +30,21 @@ Response = TypeVar("Response")
 class Connection:
     """A channel to a server, for code without an event loop; see `Client`."""
 
-    def __init__(self, target: str = "127.0.0.1:50051", *, timeout: float = 30.0, token: str | None = None) -> None:
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        timeout: float = 30.0,
+        token: str | None = None,
+        tls: Tls | None = None,
+    ) -> None:
         self.target = target
         self.timeout = timeout
         self._metadata = call_metadata(token)
-        self._channel = grpc.insecure_channel(target, options=channel_options(target))
+        options = channel_options(target)
+        self._channel = (
+            grpc.secure_channel(target, tls.credentials(), options) if tls else grpc.insecure_channel(target, options)
+        )
         self._embedding = EmbeddingServiceStub(self._channel)
         self._search = SearchServiceStub(self._channel)
         self._catalog = CatalogServiceStub(self._channel)
@@ -69,7 +80,7 @@ class Connection:
         readiness = Readiness(self.target, timeout, time.monotonic())
         while True:
             seconds = readiness.seconds_left(time.monotonic())
-            call = watch(HealthCheckRequest(), timeout=seconds, metadata=self._metadata, wait_for_ready=True)
+            call = watch(HealthCheckRequest(), timeout=seconds, metadata=self._metadata)
             try:
                 if any(readiness.is_serving(response) for response in call):
                     return
@@ -95,11 +106,21 @@ class Connection:
 class AsyncConnection:
     """A channel to a server, for the event loop that runs when it is created; see `AsyncClient`."""
 
-    def __init__(self, target: str = "127.0.0.1:50051", *, timeout: float = 30.0, token: str | None = None) -> None:
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        timeout: float = 30.0,
+        token: str | None = None,
+        tls: Tls | None = None,
+    ) -> None:
         self.target = target
         self.timeout = timeout
         self._metadata = call_metadata(token)
-        self._channel = aio.insecure_channel(target, options=channel_options(target))
+        options = channel_options(target)
+        self._channel = (
+            aio.secure_channel(target, tls.credentials(), options) if tls else aio.insecure_channel(target, options)
+        )
         self._embedding = EmbeddingServiceStub(self._channel)
         self._search = SearchServiceStub(self._channel)
         self._catalog = CatalogServiceStub(self._channel)
@@ -131,7 +152,7 @@ class AsyncConnection:
         readiness = Readiness(self.target, timeout, time.monotonic())
         while True:
             seconds = readiness.seconds_left(time.monotonic())
-            call = watch(HealthCheckRequest(), timeout=seconds, metadata=self._metadata, wait_for_ready=True)
+            call = watch(HealthCheckRequest(), timeout=seconds, metadata=self._metadata)
             try:
                 async for response in call:
                     if readiness.is_serving(response):

@@ -10,6 +10,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from lookalike_client.connection_failures import connection_failure
+
 # What grpc.aio reports instead of the server's status when a stream ends while it is written to
 # (https://github.com/grpc/grpc/issues/36066).
 _LOST = "Internal error from Core"
@@ -98,6 +100,8 @@ def from_rpc_error(error: grpc.RpcError) -> LookalikeError:
         retry_after = _pushback(trailers.get("grpc-retry-pushback-ms"))
     request_id = trailers.get("x-request-id")
     message = error.details() or ""
+    if failure := connection_failure(message):
+        message = f"{failure.value} ({message})"
     if _TOO_LARGE in message:
         message += "; send fewer products at once or smaller images, or raise the server's --max-message-bytes"
     return LookalikeError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 from grpc_health.v1 import health_pb2
 
+from lookalike_client.connection_failures import connection_failure
 from lookalike_client.errors import LookalikeError, from_rpc_error
 
 CHECK = "/grpc.health.v1.Health/Check"
@@ -56,9 +57,12 @@ class Readiness:
         code = error.code()
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             raise self._not_ready() from error
-        if code not in _TRANSIENT:
+        details = error.details() or ""
+        failure = connection_failure(details)
+        if code not in _TRANSIENT or (failure and failure.permanent):
             raise from_rpc_error(error) from error
-        self._last = str(from_rpc_error(error))
+        unanswered = not failure and details.startswith("failed to connect")
+        self._last = f"no response: {details}" if unanswered else str(from_rpc_error(error))
 
     def _not_ready(self) -> LookalikeError:
         return LookalikeError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from typing import Any
 
 import streamlit as st
 
 from lookalike_client import Category, Client, ItemStatus, Product, ProductInput, SearchResult
+from lookalike_client.connection_options import ConnectionOptions, connection_options
 from lookalike_gallery.response_stats import StatsHistory
 from lookalike_gallery.thumbnails import ThumbnailCache
 
@@ -19,9 +19,9 @@ TIMEOUT_S = 10.0
 class Connection:
     """The client, its thumbnails and the stats of its searches; thread-safe."""
 
-    def __init__(self, target: str, token: str | None) -> None:
-        self.target = target
-        self.client = Client(target, timeout=TIMEOUT_S, token=token)
+    def __init__(self, options: ConnectionOptions) -> None:
+        self.target = options.server
+        self.client = Client(options.server, timeout=TIMEOUT_S, token=options.token, tls=options.tls)
         self.thumbnails = ThumbnailCache(self.client)
         self.stats = StatsHistory()
         self.revision = 0
@@ -70,11 +70,15 @@ def _categories(_connection: Connection, *key: object) -> list[Category]:  # noq
 
 
 def connection() -> Connection:
-    """Return the connection to the server of LOOKALIKE_CLIENT_SERVER, as the `lookalike` command does."""
-    target = os.environ.get("LOOKALIKE_CLIENT_SERVER") or "127.0.0.1:50051"
-    return _connect(target, os.environ.get("LOOKALIKE_CLIENT_TOKEN") or None)
+    """Return the connection to the server of the variables LOOKALIKE_CLIENT_..., as the `lookalike` command does.
+
+    Raises:
+        OptionError: A variable cannot be used.
+        TlsError: A file of certificates or of a key cannot be used.
+    """
+    return _connect(connection_options())
 
 
 @st.cache_resource(show_spinner=False)
-def _connect(target: str, token: str | None) -> Connection:
-    return Connection(target, token)
+def _connect(options: ConnectionOptions) -> Connection:
+    return Connection(options)

@@ -18,6 +18,7 @@ from lookalike_client import Client, LookalikeError
 from lookalike_client.cli.import_run import ImportReport, print_report
 from lookalike_client.cli.progress import INTERVAL_S, ProgressBar, ProgressLines, duration
 from lookalike_client.cli.session import Session
+from lookalike_client.connection_options import ConnectionOptions
 from lookalike_client.transfer.catalog_csv import FailedRow
 from lookalike_client.transfer.importer import ImportProgress
 from support.catalogs import good_row, put, stored, write_catalog, write_products
@@ -120,7 +121,7 @@ def test_a_long_list_of_failures_ends_with_a_count() -> None:
     """Failures beyond the listed ones are counted in the report."""
     out = io.StringIO()
     console = Console(file=out, width=100)
-    session = Session("s:1", None, 1.0, as_json=False, out=console, err=console)
+    session = Session(ConnectionOptions("s:1"), 1.0, as_json=False, out=console, err=console)
     print_report(session, ImportReport(0, 0, 7, 1.0, 0.0, [FailedRow(2, "a", "bad")]))
     assert out.getvalue().endswith("... and 6 more\n")
 

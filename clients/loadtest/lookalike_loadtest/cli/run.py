@@ -23,6 +23,7 @@ from lookalike_loadtest.cli.progress import LoadProgress
 from lookalike_loadtest.plan import Arrivals, Kind, Phase, Shares
 from lookalike_loadtest.report import Outcome, Report, make_report
 from lookalike_loadtest.runs import CapacityGoal, LoadRunner
+from lookalike_loadtest.transports import GrpcOverTls, GrpcTransport
 from lookalike_loadtest.worker_messages import WorkerConfig
 from lookalike_loadtest.worker_pool import WorkerPool, WorkerPoolError
 from lookalike_loadtest.workload import Workload, WorkloadError, WorkloadOptions, prepare_workload
@@ -168,7 +169,14 @@ def _test(
     interrupt: Interrupt,
 ) -> Report:
     # no image carries a number of another test
-    config = WorkerConfig(session.server, workload.requests(), session.token, first_number=secrets.randbits(62))
+    connection = session.connection
+    config = WorkerConfig(
+        connection.server,
+        workload.requests(),
+        connection.token,
+        first_number=secrets.randbits(62),
+        transport=GrpcOverTls(connection.tls) if connection.tls else GrpcTransport,
+    )
     phase, goal = options.phase(), options.goal()
     started = datetime.now(UTC)
     with WorkerPool(options.processes) as pool, LoadProgress(session.err) as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, cast
 
 import click
@@ -17,7 +18,11 @@ from lookalike_client.cli.quickstart import quickstart
 from lookalike_client.cli.renamed import removed_command, renamed_option
 from lookalike_client.cli.server import model, wait
 from lookalike_client.cli.session import CommandFailed, Session, open_console
+from lookalike_client.connection_options import DEFAULT_SERVER, OptionError, connection_options
 from lookalike_client.errors import LookalikeError
+from lookalike_client.tls import TlsError
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 _PLUGINS = "lookalike.commands"
 """The entry points with which other distributions, such as lookalike-loadtest, add commands."""
@@ -56,25 +61,42 @@ class _Group(click.Group):
         except LookalikeError as error:
             session = ctx.find_object(Session)
             raise CommandFailed(session.explain(error) if session else str(error)) from error
+        except TlsError as error:
+            raise CommandFailed(str(error)) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--server",
     metavar="HOST:PORT",
-    default="127.0.0.1:50051",
-    show_default=True,
-    envvar="LOOKALIKE_CLIENT_SERVER",
-    show_envvar=True,
-    help="The server's address.",
+    help=f"The server's address.  [env var: LOOKALIKE_CLIENT_SERVER; default: {DEFAULT_SERVER}]",
 )
 @click.option(
     "--token",
     metavar="TOKEN",
-    envvar="LOOKALIKE_CLIENT_TOKEN",
-    show_envvar=True,
-    help="Sent as a bearer token. Prefer the environment variable: other users can see a command line.",
+    help="Sent as a bearer token. Prefer a file or the variable: other users can see a command line."
+    "  [env var: LOOKALIKE_CLIENT_TOKEN]",
 )
+@click.option(
+    "--token-file", metavar="FILE", type=_FILE, help="A file of the token.  [env var: LOOKALIKE_CLIENT_TOKEN_FILE]"
+)
+@click.option(
+    "--tls", is_flag=True, help="Encrypt the connection; trust the system's CAs.  [env var: LOOKALIKE_CLIENT_TLS=1]"
+)
+@click.option(
+    "--ca",
+    metavar="FILE",
+    type=_FILE,
+    help="Encrypt the connection; trust these CAs, PEM.  [env var: LOOKALIKE_CLIENT_CA]",
+)
+@click.option(
+    "--cert",
+    "certificate",
+    metavar="FILE",
+    type=_FILE,
+    help="This client's certificate, PEM, for a server that requires one.  [env var: LOOKALIKE_CLIENT_CERT]",
+)
+@click.option("--key", metavar="FILE", type=_FILE, help="The certificate's key, PEM.  [env var: LOOKALIKE_CLIENT_KEY]")
 @click.option(
     "--timeout",
     metavar="SECONDS",
@@ -86,15 +108,27 @@ class _Group(click.Group):
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.version_option(package_name="lookalike-client", prog_name="lookalike")
 @click.pass_context
-def main(ctx: click.Context, server: str, token: str | None, timeout: float, as_json: bool) -> None:
+def main(
+    ctx: click.Context,
+    /,
+    timeout: float,
+    as_json: bool,
+    **connection: Any,
+) -> None:
     """Search a Lookalike server's catalog for similar images, and manage it."""
+    try:
+        options = connection_options(**connection)
+    except OptionError as error:
+        raise click.UsageError(str(error)) from error
+    err = open_console(to_stderr=True)
+    if options.warning:
+        err.print(options.warning, style="bold red", soft_wrap=True)
     ctx.obj = Session(
-        server=server,
-        token=token,
+        connection=options,
         timeout=timeout,
         as_json=as_json,
         out=open_console(),
-        err=open_console(to_stderr=True),
+        err=err,
     )
 
 

@@ -19,7 +19,9 @@ from lookalike_client.cli.query import print_result
 from lookalike_client.cli.server import warn_of_random_weights
 from lookalike_client.cli.session import CommandFailed, Session, pass_session, printable
 from lookalike_client.client import Client
+from lookalike_client.connection_options import ConnectionOptions
 from lookalike_client.errors import LookalikeError
+from lookalike_client.tls import Tls
 from lookalike_client.transfer.import_batches import ImageRows
 from lookalike_client.types import Model, Product
 
@@ -72,7 +74,7 @@ def quickstart(session: Session, catalog: Path, category_column: str, wait_s: fl
     )
     print_result(session, result)
     session.out.print("\nRun the same query yourself:", style="bold")
-    for command in commands(session.server, query.id):
+    for command in commands(session.connection, query.id):
         session.out.print(f"  {command}", soft_wrap=True)
 
 
@@ -118,13 +120,24 @@ def example(client: Client) -> Product | None:
     return first
 
 
-def commands(server: str, product_id: str) -> list[str]:
+def commands(connection: ConnectionOptions, product_id: str) -> list[str]:
     """Return shell commands that run the example query."""
     message = json.dumps({"product_id": product_id, "k": K})
+    ours, theirs = tls_flags(connection.tls)
     return [
-        shlex.join([_command(), "--server", server, "search", "--id", product_id, "-k", str(K)]),
-        shlex.join(["grpcurl", "-plaintext", "-d", message, server, "lookalike.v1.SearchService/Search"]),
+        shlex.join([_command(), "--server", connection.server, *ours, "search", "--id", product_id, "-k", str(K)]),
+        shlex.join(["grpcurl", *theirs, "-d", message, connection.server, "lookalike.v1.SearchService/Search"]),
     ]
+
+
+def tls_flags(tls: Tls | None) -> tuple[list[str], list[str]]:
+    """Return the flags for the same connection of `lookalike` and of grpcurl."""
+    if tls is None:
+        return [], ["-plaintext"]
+    certificate = [("--cert", "-cert", tls.certificate), ("--key", "-key", tls.key)]
+    named = [each for each in (("--ca", "-cacert", tls.ca), *certificate) if each[2] is not None]
+    ours = [word for flag, _, path in named for word in (flag, str(path))] or ["--tls"]
+    return ours, [word for _, flag, path in named for word in (flag, str(path))]
 
 
 def _command() -> str:

@@ -17,7 +17,10 @@ from rich.table import Table
 
 from lookalike_client.async_client import AsyncClient
 from lookalike_client.client import Client
+from lookalike_client.connection_failures import ConnectionFailure, connection_failure
+from lookalike_client.connection_options import ConnectionOptions
 from lookalike_client.errors import LookalikeError
+from lookalike_client.tls import Tls
 
 INTERRUPTED = 130
 """The exit status of a command that was stopped with Ctrl-C, as in shells."""
@@ -30,28 +33,33 @@ class Session:
     """The global options and the output of one run.
 
     Attributes:
-        server: HOST:PORT.
-        token: The bearer token, or None.
+        connection: Where to connect, and how.
         timeout: The deadline of a call, in seconds.
         as_json: Whether to print results as JSON.
         out: Standard output, for results.
         err: Standard error, for everything else.
     """
 
-    server: str
-    token: str | None
+    connection: ConnectionOptions
     timeout: float
     as_json: bool
     out: Console
     err: Console
 
+    @property
+    def server(self) -> str:
+        """HOST:PORT."""
+        return self.connection.server
+
     def client(self) -> Client:
         """Return a client for code without an event loop."""
-        return Client(self.server, timeout=self.timeout, token=self.token)
+        options = self.connection
+        return Client(options.server, timeout=self.timeout, token=options.token, tls=options.tls)
 
     def async_client(self) -> AsyncClient:
         """Return a client for the running event loop."""
-        return AsyncClient(self.server, timeout=self.timeout, token=self.token)
+        options = self.connection
+        return AsyncClient(options.server, timeout=self.timeout, token=options.token, tls=options.tls)
 
     def print_json(self, result: Any) -> None:
         """Print a result as one JSON value: dataclasses as objects with the same fields, numbers in full."""
@@ -60,6 +68,8 @@ class Session:
 
     def explain(self, error: LookalikeError) -> str:
         """Return one line for the user: what is wrong, and what to do where no server responds."""
+        if error.request_id is None and (failure := connection_failure(error.message)):
+            return f"{self.server}: {failure.value}; {_hint(failure, self.connection.tls)}"
         if error.request_id is None and error.code is grpc.StatusCode.UNAVAILABLE:
             return (
                 f"no server responds at {self.server}; start one with `make run`, or name another with --server"
@@ -120,6 +130,27 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_plain(each) for each in value]
     return value
+
+
+def _hint(failure: ConnectionFailure, tls: Tls | None) -> str:
+    """Return what to do about a connection that failed."""
+    match failure:
+        case ConnectionFailure.EXPIRED | ConnectionFailure.NOT_YET_VALID:
+            return "its operator must renew it, or this machine's clock is wrong"
+        case ConnectionFailure.UNTRUSTED:
+            return (
+                "name the file of its CA with --ca" if tls and tls.ca is None else "--ca names the file of another CA"
+            )
+        case ConnectionFailure.WRONG_NAME:
+            return "call it with --server by a name that is in the certificate"
+        case ConnectionFailure.NOT_TLS:
+            return "call it without --tls, --ca and --cert, or name another port with --server"
+        case ConnectionFailure.CLIENT_CERTIFICATE | ConnectionFailure.CLOSED:
+            if tls is None:
+                return "try --tls, or --ca FILE where it has a CA of its own"
+            if tls.certificate is None:
+                return "try with a client certificate: --cert FILE --key FILE"
+            return "--cert and --key may be of a CA that it does not trust, or have expired"
 
 
 def _first_line(message: str) -> str:
