@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
 // MaxMessageBytes is the size limit of a message, in both directions.
@@ -24,11 +23,15 @@ var serviceConfig string
 // 256 KiB: less than an image.
 const retryBufferBytes = MaxMessageBytes + 5
 
-// NewConn creates a connection to target, HOST:PORT or any gRPC target; it connects at the first call and is not
-// encrypted. A token that is not empty is sent with each call as a bearer token.
-func NewConn(target, token string) (*grpc.ClientConn, error) {
+// NewConn creates a connection to target, HOST:PORT or any gRPC target; it connects at the first call and is encrypted
+// unless tls is nil. A token that is not empty is sent with each call as a bearer token.
+func NewConn(target, token string, tls *TLS) (*grpc.ClientConn, error) {
+	encryption, err := transportCredentials(tls)
+	if err != nil {
+		return nil, err
+	}
 	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(encryption),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		// a DNS TXT record must not replace the file
 		grpc.WithDisableServiceConfig(),
@@ -73,5 +76,5 @@ func (token bearer) GetRequestMetadata(context.Context, ...string) (map[string]s
 	return map[string]string{"authorization": "Bearer " + string(token)}, nil
 }
 
-// RequireTransportSecurity allows a token without TLS, which the server does not support: the network must be private.
+// RequireTransportSecurity allows a token without TLS, for a private network.
 func (bearer) RequireTransportSecurity() bool { return false }

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Authority:
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         pair.certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
         pair.key.touch(mode=0o600)
-        pair.key.write_bytes(issued.private_key_pem.bytes())
+        pair.key.write_bytes(_pkcs8(issued.private_key_pem.bytes()))
         return pair
 
     def expired(self, name: str, *names: str) -> Pair:
@@ -56,6 +57,13 @@ class Authority:
         """Issue a certificate that is valid from tomorrow on."""
         today = datetime.now(UTC)
         return self.pair(name, *names, not_before=today + timedelta(days=1), not_after=today + timedelta(days=9))
+
+
+def _pkcs8(key: bytes) -> bytes:
+    """Convert a key to PKCS #8, the one form that Java reads."""
+    plain = serialization.NoEncryption()
+    loaded = serialization.load_pem_private_key(key, None)
+    return loaded.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
 
 
 def server_credentials(pair: Pair, client_ca: Path | None = None) -> grpc.ServerCredentials:

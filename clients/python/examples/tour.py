@@ -15,8 +15,9 @@ from typing import Any, NoReturn
 import grpc
 import numpy as np
 
-from lookalike_client import Client, EmbeddedImage, LookalikeError, Neighbor
+from lookalike_client import Client, EmbeddedImage, LookalikeError, Neighbor, TlsError
 from lookalike_client.channel import MAX_MESSAGE_BYTES
+from lookalike_client.connection_options import ConnectionOptions, OptionError, connection_options
 
 WINDOW = 32
 """At most this many images are in flight: sent, without a response yet."""
@@ -177,7 +178,12 @@ def _options() -> argparse.Namespace:
     )
     seconds = _above(0, float, "a number of seconds above 0")
     parser.add_argument("--server", metavar="HOST:PORT", default="127.0.0.1:50051")
-    parser.add_argument("--token", default=os.environ.get("LOOKALIKE_CLIENT_TOKEN"))
+    parser.add_argument("--token")
+    parser.add_argument("--token-file", metavar="FILE")
+    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--ca", metavar="FILE")
+    parser.add_argument("--cert", metavar="FILE")
+    parser.add_argument("--key", metavar="FILE")
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--category", required=True)
     parser.add_argument("--product-id", required=True)
@@ -193,6 +199,19 @@ def _options() -> argparse.Namespace:
         next(options.folder.iterdir(), None)
     except OSError as error:
         parser.error(f"{error.filename}: {error.strerror}")
+    try:
+        # what the options do not say, the environment may
+        options.connection = connection_options(
+            options.server,
+            options.token,
+            options.token_file,
+            tls=options.tls,
+            ca=options.ca,
+            certificate=options.cert,
+            key=options.key,
+        )
+    except OptionError as error:
+        parser.error(str(error))
     return options
 
 
@@ -201,9 +220,17 @@ def main() -> int:
     # KeyboardInterrupt may be raised inside gRPC while it holds a lock; the default ends the process at once
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     options = _options()
+    connection: ConnectionOptions = options.connection
+    server = connection.server
+    try:
+        client = Client(server, timeout=options.deadline, token=connection.token, tls=connection.tls)
+    except TlsError as error:
+        return _fail(str(error), 2)
+    if connection.warning:
+        print(f"tour: {connection.warning}", file=sys.stderr)
     results: dict[str, Any] = {}
     status = 0
-    with Client(options.server, timeout=options.deadline, token=options.token) as client:
+    with client:
         for name, step in Tour(client, options).steps().items():
             try:
                 results[name] = step()
@@ -211,7 +238,7 @@ def main() -> int:
                 results["failed"] = {"step": name, "error": _error(error)}
                 unavailable = error.code is grpc.StatusCode.UNAVAILABLE and error.request_id is None
                 unreachable = unavailable and name == "health"
-                reason = f"no server responds at {options.server} ({error})" if unreachable else str(error)
+                reason = f"no server responds at {server} ({error})" if unreachable else str(error)
                 status = _fail(f"{name}: {reason}", 1)
                 break
     print(json.dumps(results, indent=2, ensure_ascii=False))

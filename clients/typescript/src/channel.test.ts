@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
-import { isLoopback } from "./channel.js";
+import { isLoopback, openChannel } from "./channel.js";
 
 test("every spelling of a target on this machine is recognized, and no other target is", () => {
   const local = [
@@ -9,4 +12,12 @@ test("every spelling of a target on this machine is recognized, and no other tar
   ];
   const remote = ["shop:1", "127.0.0.1.shop:1", "10.0.0.1:1", "[::2]:1", "localhost.shop:1", "dns:///shop:1", "127.1"];
   assert.deepEqual([...local, ...remote].filter(isLoopback), local);
+});
+
+test("a file of TLS that is missing, or is no PEM, is named", () => {
+  const file = join(mkdtempSync(join(tmpdir(), "tour-")), "empty.pem");
+  writeFileSync(file, "");
+  assert.throws(() => openChannel("127.0.0.1:1", { ca: "/nowhere/ca.pem" }), /\/nowhere\/ca\.pem/);
+  assert.throws(() => openChannel("127.0.0.1:1", { ca: file }), /empty\.pem holds no certificates/);
+  assert.throws(() => openChannel("127.0.0.1:1", { certificate: file, key: file }), /empty\.pem/);
 });

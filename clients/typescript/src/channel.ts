@@ -1,8 +1,9 @@
-/** Channel options: message sizes, retries, reconnects and proxies. */
+/** Channel options: message sizes, retries, reconnects, proxies and TLS. */
 
 import { readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
-import { Channel, type ChannelOptions, credentials, Metadata } from "@grpc/grpc-js";
+import { Channel, type ChannelOptions, Metadata } from "@grpc/grpc-js";
+import { channelCredentials, type Tls } from "./tls.js";
 
 /** The size limit of a message, in both directions. */
 export const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
@@ -11,11 +12,11 @@ export const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 export const WINDOW = 32;
 
 /**
- * Opens a channel to a gRPC target; it connects at the first call.
+ * Opens a channel to a gRPC target; it connects at the first call, and is encrypted where there is `tls`.
  *
- * @throws Error where the target is invalid
+ * @throws Error where the target is invalid, or a file of `tls` cannot be used
  */
-export function openChannel(target: string): Channel {
+export function openChannel(target: string, tls?: Tls): Channel {
   const options: ChannelOptions = {
     "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
@@ -32,7 +33,7 @@ export function openChannel(target: string): Channel {
     // a proxy in the environment does not reach this machine's loopback
     options["grpc.enable_http_proxy"] = 0;
   }
-  return new Channel(target, credentials.createInsecure(), options);
+  return new Channel(target, channelCredentials(tls), options);
 }
 
 /** Whether a gRPC target is on this machine: localhost, 127.0.0.0/8, ::1 or a unix socket. */

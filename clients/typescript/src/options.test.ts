@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { readOptions, UsageError } from "./options.js";
 
@@ -8,6 +11,7 @@ test("both forms of an option are read, values may begin with a dash, and the ot
   assert.deepEqual(readOptions([...NEEDED, "--k", "7", "--deadline=.5"], {}), {
     server: "127.0.0.1:50051",
     token: "",
+    tls: undefined,
     image: "a.jpg",
     category: "Men",
     productId: "-7",
@@ -28,7 +32,41 @@ test("the token comes from the environment unless the option is set", () => {
   );
 });
 
+test("each option of TLS turns it on, flags override the environment, and empty variables count as absent", () => {
+  const none = { ca: undefined, certificate: undefined, key: undefined };
+  for (const [more, variables, expected] of [
+    [[], { TLS: "0", CA: "", CERT: "", KEY: "" }, undefined],
+    [["--tls"], {}, none],
+    [[], { TLS: "1" }, none],
+    [[], { CA: "ca.pem" }, { ...none, ca: "ca.pem" }],
+    [["--ca", "flag.pem"], { CA: "ca.pem" }, { ...none, ca: "flag.pem" }],
+    [["--cert=c", "--key=k"], { CERT: "d", KEY: "l" }, { ...none, certificate: "c", key: "k" }],
+    [[], { CERT: "d", KEY: "l" }, { ...none, certificate: "d", key: "l" }],
+  ] as [string[], Record<string, string>, object | undefined][]) {
+    const named = Object.entries(variables).map(([name, value]) => [`LOOKALIKE_CLIENT_${name}`, value]);
+    const options = readOptions([...NEEDED, ...more], Object.fromEntries(named));
+    assert.deepEqual(options !== "help" && options.tls, expected);
+  }
+});
+
+test("the token comes from a file, which a token on the command line overrides", () => {
+  const file = join(mkdtempSync(join(tmpdir(), "tour-")), "token");
+  writeFileSync(file, "from-file\n");
+  const environment = { LOOKALIKE_CLIENT_TOKEN_FILE: file };
+  const tokens = [[], ["--token", "from-option"], ["--token-file", file]].map((more) =>
+    readOptions([...NEEDED, ...more], environment),
+  );
+  assert.deepEqual(
+    tokens.map((options) => options !== "help" && options.token),
+    ["from-file", "from-option", "from-file"],
+  );
+});
+
 for (const wrong of [
+  ["--token-file", "/nowhere/token"],
+  ["--cert", "c.pem"],
+  ["--key", "c.key"],
+  ["--tls=maybe"],
   ["--k", "-1"],
   ["--k", "1.5"],
   ["--k", ""],

@@ -1,11 +1,15 @@
 /** The tour's command line. */
 
+import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import type { Tls } from "./tls.js";
 
 export interface Options {
   server: string;
   /** Empty: none. */
   token: string;
+  /** Undefined: no encryption. */
+  tls: Tls | undefined;
   image: string;
   category: string;
   productId: string;
@@ -27,6 +31,10 @@ Makes the calls of a typical backend to a Lookalike server and prints the result
 
   --server HOST:PORT          where the server listens (127.0.0.1:50051)
   --token TOKEN               sent as a bearer token; or LOOKALIKE_CLIENT_TOKEN in the environment
+  --token-file FILE           a file of the token; or LOOKALIKE_CLIENT_TOKEN_FILE
+  --tls                       encrypt the connection; trust the CAs of Node.js; or LOOKALIKE_CLIENT_TLS=1
+  --ca FILE                   encrypt the connection; trust these CAs, PEM; or LOOKALIKE_CLIENT_CA
+  --cert FILE, --key FILE     the client's certificate and its key, PEM; or LOOKALIKE_CLIENT_CERT and ..._KEY
   --image FILE                the image of search_by_image
   --category C                the category that search_by_image searches
   --product-id ID             the product of search_by_id
@@ -44,6 +52,11 @@ const text = { type: "string" } as const;
 const OPTIONS = {
   server: text,
   token: text,
+  "token-file": text,
+  tls: { type: "boolean" },
+  ca: text,
+  cert: text,
+  key: text,
   image: text,
   category: text,
   "product-id": text,
@@ -75,6 +88,10 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Opt
     if (!Object.hasOwn(OPTIONS, token.name)) {
       throw new UsageError(`unknown option ${token.rawName}; --help lists the options`);
     }
+    if (token.name === "tls" && token.value === undefined) {
+      values.set("tls", "1");
+      continue;
+    }
     if (token.value === undefined) {
       throw new UsageError(`${token.rawName} needs a value`);
     }
@@ -89,7 +106,8 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Opt
   };
   return {
     server: values.get("server") ?? "127.0.0.1:50051",
-    token: readToken(values.get("token") ?? environment["LOOKALIKE_CLIENT_TOKEN"] ?? ""),
+    token: readToken(values, environment),
+    tls: readTls(values, environment),
     image: required("image"),
     category: required("category"),
     productId: required("product-id"),
@@ -101,11 +119,67 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Opt
   };
 }
 
-function readToken(token: string): string {
-  if (!/^[\x20-\x7e]*$/.test(token)) {
+function readToken(values: Map<string, string>, environment: NodeJS.ProcessEnv): string {
+  let [token, file] = [values.get("token"), values.get("token-file")];
+  if (token === undefined && file === undefined) {
+    [token, file] = [environment["LOOKALIKE_CLIENT_TOKEN"], environment["LOOKALIKE_CLIENT_TOKEN_FILE"]];
+  }
+  if (token && file) {
+    throw new UsageError("give the token or the file of a token, not both");
+  }
+  if (file) {
+    token = readTokenFile(file);
+  }
+  if (!/^[\x20-\x7e]*$/.test(token ?? "")) {
     throw new UsageError("--token: must be printable ASCII characters: it is sent as a header");
   }
-  return token;
+  return token ?? "";
+}
+
+function readTokenFile(file: string): string {
+  let content: string;
+  try {
+    content = readFileSync(file, "utf8").trim();
+  } catch (error) {
+    throw new UsageError(`--token-file ${file}: ${(error as Error).message}`);
+  }
+  if (!content) {
+    throw new UsageError(`--token-file ${file}: is empty`);
+  }
+  return content;
+}
+
+/** Any option of TLS turns it on. */
+function readTls(values: Map<string, string>, environment: NodeJS.ProcessEnv): Tls | undefined {
+  const ca = values.get("ca") || environment["LOOKALIKE_CLIENT_CA"] || undefined;
+  let [certificate, key] = [values.get("cert"), values.get("key")];
+  if (!certificate && !key) {
+    [certificate, key] = [environment["LOOKALIKE_CLIENT_CERT"], environment["LOOKALIKE_CLIENT_KEY"]];
+  }
+  if (!certificate !== !key) {
+    throw new UsageError("--cert and --key belong together: give both or neither");
+  }
+  const encrypt =
+    readFlag("--tls", values.get("tls")) || readFlag("LOOKALIKE_CLIENT_TLS", environment["LOOKALIKE_CLIENT_TLS"]);
+  return encrypt || ca || certificate
+    ? { ca, certificate: certificate || undefined, key: key || undefined }
+    : undefined;
+}
+
+function readFlag(name: string, value = ""): boolean {
+  const flag = new Map([
+    ["", false],
+    ["0", false],
+    ["false", false],
+    ["no", false],
+    ["1", true],
+    ["true", true],
+    ["yes", true],
+  ]).get(value.toLowerCase());
+  if (flag === undefined) {
+    throw new UsageError(`${name} must be 1 or 0, not ${JSON.stringify(value)}`);
+  }
+  return flag;
 }
 
 function readCount(option: string, value: string): number {

@@ -3,7 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { type Channel, Client, credentials, type Metadata } from "@grpc/grpc-js";
 import { checkHealth, unary } from "./calls.js";
-import { callMetadata, openChannel } from "./channel.js";
+import { callMetadata, isLoopback, openChannel } from "./channel.js";
 import { embedFolder, listImages } from "./embed-folder.js";
 import { CallError, type ErrorDetails, errorDetails } from "./errors.js";
 import { EmbeddingServiceClient, GetModelRequest, Metric } from "./gen/lookalike/v1/embedding_service.js";
@@ -22,14 +22,17 @@ interface Inputs {
 }
 
 async function readInputs(options: Options): Promise<Inputs> {
-  const { badImage, folder, image, server } = options;
+  const { badImage, folder, image, server, tls } = options;
   return {
     options,
     image: await forOption(`--image ${image}`, readFile(image)),
     badImage: await forOption(`--bad-image ${badImage}`, readFile(badImage)),
     imageNames: await forOption(`--folder ${folder}`, listImages(folder)),
     metadata: callMetadata(options.token),
-    channel: await forOption(`--server ${server}`, Promise.resolve(server).then(openChannel)),
+    channel: await forOption(
+      `--server ${server}`,
+      Promise.resolve().then(() => openChannel(server, tls)),
+    ),
   };
 }
 
@@ -128,6 +131,9 @@ async function main(): Promise<number> {
     return 0;
   }
   const inputs = await readInputs(options);
+  if (options.token && !options.tls && !isLoopback(options.server)) {
+    printError(`WARNING: the token is sent to ${options.server} without encryption; use --tls or --ca FILE`);
+  }
   const results: Record<string, unknown> = {};
   try {
     for (const [step, run] of stepsOf(inputs)) {

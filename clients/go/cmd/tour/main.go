@@ -44,10 +44,13 @@ func run(arguments []string, stdout, stderr io.Writer) int {
 		printError(err)
 		return exitUsage
 	}
-	conn, err := client.NewConn(o.server, o.token)
+	conn, err := client.NewConn(o.server, o.token, o.tls)
 	if err != nil {
-		printError(fmt.Errorf("--server: %w", err))
+		printError(fmt.Errorf("--server %s: %w", o.server, err))
 		return exitUsage
+	}
+	if o.token != "" && o.tls == nil && !client.IsLoopback(o.server) {
+		printError(fmt.Errorf("WARNING: the token is sent to %s without encryption; use --tls or --ca FILE", o.server))
 	}
 	defer conn.Close()
 

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"lookalike.example/client"
 )
 
 const usage = `usage: tour --image FILE --category C --product-id ID --folder DIR --bad-image FILE [options]
@@ -18,6 +20,10 @@ Makes the calls of a typical backend to a Lookalike server and prints the result
 
   --server HOST:PORT         where the server listens (127.0.0.1:50051)
   --token TOKEN              sent as a bearer token; or LOOKALIKE_CLIENT_TOKEN in the environment
+  --token-file FILE          a file of the token; or LOOKALIKE_CLIENT_TOKEN_FILE
+  --tls                      encrypt the connection; trust the system's CAs; or LOOKALIKE_CLIENT_TLS=1
+  --ca FILE                  encrypt the connection; trust these CAs, PEM; or LOOKALIKE_CLIENT_CA
+  --cert FILE, --key FILE    the client's certificate and its key, PEM; or LOOKALIKE_CLIENT_CERT and ..._KEY
   --image FILE               the image to search by
   --category C               the category to search
   --product-id ID            the product to search by
@@ -30,6 +36,7 @@ Makes the calls of a typical backend to a Lookalike server and prints the result
 
 type options struct {
 	server, token               string
+	tls                         *client.TLS // nil: no encryption
 	image, badImage             string
 	category, productID, folder string
 	k                           uint32
@@ -43,6 +50,12 @@ func parseOptions(arguments []string) (*options, error) {
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&o.server, "server", "127.0.0.1:50051", "")
 	flags.StringVar(&o.token, "token", "", "")
+	tokenFile := flags.String("token-file", "", "")
+	encrypt := flags.Bool("tls", false, "")
+	files := &client.TLS{}
+	flags.StringVar(&files.CA, "ca", "", "")
+	flags.StringVar(&files.Certificate, "cert", "", "")
+	flags.StringVar(&files.Key, "key", "", "")
 	flags.StringVar(&o.image, "image", "", "")
 	flags.StringVar(&o.category, "category", "", "")
 	flags.StringVar(&o.productID, "product-id", "", "")
@@ -69,13 +82,57 @@ func parseOptions(arguments []string) (*options, error) {
 			return nil, fmt.Errorf("--%s is required", name)
 		}
 	}
-	if o.token == "" {
-		o.token = os.Getenv("LOOKALIKE_CLIENT_TOKEN")
+	if err := o.readToken(*tokenFile); err != nil {
+		return nil, err
 	}
 	if strings.ContainsFunc(o.token, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return nil, errors.New("--token: must be printable ASCII characters: it is sent as a header")
 	}
-	return o, nil
+	return o, o.readTLS(*encrypt, files)
+}
+
+// readToken completes the options with the environment: a flag overrides it.
+func (o *options) readToken(file string) error {
+	if o.token == "" && file == "" {
+		o.token, file = os.Getenv("LOOKALIKE_CLIENT_TOKEN"), os.Getenv("LOOKALIKE_CLIENT_TOKEN_FILE")
+	}
+	if o.token != "" && file != "" {
+		return errors.New("give the token or the file of a token, not both")
+	}
+	if file != "" {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("--token-file: %w", err)
+		}
+		if o.token = strings.TrimSpace(string(content)); o.token == "" {
+			return fmt.Errorf("--token-file: %s is empty", file)
+		}
+	}
+	return nil
+}
+
+// readTLS completes the options with the environment; any one of them turns TLS on.
+func (o *options) readTLS(encrypt bool, files *client.TLS) error {
+	if files.CA == "" {
+		files.CA = os.Getenv("LOOKALIKE_CLIENT_CA")
+	}
+	if files.Certificate == "" && files.Key == "" {
+		files.Certificate, files.Key = os.Getenv("LOOKALIKE_CLIENT_CERT"), os.Getenv("LOOKALIKE_CLIENT_KEY")
+	}
+	if (files.Certificate == "") != (files.Key == "") {
+		return errors.New("--cert and --key belong together: give both or neither")
+	}
+	switch variable := strings.ToLower(os.Getenv("LOOKALIKE_CLIENT_TLS")); variable {
+	case "", "0", "false", "no":
+	case "1", "true", "yes":
+		encrypt = true
+	default:
+		return fmt.Errorf("LOOKALIKE_CLIENT_TLS must be 1 or 0, not %q", variable)
+	}
+	if encrypt || *files != (client.TLS{}) {
+		o.tls = files
+	}
+	return nil
 }
 
 // seconds parses a time above zero that fits a time.Duration.

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"lookalike.example/client"
 )
 
 // Invalid options are rejected before any call: one line on standard error, and exit status 2.
@@ -31,6 +34,14 @@ func TestInvalidOptions(t *testing.T) {
 		"an infinite time":     with("--deadline", "inf"),
 		"a time of NaN":        with("--deadline", "nan"),
 		"a token of two lines": with("--token", "a\nb"),
+		"a token and a file":   with("--token", "a", "--token-file", file),
+		"no such token file":   with("--token-file", file+".gone"),
+		"an empty token file":  with("--token-file", file),
+		"half a certificate":   with("--cert", file),
+		"a key alone":          with("--key", file),
+		"no such CA":           with("--ca", file+".gone"),
+		"a CA without PEM":     with("--ca", file),
+		"a certificate of air": with("--cert", file, "--key", file),
 		"no such image":        with("--image", file+".gone"),
 		"no such bad image":    with("--bad-image", file+".gone"),
 		"a file as the folder": with("--folder", file),
@@ -40,6 +51,45 @@ func TestInvalidOptions(t *testing.T) {
 		line, rest, _ := strings.Cut(stderr.String(), "\n")
 		if status != exitUsage || stdout.Len() > 0 || !strings.HasPrefix(line, "tour: ") || rest != "" {
 			t.Errorf("%s: exit %d, standard output %q, standard error %q", name, status, &stdout, &stderr)
+		}
+	}
+}
+
+// Each option of TLS turns it on; flags override the environment, and empty variables count as absent.
+func TestConnectionOptions(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("from-file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	required := []string{"--image=i", "--category=c", "--product-id=p", "--folder=f", "--bad-image=b"}
+	for _, each := range []struct {
+		arguments   []string
+		environment map[string]string
+		token       string
+		tls         *client.TLS
+	}{
+		{nil, nil, "", nil},
+		{nil, map[string]string{"TLS": "0", "CA": "", "TOKEN": "a"}, "a", nil},
+		{[]string{"--tls"}, nil, "", &client.TLS{}},
+		{nil, map[string]string{"TLS": "1"}, "", &client.TLS{}},
+		{nil, map[string]string{"CA": "ca.pem", "TOKEN_FILE": file}, "from-file", &client.TLS{CA: "ca.pem"}},
+		{
+			[]string{"--ca=flag.pem", "--cert=flag.crt", "--key=flag.key", "--token=flag"},
+			map[string]string{"CA": "ca.pem", "CERT": "c", "KEY": "k", "TOKEN_FILE": file},
+			"flag", &client.TLS{CA: "flag.pem", Certificate: "flag.crt", Key: "flag.key"},
+		},
+		{nil, map[string]string{"CERT": "c", "KEY": "k"}, "", &client.TLS{Certificate: "c", Key: "k"}},
+	} {
+		for _, name := range []string{"TOKEN", "TOKEN_FILE", "TLS", "CA", "CERT", "KEY"} {
+			t.Setenv("LOOKALIKE_CLIENT_"+name, each.environment[name])
+		}
+		o, err := parseOptions(slices.Concat(required, each.arguments))
+		if err != nil {
+			t.Errorf("%q with %q: %v", each.arguments, each.environment, err)
+			continue
+		}
+		if o.token != each.token || !reflect.DeepEqual(o.tls, each.tls) {
+			t.Errorf("%q with %q: token %q, TLS %+v", each.arguments, each.environment, o.token, o.tls)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func Connect(t *testing.T, embedding lookalikev1.EmbeddingServiceServer) *grpc.C
 	lookalikev1.RegisterEmbeddingServiceServer(server, embedding)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
-	conn, err := client.NewConn(listener.Addr().String(), "")
+	conn, err := client.NewConn(listener.Addr().String(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package example.lookalike.tour;
 import com.google.gson.Gson;
 import com.google.gson.reflect.TypeToken;
 import io.grpc.Grpc;
-import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Metadata;
@@ -17,7 +16,7 @@ import java.net.UnknownHostException;
 import java.nio.charset.StandardCharsets;
 import java.util.Map;
 
-/** Opens channels: message sizes, retries and proxies. */
+/** Opens channels: message sizes, retries, proxies and TLS. */
 final class Connection {
   /** The size limit of a message, in both directions. */
   static final int MAX_MESSAGE_BYTES = 64 << 20;
@@ -34,18 +33,19 @@ final class Connection {
   private Connection() {}
 
   /**
-   * Opens a channel to a target, HOST:PORT or any gRPC target; it connects at the first call and is not encrypted.
+   * Opens a channel to a target, HOST:PORT or any gRPC target; it connects at the first call.
    *
    * @param token sent with every call unless it is empty
-   * @throws IllegalArgumentException where the target is invalid
+   * @param tls how to encrypt the connection, or null
+   * @throws IllegalArgumentException where the target, or a file of TLS, is invalid
    */
-  static ManagedChannel open(String target, String token) throws IOException {
+  static ManagedChannel open(String target, String token, Tls tls) throws IOException {
     String port = target.substring(target.lastIndexOf(':') + 1);
     if (port.matches("\\d+") && new BigInteger(port).bitLength() > 16) {
       throw new IllegalArgumentException("the port must be at most 65535"); // gRPC would retry until the deadline
     }
     ManagedChannelBuilder<?> builder =
-        Grpc.newChannelBuilder(target, InsecureChannelCredentials.create())
+        Grpc.newChannelBuilder(target, Tls.credentials(tls))
             .defaultServiceConfig(serviceConfig())
             .disableServiceConfigLookUp() // a DNS TXT record must not replace the file
             .enableRetry()

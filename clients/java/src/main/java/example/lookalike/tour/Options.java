@@ -1,9 +1,11 @@
 package example.lookalike.tour;
 
 import java.nio.charset.Charset;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
+import java.util.Map;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ITypeConverter;
@@ -30,6 +32,38 @@ final class Options {
       paramLabel = "TOKEN",
       description = "sent as a bearer token; or LOOKALIKE_CLIENT_TOKEN in the environment")
   String token;
+
+  @Option(
+      names = "--token-file",
+      paramLabel = "FILE",
+      description = "a file of the token; or LOOKALIKE_CLIENT_TOKEN_FILE in the environment")
+  Path tokenFile;
+
+  @Option(
+      names = "--tls",
+      description = "encrypt the connection; trust the CAs of the JVM; or LOOKALIKE_CLIENT_TLS=1")
+  boolean encrypt;
+
+  @Option(
+      names = "--ca",
+      paramLabel = "FILE",
+      description = "encrypt the connection; trust these CAs, PEM; or LOOKALIKE_CLIENT_CA")
+  Path ca;
+
+  @Option(
+      names = "--cert",
+      paramLabel = "FILE",
+      description = "the client's certificate, PEM; or LOOKALIKE_CLIENT_CERT")
+  Path certificate;
+
+  @Option(
+      names = "--key",
+      paramLabel = "FILE",
+      description = "the key of the certificate, PEM in PKCS #8; or LOOKALIKE_CLIENT_KEY")
+  Path key;
+
+  /** How to encrypt the connection, or null. */
+  Tls tls;
 
   @Option(names = "--image", required = true, paramLabel = "FILE", description = "the image of search_by_image")
   Path image;
@@ -86,9 +120,9 @@ final class Options {
   /**
    * Parses the command line.
    *
-   * @param token the token if there is no --token; may be null
+   * @param environment variables that count where there is no option
    */
-  static Options parse(String[] args, String token) throws UsageException {
+  static Options parse(String[] args, Map<String, String> environment) throws UsageException {
     // Java decodes arguments in the locale's encoding, which is ASCII without a locale
     if (Arrays.stream(args).anyMatch(arg -> arg.indexOf('\uFFFD') >= 0)) {
       String encoding = System.getProperty("sun.jnu.encoding", Charset.defaultCharset().name());
@@ -100,13 +134,55 @@ final class Options {
     } catch (ParameterException invalid) {
       throw new UsageException(invalid.getMessage() + "; --help lists the options");
     }
-    if (options.token == null) {
-      options.token = token == null ? "" : token;
-    }
-    if (!options.token.chars().allMatch(character -> character >= ' ' && character <= '~')) {
-      throw new UsageException("--token: must be printable ASCII characters: it is sent as a header");
+    if (!options.help) {
+      options.readToken(environment);
+      options.readTls(environment);
     }
     return options;
+  }
+
+  private void readToken(Map<String, String> environment) throws UsageException {
+    if (token == null && tokenFile == null) {
+      token = environment.get("LOOKALIKE_CLIENT_TOKEN");
+      tokenFile = path(environment, "LOOKALIKE_CLIENT_TOKEN_FILE");
+    }
+    if (token != null && !token.isEmpty() && tokenFile != null) {
+      throw new UsageException("give the token or the file of a token, not both");
+    }
+    if (tokenFile != null) {
+      token = UsageException.forOption("--token-file", () -> Files.readString(tokenFile)).strip();
+      if (token.isEmpty()) {
+        throw new UsageException("--token-file: " + tokenFile + " is empty");
+      }
+    }
+    token = token == null ? "" : token;
+    if (!token.chars().allMatch(character -> character >= ' ' && character <= '~')) {
+      throw new UsageException("--token: must be printable ASCII characters: it is sent as a header");
+    }
+  }
+
+  /** Any option of TLS turns it on. */
+  private void readTls(Map<String, String> environment) throws UsageException {
+    ca = ca == null ? path(environment, "LOOKALIKE_CLIENT_CA") : ca;
+    if (certificate == null && key == null) {
+      certificate = path(environment, "LOOKALIKE_CLIENT_CERT");
+      key = path(environment, "LOOKALIKE_CLIENT_KEY");
+    }
+    if ((certificate == null) != (key == null)) {
+      throw new UsageException("--cert and --key belong together: give both or neither");
+    }
+    String variable = environment.getOrDefault("LOOKALIKE_CLIENT_TLS", "");
+    if (!variable.matches("(?i)|[01]|true|false|yes|no")) {
+      throw new UsageException("LOOKALIKE_CLIENT_TLS must be 1 or 0, not '" + variable + "'");
+    }
+    if (encrypt || ca != null || certificate != null || variable.matches("(?i)1|true|yes")) {
+      tls = new Tls(ca, certificate, key);
+    }
+  }
+
+  private static Path path(Map<String, String> environment, String name) {
+    String value = environment.getOrDefault(name, "");
+    return value.isEmpty() ? null : Path.of(value);
   }
 
   static String usage() {

@@ -58,7 +58,7 @@ public final class Tour {
     image = UsageException.forOption("--image", () -> Images.read(options.image));
     badImage = UsageException.forOption("--bad-image", () -> Images.read(options.badImage));
     images = UsageException.forOption("--folder", () -> Images.in(options.folder));
-    channel = UsageException.forOption("--server", () -> Connection.open(options.server, options.token));
+    channel = UsageException.forOption("--server", () -> Connection.open(options.server, options.token, options.tls));
   }
 
   public static void main(String[] args) {
@@ -67,12 +67,17 @@ public final class Tour {
     PrintStream err = utf8(FileDescriptor.err);
     int status;
     try {
-      Options options = Options.parse(args, System.getenv("LOOKALIKE_CLIENT_TOKEN"));
+      Options options = Options.parse(args, System.getenv());
       if (options.help) {
         out.print(Options.usage());
         status = 0;
       } else {
-        status = new Tour(options).run(out, err);
+        Tour tour = new Tour(options);
+        if (!options.token.isEmpty() && options.tls == null && !Connection.isLoopback(options.server)) {
+          String sent = "WARNING: the token is sent to " + options.server + " without encryption";
+          printError(err, sent + "; use --tls or --ca FILE");
+        }
+        status = tour.run(out, err);
       }
     } catch (UsageException invalid) {
       printError(err, invalid.getMessage());

@@ -5,7 +5,12 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -39,8 +44,22 @@ final class ConnectionTest {
   void rejectsPortsOutOfRange() {
     for (String port : new String[] {"65536", "99999999999999999999999"}) {
       Exception error =
-          assertThrows(IllegalArgumentException.class, () -> Connection.open("127.0.0.1:" + port, ""));
+          assertThrows(IllegalArgumentException.class, () -> Connection.open("127.0.0.1:" + port, "", null));
       assertEquals("the port must be at most 65535", error.getMessage());
+    }
+  }
+
+  /** A file of TLS that is missing, or holds something else, is an error that names it. */
+  @Test
+  void rejectsFilesOfTls(@TempDir Path folder) throws IOException {
+    Path none = folder.resolve("none.pem");
+    Path empty = Files.createFile(folder.resolve("empty.pem"));
+    Path spoiled = Files.writeString(folder.resolve("bad.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n");
+    for (Tls tls : new Tls[] {new Tls(none, null, null), new Tls(null, none, empty)}) {
+      assertThrows(NoSuchFileException.class, () -> Connection.open("127.0.0.1:1", "", tls));
+    }
+    for (Tls tls : new Tls[] {new Tls(empty, null, null), new Tls(null, spoiled, empty), new Tls(spoiled, null, null)}) {
+      assertThrows(IllegalArgumentException.class, () -> Connection.open("127.0.0.1:1", "", tls).shutdownNow());
     }
   }
 }
