@@ -86,7 +86,7 @@ def test_waiting_for_a_processor_is_no_silence(machine: Machine) -> None:
 
 
 def test_beats_are_those_of_each_slot() -> None:
-    """A process' beat, pid and report are its own, and the next process of a slot begins anew."""
+    """A process' beat, pid and report are its own, and the next process of a slot begins again."""
     beats = Beats(3)
     beats.start(ENGINE, 42)
     first, other = beats.last(ENGINE), beats.last(SUPERVISOR)
