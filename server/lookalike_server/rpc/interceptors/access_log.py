@@ -10,6 +10,9 @@ from typing import cast
 from lookalike_server.domain.events import CallCompleted, Observer
 from lookalike_server.rpc.call_context import CallRecord, Context
 
+_TOKENS = ("lk_", "eyJ", "Bearer ", "bearer ")
+"""How keys, JSON web tokens and whole headers begin."""
+
 
 def begin(context: Context) -> CallRecord:
     """Record what the call brought."""
@@ -30,11 +33,11 @@ def report(observer: Observer, method: str, record: CallRecord) -> None:
 
 
 def _request_id(metadata: Sequence[tuple[str, str | bytes]]) -> str:
-    """Return the caller's own x-request-id where it is short and printable, else a new one."""
+    """Return the caller's own x-request-id where it is short, printable and no token (it is logged), else a new one."""
     for key, value in metadata:
         if key == "x-request-id":
             given = str(value)
-            if given.isascii() and given.isprintable() and 0 < len(given) <= 128:
+            if given.isascii() and given.isprintable() and 0 < len(given) <= 128 and not given.startswith(_TOKENS):
                 return given
             break
     return f"{random.getrandbits(128):032x}"
