@@ -39,6 +39,7 @@ from lookalike_server.inference.processor import available_cores
 from lookalike_server.priority import lower_priority
 from lookalike_server.reloading import Reloads
 from lookalike_server.rpc.access.json_web_tokens import JwtRules, JwtVerifier
+from lookalike_server.rpc.audit_log import AuditLog
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.channel_options import ConnectionLimits
 from lookalike_server.rpc.gate import Gate
@@ -246,6 +247,9 @@ def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_por
         ),
         message_bytes=settings.max_inflight_message_bytes,
         certificates=certificates,
+        audit_log=None
+        if settings.audit_log is None
+        else AuditLog(settings.audit_log, settings.audit_log_max_bytes, settings.audit_log_max_files, observer),
     )
 
 

@@ -80,6 +80,15 @@ class Settings(BaseSettings):
     quotas_file: Path | None = Field(
         None, description="A TOML file of quotas and weights by caller; without it nobody has a quota."
     )
+    audit_log: Path | None = Field(
+        None, description="A file with a line of JSON for each write: who, what, when and its outcome."
+    )
+    audit_log_max_bytes: int = Field(
+        64 * MIB, ge=1024, description="The size of that file above which it is moved to FILE.1, and a new one started."
+    )
+    audit_log_max_files: int = Field(
+        8, ge=1, le=1000, description="How many such files are kept in all; the oldest is deleted."
+    )
     trust_forwarded_for: bool = Field(
         False,
         description="Tell callers without tokens apart by the last address in `x-forwarded-for`, which a proxy sets.",

@@ -172,6 +172,8 @@ class LogObserver:
                 self._log.info("credentials_reloaded", file=event.file)
             case events.CredentialsFileRejected():
                 self._log.error("credentials_not_reloaded", file=event.file, reason=event.reason)
+            case events.AuditLogFailed():
+                self._faults.error("audit_log_failed", event.error, file=event.file)
             case _:
                 assert_never(event)
 

@@ -140,6 +140,14 @@ class CredentialsFileRejected:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class AuditLogFailed:
+    """A line could not be written to the audit log; the write itself is not affected."""
+
+    file: str
+    error: Exception
+
+
 Event: TypeAlias = (
     BatchCompleted
     | BatchFailed
@@ -156,6 +164,7 @@ Event: TypeAlias = (
     | GraphFileFailed
     | CredentialsFileReloaded
     | CredentialsFileRejected
+    | AuditLogFailed
 )
 
 Observer: TypeAlias = Callable[[Event], None]

@@ -18,6 +18,7 @@ from lookalike.v1 import (
 )
 from lookalike_server.domain.events import Observer
 from lookalike_server.rpc.accepting import make_server
+from lookalike_server.rpc.audit_log import AuditLog
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.channel_options import ConnectionLimits, channel_options
 from lookalike_server.rpc.gate import Gate
@@ -61,6 +62,7 @@ class RpcServer:
         connections: ConnectionLimits,
         message_bytes: int,
         certificates: Certificates | None = None,
+        audit_log: AuditLog | None = None,
     ) -> None:
         """Assemble the server; it listens from `start` on.
 
@@ -73,7 +75,9 @@ class RpcServer:
             connections: What bounds a connection.
             message_bytes: The most bytes of requests and responses in memory.
             certificates: For TLS; without them it is in the clear.
+            audit_log: Where writes are recorded; the server closes it.
         """
+        self._audit_log = audit_log
         self._gate = gate
         self._certificates = certificates
         self._authenticator = authenticator
@@ -88,6 +92,7 @@ class RpcServer:
                     observer,
                     limits,
                     {"/lookalike.v1.EmbeddingService/Embed": embed_request},
+                    audit_log,
                 ),
             ),
             options=channel_options(connections),
@@ -178,6 +183,9 @@ class RpcServer:
         await self._server.stop(grace=None)
         if self._stopping is not None:
             await self._stopping
+        if self._audit_log is not None:
+            self._audit_log.close()
+            self._audit_log = None
 
     def _set_health(self, status: Any) -> None:
         for service in ("", *SERVICES):

@@ -15,6 +15,8 @@ from lookalike_server.domain.errors import Code, LookalikeError, ServerError
 
 GRPC_CODES = {code: grpc.StatusCode[code.name] for code in Code}
 
+_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"  # gRPC's built-in retries obey this and know nothing of RetryInfo
 
@@ -51,6 +53,11 @@ def to_status(error: Exception) -> status_pb2.Status:
 def code_of(error: Exception) -> grpc.StatusCode:
     """Return the code that a call ends with by this error."""
     return GRPC_CODES[_public_error(error).code]
+
+
+def code_name(number: int) -> str:
+    """Return the name of a canonical code by its number, as a status has it."""
+    return _NAMES.get(number, str(number))
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, request_id: str) -> NoReturn:

@@ -14,10 +14,12 @@ import grpc
 
 from lookalike_server.domain.calls import ANYBODY
 from lookalike_server.domain.events import Observer
-from lookalike_server.rpc.auth import Authenticator
+from lookalike_server.rpc.audit_log import AUDITED, AuditLog
+from lookalike_server.rpc.auth import WRITES, Authenticator
 from lookalike_server.rpc.call_context import CURRENT, STREAM_CHECK, Context
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.interceptors import access_log
+from lookalike_server.rpc.interceptors.audit import begin_audit
 from lookalike_server.rpc.interceptors.deadline import call_times
 from lookalike_server.rpc.interceptors.errors import end_call
 from lookalike_server.rpc.interceptors.handlers import (
@@ -67,8 +69,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         observer: Observer,
         limits: CallLimits,
         parsers: Mapping[str, Callable[[bytes], Any]],
+        audit_log: AuditLog | None,
     ) -> None:
         """Take what calls need, and by method the parsers that replace the generated ones."""
+        self._audit_log = audit_log
         self._gate = gate
         self._authenticator = authenticator
         self._quotas = quotas
@@ -132,12 +136,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         default_seconds = self._limits.default_deadline_seconds
         guarded = method.name not in PROBES
         draining = gate.draining
+        audit_log = self._audit_log if method.name in WRITES else None
 
         async def serve(context: Context) -> bytes | None:
             record = access_log.begin(context)
             inside = False
             usage = None
             caller, categories = ANYBODY, None
+            audited = None
             try:
                 if guarded:
                     gate.enter()
@@ -145,6 +151,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     identity = authenticator.identify(method.name, record.metadata, context)
                     usage = quotas.enter(identity.name)
                     caller, categories = usage.caller, identity.categories
+                    if audit_log is not None:
+                        audited = begin_audit(audit_log, method, record, context, identity)
+                        AUDITED.set(audited)
                     if method.streams_responses:
                         STREAM_CHECK.set(authenticator.stream_check(identity, record.metadata, context))
                 call, seconds = call_times(method, record, context, default_seconds, caller, categories)
@@ -168,6 +177,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     gate.leave()  # only once its status is on its way, so that draining waits for that
                 if usage is not None:
                     usage.leave()
+                if audited is not None:
+                    audited.end(record.code)
                 access_log.report(observer, method.name, record)
 
         return serve

@@ -20,6 +20,7 @@ from lookalike.v1 import (
 from lookalike_server.domain.catalog import ProductDelete, ProductUpsert
 from lookalike_server.domain.errors import unavailable
 from lookalike_server.domain.inference import RawImage
+from lookalike_server.rpc.audit_log import note_ids, note_item, note_results
 from lookalike_server.rpc.call_context import CURRENT, Context
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.status import to_status
@@ -121,18 +122,20 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         self, request: catalog_service_pb2.UpsertProductsRequest, context: Context
     ) -> catalog_service_pb2.UpsertProductsResponse:
         engine = self._gate.engine
+        note_ids(item.id for item in request.products)
         items = from_pb.product_upserts(request, engine.model.dim)
         upserts = [item for _, item in items if isinstance(item, ProductUpsert)]
         outcomes = await engine.upsert(upserts, CURRENT.get())
-        return catalog_service_pb2.UpsertProductsResponse(results=_statuses(items, outcomes))
+        return catalog_service_pb2.UpsertProductsResponse(results=_results(items, outcomes))
 
     async def DeleteProducts(
         self, request: catalog_service_pb2.DeleteProductsRequest, context: Context
     ) -> catalog_service_pb2.DeleteProductsResponse:
+        note_ids(request.ids)
         items = from_pb.product_deletes(request)
         deletes = [item for _, item in items if isinstance(item, ProductDelete)]
         outcomes = await self._gate.engine.delete(deletes, CURRENT.get())
-        return catalog_service_pb2.DeleteProductsResponse(results=_statuses(items, outcomes))
+        return catalog_service_pb2.DeleteProductsResponse(results=_results(items, outcomes))
 
     async def GetProduct(
         self, request: catalog_service_pb2.GetProductRequest, context: Context
@@ -163,6 +166,7 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
     async def UpdateAttributes(
         self, request: catalog_service_pb2.UpdateAttributesRequest, context: Context
     ) -> catalog_service_pb2.UpdateAttributesResponse:
+        note_ids((request.id,))
         product = await self._gate.engine.update_attributes(from_pb.attribute_update(request), CURRENT.get())
         return catalog_service_pb2.UpdateAttributesResponse(product=to_pb.product(product))
 
@@ -176,14 +180,18 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         ) -> catalog_service_pb2.ImportProductsResponse:
             upsert = from_pb.product_upsert(request.product, "product", engine.model.dim)
             (error,) = await engine.upsert([upsert], call, streamed=True)
-            return catalog_service_pb2.ImportProductsResponse(result=to_pb.item_status(request.product.id, error))
+            result = to_pb.item_status(request.product.id, error)
+            note_item(result)
+            return catalog_service_pb2.ImportProductsResponse(result=result)
 
         def fail(
             request: catalog_service_pb2.ImportProductsRequest | None, error: Exception
         ) -> catalog_service_pb2.ImportProductsResponse:
             engine.report_internal_error(error)
             product_id = request.product.id if request else ""
-            return catalog_service_pb2.ImportProductsResponse(result=to_pb.item_status(product_id, error))
+            result = to_pb.item_status(product_id, error)
+            note_item(result)
+            return catalog_service_pb2.ImportProductsResponse(result=result)
 
         return serve_each(
             request_iterator, serve, fail, engine.stream_window, self._message_timeout, self._gate.draining
@@ -197,13 +205,12 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         return to_pb.image_response(image, self._max_message_bytes)
 
 
-def _statuses(
-    items: Sequence[tuple[str, object]], outcomes: Sequence[Exception | None]
-) -> list[product_pb2.ItemStatus]:
-    """Merge the errors of invalid items and the outcomes of the others, in the order of the request."""
+def _results(items: Sequence[tuple[str, object]], outcomes: Sequence[Exception | None]) -> list[product_pb2.ItemStatus]:
+    """Merge the errors of invalid items and the outcomes of the others, in the order of the request; audit them."""
     remaining = iter(outcomes)
     statuses = []
     for product_id, item in items:
         outcome = item if isinstance(item, Exception) else next(remaining)
         statuses.append(to_pb.item_status(product_id, outcome))
+    note_results(statuses)
     return statuses
