@@ -28,7 +28,7 @@ _MAX_IDS = 1000  # of a request; one with more was rejected
 class AuditLog:
     """Appends lines, and starts a new file when one is full: FILE.1 is then the one before, FILE.2 the one before that.
 
-    A file that was moved by others is opened anew, so any log rotation works.
+    Where others have moved the file, the next line goes to a new one of its name, so any log rotation works.
     """
 
     def __init__(self, path: Path, max_bytes: int, max_files: int, observer: Observer) -> None:
@@ -82,7 +82,7 @@ class AuditLog:
                 return self._file
             os.close(self._file)
             self._file = None
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._file = os.open(self._path, flags, 0o600)
         return self._file
 

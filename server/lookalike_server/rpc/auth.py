@@ -44,6 +44,7 @@ class Authenticator:
         *,
         keys_file: Path | None = None,
         tokens: JwtVerifier | None = None,
+        client_certificates: bool = False,
         trust_forwarded_for: bool = False,
     ) -> None:
         """Accept these credentials; without any, every call is accepted.
@@ -52,6 +53,7 @@ class Authenticator:
             observer: Receives what becomes of new versions of the files.
             keys_file: The file of keys.
             tokens: Verifies JSON web tokens.
+            client_certificates: Whether the server requires and verifies them; only then their names are looked at.
             trust_forwarded_for: Whether an address is the last one in `x-forwarded-for`, which a proxy has set.
 
         Raises:
@@ -59,6 +61,7 @@ class Authenticator:
         """
         self._keys = WatchedFile(keys_file, read_keys, observer) if keys_file else None
         self._tokens = tokens
+        self._client_certificates = client_certificates
         self._trust_forwarded_for = trust_forwarded_for
         if self._keys and not self._keys.content.entries and tokens is None:
             raise LookalikeError(
@@ -135,7 +138,7 @@ class Authenticator:
         raise unauthenticated(UNKNOWN)
 
     def _by_certificate(self, metadata: Metadata, peer: Peer) -> Identity:
-        names = certificate_names(peer)
+        names = certificate_names(peer) if self._client_certificates else []
         if self._keys is None or not names:
             raise unauthenticated(missing_token(metadata))
         self._keys.refresh()
@@ -148,9 +151,10 @@ class Authenticator:
         return identity
 
     def _anonymous(self, metadata: Metadata, peer: Peer) -> str:
-        names = certificate_names(peer)
-        if names:
-            return names[0]
+        if self._client_certificates:
+            names = certificate_names(peer)
+            if names:
+                return names[0]
         if self._trust_forwarded_for:
             forwarded = next((str(value) for key, value in metadata if key == "x-forwarded-for"), "")
             if forwarded:

@@ -23,7 +23,7 @@ async def test_a_certificate_names_its_caller(tmp_path: Path) -> None:
     with changing(keys) as entries:
         entries.append(new_certificate("web.example", "web", Role.READER, None, ""))
         entries.append(new_certificate("jobs@shop.example", "jobs", Role.WRITER, frozenset(("Men",)), ""))
-    authenticator = Authenticator(RecordingObserver(), keys_file=keys)
+    authenticator = Authenticator(RecordingObserver(), keys_file=keys, client_certificates=True)
     authority = trustme.CA()
     server_certificate = authority.issue_cert("localhost")
 

@@ -163,7 +163,7 @@ def test_nobody_could_call(path: Path) -> None:
 def test_callers_without_tokens(peer: Connection, forwarded: str, trusted: bool, name: str) -> None:
     """Where anybody may call, a caller is its certificate, its address without the port, or what a proxy has added."""
     metadata = (("x-forwarded-for", forwarded),) if forwarded else ()
-    authenticator = Authenticator(RecordingObserver(), trust_forwarded_for=trusted)
+    authenticator = Authenticator(RecordingObserver(), client_certificates=True, trust_forwarded_for=trusted)
     assert authenticator.identify(READ, metadata, peer).name == name
 
 
@@ -180,7 +180,7 @@ def test_a_client_certificate_has_the_role_of_its_entry(path: Path) -> None:
     """Without a token the certificate's name counts; an unknown name, or a wrong token beside it, is rejected."""
     with changing(path) as entries:
         entries.append(new_certificate("spiffe://shop/web", "web", Role.READER, None, ""))
-    authenticator = Authenticator(RecordingObserver(), keys_file=path)
+    authenticator = Authenticator(RecordingObserver(), keys_file=path, client_certificates=True)
     known, unknown = Connection("", "other.example", "spiffe://shop/web"), Connection("", "other.example")
     assert outcome(authenticator, READ, peer=known) == Identity("web", Role.READER)
     for peer, method, metadata, expected in (
@@ -192,6 +192,17 @@ def test_a_client_certificate_has_the_role_of_its_entry(path: Path) -> None:
         error = outcome(authenticator, method, *metadata, peer=peer)
         assert isinstance(error, LookalikeError)
         assert error.code is expected
+
+
+def test_certificates_that_nobody_verifies(path: Path) -> None:
+    """Where the server does not require client certificates, their names count for nothing."""
+    with changing(path) as entries:
+        entries.append(new_certificate("spiffe://shop/web", "web", Role.READER, None, ""))
+    sent = Connection("unix:/run/socket", "spiffe://shop/web")
+    error = outcome(Authenticator(RecordingObserver(), keys_file=path), READ, peer=sent)
+    assert isinstance(error, LookalikeError)
+    assert error.code is Code.UNAUTHENTICATED
+    assert Authenticator(RecordingObserver()).identify(READ, (), sent).name == "unix:/run/socket"
 
 
 def test_a_stream_ends_when_its_key_is_revoked(path: Path) -> None:
