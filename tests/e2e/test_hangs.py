@@ -304,6 +304,6 @@ async def test_busy_machine_kills_nobody(tmp_path: Path, frontends: str, seconds
             async with caller.channel, load(caller) as ended:
                 await asyncio.sleep(seconds)
                 await more_calls(ended)
-        for event in ("process_hangs", "process_exited", "process_gives_up"):
+        for event in ("process_hangs", "process_exited", "process_gives_up", "model_run_hangs", "engine_process_hangs"):
             assert not busy.events(event)
         assert busy.stop() == 0

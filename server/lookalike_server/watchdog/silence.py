@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 BEAT_SECONDS = 0.05
@@ -19,17 +20,25 @@ _BRIEF_SECONDS = 0.2  # a silence of which nobody asks the reason
 class Silence:
     """Counts the seconds since an event loop last beat, less those for which its thread waited for a processor."""
 
-    def __init__(self, last_beat: Callable[[], float], waited: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        last_beat: Callable[[], float],
+        waited: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Judge a loop.
 
         Args:
-            last_beat: When it last beat; any number that changes with each beat.
+            last_beat: When it last beat.
             waited: For how many seconds its thread has been ready to run and did not.
+            clock: The time in seconds, as beats have it.
         """
         self._last_beat = last_beat
         self._waited = waited
+        self._clock = clock
         self._beat = last_beat()
-        self._waited_before = waited()
+        self._waited_before = 0.0
+        self._is_silent = False
         self._seconds = 0.0
 
     def look(self, step: float) -> float:
@@ -37,9 +46,12 @@ class Silence:
         beat = self._last_beat()
         if beat != self._beat:
             self._beat = beat
+            self._is_silent = False
+            self._seconds = min(step, max(0.0, self._clock() - beat))
+            return self._seconds
+        if not self._is_silent:  # asked now and not with every beat, because most are followed by the next one
+            self._is_silent = True
             self._waited_before = self._waited()
-            self._seconds = 0.0
-            return 0.0
         self._seconds += step
         if self._seconds < _BRIEF_SECONDS:
             return self._seconds

@@ -22,7 +22,8 @@ from lookalike_server.watchdog.starvation import waited_seconds
 EXIT_STATUS = 70
 """Of a process that gave itself up: EX_SOFTWARE of sysexits.h. Whoever started it is to start it again."""
 
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.1
+_CLOSE_LOOK_SECONDS = 0.05  # while the event loop is silent
 _LOG_SECONDS = 0.5  # in which the last line must be written
 
 
@@ -37,10 +38,10 @@ class Watchdog:
         """Watch the running event loop, which also calls `on_beat` with every beat."""
         self._loop = asyncio.get_running_loop()
         self._on_beat = on_beat
-        self._beats = 0
+        self._beaten = time.monotonic()
         self._loop_thread = threading.get_ident()
         self._silence = Silence(
-            lambda: self._beats, partial(waited_seconds, f"/proc/self/task/{threading.get_native_id()}")
+            lambda: self._beaten, partial(waited_seconds, f"/proc/self/task/{threading.get_native_id()}")
         )
         self._stalls: StallLog | None = None
         self._run_hangs: RunHangs | None = None
@@ -76,13 +77,14 @@ class Watchdog:
         self._exits_on_stall = exits_on_stall
 
     def _beat(self) -> None:
-        self._beats += 1
+        self._beaten = time.monotonic()
         self._on_beat()
         self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def _watch(self) -> None:
         own = OwnTime(_LOOK_SECONDS, time.process_time)
-        while not self._closed.wait(_LOOK_SECONDS):
+        silence = 0.0
+        while not self._closed.wait(_LOOK_SECONDS if silence < _LOOK_SECONDS else _CLOSE_LOOK_SECONDS):
             step = own.step()
             silence = self._silence.look(step)
             if self._stalls is not None:
