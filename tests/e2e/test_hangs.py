@@ -185,6 +185,14 @@ async def test_engine_stopped_while_it_loads_is_replaced(tmp_path: Path) -> None
         assert len(two.events("process_exited")) == 1
 
 
+async def test_stopped_process_does_not_hold_a_drain(two: MultiprocessServer) -> None:
+    """A process that was stopped is killed while the server drains too, so that the server ends, and with 0."""
+    for name in ("frontend 1", "engine"):
+        os.kill(two.pid(name), signal.SIGSTOP)
+    assert await asyncio.to_thread(two.stop) == 0
+    assert two.log[-1]["event"] == "stopped"
+
+
 async def test_hung_run_ends_the_engine(two: MultiprocessServer) -> None:
     """A run that does not end turns health NOT_SERVING, then the engine gives itself up, and the next one serves."""
     async with two.connect("frontend 1") as first:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from lookalike_server.watchdog.own_time import OwnTime
 from lookalike_server.watchdog.run_hangs import DOUBT_SECONDS, LAST_SECONDS, RunHangs
 from lookalike_server.watchdog.silence import HUNG_SECONDS, Silence
 from lookalike_server.watchdog.starvation import ModelThreads
+from lookalike_server.watchdog.thread import Watchdog
+from support.serving import until
 
 STEP = 0.05
 
@@ -132,6 +136,41 @@ def test_stack_has_places_and_no_values() -> None:
     frames = stack(threading.get_ident())
     assert any(frame.endswith("test_stack_has_places_and_no_values") for frame in frames)
     assert value not in str(frames)
+
+
+def sleeps() -> None:
+    """Hold the event loop by waiting."""
+    time.sleep(0.6)
+
+
+def computes() -> None:
+    """Hold the event loop with Python."""
+    end = time.thread_time() + 0.6
+    while time.thread_time() < end:
+        pass
+
+
+def holds_the_interpreter() -> None:
+    """Hold the event loop, and with it every thread, by one call of native code."""
+    end = time.thread_time() + 0.6
+    numbers = 10_000_000
+    while time.thread_time() < end:
+        began = time.thread_time()
+        sum(range(numbers))
+        numbers = round(numbers * 0.6 / max(0.01, time.thread_time() - began))
+
+
+@pytest.mark.parametrize("hold", [sleeps, computes, holds_the_interpreter])
+async def test_whatever_holds_the_loop_is_logged(logged: list[Any], hold: Callable[[], None]) -> None:
+    """A loop held for more than 250 ms is logged with the function that did so; one that only waits is not."""
+    with Watchdog() as watchdog:
+        watchdog.log_stalls()
+        await asyncio.sleep(0.5)  # what must not be logged
+        assert not logged
+        hold()
+        await until(lambda: bool(logged))
+    assert logged[0]["event"] == "event_loop_stalled"
+    assert any(frame.endswith(hold.__name__) for frame in logged[0]["frames"])
 
 
 class Threads(ModelThreads):
