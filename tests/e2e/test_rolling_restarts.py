@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
 from collections import Counter
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from lookalike.v1 import (
@@ -29,10 +29,7 @@ from support.serving import noise, product, raw, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
-CALLS = int(os.environ.get("ROLLING_CALLS", "4000"))
-"""Calls in all restarts together, at least."""
-
-RESTARTS = 8
+CALLS_A_RESTART = 2_500  # at least
 CALLERS = 16
 LAME_DUCK = ("--lame-duck-seconds", "2")  # the default, which `server_process` overrides
 
@@ -119,9 +116,10 @@ class Callers:
     async def _call(self, seed: int) -> None:
         embed = embedding_service_pb2.EmbedRequest(image=raw(noise(seed)))
         which = catalog_service_pb2.GetProductRequest(id="port")
+        chance = np.random.default_rng(seed)  # in turns, all calls of a kind would meet the same server
         while not self.stopped:
             try:
-                if self.outcomes.total() % 2:
+                if chance.random() < 0.5:
                     await self._embedding.Embed(embed, timeout=20)
                 else:
                     self.by_port[int((await self._catalog.GetProduct(which, timeout=20)).product.title)] += 1
@@ -141,28 +139,27 @@ class Callers:
         await until(lambda: self.by_port[port] > last)
 
 
-@pytest.mark.parametrize("client", CONFIGS)
-async def test_no_call_fails(pair: Pair, client: str) -> None:
-    """With the shipped retries at any pace, and without retries, or health checks, once the client has reconnected."""
+@pytest.mark.parametrize(("client", "restarts"), [("shipped", 8), ("round_robin", 4), ("pick_first", 4)])
+async def test_no_call_fails(pair: Pair, client: str, restarts: int) -> None:
+    """Each server is restarted once the client has found the other one again; not one call fails, retries or not."""
     config = CONFIGS[client]
     options = [each for each in channel_options(pair.target) if each[0] != "grpc.service_config"]
     options += [("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", int("methodConfig" in config))]
     async with grpc.aio.insecure_channel(pair.target, options=options) as channel:
         callers = Callers(channel)
         calling = asyncio.create_task(callers.run())
-        for restart in range(RESTARTS):
+        for restart in range(restarts):
             port = pair.ports[restart % 2]
-            await callers.go_on(CALLS // RESTARTS // 2)
+            await callers.go_on(CALLS_A_RESTART // 2)
             await asyncio.to_thread(pair.stop, port)
             await asyncio.to_thread(pair.start, port, *LAME_DUCK)
-            if client == "round_robin":
+            if client != "pick_first":  # which stays where it is
                 await callers.reach(port)
-            await callers.go_on(CALLS // RESTARTS // 2)
+            await callers.go_on(CALLS_A_RESTART // 2)
         callers.stopped = True
         await calling
-    print(callers.outcomes)
-    assert set(callers.outcomes) == {"OK"}
-    assert callers.outcomes.total() >= CALLS
+    assert set(callers.outcomes) == {"OK"}, callers.outcomes
+    assert callers.outcomes.total() >= CALLS_A_RESTART * restarts
 
 
 def _free_ports(count: int) -> list[int]:

@@ -70,8 +70,9 @@ def channel_options(limits: ConnectionLimits) -> tuple[ChannelOption, ...]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.max_connection_idle_ms", round(1000 * limits.max_idle_seconds)),
         # Clients may ping every 10 s, calls or not, as the keepalive of most can be set to; by default those that ping
-        # more often than every 5 minutes would be cut off. A flood of pings ends its connection.
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # more often than every 5 minutes would be cut off. Half of that, because a ping that the network delayed is
+        # followed by one that comes early, and strikes add up while a stream is quiet. A flood ends its connection.
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_ping_strikes", 2),
         # A compressed message of 41 KB becomes 2 GB. What arrives stays as it is; `decompression` knows bounds.
         ("grpc.per_message_decompression", 0),
