@@ -156,6 +156,8 @@ async function main(): Promise<number> {
   }
 }
 
+// grpc-js names an IP address as the TLS server name, which Node.js warns about (DEP0123)
+process.noDeprecation = true;
 process.on("SIGINT", () => process.exit(130));
 // a closed pipe, as in `| head`, is not worth a stack trace
 process.stdout.on("error", () => process.exit(1));

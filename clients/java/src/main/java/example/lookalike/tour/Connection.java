@@ -5,6 +5,7 @@ import com.google.gson.reflect.TypeToken;
 import io.grpc.Grpc;
 import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
+import io.grpc.ManagedChannelRegistry;
 import io.grpc.Metadata;
 import io.grpc.stub.MetadataUtils;
 import java.io.IOException;
@@ -44,8 +45,14 @@ final class Connection {
     if (port.matches("\\d+") && new BigInteger(port).bitLength() > 16) {
       throw new IllegalArgumentException("the port must be at most 65535"); // gRPC would retry until the deadline
     }
-    ManagedChannelBuilder<?> builder =
-        Grpc.newChannelBuilder(target, Tls.credentials(tls))
+    ManagedChannelBuilder<?> builder;
+    try {
+      builder = Grpc.newChannelBuilder(target, Tls.credentials(tls));
+    } catch (ManagedChannelRegistry.ProviderNotFoundException invalid) {
+      throw new IllegalArgumentException(invalid.getMessage(), invalid); // a file of TLS that cannot be parsed
+    }
+    builder =
+        builder
             .defaultServiceConfig(serviceConfig())
             .disableServiceConfigLookUp() // a DNS TXT record must not replace the file
             .enableRetry()
