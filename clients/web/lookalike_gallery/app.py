@@ -7,12 +7,15 @@ import streamlit as st
 from lookalike_gallery import catalog_page, edit_page, search_page, server_page
 from lookalike_gallery.connection import connection
 from lookalike_gallery.errors import show_errors
+from lookalike_gallery.login import require_login
 from lookalike_gallery.styles import apply_style, icon
 
 
 def main() -> None:
     """Run the page once; Streamlit calls this again for every interaction."""
     st.set_page_config(page_title="Lookalike", page_icon=icon(), layout="wide")
+    with show_errors():
+        require_login()
     page = st.navigation(
         [
             st.Page(search_page.show, title="Search", icon=":material/search:", url_path="search", default=True),

@@ -1,9 +1,10 @@
-"""The connection to the server, shared by all visitors of this gallery, and what is cached of its responses."""
+"""The connection to the server, shared by all visitors with the same token, and what is cached of its responses."""
 
 from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -14,6 +15,8 @@ from lookalike_gallery.response_stats import StatsHistory
 from lookalike_gallery.thumbnails import ThumbnailCache
 
 TIMEOUT_S = 10.0
+_TOKEN = "token"  # noqa: S105 - session state: the visitor's own token, where there was a login with one
+_MAX_CONNECTIONS = 64
 
 
 class Connection:
@@ -21,6 +24,7 @@ class Connection:
 
     def __init__(self, options: ConnectionOptions) -> None:
         self.target = options.server
+        self.token = options.token
         self.client = Client(options.server, timeout=TIMEOUT_S, token=options.token, tls=options.tls)
         self.thumbnails = ThumbnailCache(self.client)
         self.stats = StatsHistory()
@@ -52,7 +56,7 @@ class Connection:
         category changes or this gallery edits a product.
         """
         counts = tuple((each.name, each.count) for each in self.client.categories())
-        return _categories(self, self.target, self.revision, counts)
+        return _categories(self, self.target, self.token, self.revision, counts)
 
     def products(self, category: str, first: int, count: int) -> list[Product]:
         """Return `count` products of a category (empty: all), ordered by id, from offset `first`."""
@@ -76,9 +80,15 @@ def connection() -> Connection:
         OptionError: A variable cannot be used.
         TlsError: A file of certificates or of a key cannot be used.
     """
-    return _connect(connection_options())
+    options = connection_options()
+    return _connect(replace(options, token=st.session_state.get(_TOKEN, options.token)))
 
 
-@st.cache_resource(show_spinner=False)
+def use_token(token: str) -> None:
+    """Call the server with the visitor's own token from now on."""
+    st.session_state[_TOKEN] = token
+
+
+@st.cache_resource(show_spinner=False, max_entries=_MAX_CONNECTIONS)
 def _connect(options: ConnectionOptions) -> Connection:
     return Connection(options)

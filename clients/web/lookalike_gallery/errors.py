@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from lookalike_client import LookalikeError
+from lookalike_client import LookalikeError, TlsError
+from lookalike_client.connection_failures import connection_failure
+from lookalike_client.connection_options import OptionError
 from lookalike_gallery.connection import connection
 
 RETRY_S = 2
@@ -24,6 +26,11 @@ def show_errors() -> Iterator[None]:
             _show_unreachable(error)
             st.stop()
         show_error(error)
+    except (OptionError, TlsError) as error:
+        # nothing works until the gallery is started again
+        st.error("The gallery is not configured correctly:")
+        st.text(str(error))
+        st.stop()
 
 
 def show_error(error: LookalikeError) -> None:
@@ -43,7 +50,10 @@ def _is_unreachable(error: LookalikeError) -> bool:
 def _show_unreachable(error: LookalikeError) -> None:
     target = connection().target
     with st.container(key="unreachable", border=True):
-        if error.request_id is None:
+        if failure := connection_failure(error.message):
+            st.warning("There is no connection to the server.", icon=":material/cloud_off:")
+            st.text(f"{target}: {failure.value}.")
+        elif error.request_id is None:
             st.warning("The server does not respond.", icon=":material/cloud_off:")
             st.text(f"Nothing responds at {target}. Start the server in another terminal:")
             st.code("make run", language=None)

@@ -17,6 +17,7 @@ from structlog.dev import RichTracebackFormatter
 from lookalike_server.app import rpc_server, running
 from lookalike_server.config import Settings
 from lookalike_server.rpc.gate import Gate
+from lookalike_server.rpc.listening import parse_listen
 from lookalike_server.telemetry import LogObserver, configure_log
 from support.credentials import AUDIENCE, Issuer, add_key, bearer
 from support.fakes import FailingSession
@@ -102,7 +103,7 @@ async def test_faults_in_every_method(log: Log, tmp_path: Path) -> None:
     planted = Planted(tmp_path)
     observer, gate = LogObserver(), Gate()
     server = rpc_server(settings(tmp_path), gate, observer)
-    port = await server.start("127.0.0.1:0")
+    port = await server.start(parse_listen("127.0.0.1:0"))
     gate.open(FaultyEngine(observer))
     async with connect(f"127.0.0.1:{port}") as channel:
         calls = MethodCalls(channel)
