@@ -274,6 +274,7 @@ def _authenticator(settings: Settings, observer: Observer) -> Authenticator:
         observer,
         keys_file=settings.auth_keys_file,
         tokens=tokens,
+        client_certificates=settings.tls_client_ca_file is not None,
         trust_forwarded_for=settings.trust_forwarded_for,
     )
 

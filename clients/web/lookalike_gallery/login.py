@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import grpc
 import streamlit as st
 
 from lookalike_client import Client, LookalikeError
@@ -16,7 +15,7 @@ from lookalike_client.channel import is_loopback
 from lookalike_client.connection_options import ConnectionOptions, OptionError, connection_options
 from lookalike_gallery.connection import TIMEOUT_S, use_token
 
-KEY_FILE = "LOOKALIKE_GALLERY_KEY_FILE"
+KEY_FILE = "LOOKALIKE_CLIENT_GALLERY_KEY_FILE"
 """The variable with the file of the gallery's own key: who knows it calls the server with the gallery's token."""
 
 MIN_KEY = 16
@@ -88,7 +87,7 @@ def _accepted(options: ConnectionOptions) -> bool:
         try:
             client.model()
         except LookalikeError as error:
-            if error.code is not grpc.StatusCode.UNAUTHENTICATED:
+            if error.code.name != "UNAUTHENTICATED":
                 raise
             return False
     return True
