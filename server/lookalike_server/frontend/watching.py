@@ -11,7 +11,7 @@ import structlog
 from lookalike_server.watchdog.beats import ENGINE, SUPERVISOR, Beats
 from lookalike_server.watchdog.own_time import OwnTime
 from lookalike_server.watchdog.silence import HUNG_SECONDS, SUSPECT_SECONDS, Silence
-from lookalike_server.watchdog.starvation import is_stopped, waited_seconds
+from lookalike_server.watchdog.starvation import WaitedSeconds, is_stopped
 
 SUPERVISOR_LOOK_SECONDS = 0.1
 """How often the supervisor looks, and beats."""
@@ -25,7 +25,7 @@ class _ReportHang(Protocol):
 
 def silence_of(beats: Beats, slot: int) -> Silence:
     """Judge the process of a slot, whichever that is when it is looked at."""
-    return Silence(lambda: beats.last(slot), lambda: waited_seconds(f"/proc/{beats.pid(slot)}"))
+    return Silence(lambda: beats.last(slot), WaitedSeconds(lambda: f"/proc/{beats.pid(slot)}"))
 
 
 def is_hung(silent_seconds: float, pid: int, *, loading: bool) -> bool:

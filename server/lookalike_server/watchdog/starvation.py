@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 _THREADS = Path("/proc/self/task")
 
 
-def waited_seconds(path: str) -> float:
-    """Return the seconds that a thread was ready to run and did not, since it began.
+class WaitedSeconds:
+    """The seconds for which a thread was ready to run and did not, since it began.
 
-    Args:
-        path: /proc/PID (the main thread) or /proc/self/task/TID.
+    The kernel adds a wait once it is over, so one that is not is found by looking twice: ready, and not run meanwhile.
     """
+
+    def __init__(self, path: Callable[[], str]) -> None:
+        """Look at the thread of this path: /proc/PID (the main thread) or /proc/self/task/TID."""
+        self._path = path
+        self._counts: tuple[int, int] | None = None
+        self._ready_since = 0.0
+
+    def __call__(self) -> float:
+        """Return them."""
+        path, now = self._path(), time.monotonic()
+        ran, waited, turns = _schedstat(path)
+        if _state(path) != "R" or self._counts != (ran, turns):
+            self._counts, self._ready_since = (ran, turns), now
+        return waited / 1e9 + now - self._ready_since
+
+
+def _schedstat(path: str) -> tuple[int, int, int]:
+    """Return the nanoseconds that a thread ran and waited for, and how many times it was given a processor."""
     try:
         with open(f"{path}/schedstat", "rb", buffering=0) as file:  # noqa: PTH123 - read many times a second
-            return int(file.read(128).split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):  # it has ended, or this kernel does not count
-        return 0.0
+            ran, waited, turns = map(int, file.read(128).split())
+            return ran, waited, turns
+    except (OSError, ValueError):  # it has ended, or this kernel does not count
+        return 0, 0, 0
 
 
 def is_stopped(pid: int) -> bool:
@@ -37,13 +57,15 @@ class ModelThreads:
     def __init__(self) -> None:
         """Remember how long each has waited until now."""
         self._since = time.monotonic()
-        self._waited = {thread: waited_seconds(f"{_THREADS}/{thread}") for thread in _lowered(_thread_ids())}
+        self._threads = _lowered(_thread_ids())
+        self._waits = [WaitedSeconds(partial(str, _THREADS / str(thread))) for thread in self._threads]
+        self._before = [wait() for wait in self._waits]
 
     def starved_share(self) -> float:
         """Return the share of the time since then for which the one that waited longest had no processor or disk."""
         seconds = time.monotonic() - self._since
-        waits = [waited_seconds(f"{_THREADS}/{thread}") - waited for thread, waited in self._waited.items()]
-        if any(_state(f"{_THREADS}/{thread}") == "D" for thread in self._waited):
+        waits = [wait() - before for wait, before in zip(self._waits, self._before, strict=True)]
+        if any(_state(f"{_THREADS}/{thread}") == "D" for thread in self._threads):
             return 1.0  # it reads from the disk: pages of the model that were swapped out
         return max(waits, default=0.0) / seconds if seconds else 0.0
 

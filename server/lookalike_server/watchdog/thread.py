@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from types import TracebackType
 
 import structlog
@@ -17,7 +16,7 @@ from lookalike_server.watchdog.loop_stalls import StallLog, stack
 from lookalike_server.watchdog.own_time import OwnTime
 from lookalike_server.watchdog.run_hangs import RunHangs
 from lookalike_server.watchdog.silence import BEAT_SECONDS, HUNG_SECONDS, Silence
-from lookalike_server.watchdog.starvation import waited_seconds
+from lookalike_server.watchdog.starvation import WaitedSeconds
 
 EXIT_STATUS = 70
 """Of a process that gave itself up: EX_SOFTWARE of sysexits.h. Whoever started it is to start it again."""
@@ -40,9 +39,8 @@ class Watchdog:
         self._on_beat = on_beat
         self._beaten = time.monotonic()
         self._loop_thread = threading.get_ident()
-        self._silence = Silence(
-            lambda: self._beaten, partial(waited_seconds, f"/proc/self/task/{threading.get_native_id()}")
-        )
+        loop_thread = f"/proc/self/task/{threading.get_native_id()}"
+        self._silence = Silence(lambda: self._beaten, WaitedSeconds(lambda: loop_thread))
         self._stalls: StallLog | None = None
         self._run_hangs: RunHangs | None = None
         self._exits_on_stall = False

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from lookalike_server.watchdog.loop_stalls import StallLog, stack
 from lookalike_server.watchdog.own_time import OwnTime
 from lookalike_server.watchdog.run_hangs import DOUBT_SECONDS, LAST_SECONDS, RunHangs
 from lookalike_server.watchdog.silence import HUNG_SECONDS, Silence
-from lookalike_server.watchdog.starvation import ModelThreads
+from lookalike_server.watchdog.starvation import ModelThreads, WaitedSeconds
 from lookalike_server.watchdog.thread import Watchdog
 from support.serving import until
 
@@ -244,6 +245,18 @@ def test_starved_run_is_given_time_but_not_forever() -> None:
     assert judged.seconds_until_given_up(10.0) is None
     assert judged.reports == []
     assert judged.seconds_until_given_up() is not None
+
+
+@pytest.mark.parametrize(("state", "waits"), [("R", True), ("S", False), ("T", False)])
+def test_wait_that_is_not_over_counts(tmp_path: Path, state: str, waits: bool) -> None:
+    """A thread that was ready at two looks and has not run between them waits, which the kernel does not count yet."""
+    (tmp_path / "stat").write_text(f"1 (a name) {state} 0", encoding="utf-8")
+    (tmp_path / "schedstat").write_text("5000 2000000000 7", encoding="utf-8")
+    waited = WaitedSeconds(lambda: str(tmp_path))
+    assert waited() == 2.0
+    assert (waited() > 2.0) == waits
+    (tmp_path / "schedstat").write_text("6000 3000000000 8", encoding="utf-8")
+    assert waited() == 3.0
 
 
 def test_own_threads_that_sleep_are_not_starved() -> None:
