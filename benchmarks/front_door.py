@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks.bad_messages import bad_messages
 from benchmarks.catalog.our_server import settings_in_force
-from benchmarks.environment import read_model, threads
+from benchmarks.environment import ROOT, read_model, threads
 from benchmarks.front_door_options import FrontDoorOptions
 from benchmarks.null_model import write_null_model
 from benchmarks.processes import StartError
-from benchmarks.scenarios import fairness, message_cost, overload, pressure, rejection, throughput
+from benchmarks.scenarios import encryption, fairness, message_cost, overload, pressure, rejection, throughput
 from benchmarks.scenarios.bench import Bench
 from benchmarks.scenarios.overload import Place
 from benchmarks.servers.ours import ours
@@ -22,7 +24,7 @@ from benchmarks.servers.small_servers import echo
 from benchmarks.servers.timed_device import timed_device
 from benchmarks.workloads import fill
 
-FRONT_DOOR = ("fairness", "rejection", "front-door", "message-cost")
+FRONT_DOOR = ("fairness", "rejection", "front-door", "message-cost", "tls")
 """Scenarios of this module alone; `overload` is one of `suite` that this module adds to."""
 
 KEPT = 0.98
@@ -33,9 +35,6 @@ _LONG_TURN_S = 6.0  # at a device's pace: 30 calls a second need longer turns th
 _ONE_AT_A_TIME = ("--max-batch-size", "1", "--max-concurrent-batches", "1", "--preferred-batch-size", "1")
 _A_BATCH_A_CORE = ("--max-concurrent-batches", str(threads()), "--preferred-batch-size", "4")
 """So that two versions run the model in the same way, whatever else the machine did as they started."""
-
-_TOKENS = fairness.Tokens(quiet="quiet-caller", greedy="greedy-caller")
-_WRITER = "catalog-writer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +67,8 @@ class FrontDoor:
             self._over_before()
         if "message-cost" in names:
             self._message_cost()
+        if "tls" in names:
+            self.add(*encryption.over_plain(self.bench, self.flags))
 
     def _overload(self) -> None:
         options = self.options
@@ -76,10 +77,11 @@ class FrontDoor:
                 self.add(*overload.goodput(bench, place, workload, options.image_form, options.loads))
 
     def _fairness(self) -> None:
-        with self._auth_file() as flags:
-            for bench, place in self._places(flags, _WRITER):
+        with _keys() as (flags, keys):
+            tokens = fairness.Tokens(quiet=keys["quiet"], greedy=keys["greedy"])
+            for bench, place in self._places(flags, keys["catalog"]):
                 for workload in self.options.chosen(runs_model=place.echo is None):
-                    self.add(*fairness.beside_a_greedy_caller(bench, place, workload, self.options.image_form, _TOKENS))
+                    self.add(*fairness.beside_a_greedy_caller(bench, place, workload, self.options.image_form, tokens))
 
     def _rejection(self) -> None:
         with ExitStack() as stack:
@@ -111,13 +113,14 @@ class FrontDoor:
     def _message_cost(self) -> None:
         with ExitStack() as stack:
             bench = self._small_bench(stack)
-            flags = (*_ONE_AT_A_TIME, *self.flags, *stack.enter_context(self._auth_file()))
+            key_flags, keys = stack.enter_context(_keys())
+            flags = (*_ONE_AT_A_TIME, *self.flags, *key_flags)
             settings = settings_in_force(bench.model.folder, self.flags)
             pixels = min(int(value) for name, value in settings.items() if name.endswith("_pixels"))
             for message in (each for each in bad_messages(pixels) if each.key in self.options.messages):
                 for authenticated in (False, True):
                     server = ours(bench.model, flags)
-                    self.add(*message_cost.cost(bench, server, message, _WRITER, authenticated=authenticated))
+                    self.add(*message_cost.cost(bench, server, message, keys["catalog"], authenticated=authenticated))
 
     def _places(self, flags: Sequence[str], writer: str | None = None) -> Iterator[tuple[Bench, Place]]:
         """Yield the servers with the catalog stored, each for as long as the next one is not asked for."""
@@ -147,14 +150,16 @@ class FrontDoor:
         write_null_model(folder, dim)
         return replace(self.bench, model=read_model(folder), limit=None)
 
-    @contextmanager
-    def _auth_file(self) -> Iterator[tuple[str, str]]:
-        with tempfile.TemporaryDirectory(prefix="lookalike-keys-") as folder:
-            file = Path(folder) / "keys"
-            lines = [f"writer {_WRITER}", f"writer {_TOKENS.quiet}", f"writer {_TOKENS.greedy}"]
-            file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            file.chmod(0o600)
-            yield "--auth-keys-file", str(file)
+
+@contextmanager
+def _keys() -> Iterator[tuple[tuple[str, str], dict[str, str]]]:
+    """Yield the flags of a server with writers' keys, and the keys by their names."""
+    with tempfile.TemporaryDirectory(prefix="lookalike-keys-") as folder:
+        flags = ("--auth-keys-file", str(Path(folder) / "keys.json"))
+        add = [str(ROOT / ".venv" / "bin" / "lookalike-server"), "keys", "add", "--role", "writer", *flags]
+        names = ("catalog", "quiet", "greedy")
+        run = partial(subprocess.run, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+        yield flags, {name: run([*add, name]).stdout.strip() for name in names}
 
 
 def _filled(bench: Bench, place: Place, writer: str | None) -> Place:
