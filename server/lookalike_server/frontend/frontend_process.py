@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from lookalike_server.app import image_decoder, pool, rpc_server
+from lookalike_server.app import image_decoder, pool
 from lookalike_server.config import Settings
 from lookalike_server.frontend.control_channel import READY, ControlChannel
 from lookalike_server.frontend.ipc_client import IpcEngine
@@ -16,6 +16,7 @@ from lookalike_server.inference.processor import available_cores
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.listening import Address
 from lookalike_server.rpc.server import RpcServer
+from lookalike_server.rpc_assembly import rpc_server
 from lookalike_server.telemetry import LogObserver
 from lookalike_server.watchdog.beats import Beats
 from lookalike_server.watchdog.thread import Watchdog

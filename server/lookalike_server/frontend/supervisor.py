@@ -19,7 +19,6 @@ from typing import Any
 
 import structlog
 
-from lookalike_server.app import listen_address
 from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.engine.model_loading import LoadSession
@@ -31,6 +30,7 @@ from lookalike_server.frontend.port_reservation import reserve_port
 from lookalike_server.frontend.watching import SUPERVISOR_LOOK_SECONDS, is_hung, silence_of
 from lookalike_server.reloading import Reloads
 from lookalike_server.rpc.listening import Address
+from lookalike_server.rpc_assembly import listen_address
 from lookalike_server.telemetry import configure_log
 from lookalike_server.watchdog.beats import ENGINE, SUPERVISOR, Beats
 from lookalike_server.watchdog.own_time import OwnTime

@@ -14,10 +14,11 @@ import pytest
 import structlog
 from structlog.dev import RichTracebackFormatter
 
-from lookalike_server.app import rpc_server, running
+from lookalike_server.app import running
 from lookalike_server.config import Settings
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.listening import parse_listen
+from lookalike_server.rpc_assembly import rpc_server
 from lookalike_server.telemetry import LogObserver, configure_log
 from support.credentials import AUDIENCE, Issuer, add_key, bearer
 from support.fakes import FailingSession
