@@ -13,6 +13,7 @@ import pytest
 from lookalike_server.rpc.auth import WRITES
 from lookalike_server.rpc.interceptors.handlers import PROBES
 from lookalike_server.rpc.message_limits import methods
+from support.certificates import Authority
 from support.credentials import AUDIENCE, Issuer, add_key, bearer, revoke_key
 from support.method_calls import ALL, OTHER, OWN, Metadata, MethodCalls
 from support.multiprocess_server import multiprocess_server
@@ -113,6 +114,17 @@ async def test_the_table_holds(serve: Serve, tmp_path: Path) -> None:
     credentials = Credentials(tmp_path)
     async with serve(**credentials.flags) as served:
         await check(MethodCalls(served.channel), credentials)
+
+
+@pytest.mark.slow
+async def test_the_table_holds_over_tls(serve: Serve, tmp_path: Path) -> None:
+    """Encryption changes nothing about who may call."""
+    credentials, authority = Credentials(tmp_path), Authority()
+    async with (
+        serve(**credentials.flags, **authority.files(tmp_path / "tls").settings) as served,
+        authority.channel(f"127.0.0.1:{served.app.port}") as channel,
+    ):
+        await check(MethodCalls(channel), credentials)
 
 
 @pytest.mark.slow
