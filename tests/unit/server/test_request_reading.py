@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lookalike_server.domain.calls import Call, Caller
-from lookalike_server.rpc.call_context import CURRENT
+from lookalike_server.rpc.call_context import CURRENT, STREAM_CHECK
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.interceptors.request_reading import RequestReader
 from lookalike_server.rpc.message_bytes import MessageBytes
@@ -46,6 +46,7 @@ async def test_a_stream_that_ends_holds_nothing(quota: Quota) -> None:
     caller = Caller("shop")
     quotas.enter(caller.name)
     CURRENT.set(Call(0.0, math.inf, caller))
+    STREAM_CHECK.set(lambda: None)
 
     async def take(items: Any, _: Any) -> None:
         async for _ in items:
