@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,28 +17,38 @@ from lookalike_client.connection_options import ConnectionOptions, OptionError
 from lookalike_gallery.login import KEY_FILE, gallery_key, needs_login, server_knows
 from support.processes import server_process
 
-READER, WRITER = "a-reader-of-the-shop", "the-writer-of-the-shop"
 OWN = "the-gallery's-own-key"
 
 
+@dataclass(frozen=True)
+class Shop:
+    """A server that asks for tokens, and two that it knows."""
+
+    address: str
+    reader: str
+    writer: str
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """Run a server that asks for tokens, and return its address."""
-    keys = tmp_path / "keys"
-    keys.touch(mode=0o600)
-    keys.write_text(f"reader {READER}\nwriter {WRITER}\n", encoding="utf-8")
-    flags = ("--intra-op-threads", "1", "--max-concurrent-batches", "1", "--auth-keys-file", str(keys))
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """Run the server."""
+    file = ("--auth-keys-file", str(tmp_path / "keys.json"))
+    add = partial(subprocess.check_output, text=True, stderr=subprocess.DEVNULL)
+    reader, writer = (
+        add((*SERVE[:-1], "keys", "add", role, "--role", role, *file)).strip() for role in ("reader", "writer")
+    )
+    flags = ("--intra-op-threads", "1", "--max-concurrent-batches", "1", *file)
     with server_process(TINY, tmp_path / "data", *flags, command=SERVE) as running:
-        yield running.address
+        yield Shop(running.address, reader, writer)
 
 
 @pytest.fixture
-def app(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
+def app(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
     """Return the app of a gallery with a key of its own, which others can reach; nothing listens for the test."""
     own = tmp_path / "own"
     own.write_text(f"{OWN}\n", encoding="utf-8")
-    monkeypatch.setenv("LOOKALIKE_CLIENT_SERVER", server)
-    monkeypatch.setenv("LOOKALIKE_CLIENT_TOKEN", WRITER)
+    monkeypatch.setenv("LOOKALIKE_CLIENT_SERVER", shop.address)
+    monkeypatch.setenv("LOOKALIKE_CLIENT_TOKEN", shop.writer)
     monkeypatch.setenv(KEY_FILE, str(own))
     before = config.get_option("server.address")
     config.set_option("server.address", "0.0.0.0")  # noqa: S104
@@ -69,12 +82,12 @@ def test_a_login_with_the_gallerys_key(app: AppTest) -> None:
     assert "token" not in app.session_state
 
 
-def test_a_login_with_a_callers_token(app: AppTest) -> None:
+def test_a_login_with_a_callers_token(shop: Shop, app: AppTest) -> None:
     """A caller's own token is what the gallery calls the server with from then on, not the gallery's."""
-    log_in(app.run(), READER)
+    log_in(app.run(), shop.reader)
     assert not app.exception
     assert headings(app) != ["Lookalike"]
-    assert app.session_state["token"] == READER
+    assert app.session_state["token"] == shop.reader
 
 
 def test_on_loopback_there_is_no_login(app: AppTest) -> None:
@@ -88,13 +101,13 @@ def test_a_server_without_tokens_proves_nothing(tmp_path: Path) -> None:
     with server_process(
         TINY, tmp_path / "data", "--intra-op-threads", "1", "--max-concurrent-batches", "1", command=SERVE
     ) as open_server:
-        assert not server_knows(ConnectionOptions(open_server.address), READER)
+        assert not server_knows(ConnectionOptions(open_server.address), OWN)
 
 
-def test_tokens_that_the_server_knows(server: str) -> None:
+def test_tokens_that_the_server_knows(shop: Shop) -> None:
     """Each of the server's tokens is a login, whatever the gallery's is; no other is, nor what no header can hold."""
-    options = ConnectionOptions(server, WRITER)
-    known = [server_knows(options, key) for key in (READER, WRITER, "unknown", "two\nlines", "schlüssel")]
+    options = ConnectionOptions(shop.address, shop.writer)
+    known = [server_knows(options, key) for key in (shop.reader, shop.writer, "unknown", "two\nlines", "schlüssel")]
     assert known == [True, True, False, False, False]
 
 
