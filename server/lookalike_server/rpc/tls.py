@@ -15,8 +15,9 @@ from typing import Any
 import grpc
 
 from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.rpc.access.watched_file import file_version
 
-_Stamp = tuple[tuple[int, int, int], ...]
+_Versions = tuple[tuple[int, ...] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Certificates:
         """
         self._files = files
         self._warn = warn
-        self._stamp = self._look()
+        self._versions = self._look()
         self._initial = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -60,37 +61,33 @@ class Certificates:
 
     def reload(self) -> None:
         """Read the files before the next handshake, also where they look unchanged."""
-        self._stamp = ()
+        self._versions = ()
 
     def _changed(self) -> Any:
         """Return a new configuration, or None to go on with the present one; gRPC's threads call it."""
+        versions = self._look()
+        if versions == self._versions:
+            return None
+        self._versions = versions  # also where they are not good, so that this is said once
         try:
-            stamp = self._look()
-            if stamp == self._stamp:
-                return None
-            self._stamp = stamp  # also where it is not good, so that this is said once
             return self._read()
         except LookalikeError as error:
             self._warn(error.message)
             return None
 
-    def _look(self) -> _Stamp:
+    def _look(self) -> _Versions:
         files = self._files
-        try:
-            found = [each.stat() for each in (files.certificate, files.key, files.client_ca) if each]
-        except OSError as error:
-            raise _unusable(f"cannot read {error.filename}: {error.strerror}") from None
-        return tuple((each.st_mtime_ns, each.st_size, each.st_ino) for each in found)
+        return tuple(file_version(each) for each in (files.certificate, files.key, files.client_ca) if each)
 
     def _read(self) -> Any:
         files = self._files
         check_private(files.key)
-        _check(files)
         try:
             pair = (files.key.read_bytes(), files.certificate.read_bytes())
             roots = files.client_ca.read_bytes() if files.client_ca else None
         except OSError as error:
             raise _unusable(f"cannot read {error.filename}: {error.strerror}") from None
+        _check(files)
         return grpc.ssl_server_certificate_configuration([pair], roots)
 
 

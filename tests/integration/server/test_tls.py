@@ -122,11 +122,22 @@ async def test_certificates_are_renewed_under_load(serve: Serve, files: Files, r
         assert codes == [grpc.StatusCode.OK] * rotations * calls
 
 
-async def test_a_broken_certificate_leaves_the_old_one_in_force(serve: Serve, files: Files) -> None:
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda files: replace(files.certificate, b"not a certificate"),
+        lambda files: files.certificate.unlink(),
+        lambda files: files.key.chmod(0o644),
+    ],
+    ids=["broken", "missing", "key open to others"],
+)
+async def test_a_broken_certificate_leaves_the_old_one_in_force(
+    serve: Serve, files: Files, spoil: Callable[[Files], object]
+) -> None:
     """It is said once, and a good one ends it."""
     with capture_logs() as log:
         async with serve(**files.settings) as served:
-            replace(files.certificate, b"not a certificate")
+            spoil(files)
             for _ in range(3):
                 assert await ask(OURS.channel(target(served))) is grpc.StatusCode.OK
             new = Authority()
@@ -141,6 +152,8 @@ def _encrypt(files: Files) -> None:
 
 
 BREAKS: dict[str, tuple[Callable[[Files], object], str]] = {
+    "missing certificate": (lambda files: files.certificate.unlink(), "cannot read .*server.pem: No such file"),
+    "missing authority": (lambda files: files.client_ca.unlink(), "cannot read .*clients.pem: No such file"),
     "missing key": (lambda files: files.key.unlink(), "cannot read .*server.key: No such file"),
     "mismatched": (lambda files: replace(files.key, _other_key(files)), "is not that of the certificate"),
     "encrypted": (_encrypt, "is encrypted; store it without a passphrase"),

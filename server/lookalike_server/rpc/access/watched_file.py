@@ -50,7 +50,7 @@ class WatchedFile(Generic[T]):
         self._clock = clock
         self._next_look = clock() + CHECK_SECONDS
         # Before it is read, so that what is written meanwhile is a change.
-        self._version = self._look()
+        self._version = file_version(self._path)
         self.content = read(path)
 
     def refresh(self) -> None:
@@ -58,13 +58,13 @@ class WatchedFile(Generic[T]):
         now = self._clock()
         if now >= self._next_look:
             self._next_look = now + CHECK_SECONDS
-            version = self._look()
+            version = file_version(self._path)
             if version != self._version:
                 self._reload(version)
 
     def reload(self) -> None:
         """Read the file again now, changed or not."""
-        self._reload(self._look())
+        self._reload(file_version(self._path))
 
     def _reload(self, version: tuple[int, ...] | None) -> None:
         self._version = version
@@ -76,10 +76,12 @@ class WatchedFile(Generic[T]):
         self._on_change()
         self._observer(CredentialsFileReloaded(str(self._path)))
 
-    def _look(self) -> tuple[int, ...] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        # The time of the last change of the inode covers its permissions too.
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+def file_version(path: Path) -> tuple[int, ...] | None:
+    """Return what differs once a file has been changed, replaced, or opened to others; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    # The time of the last change of the inode covers its permissions too.
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -105,14 +105,14 @@ class RequestReader:
         self._message_timeout = message_timeout
         self._work = WORK.get(name)
         self._is_loop_bound = _LOOP_BOUND.get(name)
-        self._loop_load = LoopLoad()
+        self._loop_load = LoopLoad() if self._is_loop_bound else None
         self._has_images = self._work in _WITH_IMAGES or name in _STREAMS_WITH_IMAGES
 
     async def serve(self, respond: Respond, context: Context) -> bytes | None:
         """Read the one request of a call, and respond to it."""
         call = CURRENT.get()
         self._message_bytes.check(call.caller)
-        if self._is_loop_bound is None:
+        if self._loop_load is None:
             return await self._serve(respond, context, call)
         on_loop = self._loop_load.enter(call)
         try:
