@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import trustme
+
+from support.pem_files import expired_dates, issue
 
 CLIENT = "checkout.shop.example"
 """The name of the client whose certificate `channel` presents."""
@@ -38,7 +39,7 @@ class Authority:
     """Issues certificates."""
 
     def __init__(self) -> None:
-        self._ca = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        self._ca = trustme.CA()
 
     @property
     def roots(self) -> bytes:
@@ -49,12 +50,10 @@ class Authority:
         """Write a server's files; those that are there are replaced, each at once."""
         folder.mkdir(exist_ok=True)
         files = Files(folder / "server.pem", folder / "server.key", folder / "clients.pem")
-        since = datetime.now(UTC) - timedelta(days=2)
-        dates: dict[str, Any] = {"not_before": since, "not_after": since + timedelta(days=1)} if expired else {}
-        issued = self._ca.issue_cert(name, key_type=trustme.KeyType.ECDSA, **dates)
+        chain, key = issue(self._ca, name, **(expired_dates() if expired else {}))
         replace(files.client_ca, self.roots)
-        replace(files.key, issued.private_key_pem.bytes())
-        replace(files.certificate, b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+        replace(files.key, key)
+        replace(files.certificate, chain)
         return files
 
     def channel(self, target: str, *, client: Authority | None = None, name: str = "") -> grpc.aio.Channel:
@@ -65,12 +64,8 @@ class Authority:
             client: Who issued the client's certificate; None for a client without one.
             name: What the server has to be called, where that is not the host.
         """
-        issued = client._ca.issue_cert(CLIENT, key_type=trustme.KeyType.ECDSA) if client else None  # noqa: SLF001
-        credentials = grpc.ssl_channel_credentials(
-            self.roots,
-            issued.private_key_pem.bytes() if issued else None,
-            issued.cert_chain_pems[0].bytes() if issued else None,
-        )
+        chain, key = issue(client._ca, CLIENT) if client else (None, None)  # noqa: SLF001
+        credentials = grpc.ssl_channel_credentials(self.roots, key, chain)
         options: list[tuple[str, Any]] = [
             ("grpc.enable_http_proxy", 0),
             ("grpc.use_local_subchannel_pool", 1),

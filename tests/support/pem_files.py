@@ -41,22 +41,33 @@ class Authority:
 
     def pair(self, name: str, *names: str, **dates: Any) -> Pair:
         """Issue a certificate for these host names, addresses or identities, into files of this name."""
-        issued = self._ca.issue_cert(*names, **dates)
+        chain, key = issue(self._ca, *names, **dates)
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
-        pair.certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+        pair.certificate.write_bytes(chain)
         pair.key.touch(mode=0o600)
-        pair.key.write_bytes(_pkcs8(issued.private_key_pem.bytes()))
+        pair.key.write_bytes(_pkcs8(key))
         return pair
 
     def expired(self, name: str, *names: str) -> Pair:
         """Issue a certificate that expired yesterday."""
-        today = datetime.now(UTC)
-        return self.pair(name, *names, not_before=today - timedelta(days=9), not_after=today - timedelta(days=1))
+        return self.pair(name, *names, **expired_dates())
 
     def future(self, name: str, *names: str) -> Pair:
         """Issue a certificate that is valid from tomorrow on."""
         today = datetime.now(UTC)
         return self.pair(name, *names, not_before=today + timedelta(days=1), not_after=today + timedelta(days=9))
+
+
+def issue(ca: trustme.CA, *names: str, **dates: Any) -> tuple[bytes, bytes]:
+    """Issue a certificate for these host names, addresses or identities; return its chain and its key, both PEM."""
+    issued = ca.issue_cert(*names, **dates)
+    return b"".join(each.bytes() for each in issued.cert_chain_pems), issued.private_key_pem.bytes()
+
+
+def expired_dates() -> dict[str, datetime]:
+    """Return the dates of a certificate that expired yesterday."""
+    today = datetime.now(UTC)
+    return {"not_before": today - timedelta(days=9), "not_after": today - timedelta(days=1)}
 
 
 def _pkcs8(key: bytes) -> bytes:
