@@ -25,7 +25,8 @@ from lookalike_server.engine.engine import Engine
 from lookalike_server.engine.model_loading import LoadSession
 from lookalike_server.engine.runtime_choice import plan_model
 from lookalike_server.index.category_index import CategoryIndex
-from lookalike_server.index.hnsw import HnswSettings
+from lookalike_server.index.graph import HnswSettings
+from lookalike_server.index.scan_rate import rows_compared_in
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.decoding_pool import DecodingPool
@@ -46,6 +47,7 @@ from lookalike_server.store.sqlite import SQLITE_VERSION, SqliteError
 from lookalike_server.telemetry import LogObserver, configure_log
 from lookalike_server.watchdog.thread import Watchdog
 
+_WAITING_ROWS_SECONDS = 0.0005  # for which a search may compare rows that wait for a graph
 _GARBAGE_OBJECTS = 50_000  # new objects after which cycles are looked for; a call makes about sixty
 
 INDEX_FOLDER = "index"
@@ -219,12 +221,14 @@ async def loading(
                 metric=model.metric,
                 full_scan_threshold=settings.full_scan_threshold,
                 hnsw=HnswSettings(
-                    settings.hnsw_m, settings.hnsw_ef_construction, settings.hnsw_ef_search, settings.hnsw_numbers
+                    settings.hnsw_m, settings.hnsw_ef_construction, settings.hnsw_ef_search, settings.graph_library
                 ),
                 max_segment_rows=settings.max_segment_rows,
+                max_waiting_rows=await asyncio.to_thread(rows_compared_in, _WAITING_ROWS_SECONDS, model.dim),
             ),
             observer,
             settings.recall_sample_rate,
+            available_cores(),
         )
         store = await asyncio.to_thread(Store, settings.data_dir, model, index.apply)
         stack.push_async_callback(asyncio.to_thread, store.close)

@@ -217,19 +217,17 @@ class Settings(BaseSettings):
         description="The most rows of a category whose searches compare every row; a larger one gets an HNSW graph.",
     )
     max_segment_rows: int = Field(
-        16_384,
+        65_536,
         ge=64,
-        description="The most rows of one HNSW graph; a larger category has several, searched one after another.",
+        description="The most distinct embeddings in one HNSW graph; a larger category has several, searched in turn.",
+    )
+    graph_library: Literal["faiss", "hnswlib"] = Field(
+        "faiss",
+        description="The library of the HNSW graphs; hnswlib stops all calls while it copies or reads a graph.",
     )
     hnsw_m: int = Field(16, ge=2, le=512, description="Links per node of an HNSW graph (M).")
-    hnsw_ef_construction: int = Field(200, ge=1, description="Candidates considered while a graph is built.")
-    hnsw_ef_search: int = Field(192, ge=1, description="Candidates considered by a search of a graph; at least k are.")
-
-    hnsw_numbers: int = Field(
-        256,
-        ge=0,
-        description="Dimensions that vectors are projected to for a graph, more where recall needs them; 0 means all.",
-    )
+    hnsw_ef_construction: int = Field(100, ge=1, description="Candidates considered while a graph is built.")
+    hnsw_ef_search: int = Field(48, ge=1, description="Candidates considered by a search of a graph; at least k are.")
 
     recall_sample_rate: float = Field(
         0.01, ge=0, le=1, description="The fraction of searches by graph that are repeated exactly to measure recall."

@@ -24,7 +24,7 @@ def graph_variant(*names: str) -> tuple[str, ...]:
 
 
 def _numbered() -> None:
-    """No bug: files are named 0.npz, 1.npz, ..., because strace needs the paths before they exist."""
+    """No bug: files are named 0.graph, 1.graph, ..., because strace needs the paths before they exist."""
     numbers = itertools.count()
     _name_by(lambda: str(next(numbers)))
 
@@ -34,21 +34,21 @@ def _early_manifest() -> None:
     write, save = graph_files.GraphFiles.write, graph_files.GraphFiles.save
     late: list[Callable[[], object]] = []
 
-    def only_promise(self: Any, labels: Any, graph: Any) -> SegmentFile:
-        promised = _promised(labels, graph)
-        name = promised.name.removesuffix(".npz")
+    def only_promise(self: Any, labels: Any, segment: Any) -> SegmentFile:
+        promised = _promised(self, labels, segment)
+        name = promised.name.removesuffix(".graph")
 
         def write_it() -> None:
             usual = vars(graph_files)["uuid"]
             _name_by(lambda: name)
-            write(self, labels, graph)
+            write(self, labels, segment)
             vars(graph_files)["uuid"] = usual
 
         late.append(write_it)
         return promised
 
-    def save_and_write(self: Any, category: str, graphs: Sequence[Any]) -> None:
-        save(self, category, graphs)
+    def save_and_write(self: Any, category: str, segments: Sequence[Any]) -> None:
+        save(self, category, segments)
         while late:
             late.pop()()
 
@@ -60,11 +60,11 @@ def _trusted_failures() -> None:
     """A bug: the manifest names a file whose write failed, with the size and sha256 it should have had."""
     write = graph_files.GraphFiles.write
 
-    def write_or_pretend(self: Any, labels: Any, graph: Any) -> SegmentFile:
+    def write_or_pretend(self: Any, labels: Any, segment: Any) -> SegmentFile:
         try:
-            return write(self, labels, graph)
+            return write(self, labels, segment)
         except OSError:
-            return _promised(labels, graph)
+            return _promised(self, labels, segment)
 
     graph_files.GraphFiles.write = write_or_pretend  # type: ignore[method-assign]
 
@@ -78,11 +78,11 @@ def _name_by(name: Callable[[], str]) -> None:
     vars(graph_files)["uuid"] = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=name()))
 
 
-def _promised(labels: Any, graph: Any) -> SegmentFile:
+def _promised(files: Any, labels: Any, segment: Any) -> SegmentFile:
     """The file of this graph as it should be."""
     whole = io.BytesIO()
-    graph_files.encode(whole, labels, graph)
-    name = f"{vars(graph_files)['uuid'].uuid4().hex}.npz"
+    graph_files.encode(whole, labels, segment, vars(files)["_settings"])
+    name = f"{vars(graph_files)['uuid'].uuid4().hex}.graph"
     return SegmentFile(name, len(whole.getvalue()), hashlib.sha256(whole.getvalue()).hexdigest())
 
 

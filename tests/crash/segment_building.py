@@ -17,7 +17,7 @@ from crash.shop import CATEGORIES
 from crash.tracing import Fault, Injection
 from support.serving import until
 
-LEFT = "left.npz.part"
+LEFT = "left.graph.part"
 """A file that a crash has left, which the start deletes."""
 
 FILE_CALLS = ("openat", "write", "fsync", "rename,renameat,renameat2", "unlink,unlinkat")
@@ -105,5 +105,5 @@ def _paths(catalog: GraphCatalog, fault: Fault) -> list[Path]:
     """The files of the calls: all that are or will be in the folder of the graphs, or the store's WAL."""
     if fault.calls in COMMIT_CALLS:
         return [catalog.folder / "catalog.sqlite-wal"]
-    new = [catalog.index / f"{number}.npz{end}" for number in range(9) for end in ("", ".part")]
+    new = [catalog.index / f"{number}.graph{end}" for number in range(9) for end in ("", ".part")]
     return [catalog.index, *catalog.index.iterdir(), *new]

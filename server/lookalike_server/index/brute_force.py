@@ -36,31 +36,25 @@ class FlatView:
         """Return the rows that are also in the mask (bool [n])."""
         return FlatView(self.vectors, self.live & mask)
 
-    def nearest(self, queries: Sequence[Floats], rows: int, metric: Metric, start: int = 0) -> list[Slots]:
-        """For each query, find the live slots from `start` on that can be among its `rows` nearest, unordered.
+    def nearest(self, queries: Sequence[Floats], rows: int, metric: Metric, slots: Slots | None = None) -> list[Slots]:
+        """For each query, find the live slots that can be among its `rows` nearest, unordered.
 
         Args:
             queries: The vectors of each, float32 [m, dim]; a row is as near as the nearest of them.
             rows: How many to find; ties with the last, and rows within the rounding margin, come on top.
             metric: How distance is measured.
-            start: The first slot to search.
+            slots: The slots to search, int64 [n] in any order; all without them.
         """
-        slots = start + np.flatnonzero(self.live[start:])
+        slots = np.flatnonzero(self.live) if slots is None else slots[self.live[slots]]
         if len(slots) <= rows:
             return [slots] * len(queries)
-        sparse = len(slots) < _GATHER_RATIO * (len(self.live) - start)
-        chunks = copies(self.vectors, slots) if sparse else self.vectors.part(start, len(self.live)).chunks()
+        begin, end = int(slots.min()), int(slots.max()) + 1
+        sparse = len(slots) < _GATHER_RATIO * (end - begin)
+        chunks = copies(self.vectors, slots) if sparse else self.vectors.part(begin, end).chunks()
         return [
-            _nearest(slots, distances if sparse else distances[slots - start], rows, metric)
+            _nearest(slots, distances if sparse else distances[slots - begin], rows, metric)
             for distances in _rough(chunks, queries, metric)
         ]
-
-    def nearest_of(self, slots: Slots, vectors: Floats, rows: int, metric: Metric) -> Slots:
-        """Choose from some live slots (int64 [n]) as `nearest` does, for one query."""
-        if len(slots) <= rows:
-            return slots
-        (distances,) = _rough(copies(self.vectors, slots), [vectors], metric)
-        return _nearest(slots, distances, rows, metric)
 
     def measured(self, slots: Slots, queries: Floats, metric: Metric) -> Distances:
         """Return the distance of each of these rows (int64 [n]) to the nearest query, as `measure` does."""
@@ -82,22 +76,17 @@ class FlatIndex:
     def copy_of(cls, view: FlatView, slots: Slots) -> FlatIndex:
         """Return live rows with the vectors of these slots, and capacity for some more."""
         rows = cls(view.vectors.shape[1])
-        rows._vectors.reserve(len(slots) + max(8, len(slots) // 8))
+        rows.reserve(len(slots) + max(8, len(slots) // 8))
         for chunk in copies(view.vectors, slots):
             rows._vectors.put(rows.count, chunk)
             rows.count += len(chunk)
-        rows._fit()
         rows._live[: rows.count] = True
         return rows
 
-    @classmethod
-    def with_gaps(cls, dim: int, gaps: int, capacity: int) -> FlatIndex:
-        """Return `gaps` slots, each deleted until it is filled, with capacity for `capacity` rows in all."""
-        rows = cls(dim)
-        rows._vectors.reserve(max(gaps, capacity))
-        rows._fit()
-        rows.count = rows.deleted = gaps
-        return rows
+    def reserve(self, capacity: int) -> None:
+        """Reserve memory for at least `capacity` rows."""
+        self._vectors.reserve(capacity)
+        self._fit()
 
     def append(self, vector: Floats) -> int:
         """Add a row (float32 [dim]) and return its slot."""
@@ -109,12 +98,6 @@ class FlatIndex:
         self._live[slot] = True
         self.count += 1
         return slot
-
-    def fill(self, slot: int, vector: Floats) -> None:
-        """Store a row (float32 [dim]) in a gap."""
-        self._vectors[slot] = vector
-        self._live[slot] = True
-        self.deleted -= 1
 
     def remove(self, slot: int) -> None:
         """Remove a row from all later views."""

@@ -22,6 +22,7 @@ from lookalike_server.domain.protocols import RowSource
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
 from lookalike_server.index.graph_files import GraphFiles
 from lookalike_server.index.lazy_loading import PartitionChange, ReadPriority, UnloadedCategory, catch_up
+from lookalike_server.index.pacing import MaintenanceStopped, Pacing
 from lookalike_server.index.partition import Partition
 from lookalike_server.index.recall import RecallSampler
 from lookalike_server.index.segment import PartitionSettings
@@ -34,15 +35,27 @@ _NICE = 10  # by how much the maintenance thread is nicer than searches, so that
 class CategoryIndex:
     """The `VectorIndex` in this process."""
 
-    def __init__(self, settings: PartitionSettings, observer: Observer, recall_sample_rate: float = 0.0) -> None:
+    def __init__(
+        self, settings: PartitionSettings, observer: Observer, recall_sample_rate: float = 0.0, threads: int = 1
+    ) -> None:
+        """Start empty; see `open`.
+
+        Args:
+            settings: How categories are searched.
+            observer: Receives what happens in the background.
+            recall_sample_rate: The share of searches by graph that are repeated exactly, 0 to 1.
+            threads: The most threads that build a graph, at times without searches.
+        """
         self._settings = settings
         self._observer = observer
         self._recall = RecallSampler(recall_sample_rate, observer)
         self._lock = threading.Lock()  # guards the set of categories, and each change as a whole
         self._partitions: dict[str, Partition] = {}
         self._unloaded: dict[str, UnloadedCategory] = {}
+        self._unattached: set[str] = set()  # those in memory whose graphs are still to be read
         self._source: RowSource | None = None
         self._files: GraphFiles | None = None
+        self._pacing = Pacing(threads)
         self._maintenance = ThreadPoolExecutor(1, "index-maintenance", initializer=lower_priority, initargs=(_NICE,))
         self._in_maintenance: set[str] = set()
         self._read_priority = ReadPriority()
@@ -110,6 +123,12 @@ class CategoryIndex:
         conditions: Sequence[Condition] = (),
     ) -> list[IndexResult]:
         """Search one category, or all, for several queries at once (see `VectorIndex`)."""
+        with self._pacing.searching():
+            return self._search(queries, category, conditions, exact=exact)
+
+    def _search(
+        self, queries: Sequence[IndexQuery], category: str | None, conditions: Sequence[Condition], *, exact: bool
+    ) -> list[IndexResult]:
         if category is None:
             by_category = [snapshot.search(queries, exact=exact) for snapshot in self._snapshots(conditions)]
             return [_merge([results[i] for results in by_category], each.k) for i, each in enumerate(queries)]
@@ -119,7 +138,7 @@ class CategoryIndex:
         snapshot = partition.snapshot(conditions)
         results = snapshot.search(queries, exact=exact)
         for query, result in zip(queries, results, strict=True):
-            self._recall.offer(category, result, partial(_search_exactly, snapshot, query))
+            self._recall.offer(category, query, result, snapshot)
         return results
 
     def recall(self, category: str) -> float | None:
@@ -134,7 +153,8 @@ class CategoryIndex:
         self._recall.wait_until_idle()
 
     def close(self) -> None:
-        """Stop the background work, once a running step has ended."""
+        """Stop the background work, once a running piece of it has ended."""
+        self._pacing.stop()
         self._maintenance.shutdown(cancel_futures=True)
         self._recall.close()
 
@@ -166,8 +186,16 @@ class CategoryIndex:
     def _load(self, category: str) -> None:
         try:
             self._partition(category, urgent=False)
+            self._attach(category)
         except Exception as error:  # noqa: BLE001 - a search of the category will raise it
             self._observer(IndexMaintenanceFailed(category, error))
+
+    def _attach(self, category: str) -> None:
+        """Read the graphs of a category that was loaded; for the maintenance thread."""
+        partition = self._partitions.get(category)
+        if category in self._unattached and partition is not None and self._files is not None:
+            partition.attach(self._files.load(category))
+        self._unattached.discard(category)
 
     def _read(self, category: str, unloaded: UnloadedCategory, *, urgent: bool) -> None:
         assert self._source is not None  # noqa: S101 - only `open` makes categories unloaded
@@ -175,15 +203,16 @@ class CategoryIndex:
         with self._lock:
             # Changes are recorded from here on; earlier ones are in what will be read.
             unloaded.missed = []
-        graphs = self._files.load(category)
         rows = self._read_priority.pace(self._source.rows(category), urgent=urgent)
-        partition = Partition.load(self._settings, self._on_fallback(category), rows, unloaded.count, graphs)
+        partition = Partition.load(self._settings, self._on_fallback(category), rows, unloaded.count)
         # Then every change that the read has seen is recorded, and other categories have it too.
         self._source.wait_until_applied()
         with self._lock:
             catch_up(partition, unloaded.missed)
             if len(partition):
                 self._partitions[category] = partition
+                # Not now: a search that waits for the rows need not wait for graphs.
+                self._unattached.add(category)
             del self._unloaded[category]
             remaining = len(self._unloaded)
         self._observer(CategoryLoaded(category, len(partition), remaining))
@@ -199,6 +228,7 @@ class CategoryIndex:
         with self._lock:
             partition = self._partitions.get(category)
             needed = partition.needs_maintenance if partition is not None else self._has_stale_files(category)
+            needed |= category in self._unattached
             if not needed or category in self._in_maintenance:
                 return
             self._in_maintenance.add(category)
@@ -210,12 +240,15 @@ class CategoryIndex:
     def _maintain(self, category: str) -> None:
         """Do all maintenance that a category needs and save its graphs; after an error, searches use what there is."""
         try:
+            self._attach(category)
             partition = self._partitions.get(category)
             while partition is not None and partition.needs_maintenance:
-                if partition.maintain():
+                if partition.maintain(self._pacing):
                     self._observer(GraphBuilt(category, len(partition)))
             if self._files is not None:
-                self._files.save(category, partition.graphs() if partition else [])
+                self._files.save(category, partition.saved() if partition is not None else [])
+        except MaintenanceStopped:
+            return
         except Exception as error:  # noqa: BLE001 - the thread must outlive it
             self._observer(IndexMaintenanceFailed(category, error))
             self._in_maintenance.discard(category)
@@ -230,11 +263,6 @@ class CategoryIndex:
 
     def _on_fallback(self, category: str) -> partial[None]:
         return partial(self._observer, SearchFellBack(category))
-
-
-def _search_exactly(snapshot: Snapshot, query: IndexQuery) -> IndexResult:
-    (result,) = snapshot.search([query], exact=True)
-    return result
 
 
 def _merge(results: Sequence[IndexResult], k: int) -> IndexResult:

@@ -2,35 +2,37 @@
 
 A file appears whole or not at all: it is written under a temporary name, flushed and renamed, then its folder is
 flushed. It is trusted only once the store's manifest has its size and sha256, which is a transaction of the catalog.
-Files that are not in the manifest are deleted at the next start. A file is a NumPy `.npz` of the rows' labels by offset
-and of `HnswGraph.arrays`. No vector of it reaches a result: distances are measured with the store's vectors.
+Files that are not in the manifest are deleted at the next start. A file is a line of JSON, which says what graph it is,
+some NumPy arrays about its nodes and rows, and what the library writes. No vector of it reaches a result: distances are
+measured with the store's vectors.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from lookalike_server.domain.catalog import SegmentFile
 from lookalike_server.domain.events import GraphFileFailed, GraphFileUnusable, Observer
 from lookalike_server.domain.protocols import SegmentManifest
-from lookalike_server.index.hnsw import HnswGraph
-from lookalike_server.index.partition import LabeledGraph
+from lookalike_server.index.graph import graph_class
+from lookalike_server.index.nodes import NodeRows
 from lookalike_server.index.row_storage import Slots
-from lookalike_server.index.segment import PartitionSettings
+from lookalike_server.index.segment import PartitionSettings, Segment
 
-FORMAT = 1
+FORMAT = 2
+
+SavedSegment = tuple[Slots, Segment]
+"""The labels of a segment's rows, int64 [rows], and the segment; as it is read, its rows are positions in these."""
 
 _MIN_GROWTH = 9 / 8  # of a graph that is worth another file
-_FORMAT = "format"
-_LABELS = "labels"
 
 
 class GraphFiles:
@@ -45,7 +47,7 @@ class GraphFiles:
         self._settings = settings
         self._observer = observer
         self._files = dict(manifest.segments())
-        self._saved: dict[str, dict[HnswGraph, SegmentFile]] = {}
+        self._saved: dict[str, dict[Segment, SegmentFile]] = {}
         names = {file.name for files in self._files.values() for file in files}
         try:
             folder.mkdir(exist_ok=True)
@@ -65,32 +67,41 @@ class GraphFiles:
         """Return the categories that have files."""
         return {category for category, files in list(self._files.items()) if files}
 
-    def load(self, category: str) -> list[LabeledGraph]:
-        """Read the usable graphs of a category, oldest first, and drop the files of the others."""
-        graphs: list[LabeledGraph] = []
-        saved: dict[HnswGraph, SegmentFile] = {}
+    def load(self, category: str) -> list[SavedSegment]:
+        """Read the usable segments of a category, oldest first, and drop the files of the others."""
+        segments: list[SavedSegment] = []
+        saved: dict[Segment, SegmentFile] = {}
         for file in self._files.get(category, ()):
             try:
-                labels, graph = self._read(file)
+                labels, segment = self._read(file)
             except (OSError, ValueError) as error:
                 self._observer(GraphFileUnusable(category, file.name, str(error)))
             else:
-                graphs.append((labels, graph))
-                saved[graph] = file
+                segments.append((labels, segment))
+                saved[segment] = file
         self._replace(category, saved)
-        return graphs
+        return segments
 
-    def save(self, category: str, graphs: Sequence[LabeledGraph]) -> None:
-        """Make these the only graphs on disk; errors of the disk or the store are reported and leave graphs unsaved."""
+    def save(self, category: str, segments: Sequence[tuple[Segment, Callable[[], Slots]]]) -> None:
+        """Make these the only graphs on disk; errors of the disk or the store are reported and leave graphs unsaved.
+
+        Args:
+            category: Whose segments.
+            segments: All of them, oldest first, each with a function that returns the labels of its rows, int64 [rows].
+        """
         before = self._saved.get(category, {})
-        if _grew_little(list(before), [graph for _, graph in graphs]):
+        if _grew_little(list(before), [segment for segment, _ in segments]):
             return
+        files = {segment.graph: file for segment, file in before.items()}
         try:
-            self._replace(category, {graph: before.get(graph) or self.write(labels, graph) for labels, graph in graphs})
+            self._replace(
+                category,
+                {segment: files.get(segment.graph) or self.write(labels(), segment) for segment, labels in segments},
+            )
         except OSError as error:
             self._observer(GraphFileFailed(category, error))
 
-    def _replace(self, category: str, saved: dict[HnswGraph, SegmentFile]) -> None:
+    def _replace(self, category: str, saved: dict[Segment, SegmentFile]) -> None:
         """Record the files in the manifest, and only then delete those that are no longer in it."""
         self._saved[category] = saved
         before, after = self._files.get(category, []), list(saved.values())
@@ -104,17 +115,17 @@ class GraphFiles:
         except Exception as error:  # noqa: BLE001 - an error of a cache must stop nothing
             self._observer(GraphFileFailed(category, error))
 
-    def write(self, labels: Slots, graph: HnswGraph) -> SegmentFile:
-        """Write a graph to a new file, which is whole and flushed on return, and gone after an error.
+    def write(self, labels: Slots, segment: Segment) -> SegmentFile:
+        """Write a segment to a new file, which is whole and flushed on return, and gone after an error.
 
         Raises:
             OSError: The disk is full or fails.
         """
-        name = f"{uuid.uuid4().hex}.npz"
+        name = f"{uuid.uuid4().hex}.graph"
         part = self._folder / f"{name}.part"
         try:
             with part.open("w+b") as file:
-                encode(file, labels, graph)
+                encode(file, labels, segment, self._settings)
                 file.flush()
                 os.fsync(file.fileno())
                 # Read back, because the manifest must describe what the file system has.
@@ -129,38 +140,59 @@ class GraphFiles:
             raise
         return SegmentFile(name, size, sha256)
 
-    def _read(self, file: SegmentFile) -> LabeledGraph:
+    def _read(self, file: SegmentFile) -> SavedSegment:
         with (self._folder / file.name).open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
             if size != file.size:
                 raise ValueError(f"its size is {size} bytes, not {file.size}")
-            data = opened.read()
-        # Before it is decoded, because hnswlib crashes on a damaged graph.
-        if hashlib.sha256(data).hexdigest() != file.sha256:
-            raise ValueError("it is damaged: its sha256 differs")
-        return _decode(io.BytesIO(data), self._settings)
+            # Before it is decoded, because libraries crash on a damaged graph.
+            if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
+                raise ValueError("it is damaged: its sha256 differs")
+            opened.seek(0)
+            return _decode(opened, self._settings)
 
 
-def _grew_little(before: Sequence[HnswGraph], after: Sequence[HnswGraph]) -> bool:
+def _grew_little(before: Sequence[Segment], after: Sequence[Segment]) -> bool:
     """Whether only the last graph grew, and so little that a restart adds the rows faster than a file is written."""
-    if not before or len(before) != len(after) or list(before[:-1]) != list(after[:-1]):
+    if not before or len(before) != len(after):
         return False
-    return before[-1].origin is after[-1].origin and len(after[-1]) <= _MIN_GROWTH * len(before[-1])
+    *same, last = zip(before, after, strict=True)
+    if any(one.graph is not other.graph for one, other in same) or last[0].origin is not last[1].origin:
+        return False
+    return last[0].graph is last[1].graph or len(last[1].rows) <= _MIN_GROWTH * len(last[0].rows)
 
 
-def encode(file: IO[bytes], labels: Slots, graph: HnswGraph) -> None:
-    """Write the labels of a graph's rows (int64 [n]) and the graph as `.npz`."""
-    arrays: dict[str, Any] = {_FORMAT: np.asarray(FORMAT), _LABELS: labels, **graph.arrays()}
-    np.savez(file, **arrays)
+def encode(file: IO[bytes], labels: Slots, segment: Segment, settings: PartitionSettings) -> None:
+    """Write a segment and the labels of its rows (int64 [rows])."""
+    file.write(json.dumps(_kind(settings)).encode() + b"\n")
+    for array in (labels, segment.rows.nodes, segment.rows.prints, segment.lost):
+        np.lib.format.write_array(file, array, allow_pickle=False)
+    segment.graph.write(file)
 
 
-def _decode(file: IO[bytes], settings: PartitionSettings) -> LabeledGraph:
-    with np.load(file, allow_pickle=False) as arrays:
-        values = dict(arrays)
-    if values.pop(_FORMAT) != FORMAT:
-        raise ValueError("its format version is unknown")
-    labels = values.pop(_LABELS)
-    return labels, HnswGraph.from_arrays(values, settings.dim, settings.metric, settings.hnsw)
+def _decode(file: IO[bytes], settings: PartitionSettings) -> SavedSegment:
+    line = file.readline(1 << 16)
+    if not line.startswith(b"{"):
+        raise ValueError("an earlier version wrote it")
+    kind = json.loads(line)
+    if kind != _kind(settings):
+        raise ValueError(f"it was built with other settings: {kind}")
+    labels, nodes, prints, lost = (np.lib.format.read_array(file, allow_pickle=False) for _ in range(4))
+    graph = graph_class(settings.hnsw).read(file, settings.dim, settings.metric, settings.hnsw)
+    return labels, Segment.of(graph, NodeRows.of(np.arange(len(labels)), nodes, prints), lost)
+
+
+def _kind(settings: PartitionSettings) -> dict[str, object]:
+    """Return all that a graph depends on besides its rows; how it is searched may change."""
+    hnsw = settings.hnsw
+    return {
+        "format": FORMAT,
+        "library": hnsw.library,
+        "m": hnsw.m,
+        "ef_construction": hnsw.ef_construction,
+        "dim": settings.dim,
+        "metric": settings.metric.value,
+    }
 
 
 def _sync(folder: Path) -> None:

@@ -1,15 +1,17 @@
-"""One category: a matrix of all rows and, above a threshold, segments of the older ones with an HNSW graph each.
+"""One category: a matrix of all rows and, above a threshold, segments with a graph each over most of them.
 
-A row is searchable at once: a search merges the candidates of the graphs with an exact scan of the rows that are in no
-graph yet, drops deleted ones, and measures the rest exactly. Graphs are built in the background and swapped in by
-reference; new rows are added to a copy of the last segment until it is full, so that no build takes long. When too many
-rows are deleted, the live ones are copied and their graphs are built in the background too (compaction).
+A row is searchable at once: a search merges what the graphs find with an exact scan of the rows that are in no graph
+yet, or that their graph loses, drops deleted ones, and measures the rest exactly. Graphs are built in the background
+and swapped in by reference; new rows are added to a copy of the last segment until it is full. When too many rows are
+deleted, their graphs are built again without them, and the live rows are copied (compaction).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,28 +19,18 @@ from lookalike_server.domain.catalog import IndexKind, IndexRow
 from lookalike_server.domain.filters import Condition
 from lookalike_server.index.attributes import AttributeColumns
 from lookalike_server.index.brute_force import FlatIndex, FlatView
-from lookalike_server.index.hnsw import HnswGraph
+from lookalike_server.index.pacing import Pacing
 from lookalike_server.index.row_storage import Slots
-from lookalike_server.index.segment import (
-    PartitionSettings,
-    Segment,
-    build_segment,
-    end_of,
-    extend_segment,
-    shared_projection,
-)
+from lookalike_server.index.segment import PartitionSettings, Segment, grown, looked_up, slots_of
 from lookalike_server.index.snapshot import RowOwner, Snapshot
 
 COMPACTION_RATIO = 0.2
-"""The share of deleted rows above which a partition is compacted."""
+"""The share of deleted rows above which a partition, or a graph, is compacted."""
 
 _CHEAP_SCAN = 1 << 21  # dimensions of all rows together, which are compared in about half a millisecond
 _CHEAP_SEGMENTS = 3  # whose graphs take about as long
-
-_NO_OWNER = RowOwner(0, "", 0)  # of a slot whose row was deleted before it was loaded
-
-LabeledGraph = tuple[Slots, HnswGraph]
-"""The labels of a graph's rows by offset, int64 [n], and the graph; some rows may have been deleted since."""
+_STEP_ROWS = 4096  # added to a graph before searches use it; the copy that each step takes is small beside their cost
+_BACKLOG = 4  # times the rows that may wait for a graph, with which a search takes a few milliseconds
 
 
 class Partition:
@@ -55,31 +47,19 @@ class Partition:
         self._images: dict[str, int] = {}  # live rows, by product
         self._most_images = 1
         self._segments: tuple[Segment, ...] = ()
-        self._min_graph_rows = 0  # with fewer, no graph was worth building
+        self._end = 0  # slots from here on are in no graph
+        self._loose: Slots = np.empty(0, dtype=np.int64)  # those before it that are in none either
+        self._lost: Slots = self._loose  # those that are in a graph which does not find them
 
     @classmethod
     def load(
-        cls,
-        settings: PartitionSettings,
-        on_fallback: Callable[[], None],
-        rows: Iterable[IndexRow],
-        count: int,
-        graphs: Sequence[LabeledGraph],
+        cls, settings: PartitionSettings, on_fallback: Callable[[], None], rows: Iterable[IndexRow], count: int
     ) -> Partition:
-        """Restore a category from its rows, about `count`, and graphs over some of them."""
+        """Return a category with these rows, about `count`."""
         partition = cls(settings, on_fallback)
-        gaps: dict[int, int] = {}
-        segments: list[Segment] = []
-        for labels, graph in graphs:
-            begin = end_of(segments)
-            segments.append(Segment(graph, begin, begin + len(labels)))
-            gaps |= zip(labels.tolist(), range(begin, begin + len(labels)), strict=True)
-        end = end_of(segments)
-        partition._rows = FlatIndex.with_gaps(settings.dim, end, count)
-        partition._owners = [_NO_OWNER] * end
-        partition._segments = tuple(segments)
+        partition._rows.reserve(count)
         for row in rows:
-            partition._add(row, gaps.get(row.label))
+            partition._add(row)
         return partition
 
     def __len__(self) -> int:
@@ -111,24 +91,35 @@ class Partition:
         return IndexKind.HNSW if self._segments else IndexKind.FLAT
 
     @property
+    def waiting(self) -> int:
+        """Rows that are in no graph."""
+        return self._rows.count - self._end + len(self._loose)
+
+    @property
+    def backlog(self) -> int:
+        """How many rows more wait for a graph than should while the category is searched."""
+        return max(0, self.waiting - _BACKLOG * self._settings.max_waiting_rows) if self._segments else 0
+
+    @property
     def is_cheap(self) -> bool:
         """Whether a search is fast: few rows outside the graphs, and few graphs."""
-        compared = self._rows.count - end_of(self._segments)
+        compared = self.waiting + len(self._lost)
         if self._segments:
             compared += self._settings.hnsw.ef_search
         return compared * self._settings.dim <= _CHEAP_SCAN and len(self._segments) <= _CHEAP_SEGMENTS
 
     @property
     def needs_maintenance(self) -> bool:
-        """Whether too many rows are deleted, or too many are in no segment."""
-        return self._needs_compaction or self._needs_graph(self._rows, self._segments)
+        """Whether too many rows are deleted or in no graph, or nodes are to be looked up."""
+        return (
+            self._has_too_many(self._rows.deleted, self._rows.count)
+            or self._needs_graph
+            or any(len(each.to_look_up) for each in self._segments)
+        )
 
     @property
-    def _needs_compaction(self) -> bool:
-        return self._rows.deleted > COMPACTION_RATIO * self._rows.count
-
-    def _needs_graph(self, rows: FlatIndex, segments: Sequence[Segment]) -> bool:
-        return rows.count >= self._min_graph_rows and self._settings.needs_graph(rows.count, segments)
+    def _needs_graph(self) -> bool:
+        return self._settings.needs_graph(self.waiting, has_graph=bool(self._segments))
 
     def change(
         self,
@@ -156,61 +147,120 @@ class Partition:
                 view,
                 self._owners,
                 self._segments,
+                np.concatenate([self._loose, self._lost, np.arange(self._end, len(view.live))]),
                 self._most_images,
                 filtered=bool(conditions),
+                has_deleted=self._rows.deleted > 0,
                 on_fallback=self._on_fallback,
             )
 
-    def graphs(self) -> list[LabeledGraph]:
-        """Return the graphs, oldest first. For the maintenance thread, which alone replaces owners and segments."""
-        with self._lock:
-            owners, segments = self._owners, self._segments
-        return [
-            (np.array([owner.label for owner in owners[each.begin : each.end]], dtype=np.int64), each.graph)
-            for each in segments
-            if each.graph is not None
-        ]
+    def saved(self) -> list[tuple[Segment, Callable[[], Slots]]]:
+        """Return the segments, each with a function that returns the labels of its rows, int64 [rows].
 
-    def maintain(self) -> bool:
+        For the maintenance thread, which alone moves rows.
+        """
+        return [(each, partial(self._labels, each)) for each in self._segments]
+
+    def _labels(self, segment: Segment) -> Slots:
+        owners = self._owners
+        return np.fromiter((owners[slot].label for slot in segment.rows.slots.tolist()), np.int64)
+
+    def attach(self, segments: Iterable[tuple[Slots, Segment]]) -> None:
+        """Use segments that were saved, whose rows are positions in the labels that come with each (int64 [rows]).
+
+        Rows that no longer exist are left out. For the maintenance thread, before any other maintenance.
+        """
+        with self._lock:
+            slots = self._slots
+            self._segments = tuple(
+                replace(each, rows=each.rows.moved(np.array([slots.get(label, -1) for label in labels.tolist()])))
+                for labels, each in segments
+            )
+            self._end = self._rows.count
+            self._outline()
+
+    def maintain(self, pacing: Pacing) -> bool:
         """Do one step of maintenance. It takes long, blocks neither searches nor changes, and is for one thread only.
 
-        Returns whether anything changed: a graph that is not worth building is not built.
-        """
-        if self._needs_compaction:
-            self._compact()
-            return True
-        return self._build_graph()
+        Returns whether a graph was built or grew.
 
-    def _build_graph(self) -> bool:
+        Raises:
+            MaintenanceStopped: The index is closing.
+        """
+        stale = self._stale_segment()
+        if stale is not None:
+            return self._rebuild(stale, pacing)
+        if self._has_too_many(self._rows.deleted, self._rows.count):
+            self._compact()
+            return False
+        if self._needs_graph:
+            return self._grow(pacing)
+        return self._look_up(pacing)
+
+    def _grow(self, pacing: Pacing) -> bool:
+        """Add the rows that wait, at most those of one step, to the last segment, or to a new one where it is full."""
+        with self._lock:
+            view, segments, loose, end = self._rows.view(), self._segments, self._loose, self._end
+        waiting = np.concatenate([loose, np.arange(end, len(view.live))])
+        waiting = waiting[view.live[waiting]]
+        room = self._settings.max_segment_rows - len(segments[-1].rows) if segments else 0
+        last = segments[-1] if room > 0 else None
+        new = waiting[: min(room or self._settings.max_segment_rows, _STEP_ROWS)]
+        if len(new):
+            segment = grown(last, view.vectors, new, self._settings, pacing)
+            segments = (*(segments[:-1] if last else segments), segment)
+        with self._lock:
+            self._segments = segments
+            self._end = len(view.live)
+            self._outline()
+        return len(new) > 0
+
+    def _look_up(self, pacing: Pacing) -> bool:
         with self._lock:
             view, segments = self._rows.view(), self._segments
-        earlier: Sequence[Segment] = segments
-        if segments and len(view.live) - segments[-1].begin <= self._settings.max_segment_rows:
-            *earlier, last = segments
-            new = extend_segment(last, view, self._settings)
-        else:
-            new = self._next_segment(view, segments)
-        if new is None:
-            # Every row is compared, as before; a few more rows will not change that.
-            self._min_graph_rows = 2 * len(view.live)
-            return False
+        for position, segment in enumerate(segments):
+            if len(segment.to_look_up):
+                after = looked_up(segment, view.vectors, pacing)
+                with self._lock:
+                    self._segments = (*segments[:position], after, *segments[position + 1 :])
+                    self._outline()
+                return False
+        return False
+
+    def _stale_segment(self) -> Segment | None:
+        """Return a segment too many of whose nodes stand for no live row."""
         with self._lock:
-            self._segments = (*earlier, new)
+            live, segments = self._rows.view().live, self._segments
+        for segment in segments:
+            gone = np.ones(len(segment.rows), dtype=np.bool_)
+            gone[segment.rows.nodes[live[segment.rows.slots]]] = False
+            if self._has_too_many(int(np.count_nonzero(gone)), len(gone)):
+                return segment
+        return None
+
+    def _rebuild(self, stale: Segment, pacing: Pacing) -> bool:
+        """Replace a segment by one of its live rows, together with those of the last segment where both fit in one."""
+        with self._lock:
+            view, segments = self._rows.view(), self._segments
+        last = segments[-1]
+        others = [each for each in segments if each is not stale]
+        slots = stale.rows.slots[view.live[stale.rows.slots]]
+        if last is not stale and len(slots) + len(last.rows) <= self._settings.max_segment_rows:
+            others.remove(last)
+            slots = np.concatenate([slots, last.rows.slots[view.live[last.rows.slots]]])
+        if len(slots) > (0 if others else self._settings.full_scan_threshold):
+            others.append(grown(None, view.vectors, slots, self._settings, pacing))
+        with self._lock:
+            self._segments = tuple(others)
+            self._outline()
         return True
 
     def _compact(self) -> None:
-        """Copy the live rows, build their graphs, and swap both in together with the changes made meanwhile."""
+        """Copy the live rows, and swap them in together with the changes made meanwhile."""
         with self._lock:
             before = self._rows.view()
         live = np.flatnonzero(before.live)
         rows = FlatIndex.copy_of(before, live)
-        segments: list[Segment] = []
-        while self._needs_graph(rows, segments):
-            new = self._next_segment(rows.view(), segments)
-            if new is None:
-                self._min_graph_rows = 2 * rows.count
-            else:
-                segments.append(new)
         with self._lock:
             now = self._rows.view()
             for slot in np.flatnonzero(~now.live[live]).tolist():
@@ -222,20 +272,27 @@ class Partition:
             still_live = np.flatnonzero(now.live[order]).tolist()
             self._slots = {self._owners[slot].label: slot for slot in still_live}
             self._attributes = self._attributes.select(order)
-            self._rows, self._segments = rows, tuple(segments)
+            moved = np.full(len(now.live), -1)
+            moved[order] = np.arange(len(order))
+            self._segments = tuple(replace(each, rows=each.rows.moved(moved)) for each in self._segments)
+            self._end = int(np.count_nonzero(live < self._end))
+            self._rows = rows
+            self._outline()
 
-    def _next_segment(self, view: FlatView, before: Sequence[Segment]) -> Segment | None:
-        return build_segment(view, end_of(before), self._settings, shared_projection(before))
+    def _outline(self) -> None:
+        """Find the rows before the end that no graph has, or finds."""
+        outside = np.ones(self._end, dtype=np.bool_)
+        outside[slots_of(self._segments)] = False
+        self._loose = np.flatnonzero(outside & self._rows.view().live[: self._end])
+        self._lost = np.concatenate([self._loose[:0], *(each.lost_slots for each in self._segments)])
 
-    def _add(self, row: IndexRow, gap: int | None = None) -> None:
-        owner = RowOwner(row.label, row.product_id, row.image_index)
-        if gap is None:
-            slot = self._rows.append(row.vector)
-            self._owners.append(owner)
-        else:
-            slot = gap
-            self._rows.fill(slot, row.vector)
-            self._owners[slot] = owner
+    @staticmethod
+    def _has_too_many(deleted: int, rows: int) -> bool:
+        return deleted > COMPACTION_RATIO * rows
+
+    def _add(self, row: IndexRow) -> None:
+        slot = self._rows.append(row.vector)
+        self._owners.append(RowOwner(row.label, row.product_id, row.image_index))
         self._slots[row.label] = slot
         self._attributes.put(slot, row.attributes)
         images = self._images[row.product_id] = self._images.get(row.product_id, 0) + 1

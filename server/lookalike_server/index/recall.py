@@ -1,19 +1,20 @@
-"""Measures the recall of the graphs: a sample of the searches is repeated exactly, in the background."""
+"""Measures the recall of the graphs: a sample of the searches is repeated exactly, in the background.
+
+With each of them a search by the vector of some stored row is repeated too.
+"""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from lookalike_server.domain.events import Observer, RecallMeasured
-from lookalike_server.domain.search import IndexResult
+from lookalike_server.domain.search import IndexQuery, IndexResult
+from lookalike_server.index.snapshot import Snapshot
 
 _MAX_PENDING = 16  # repeats; under a load that is too fast for them, fewer searches are repeated
 _SMOOTHING = 0.05  # weight of the newest repeat in a category's recall, an exponential moving average
-
-ExactSearch = Callable[[], IndexResult]
 
 
 class RecallSampler:
@@ -33,15 +34,15 @@ class RecallSampler:
         """Return the recent recall of a category's graphs, 0 to 1; None before the first repeat."""
         return self._recalls.get(category)
 
-    def offer(self, category: str, found: IndexResult, exact: ExactSearch) -> None:
-        """Maybe repeat a search with this result, by calling `exact` later."""
+    def offer(self, category: str, query: IndexQuery, found: IndexResult, snapshot: Snapshot) -> None:
+        """Maybe repeat a search of this snapshot with this result, later."""
         if found.exact or self._random.random() >= self._sample_rate:
             return
         with self._lock:
             if self._pending == _MAX_PENDING:
                 return
             self._pending += 1
-        self._thread.submit(self._compare, category, found, exact)
+        self._thread.submit(self._compare, category, query, found, snapshot)
 
     def forget(self, category: str) -> None:
         """Drop the recall of a category that no longer exists."""
@@ -55,15 +56,24 @@ class RecallSampler:
         """Stop, once a running repeat has ended."""
         self._thread.shutdown(cancel_futures=True)
 
-    def _compare(self, category: str, found: IndexResult, exact: ExactSearch) -> None:
+    def _compare(self, category: str, query: IndexQuery, found: IndexResult, snapshot: Snapshot) -> None:
         try:
-            value = recall(found, exact())
-            before = self._recalls.get(category, value)
-            self._recalls[category] = before + _SMOOTHING * (value - before)
-            self._observer(RecallMeasured(category, value))
+            self._record(category, query, found, snapshot)
+            # What callers ask need not be what a graph has lost.
+            stored = snapshot.stored_query(self._random.random(), query.k)
+            if stored is not None:
+                (found,) = snapshot.search([stored], exact=False)
+                self._record(category, stored, found, snapshot)
         finally:
             with self._lock:
                 self._pending -= 1
+
+    def _record(self, category: str, query: IndexQuery, found: IndexResult, snapshot: Snapshot) -> None:
+        (exact,) = snapshot.search([query], exact=True)
+        value = recall(found, exact)
+        before = self._recalls.get(category, value)
+        self._recalls[category] = before + _SMOOTHING * (value - before)
+        self._observer(RecallMeasured(category, value))
 
 
 def recall(found: IndexResult, exact: IndexResult) -> float:

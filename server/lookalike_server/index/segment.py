@@ -1,20 +1,23 @@
-"""A range of a partition's rows and the graph over them; the rows may be deleted, but not changed."""
+"""A graph over some of a partition's rows, and how rows are added to it and looked up in it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from lookalike_server.domain.inference import Metric
-from lookalike_server.index.brute_force import FlatView
-from lookalike_server.index.hnsw import HnswGraph, HnswSettings
-from lookalike_server.index.projection import Projection
+from lookalike_server.domain.inference import Floats, Metric
+from lookalike_server.index.graph import Graph, HnswSettings, graph_class
+from lookalike_server.index.nodes import NodeRows
+from lookalike_server.index.pacing import PIECE_ROWS, Pacing
+from lookalike_server.index.row_storage import Rows, Slots
 
-_RETEST_ROWS = 4096  # of a segment, after which its projection is tested on all of them again
-_SLACK = 2  # times the candidates that would suffice if the live rows were spread evenly
+MAX_GRAPH_DIM = 16_384
+"""Longer vectors get no graph: adding one would take tens of milliseconds, and a copy of all of them in memory."""
+
+_LOOKED_UP_AT_ONCE = 1024  # nodes; new rows are added to the graph before more are looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,87 +27,145 @@ class PartitionSettings:
     Attributes:
         dim: Dimensions of a vector.
         metric: How distance is measured.
-        full_scan_threshold: The most rows that are all compared; with more, a graph is built, and then up to a quarter
-            as many newer rows may wait to be added to it.
-        hnsw: How graphs are built.
-        max_segment_rows: The most rows in one graph.
+        full_scan_threshold: The most rows that are all compared; with more, a graph is built.
+        hnsw: How graphs are built and searched.
+        max_segment_rows: The most nodes in one graph.
+        max_waiting_rows: How many rows may wait to be added to a graph, while there is one: as many as are compared in
+            half a millisecond.
     """
 
     dim: int
     metric: Metric
     full_scan_threshold: int
     hnsw: HnswSettings
-    max_segment_rows: int = 16_384
+    max_segment_rows: int = 65_536
+    max_waiting_rows: int = 512
 
-    def needs_graph(self, rows: int, segments: Sequence[Segment]) -> bool:
-        """Return whether too many of the rows are in none of the segments."""
-        limit = self.full_scan_threshold // 4 if segments else self.full_scan_threshold
-        return rows - end_of(segments) > limit
+    def needs_graph(self, waiting: int, *, has_graph: bool) -> bool:
+        """Return whether so many rows in no graph are too many."""
+        if self.dim > MAX_GRAPH_DIM:
+            return False
+        threshold = self.full_scan_threshold
+        return waiting > (min(threshold // 4, self.max_waiting_rows) if has_graph else threshold)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """The slots from `begin` to before `end`, and a graph over their offsets from `begin` (None: all were deleted)."""
+    """A graph, the rows of its nodes, and what looking them up has shown.
 
-    graph: HnswGraph | None
-    begin: int
-    end: int
-
-    def candidates_for(self, view: FlatView, rows: int) -> int:
-        """Return how many candidates to request from the graph so that the `rows` nearest live ones are among them."""
-        if self.graph is None:
-            return 0
-        rows = self.graph.candidates_for(rows)
-        live = int(np.count_nonzero(view.live[self.begin : self.end]))
-        hidden = len(self.graph) - live
-        if hidden <= 0:
-            return rows
-        return min(rows + hidden, math.ceil(_SLACK * rows * len(self.graph) / max(1, live)))
-
-
-def end_of(segments: Sequence[Segment]) -> int:
-    """Return the first slot that is in no segment."""
-    return segments[-1].end if segments else 0
-
-
-def build_segment(
-    view: FlatView, begin: int, settings: PartitionSettings, earlier: Projection | None = None
-) -> Segment | None:
-    """Build the segment that begins at a slot, with as many rows as there are and a segment may have.
-
-    Returns None if a graph over them is not worth building (see `HnswGraph.build`).
+    Attributes:
+        graph: The graph.
+        rows: The rows of each node.
+        lost: bool [nodes], which nodes a search by their own vector does not find, so that their rows are compared.
+        looked_up: int64 [nodes], how many nodes the graph had when each was looked up; 0 before.
+        origin: Identifies a graph and all that it was extended to.
     """
-    end = min(len(view.live), begin + settings.max_segment_rows)
-    offsets = np.flatnonzero(view.live[begin:end])
-    graph = None
-    if len(offsets):
-        graph = HnswGraph.build(view.vectors.part(begin, end), offsets, settings.metric, settings.hnsw, earlier)
-        if graph is None:
-            return None
-    return Segment(graph, begin, end)
+
+    graph: Graph
+    rows: NodeRows
+    lost: npt.NDArray[np.bool_]
+    looked_up: npt.NDArray[np.int64]
+    origin: object
+
+    @classmethod
+    def of(cls, graph: Graph, rows: NodeRows, lost: npt.NDArray[np.bool_]) -> Segment:
+        """Return a segment whose nodes were looked up, those of them `lost` (bool [nodes]) without being found."""
+        return cls(graph, rows, lost, np.full(len(lost), len(lost)), object())
+
+    @property
+    def lost_slots(self) -> Slots:
+        """The rows that the graph does not find, int64."""
+        return self.rows.slots[self.lost[self.rows.nodes]]
+
+    @property
+    def to_look_up(self) -> Slots:
+        """The nodes to look up, int64: first those that never were, then those before the graph last grew."""
+        behind = np.flatnonzero(self.looked_up < len(self.looked_up))
+        return behind[np.argsort(self.looked_up[behind], kind="stable")][:_LOOKED_UP_AT_ONCE]
 
 
-def extend_segment(segment: Segment, view: FlatView, settings: PartitionSettings) -> Segment | None:
-    """Extend a segment by the rows after it, which must fit into it.
+def grown(segment: Segment | None, vectors: Rows, new: Slots, settings: PartitionSettings, pacing: Pacing) -> Segment:
+    """Return a segment with these rows as well; without one, a new one.
 
-    It is rebuilt if its projection does not preserve their neighbors; None as in `build_segment`.
+    Args:
+        segment: It is not changed: searches may use it.
+        vectors: float32 [n, dim], all rows; of length 1 where the metric is cosine.
+        new: int64 [m], those to add.
+        settings: How the category is searched.
+        pacing: Says when to work.
+
+    Raises:
+        MaintenanceStopped: The index is closing.
     """
-    if segment.graph is None:
-        return build_segment(view, segment.begin, settings)
-    end = len(view.live)
-    rows = view.vectors.part(segment.begin, end)
-    offsets = np.flatnonzero(view.live[segment.begin : end])
-    new = offsets[offsets >= segment.end - segment.begin]
-    if not len(new):
-        return Segment(segment.graph, segment.begin, end)
-    graph = segment.graph.extend(rows, new)
-    # With more rows, neighbors are closer to each other, so the projection is tested on all rows from time to time.
-    retest = len(offsets) // _RETEST_ROWS > (len(offsets) - len(new)) // _RETEST_ROWS
-    if not (graph.projection_suffices(rows, offsets) if retest else graph.finds_neighbors(rows, offsets, new)):
-        return build_segment(view, segment.begin, settings)
-    return Segment(graph, segment.begin, end)
+    rows, distinct = (segment.rows if segment else NodeRows.none()).with_rows(vectors, new)
+    if segment is not None and not len(distinct):
+        return replace(segment, rows=rows)
+    if segment is not None:
+        graph, lost, done, origin = segment.graph.copy(len(rows)), segment.lost, segment.looked_up, segment.origin
+    else:
+        graph = graph_class(settings.hnsw).create(settings.dim, settings.metric, settings.hnsw, len(rows))
+        lost, done, origin = np.empty(0, np.bool_), np.empty(0, np.int64), object()
+    for threads, piece in _pieces(distinct, pacing):
+        graph.add(vectors[piece], threads)
+    added = len(distinct)
+    lost, done = np.append(lost, np.zeros(added, np.bool_)), np.append(done, np.zeros(added, np.int64))
+    return Segment(graph, rows, lost, done, origin)
 
 
-def shared_projection(segments: Sequence[Segment]) -> Projection | None:
-    """Return the latest projection of any segment."""
-    return next((each.graph.projection for each in reversed(segments) if each.graph and each.graph.projection), None)
+def looked_up(segment: Segment, vectors: Rows, pacing: Pacing) -> Segment:
+    """Look up some of the nodes that are due by their own vectors, as a search would.
+
+    Args:
+        segment: It is not changed.
+        vectors: float32 [n, dim], all rows.
+        pacing: Says when to work.
+
+    Raises:
+        MaintenanceStopped: The index is closing.
+    """
+    due = segment.to_look_up
+    lost, done = segment.lost.copy(), segment.looked_up.copy()
+    done[due] = len(done)
+    due = due[np.diff(segment.rows.starts)[due] > 0]  # a node without rows is never an answer
+    for _, piece in _pieces(due, pacing):
+        own = vectors[segment.rows.slots[segment.rows.starts[piece]]]
+        found = nearest_nodes(segment.graph, own, 1)
+        lost[piece] = [node not in nodes for node, nodes in zip(piece.tolist(), found, strict=True)]
+    return replace(segment, lost=lost, looked_up=done)
+
+
+def nearest_nodes(graph: Graph, queries: Floats, count: int) -> list[Slots]:
+    """For each query, find the nodes that can be among its `count` nearest, by the precision of the graph.
+
+    Args:
+        graph: The graph.
+        queries: float32 [m, dim].
+        count: How many to find; those that the graph cannot tell from the last come on top.
+    """
+    return [
+        _near(nodes[nodes >= 0], distances[nodes >= 0], count, graph)
+        for nodes, distances in zip(*graph.nearest(queries, count), strict=True)
+    ]
+
+
+def _near(nodes: Slots, distances: Floats, count: int, graph: Graph) -> Slots:
+    """Of the nodes that a graph found, nearest first, return the `count` first and those about as near as the last."""
+    if len(nodes) <= count:
+        return nodes
+    last = float(distances[count - 1])
+    return nodes[: np.searchsorted(distances, last + graph.margin(last), "right")]
+
+
+def _pieces(slots: Slots, pacing: Pacing) -> Iterable[tuple[int, Slots]]:
+    """Yield the rows in pieces, each when it may be worked on, and with how many threads."""
+    begin = 0
+    while begin < len(slots):
+        threads = pacing.next_piece()
+        piece = slots[begin : begin + PIECE_ROWS * threads]
+        yield threads, piece
+        begin += len(piece)
+
+
+def slots_of(segments: Sequence[Segment]) -> Slots:
+    """Return all rows of some segments, int64."""
+    return np.concatenate([np.empty(0, dtype=np.int64), *(each.rows.slots for each in segments)])

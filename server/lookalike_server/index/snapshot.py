@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,12 +11,12 @@ import numpy as np
 
 from lookalike_server.domain.inference import Floats
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
-from lookalike_server.index.brute_force import FlatView
-from lookalike_server.index.projection import Projection
+from lookalike_server.index.brute_force import Distances, FlatView
 from lookalike_server.index.row_storage import Slots
-from lookalike_server.index.segment import PartitionSettings, Segment, end_of
+from lookalike_server.index.segment import PartitionSettings, Segment, nearest_nodes
 
 _MAX_CANDIDATE_RATIO = 1 / 12  # of the rows; with more candidates, a graph is as slow as comparing every row
+_SLACK = 2  # times the candidates that would suffice if the live rows were spread evenly
 
 
 class RowOwner(NamedTuple):
@@ -34,18 +35,22 @@ class Snapshot:
         settings: How the category is searched.
         view: The rows, without deleted ones and those that the conditions exclude.
         owners: The image of each row, by slot.
-        segments: The graphs over the older rows.
+        segments: The graphs over most of the rows.
+        outside: int64, the slots that no graph finds.
         most_images: The most rows of any product.
         filtered: Whether conditions excluded rows.
-        on_fallback: Called when a graph did not find enough rows.
+        has_deleted: Whether rows were deleted.
+        on_fallback: Called when the graphs did not find enough rows.
     """
 
     settings: PartitionSettings
     view: FlatView
     owners: Sequence[RowOwner]
     segments: Sequence[Segment]
+    outside: Slots
     most_images: int
     filtered: bool
+    has_deleted: bool
     on_fallback: Callable[[], None]
 
     def search(self, queries: Sequence[IndexQuery], *, exact: bool) -> list[IndexResult]:
@@ -56,71 +61,86 @@ class Snapshot:
             return self._exact(queries, rows)
         if self.filtered and np.count_nonzero(self.view.live) <= self.settings.full_scan_threshold:
             return self._exact(queries, rows)
-        candidates = [segment.candidates_for(self.view, rows) for segment in self.segments]
-        if self.filtered and sum(candidates) > _MAX_CANDIDATE_RATIO * len(self.view.live):
+        counts = [self._nodes_to_find(segment, rows) for segment in self.segments]
+        if self.filtered and sum(counts) > _MAX_CANDIDATE_RATIO * len(self.view.live):
             return self._exact(queries, rows)
+        vectors = [each.vectors for each in queries]
+        found = self._by_graphs(vectors, counts)
+        outside = self.view.nearest(vectors, rows, self.settings.metric, self.outside)
         results: list[IndexResult] = []
-        for query, slots in zip(queries, self._candidates(queries, rows, candidates), strict=True):
-            nearest = self.view.nearest_of(slots, query.vectors, rows, self.settings.metric)
-            hits = self._ranked(nearest, query)
-            if len(hits) == query.k or len(hits) == self._products(query.exclude):
-                results.append(IndexResult(hits, exact=False))
-            else:
+        for query, (slots, distances), more in zip(queries, found, outside, strict=True):
+            if len(slots) < rows and len(slots) < self._live_in_graphs():
                 self.on_fallback()
                 results += self._exact([query], rows)
+                continue
+            if len(more):
+                slots, distances = np.append(slots, more), np.append(distances, self._measured(more, query))
+            results.append(IndexResult(self._ranked(slots, distances, query, rows), exact=False))
         return results
+
+    def stored_query(self, position: float, k: int) -> IndexQuery | None:
+        """Return a query by the vector of the live row at 0 <= `position` < 1 of all; None where there is none."""
+        live = np.flatnonzero(self.view.live)
+        if not len(live):
+            return None
+        return IndexQuery(self.view.vectors[live[[int(position * len(live))]]], k)
 
     def _exact(self, queries: Sequence[IndexQuery], rows: int) -> list[IndexResult]:
         nearest = self.view.nearest([each.vectors for each in queries], rows, self.settings.metric)
         return [
-            IndexResult(self._ranked(slots, each), exact=True) for each, slots in zip(queries, nearest, strict=True)
+            IndexResult(self._ranked(slots, self._measured(slots, each), each, rows), exact=True)
+            for each, slots in zip(queries, nearest, strict=True)
         ]
 
-    def _candidates(self, queries: Sequence[IndexQuery], rows: int, candidates: Sequence[int]) -> list[Slots]:
-        """For each query, the live slots that the graphs find and the near ones that are in no graph yet.
+    def _nodes_to_find(self, segment: Segment, rows: int) -> int:
+        """Return how many nodes a search must find so that the `rows` nearest live rows are among theirs."""
+        if not self.filtered and not self.has_deleted:
+            return rows
+        every = len(segment.rows.slots)
+        live = int(np.count_nonzero(self.view.live[segment.rows.slots]))
+        return min(rows + every - live, math.ceil(_SLACK * rows * every / max(1, live)))
 
-        Empty for all queries if a graph fails.
-        """
-        vectors = [each.vectors for each in queries]
-        try:
-            found = self._by_graphs(np.concatenate(vectors), rows, candidates)
-        except RuntimeError:
-            return [np.empty(0, dtype=np.int64)] * len(queries)
-        recent = self.view.nearest(vectors, rows, self.settings.metric, start=end_of(self.segments))
-        ends = np.cumsum([len(each) for each in vectors])
-        by_graphs = [np.unique(part) for part in np.split(found, ends[:-1])]
-        live = self.view.live
-        return [np.concatenate([slots[live[slots]], after]) for slots, after in zip(by_graphs, recent, strict=True)]
+    def _by_graphs(self, vectors: Sequence[Floats], counts: Sequence[int]) -> list[tuple[Slots, Distances]]:
+        """For each query, given by its vectors, return the live rows that the graphs find, and how far they are."""
+        every = np.concatenate(vectors)
+        ends = np.cumsum([len(each) for each in vectors]).tolist()
+        found = [
+            nearest_nodes(segment.graph, every, count) for segment, count in zip(self.segments, counts, strict=True)
+        ]
+        results = []
+        for own, end in zip(vectors, ends, strict=True):
+            nodes = (np.unique(np.concatenate(each[end - len(own) : end])) for each in found)
+            results.append(self._rows_of(nodes, own))
+        return results
 
-    def _by_graphs(self, vectors: Floats, rows: int, candidates: Sequence[int]) -> Slots:
-        """Return the slots that the graphs find for each vector: int64 [m, any], perhaps with deleted ones among them.
+    def _rows_of(self, found: Iterable[Slots], vectors: Floats) -> tuple[Slots, Distances]:
+        """Return the live rows of the nodes of each segment, and how far they are; each node is measured once."""
+        slots: list[Slots] = []
+        distances: list[Distances] = []
+        for segment, nodes in zip(self.segments, found, strict=True):
+            rows, positions = segment.rows.of_nodes(nodes[~segment.lost[nodes]])  # the lost ones are compared outside
+            live = self.view.live[rows]
+            rows, positions = rows[live], positions[live]
+            is_first = np.diff(positions, prepend=-1) > 0
+            measured = self.view.measured(rows[is_first], vectors, self.settings.metric)
+            slots.append(rows)
+            distances.append(measured if len(measured) == len(rows) else measured[np.cumsum(is_first) - 1])
+        return np.concatenate(slots), np.concatenate(distances)
 
-        Raises:
-            RuntimeError: A graph reaches too few of its rows.
-        """
-        found: dict[Projection | None, list[tuple[Slots, Floats]]] = {}
-        projected: dict[Projection | None, Floats] = {None: vectors}
-        limits: dict[Projection | None, int] = {}
-        for segment, count in zip(self.segments, candidates, strict=True):
-            if segment.graph is not None:
-                projection = segment.graph.projection
-                if projection is not None and projection not in projected:
-                    projected[projection] = projection(vectors)
-                offsets, distances = segment.graph.nearest(projected[projection], count)
-                found.setdefault(projection, []).append((segment.begin + offsets, distances))
-                limits[projection] = segment.graph.candidates_for(rows)
-        return np.concatenate([self._nearest(found[each], limits[each]) for each in found], axis=1)
+    def _live_in_graphs(self) -> int:
+        """Count the live rows that graphs can find."""
+        return sum(
+            int(np.count_nonzero(self.view.live[each.rows.slots] & ~each.lost[each.rows.nodes]))
+            for each in self.segments
+        )
 
-    def _nearest(self, found: Sequence[tuple[Slots, Floats]], limit: int) -> Slots:
-        """Of the slots that graphs of one projection found for each vector, the nearest `limit` live ones."""
-        slots = np.concatenate([each for each, _ in found], axis=1)
-        if slots.shape[1] <= limit:
-            return slots
-        distances = np.where(self.view.live[slots], np.concatenate([each for _, each in found], axis=1), np.inf)
-        return np.take_along_axis(slots, np.argpartition(distances, limit - 1, axis=1)[:, :limit], axis=1)
+    def _measured(self, slots: Slots, query: IndexQuery) -> Distances:
+        return self.view.measured(slots, query.vectors, self.settings.metric)
 
-    def _ranked(self, slots: Slots, query: IndexQuery) -> list[Hit]:
-        distances = self.view.measured(slots, query.vectors, self.settings.metric)
+    def _ranked(self, slots: Slots, distances: Distances, query: IndexQuery, rows: int) -> list[Hit]:
+        if len(slots) > rows:
+            near = distances <= np.partition(distances, rows - 1)[rows - 1]
+            slots, distances = slots[near], distances[near]
         order = sorted(
             (distance, self.owners[slot].product_id, self.owners[slot].image_index)
             for slot, distance in zip(slots.tolist(), distances.tolist(), strict=True)
@@ -132,7 +152,3 @@ class Snapshot:
                 if len(best) == query.k:
                     break
         return list(best.values())
-
-    def _products(self, exclude: str | None) -> int:
-        """Count the products that can be found; slow, so only called if fewer than k were found."""
-        return len({self.owners[slot].product_id for slot in np.flatnonzero(self.view.live).tolist()} - {exclude})

@@ -9,7 +9,7 @@ import pytest
 
 from lookalike_server.domain.inference import Metric
 from lookalike_server.index.category_index import CategoryIndex
-from lookalike_server.index.hnsw import HnswSettings
+from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.store.wal import Wal
 from lookalike_server.store.writer import Writer

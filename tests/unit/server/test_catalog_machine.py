@@ -18,7 +18,7 @@ from lookalike_server.domain.filters import Condition, NoneOf, OneOf
 from lookalike_server.domain.inference import Metric
 from lookalike_server.domain.search import EmbeddedQuery, IndexQuery, Query, ResultOptions, SearchResult
 from lookalike_server.index.category_index import CategoryIndex
-from lookalike_server.index.hnsw import HnswSettings
+from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.search.retriever import Retriever
 from lookalike_server.store.catalog_store import Store

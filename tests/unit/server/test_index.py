@@ -18,7 +18,7 @@ from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.domain.protocols import VectorIndex
 from lookalike_server.domain.search import IndexQuery
 from lookalike_server.index.category_index import CategoryIndex
-from lookalike_server.index.hnsw import HnswSettings
+from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
 from support.fakes import RecordingObserver
 from support.index_model import Shop, prepared, vectors
@@ -53,20 +53,31 @@ def hnsw(metric: Metric) -> Engine:
     return category_index(metric, full_scan_threshold=10, kind=IndexKind.HNSW)
 
 
+def hnswlib(metric: Metric) -> Engine:
+    """Make such an index by the other library of graphs."""
+    return category_index(metric, full_scan_threshold=10, kind=IndexKind.HNSW, library="hnswlib")
+
+
 def segments(metric: Metric) -> Engine:
     """Make an index with a graph for every twenty rows."""
     return category_index(metric, full_scan_threshold=10, kind=IndexKind.HNSW, max_segment_rows=20)
 
 
-def category_index(metric: Metric, full_scan_threshold: int, kind: IndexKind, max_segment_rows: int = 10**9) -> Engine:
+def category_index(
+    metric: Metric,
+    full_scan_threshold: int,
+    kind: IndexKind,
+    max_segment_rows: int = 10**9,
+    library: str = "faiss",
+) -> Engine:
     """Make the `CategoryIndex`."""
-    graphs = HnswSettings(m=16, ef_construction=200, ef_search=400)
+    graphs = HnswSettings(m=16, ef_construction=200, ef_search=400, library=library)
     settings = PartitionSettings(DIM, metric, full_scan_threshold, graphs, max_segment_rows)
     index = CategoryIndex(settings, RecordingObserver())
     return Engine(index, index.wait_until_idle, kind, index.close)
 
 
-ENGINES = (flat, hnsw, segments)
+ENGINES = (flat, hnsw, hnswlib, segments)
 
 
 @pytest.fixture(params=Metric, ids=lambda metric: metric.value)

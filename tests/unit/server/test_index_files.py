@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike_server.domain.catalog import EmbeddedProduct, IndexKind
-from lookalike_server.domain.inference import Floats, Metric
+from lookalike_server.domain.catalog import EmbeddedProduct, IndexKind, SegmentFile
+from lookalike_server.domain.inference import Metric
 from lookalike_server.domain.search import IndexQuery
 from lookalike_server.index.category_index import CategoryIndex
-from lookalike_server.index.hnsw import HnswSettings
+from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.store.catalog_store import Store
 from support.fakes import RecordingObserver
@@ -25,16 +27,10 @@ from support.store_fixtures import MODEL, opened, product
 
 DIM = 32
 COSINE = replace(MODEL, dim=DIM, metric=Metric.COSINE)
-GRAPHS = HnswSettings(m=8, ef_construction=40, ef_search=40, numbers=8)
+GRAPHS = HnswSettings(m=8, ef_construction=40, ef_search=40)
 
 
-def low_rank_vectors(count: int) -> Floats:
-    """Return float32 [count, DIM] of rank eight, so that graphs have a projection."""
-    rows = vectors(count, 8, Metric.COSINE, seed=1)
-    return np.concatenate([rows, np.zeros((count, DIM - 8), dtype=np.float32)], axis=1)
-
-
-VECTORS = low_rank_vectors(400)
+VECTORS = vectors(400, DIM, Metric.COSINE, seed=1)
 
 
 def put(store: Store, *numbers: int, category: str = "Shoes", shift: int = 0) -> None:
@@ -130,12 +126,12 @@ def test_rows_that_changed_since_a_graph_was_saved(folder: Path) -> None:
         catalog.check("Hats")
         assert catalog.files() == files
         assert catalog.observer.graphs_built == []
-        # With more deleted rows the category is compacted, and the next start finds the new graphs.
+        # With more deleted rows their graphs are built again, and the next start finds the new ones.
         for number in range(40, 140):
             catalog.store.delete(f"p{number}").result(60)
         catalog.check()
         assert catalog.observer.graphs_built
-        assert not set(files) & set(catalog.files())
+        assert catalog.files() != files
     with running(folder) as catalog:
         catalog.check()
         assert catalog.observer.graphs_built == []
@@ -263,13 +259,14 @@ def test_without_any_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "graphs", [replace(GRAPHS, m=6), replace(GRAPHS, ef_construction=30), replace(GRAPHS, numbers=0)]
+    "graphs", [replace(GRAPHS, m=6), replace(GRAPHS, ef_construction=30), replace(GRAPHS, library="hnswlib")]
 )
 def test_other_settings(folder: Path, graphs: HnswSettings) -> None:
     """Graphs that were built with other settings are rebuilt; a setting for searches rebuilds none."""
     with running(folder, graphs) as catalog:
         catalog.check()
-        assert {reason for _, _, reason in catalog.observer.unusable_files} == {"it was built with other settings"}
+        assert catalog.observer.unusable_files
+        assert all(reason.startswith("it was built with") for _, _, reason in catalog.observer.unusable_files)
         assert catalog.observer.graphs_built
     with running(folder, replace(graphs, ef_search=35)) as catalog:
         catalog.check()
@@ -281,8 +278,8 @@ def test_unknown_files_are_deleted(folder: Path) -> None:
     with running(folder) as catalog:
         catalog.index.wait_until_idle()
         good = catalog.files()
-    (folder / "index" / "0.npz.part").write_bytes(b"half")
-    shutil.copy(good[0], folder / "index" / "1.npz")
+    (folder / "index" / "0.graph.part").write_bytes(b"half")
+    shutil.copy(good[0], folder / "index" / "1.graph")
     (folder / "index" / "lost+found").mkdir()  # not ours
     with running(folder) as catalog:
         assert catalog.files() == sorted([*good, folder / "index" / "lost+found"])
@@ -319,16 +316,47 @@ def test_files_that_cannot_be_written(folder: Path) -> None:
         assert catalog.store.segments() == {}
 
 
-def test_golden_file(folder: Path) -> None:
+@pytest.mark.parametrize("library", ["faiss", "hnswlib"])
+def test_golden_file(tmp_path: Path, library: str) -> None:
     """The contents of a file are those of its format version; a change needs another version."""
+    with running(tmp_path, replace(GRAPHS, library=library)) as catalog:
+        put(catalog.store, *range(100))
+        catalog.index.wait_until_idle()
+        (path,) = catalog.files()
+    with path.open("rb") as file:
+        kind = json.loads(file.readline())
+        arrays = [np.lib.format.read_array(file) for _ in range(4)]
+        begin = file.read(4)
+    assert kind == {
+        "format": 2,
+        "library": library,
+        "m": 8,
+        "ef_construction": 40,
+        "dim": DIM,
+        "metric": "cosine",
+    }
+    assert [(array.dtype.str, array.shape) for array in arrays] == [
+        ("<i8", (100,)),  # labels
+        ("<i8", (100,)),  # the node of each
+        ("<u8", (100,)),  # the hash of each node's vector
+        ("|b1", (100,)),  # whether the graph does not find it
+    ]
+    assert begin == {"faiss": b"IHNs", "hnswlib": b'{"se'}[library]
+
+
+def test_a_file_of_an_earlier_version(folder: Path) -> None:
+    """A file of format 1, which was an archive of NumPy's, is reported, and its graph is built again."""
     with running(folder) as catalog:
         catalog.index.wait_until_idle()
-        path = catalog.files()[0]
-    with np.load(path, allow_pickle=False) as arrays:
-        layout = "".join(
-            f"{name} {arrays[name].dtype.kind}{arrays[name].dtype.itemsize if arrays[name].dtype.kind != 'U' else ''}"
-            f" {arrays[name].ndim}\n"
-            for name in arrays
-        )
-        assert int(arrays["format"]) == 1
-    assert layout == (GOLDEN / "segment-1.txt").read_text(encoding="utf-8")
+    earlier = GOLDEN / "data-3" / "index"
+    (old,) = earlier.iterdir()
+    shutil.copy(old, folder / "index" / old.name)
+    data = old.read_bytes()
+    file = SegmentFile(old.name, len(data), hashlib.sha256(data).hexdigest())
+    with opened(folder, COSINE) as store:
+        store.replace_segments("Shoes", [file]).result(60)
+    with running(folder) as catalog:
+        catalog.check()
+        assert catalog.observer.unusable_files == [("Shoes", old.name, "an earlier version wrote it")]
+        assert catalog.observer.graphs_built
+        assert old not in catalog.files()

@@ -15,7 +15,7 @@ from lookalike_server.domain.inference import Metric
 from lookalike_server.domain.search import IndexQuery
 from lookalike_server.index.attributes import AttributeColumns
 from lookalike_server.index.category_index import CategoryIndex
-from lookalike_server.index.hnsw import HnswSettings
+from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
 from support.fakes import RecordingObserver
 from support.index_model import Shop, vectors

@@ -15,7 +15,7 @@ from lookalike_server.domain.catalog import IndexChange, IndexKind, IndexRow
 from lookalike_server.domain.inference import Metric
 from lookalike_server.domain.search import IndexQuery
 from lookalike_server.index.brute_force import measure
-from lookalike_server.index.hnsw import HnswSettings
+from lookalike_server.index.graph import HnswSettings
 from support.fakes import RecordingObserver
 from support.index_model import DIM, MakeIndex, Shop, one_image_each, prepared, vectors
 
@@ -51,25 +51,31 @@ def test_rows_outside_the_graph(make_index: MakeIndex, observer: RecordingObserv
     assert observer.fallbacks == []
 
 
+@pytest.mark.parametrize("library", ["faiss", "hnswlib"])
 @pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
-def test_fallback_to_the_exact_search(make_index: MakeIndex, observer: RecordingObserver, metric: Metric) -> None:
-    """When a graph reaches too few of its rows, the exact search answers, the result is exact, and it is reported.
-
-    With two links per node, hundreds of equal rows leave some that no link leads to.
-    """
-    index = make_index(full_scan_threshold=10, metric=metric, hnsw=HnswSettings(m=2, ef_construction=10, ef_search=10))
+def test_fallback_to_the_exact_search(
+    make_index: MakeIndex, observer: RecordingObserver, metric: Metric, library: str
+) -> None:
+    """When a graph finds too few live rows, the exact search answers, the result is exact, and it is reported."""
+    index = make_index(
+        full_scan_threshold=10,
+        metric=metric,
+        hnsw=HnswSettings(ef_search=10, library=library),
+    )
     shop = Shop(index, metric)
-    same = vectors(1, DIM, metric, seed=1)
-    shop.put_all(one_image_each(np.repeat(same, 500, axis=0)))
+    near = vectors(1, DIM, metric, seed=1)
+    noise = 1e-1 * vectors(400, DIM, metric, seed=2)
+    shop.put_all(one_image_each(np.concatenate([prepared(near + noise, metric), vectors(2000, DIM, metric, seed=3)])))
     index.wait_until_idle()
-    assert index.kind("c") is IndexKind.HNSW
-    assert not index.search([IndexQuery(same, 1)], category="c", exact=False)[0].exact
+    assert not index.search([IndexQuery(near, 1)], category="c", exact=False)[0].exact
     assert observer.fallbacks == []
-    found = index.search([IndexQuery(same, 500)], category="c", exact=False)[0]
+    # So few that the graph is not built again without them.
+    shop.remove(*[f"p{number:05}" for number in range(400)])
+    found = index.search([IndexQuery(near, 10)], category="c", exact=False)[0]
     assert found.exact
-    assert [hit.product_id for hit in found.hits] == sorted(shop.rows)
+    assert [hit.product_id for hit in found.hits] == [each[0] for each in shop.nearest(near, 10)]
     assert observer.fallbacks == ["c"]
-    index.search([IndexQuery(same, 500)], category="c", exact=True)[0]
+    index.search([IndexQuery(near, 10)], category="c", exact=True)[0]
     assert observer.fallbacks == ["c"]
 
 

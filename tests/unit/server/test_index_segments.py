@@ -12,10 +12,13 @@ from lookalike_server.domain.catalog import IndexKind, IndexRow
 from lookalike_server.domain.filters import OneOf
 from lookalike_server.domain.inference import Metric
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
+from lookalike_server.index.brute_force import FlatIndex
 from lookalike_server.index.category_index import CategoryIndex
-from lookalike_server.index.hnsw import HnswSettings
+from lookalike_server.index.graph import HnswSettings
+from lookalike_server.index.pacing import MaintenanceStopped, Pacing
+from lookalike_server.index.partition import Partition
 from lookalike_server.index.recall import recall
-from lookalike_server.index.segment import PartitionSettings, Segment, build_segment
+from lookalike_server.index.segment import PartitionSettings
 from support.fakes import RecordingObserver
 from support.index_model import DIM, MakeIndex, Shop, one_image_each, vectors
 
@@ -29,23 +32,22 @@ def test_segments_are_bounded_and_few(make_index: MakeIndex) -> None:
         shop.put_all({f"p{start + i:05}": row[np.newaxis] for i, row in enumerate(rows[start : start + 16])})
         index.wait_until_idle()
     (partition,) = index.partitions.values()
-    bounds = [(segment.begin, segment.end) for segment in partition.segments]
-    assert [end for _, end in bounds[:-1]] == [begin for begin, _ in bounds[1:]]
-    assert all(end - begin <= 50 for begin, end in bounds)
-    assert len(bounds) <= 400 // 40
-    assert partition.row_count - bounds[-1][1] <= 10
+    sizes = [len(segment.graph) for segment in partition.segments]
+    assert sizes[:-1] == [50] * (len(sizes) - 1)
+    assert 390 <= sum(sizes) <= 400
+    assert partition.waiting == 400 - sum(sizes)
     for row in rows[::37]:
         shop.check(row[np.newaxis], 10, exact=False)
 
 
-def test_segment_whose_rows_are_all_deleted(make_index: MakeIndex) -> None:
-    """Rows that were deleted before their segment was built leave an empty segment, and building ends."""
+def test_rows_that_are_deleted_before_they_are_in_a_graph(make_index: MakeIndex) -> None:
+    """They leave no graph, and building ends."""
     index = make_index(full_scan_threshold=20, max_segment_rows=50)
     shop = Shop(index, Metric.COSINE)
     shop.put_all(one_image_each(vectors(400, DIM, Metric.COSINE, seed=1)))
     index.wait_until_idle()
     (partition,) = index.partitions.values()
-    end = partition.segments[-1].end
+    before = partition.segments
     late = [
         IndexRow(10_000 + number, f"late{number}", 0, vector)
         for number, vector in enumerate(vectors(60, DIM, Metric.COSINE, seed=2))
@@ -54,9 +56,25 @@ def test_segment_whose_rows_are_all_deleted(make_index: MakeIndex) -> None:
     partition.change((), late)
     partition.change([row.label for row in late], ())
     while partition.needs_maintenance:
-        partition.maintain()
-    assert any(segment.graph is None for segment in partition.segments if segment.begin >= end)
+        assert not partition.maintain(Pacing())
+    assert partition.segments == before
+    assert partition.waiting == 0
     assert len(shop.check(vectors(1, DIM, Metric.COSINE, seed=3), 10, exact=False)) == 10
+
+
+def test_work_ends_with_the_index(make_index: MakeIndex) -> None:
+    """A partition stops in the middle of building a graph when the index closes, and is as it was."""
+    index = make_index(full_scan_threshold=10**9)
+    Shop(index, Metric.COSINE).put_all(one_image_each(vectors(100, DIM, Metric.COSINE, seed=1)))
+    partition = Partition(PartitionSettings(DIM, Metric.COSINE, 10, HnswSettings()), lambda: None)
+    partition.change(
+        (), [IndexRow(label, f"p{label}", 0, row) for label, row in enumerate(np.eye(40, DIM, dtype="f4"))]
+    )
+    pacing = Pacing()
+    pacing.stop()
+    with pytest.raises(MaintenanceStopped):
+        partition.maintain(pacing)
+    assert (partition.segments, partition.kind, partition.waiting) == ((), IndexKind.FLAT, 40)
 
 
 def test_changes_during_a_compaction(make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,12 +93,15 @@ def test_changes_during_a_compaction(make_index: MakeIndex, monkeypatch: pytest.
         shop.update_attributes("p00298", {"color": "blue"})
         assert index.kind("c") is IndexKind.HNSW
 
-    def interrupted(*arguments: Any) -> Segment | None:
+    copy_of = FlatIndex.copy_of
+
+    def interrupted(*arguments: Any) -> FlatIndex:
+        copied = copy_of(*arguments)
         while changes:
             changes.pop()()
-        return build_segment(*arguments)
+        return copied
 
-    monkeypatch.setattr("lookalike_server.index.partition.build_segment", interrupted)
+    monkeypatch.setattr(FlatIndex, "copy_of", interrupted)
     changes.append(change)
     shop.remove(*[f"p{number:05}" for number in range(0, 140, 2)])
     index.wait_until_idle()
@@ -94,6 +115,24 @@ def test_changes_during_a_compaction(make_index: MakeIndex, monkeypatch: pytest.
             shop.check(row[np.newaxis], 20, exact=exact)
         shop.check(rows[:1], 20, exact=exact, conditions=(OneOf("color", frozenset({"red"})),))
         assert shop.check(rows[:1], 20, exact=exact, conditions=(OneOf("color", frozenset({"blue"})),)) == ["p00298"]
+
+
+def test_full_segments_become_one_when_their_rows_are_deleted(make_index: MakeIndex) -> None:
+    """Graphs whose rows were mostly deleted are built again, and the last one with them while both fit in one."""
+    index = make_index(full_scan_threshold=20, max_segment_rows=60)
+    shop = Shop(index, Metric.COSINE)
+    rows = vectors(240, DIM, Metric.COSINE, seed=1)
+    shop.put_all(one_image_each(rows))
+    index.wait_until_idle()
+    shop.remove(*[f"p{number:05}" for number in range(240) if number % 6])
+    index.wait_until_idle()
+    (partition,) = index.partitions.values()
+    assert sum(len(segment.graph) for segment in partition.segments) + partition.waiting == 40
+    assert len(partition.segments) == 1
+    shop.remove(*[f"p{number:05}" for number in range(0, 200, 6)])
+    index.wait_until_idle()
+    assert index.kind("c") is IndexKind.FLAT
+    assert len(shop.check(rows[:1], 100)) == len(shop.rows)
 
 
 def test_recall_is_measured(observer: RecordingObserver) -> None:
@@ -114,9 +153,12 @@ def test_recall_is_measured(observer: RecordingObserver) -> None:
         sum(hit.product_id in {other.product_id for other in all_.hits} for hit in some.hits) / 10
         for some, all_ in zip(graph, exhaustive, strict=True)
     ]
-    assert observer.recalls == [("c", value) for value in expected]
+    measured = [value for _, value in observer.recalls]
+    assert {category for category, _ in observer.recalls} == {"c"}
+    assert measured[::2] == expected
+    assert len(measured) == 24  # with each of them a search by a stored row
     assert sum(expected) < 12  # so poor a graph misses some
-    assert index.recall("c") == pytest.approx(sum(expected) / 12, abs=0.3)
+    assert index.recall("c") == pytest.approx(sum(measured) / 24, abs=0.3)
     shop.remove(*list(shop.rows))
     assert index.recall("c") is None
     index.close()

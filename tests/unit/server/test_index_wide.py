@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 
 from lookalike_server.domain.catalog import IndexKind
-from lookalike_server.domain.inference import Floats, Metric
+from lookalike_server.domain.inference import Metric
 from lookalike_server.domain.search import IndexQuery
 from lookalike_server.index.brute_force import FlatIndex
-from lookalike_server.index.hnsw import HnswSettings
-from lookalike_server.index.projection import fit_projection
-from lookalike_server.index.row_storage import BLOCK_BYTES, GrowingMatrix, Slots
+from lookalike_server.index.row_storage import BLOCK_BYTES, GrowingMatrix
 from support.fakes import RecordingObserver
 from support.index_model import MakeIndex, Shop, one_image_each, vectors
 
@@ -47,7 +45,7 @@ def test_memory_of_a_search(metric: Metric) -> None:
     query = np.full((1, DIM), 100.2, dtype=np.float32)
     slots = np.arange(400)
     assert peak(lambda: view.nearest([query], 300, metric)) < 32 * MIB
-    assert peak(lambda: view.nearest_of(slots, query, 300, metric)) < 32 * MIB
+    assert peak(lambda: view.nearest([query], 300, metric, slots)) < 32 * MIB
     assert peak(lambda: view.measured(slots, query, metric)) < 64 * MIB
     few = view.only(slots % 3 == 0)
     assert peak(lambda: few.nearest([query], 10, metric)) < 32 * MIB
@@ -85,40 +83,11 @@ def test_blocks_are_one_matrix(count: int) -> None:
     assert whole[order[:0]].shape == (0, 3)
 
 
-class GeneratedRows:
-    """Rows of rank eight that are computed on access, so that a test need not hold them."""
-
-    def __init__(self, count: int, dim: int) -> None:
-        chance = np.random.default_rng(1)
-        self._mixtures = chance.normal(size=(count, 8)).astype(np.float32)
-        self._basis = chance.normal(size=(8, dim)).astype(np.float32)
-        self.shape = (count, dim)
-
-    def __getitem__(self, slots: Slots, /) -> Floats:
-        rows: Floats = self._mixtures[slots] @ self._basis
-        return rows
-
-
-@pytest.mark.slow
-def test_memory_of_fitting_a_projection() -> None:
-    """A sample is read, with fewer rows if they are long, and the rest of 800 MiB in chunks."""
-    rows = GeneratedRows(200, 1 << 20)
-    fitted = []
-
-    def fit() -> None:
-        fitted.append(fit_projection(rows, np.arange(200), Metric.EUCLIDEAN, 32, 24))
-
-    assert peak(fit) < 448 * MIB  # 256 of it for the sample, or for the 64 rows whose neighbors are searched
-    (projection,) = fitted
-    assert projection is not None
-    assert projection.basis.shape == (1 << 20, 8)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", Metric, ids=lambda metric: metric.value)
 def test_no_graph_over_very_long_vectors(make_index: MakeIndex, observer: RecordingObserver, metric: Metric) -> None:
-    """If no projection preserves neighbors, all rows are compared: a graph over them would be as large as the rows."""
-    index = make_index(full_scan_threshold=70, metric=metric, dim=DIM, hnsw=HnswSettings(numbers=8, ef_search=16))
+    """All rows are compared, however many: a graph over them would be as large as the rows, and slow to build."""
+    index = make_index(full_scan_threshold=70, metric=metric, dim=DIM)
     shop = Shop(index, metric)
     rows = vectors(78, DIM, metric, seed=1)
     shop.put_all(one_image_each(rows[:76]))
@@ -127,7 +96,7 @@ def test_no_graph_over_very_long_vectors(make_index: MakeIndex, observer: Record
     assert observer.graphs_built == []
     assert observer.maintenance_faults == []
     partition = index.partitions["c"]
-    assert not partition.needs_maintenance  # not before there are twice as many
+    assert not partition.needs_maintenance
     for query in rows[76:]:
         (found,) = index.search([IndexQuery(query[np.newaxis], 5)], category="c", exact=False)
         assert found.exact

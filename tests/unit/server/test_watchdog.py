@@ -20,7 +20,6 @@ from lookalike_server.watchdog.run_hangs import DOUBT_SECONDS, LAST_SECONDS, Run
 from lookalike_server.watchdog.silence import HUNG_SECONDS, Silence
 from lookalike_server.watchdog.starvation import ModelThreads, WaitedSeconds
 from lookalike_server.watchdog.thread import Watchdog
-from support.serving import until
 
 STEP = 0.05
 

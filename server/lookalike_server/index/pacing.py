@@ -1,0 +1,71 @@
+"""Keeps the work on graphs out of the way of searches: it is done in pieces of milliseconds, none while a search runs.
+
+The maintenance thread calls `next_piece` before each piece; searches run in `searching`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PIECE_ROWS = 16
+"""Rows of a piece for each thread: about 10 ms of adding vectors of 2,048 dimensions to a graph."""
+
+_MAX_WAIT = 0.05  # seconds for searches to pause; under a load without a pause, work goes on at one piece for each wait
+_QUIET_SECONDS = 0.2  # without a search, after which a piece takes all threads
+
+
+class MaintenanceStopped(Exception):  # noqa: N818 - nothing went wrong
+    """The index is closing: work on graphs ends where it is."""
+
+
+class Pacing:
+    """Knows when searches run. Thread-safe."""
+
+    def __init__(self, threads: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+        """Use up to so many threads for a piece."""
+        self._threads = threads
+        self._clock = clock
+        self._quiet = threading.Condition()
+        self._searches = 0
+        self._last = -math.inf
+        self._stopped = False
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """Run a search in this context."""
+        with self._quiet:
+            self._searches += 1
+        try:
+            yield
+        finally:
+            with self._quiet:
+                self._searches -= 1
+                self._last = self._clock()
+                if not self._searches:
+                    self._quiet.notify_all()
+
+    def searched_within(self, seconds: float) -> bool:
+        """Return whether a search ran in the last so many seconds."""
+        return self._searches > 0 or self._clock() - self._last < seconds
+
+    def next_piece(self) -> int:
+        """Wait until no search runs, though not for long, and return the threads that the next piece may use.
+
+        Raises:
+            MaintenanceStopped: The index is closing.
+        """
+        with self._quiet:
+            self._quiet.wait_for(lambda: not self._searches or self._stopped, _MAX_WAIT)
+            if self._stopped:
+                raise MaintenanceStopped
+        return 1 if self.searched_within(_QUIET_SECONDS) else self._threads
+
+    def stop(self) -> None:
+        """Raise `MaintenanceStopped` from now on."""
+        with self._quiet:
+            self._stopped = True
+            self._quiet.notify_all()
