@@ -27,7 +27,7 @@ COMMIT_CALLS = ("pwrite64", "fdatasync")
 ALL = os.environ.get("CRASH_STRIDE") == "1"
 _SOME = {
     "openat": (4,),  # the first three read
-    "write": (20,),  # of about sixty per graph
+    "write": (2,),  # of a few per graph
     "fsync": (1, 2),  # of the file, of the folder
     "rename,renameat,renameat2": (1,),
     "unlink,unlinkat": (2,),  # of a replaced file, after the one that a crash left
@@ -35,7 +35,7 @@ _SOME = {
     "fdatasync": (3,),  # twice at the start, so of the third category's commit
 }
 _LIMIT = 500
-_GRAPH = 72
+_GRAPH = 12
 """Writes of a graph and a few of the next; the other categories' are the same."""
 
 

@@ -53,6 +53,6 @@ def test_a_failing_call_costs_at_most_a_graph(tmp_path: Path, unbuilt: GraphCata
 def test_the_suite_notices_a_server_that_trusts_a_failed_write(tmp_path: Path, unbuilt: GraphCatalog) -> None:
     """The control: if a failed write is ignored, the next start finds a damaged file."""
     need_strace(tmp_path / "strace.log")
-    wrong = asyncio.run(_wrong(unbuilt, tmp_path, Fault("write", "ENOSPC"), 20, "trusted-failures"))
+    wrong = asyncio.run(_wrong(unbuilt, tmp_path, Fault("write", "ENOSPC"), 2, "trusted-failures"))
     assert wrong
     assert any(UNUSABLE in fault for fault in wrong), wrong

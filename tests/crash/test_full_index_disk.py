@@ -75,7 +75,7 @@ async def _not_by_graph(catalog: GraphCatalog, server: ServerProcess) -> list[st
     return wrong
 
 
-@pytest.mark.parametrize(("disk", "leave"), [(_memory, 0), (_memory, 8 << 10), (_ext4, 0)])
+@pytest.mark.parametrize(("disk", "leave"), [(_memory, 0), (_memory, 4 << 10), (_ext4, 0)])
 def test_a_full_disk_of_graphs_stops_nothing(tmp_path: Path, disk: Any, leave: int) -> None:
     """Writes are acknowledged, searches use graphs, no partial file is left; with free space graphs are saved again."""
     with disk(tmp_path) as index:

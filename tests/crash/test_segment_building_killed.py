@@ -49,6 +49,6 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path: Path, unbuilt: GraphCatalog,
 def test_the_suite_notices_a_manifest_that_is_committed_first(tmp_path: Path, unbuilt: GraphCatalog) -> None:
     """The control: if the manifest is committed before the file is written, a kill leaves a damaged trusted file."""
     need_strace(tmp_path / "strace.log")
-    faults = asyncio.run(_faults_after(unbuilt, tmp_path, "write", 20, "early-manifest"))
+    faults = asyncio.run(_faults_after(unbuilt, tmp_path, "write", 2, "early-manifest"))
     assert faults
     assert any(UNUSABLE in fault for fault in faults), faults

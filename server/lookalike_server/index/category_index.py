@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,6 +30,7 @@ from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.snapshot import Snapshot
 from lookalike_server.priority import lower_priority
 
+_LEARNING_RATE = 0.2  # weight of the newest step in the moving average of a row's duration
 _NICE = 10  # by how much the maintenance thread is nicer than searches, so that they come first
 
 
@@ -56,6 +58,7 @@ class CategoryIndex:
         self._source: RowSource | None = None
         self._files: GraphFiles | None = None
         self._pacing = Pacing(threads)
+        self._row_seconds = 0.001  # for which a row is added to a graph; a moving average
         self._maintenance = ThreadPoolExecutor(1, "index-maintenance", initializer=lower_priority, initargs=(_NICE,))
         self._in_maintenance: set[str] = set()
         self._read_priority = ReadPriority()
@@ -144,6 +147,11 @@ class CategoryIndex:
     def recall(self, category: str) -> float | None:
         """Return the recent recall of the category's graphs (see `VectorIndex`)."""
         return self._recall.recall(category)
+
+    def backlog_seconds(self, category: str) -> float:
+        """Predict how long writes to a category should wait for its graphs (see `VectorIndex`)."""
+        partition = self._partitions.get(category)
+        return partition.backlog * self._row_seconds if partition is not None else 0.0
 
     def wait_until_idle(self) -> None:
         """Wait for all background work: loading, building, saving, and measuring recall."""
@@ -243,7 +251,11 @@ class CategoryIndex:
             self._attach(category)
             partition = self._partitions.get(category)
             while partition is not None and partition.needs_maintenance:
-                if partition.maintain(self._pacing):
+                began = time.monotonic()
+                added = partition.maintain(self._pacing)
+                if added:
+                    seconds = (time.monotonic() - began) / added
+                    self._row_seconds += _LEARNING_RATE * (seconds - self._row_seconds)
                     self._observer(GraphBuilt(category, len(partition)))
             if self._files is not None:
                 self._files.save(category, partition.saved() if partition is not None else [])

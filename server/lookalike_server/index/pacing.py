@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PIECE_ROWS = 16
-"""Rows of a piece for each thread: about 10 ms of adding vectors of 2,048 dimensions to a graph."""
-
+_PIECE_ROWS = 16  # of a piece beside searches: about 10 ms of adding vectors of 2,048 dimensions to a graph
+_QUIET_ROWS = 64  # of a piece for each thread otherwise, because every call of the library costs something
 _MAX_WAIT = 0.05  # seconds for searches to pause; under a load without a pause, work goes on at one piece for each wait
 _QUIET_SECONDS = 0.2  # without a search, after which a piece takes all threads
 
@@ -52,8 +51,8 @@ class Pacing:
         """Return whether a search ran in the last so many seconds."""
         return self._searches > 0 or self._clock() - self._last < seconds
 
-    def next_piece(self) -> int:
-        """Wait until no search runs, though not for long, and return the threads that the next piece may use.
+    def next_piece(self) -> tuple[int, int]:
+        """Wait until no search runs, though not for long; return the rows of the next piece, and how many threads to use.
 
         Raises:
             MaintenanceStopped: The index is closing.
@@ -62,7 +61,9 @@ class Pacing:
             self._quiet.wait_for(lambda: not self._searches or self._stopped, _MAX_WAIT)
             if self._stopped:
                 raise MaintenanceStopped
-        return 1 if self.searched_within(_QUIET_SECONDS) else self._threads
+        if self.searched_within(_QUIET_SECONDS):
+            return _PIECE_ROWS, 1
+        return _QUIET_ROWS * self._threads, self._threads
 
     def stop(self) -> None:
         """Raise `MaintenanceStopped` from now on."""

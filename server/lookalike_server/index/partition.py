@@ -8,7 +8,9 @@ deleted, their graphs are built again without them, and the live rows are copied
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,6 +32,7 @@ COMPACTION_RATIO = 0.2
 _CHEAP_SCAN = 1 << 21  # dimensions of all rows together, which are compared in about half a millisecond
 _CHEAP_SEGMENTS = 3  # whose graphs take about as long
 _STEP_ROWS = 4096  # added to a graph before searches use it; the copy that each step takes is small beside their cost
+_SEARCHED_SECONDS = 10.0  # since when a category counts as searched
 _BACKLOG = 4  # times the rows that may wait for a graph, with which a search takes a few milliseconds
 
 
@@ -47,6 +50,7 @@ class Partition:
         self._images: dict[str, int] = {}  # live rows, by product
         self._most_images = 1
         self._segments: tuple[Segment, ...] = ()
+        self._searched = -math.inf
         self._end = 0  # slots from here on are in no graph
         self._loose: Slots = np.empty(0, dtype=np.int64)  # those before it that are in none either
         self._lost: Slots = self._loose  # those that are in a graph which does not find them
@@ -97,8 +101,10 @@ class Partition:
 
     @property
     def backlog(self) -> int:
-        """How many rows more wait for a graph than should while the category is searched."""
-        return max(0, self.waiting - _BACKLOG * self._settings.max_waiting_rows) if self._segments else 0
+        """How many rows more wait for a graph than should while the category is searched; 0 where it is not."""
+        if not self._segments or time.monotonic() - self._searched > _SEARCHED_SECONDS:
+            return 0
+        return max(0, self.waiting - _BACKLOG * self._settings.max_waiting_rows)
 
     @property
     def is_cheap(self) -> bool:
@@ -137,7 +143,8 @@ class Partition:
                 self._attributes.put(self._slots[label], attributes)
 
     def snapshot(self, conditions: Sequence[Condition] = ()) -> Snapshot:
-        """Return a snapshot of the rows that meet the conditions."""
+        """Return a snapshot of the rows that meet the conditions, to search it."""
+        self._searched = time.monotonic()
         with self._lock:
             view = self._rows.view()
             if conditions:
@@ -179,10 +186,10 @@ class Partition:
             self._end = self._rows.count
             self._outline()
 
-    def maintain(self, pacing: Pacing) -> bool:
+    def maintain(self, pacing: Pacing) -> int:
         """Do one step of maintenance. It takes long, blocks neither searches nor changes, and is for one thread only.
 
-        Returns whether a graph was built or grew.
+        Returns how many rows a graph was built over or grew by.
 
         Raises:
             MaintenanceStopped: The index is closing.
@@ -192,12 +199,13 @@ class Partition:
             return self._rebuild(stale, pacing)
         if self._has_too_many(self._rows.deleted, self._rows.count):
             self._compact()
-            return False
+            return 0
         if self._needs_graph:
             return self._grow(pacing)
-        return self._look_up(pacing)
+        self._look_up(pacing)
+        return 0
 
-    def _grow(self, pacing: Pacing) -> bool:
+    def _grow(self, pacing: Pacing) -> int:
         """Add the rows that wait, at most those of one step, to the last segment, or to a new one where it is full."""
         with self._lock:
             view, segments, loose, end = self._rows.view(), self._segments, self._loose, self._end
@@ -213,9 +221,9 @@ class Partition:
             self._segments = segments
             self._end = len(view.live)
             self._outline()
-        return len(new) > 0
+        return len(new)
 
-    def _look_up(self, pacing: Pacing) -> bool:
+    def _look_up(self, pacing: Pacing) -> None:
         with self._lock:
             view, segments = self._rows.view(), self._segments
         for position, segment in enumerate(segments):
@@ -224,8 +232,7 @@ class Partition:
                 with self._lock:
                     self._segments = (*segments[:position], after, *segments[position + 1 :])
                     self._outline()
-                return False
-        return False
+                return
 
     def _stale_segment(self) -> Segment | None:
         """Return a segment too many of whose nodes stand for no live row."""
@@ -238,7 +245,7 @@ class Partition:
                 return segment
         return None
 
-    def _rebuild(self, stale: Segment, pacing: Pacing) -> bool:
+    def _rebuild(self, stale: Segment, pacing: Pacing) -> int:
         """Replace a segment by one of its live rows, together with those of the last segment where both fit in one."""
         with self._lock:
             view, segments = self._rows.view(), self._segments
@@ -253,7 +260,7 @@ class Partition:
         with self._lock:
             self._segments = tuple(others)
             self._outline()
-        return True
+        return len(slots)
 
     def _compact(self) -> None:
         """Copy the live rows, and swap them in together with the changes made meanwhile."""

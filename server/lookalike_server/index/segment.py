@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.index.graph import Graph, HnswSettings, graph_class
 from lookalike_server.index.nodes import NodeRows
-from lookalike_server.index.pacing import PIECE_ROWS, Pacing
+from lookalike_server.index.pacing import Pacing
 from lookalike_server.index.row_storage import Rows, Slots
 
 MAX_GRAPH_DIM = 16_384
@@ -160,8 +160,8 @@ def _pieces(slots: Slots, pacing: Pacing) -> Iterable[tuple[int, Slots]]:
     """Yield the rows in pieces, each when it may be worked on, and with how many threads."""
     begin = 0
     while begin < len(slots):
-        threads = pacing.next_piece()
-        piece = slots[begin : begin + PIECE_ROWS * threads]
+        rows, threads = pacing.next_piece()
+        piece = slots[begin : begin + rows]
         yield threads, piece
         begin += len(piece)
 
