@@ -52,7 +52,7 @@ class Pacing:
         return self._searches > 0 or self._clock() - self._last < seconds
 
     def next_piece(self) -> tuple[int, int]:
-        """Wait until no search runs, though not for long; return the rows of the next piece, and how many threads to use.
+        """Wait until no search runs, though not for long; return the rows and the threads of the next piece.
 
         Raises:
             MaintenanceStopped: The index is closing.

@@ -74,7 +74,9 @@ class Snapshot:
                 results += self._exact([query], rows)
                 continue
             if len(more):
-                slots, distances = np.append(slots, more), np.append(distances, self._measured(more, query))
+                # A graph may find a row that it did not find when that was looked up.
+                slots, first = np.unique(np.append(slots, more), return_index=True)
+                distances = np.append(distances, self._measured(more, query))[first]
             results.append(IndexResult(self._ranked(slots, distances, query, rows), exact=False))
         return results
 
@@ -118,7 +120,7 @@ class Snapshot:
         slots: list[Slots] = []
         distances: list[Distances] = []
         for segment, nodes in zip(self.segments, found, strict=True):
-            rows, positions = segment.rows.of_nodes(nodes[~segment.lost[nodes]])  # the lost ones are compared outside
+            rows, positions = segment.rows.of_nodes(nodes)
             live = self.view.live[rows]
             rows, positions = rows[live], positions[live]
             is_first = np.diff(positions, prepend=-1) > 0
@@ -128,11 +130,7 @@ class Snapshot:
         return np.concatenate(slots), np.concatenate(distances)
 
     def _live_in_graphs(self) -> int:
-        """Count the live rows that graphs can find."""
-        return sum(
-            int(np.count_nonzero(self.view.live[each.rows.slots] & ~each.lost[each.rows.nodes]))
-            for each in self.segments
-        )
+        return sum(int(np.count_nonzero(self.view.live[each.rows.slots])) for each in self.segments)
 
     def _measured(self, slots: Slots, query: IndexQuery) -> Distances:
         return self.view.measured(slots, query.vectors, self.settings.metric)
