@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_PIECE_ROWS = 16  # of a piece beside searches: about 10 ms of adding vectors of 2,048 dimensions to a graph
-_QUIET_ROWS = 64  # of a piece for each thread otherwise, because every call of the library costs something
+_PIECE_BYTES = 128 << 10  # of the vectors of a piece beside searches, which are added to a graph in about 10 ms
+_QUIET_BYTES = 512 << 10  # of a piece for each thread otherwise, because every call of the library costs something
 _MAX_WAIT = 0.05  # seconds for searches to pause; under a load without a pause, work goes on at one piece for each wait
 _QUIET_SECONDS = 0.2  # without a search, after which a piece takes all threads
 
@@ -52,7 +52,7 @@ class Pacing:
         return self._searches > 0 or self._clock() - self._last < seconds
 
     def next_piece(self) -> tuple[int, int]:
-        """Wait until no search runs, though not for long; return the rows and the threads of the next piece.
+        """Wait until no search runs, though not for long; return the bytes and the threads of the next piece.
 
         Raises:
             MaintenanceStopped: The index is closing.
@@ -62,8 +62,8 @@ class Pacing:
             if self._stopped:
                 raise MaintenanceStopped
         if self.searched_within(_QUIET_SECONDS):
-            return _PIECE_ROWS, 1
-        return _QUIET_ROWS * self._threads, self._threads
+            return _PIECE_BYTES, 1
+        return _QUIET_BYTES * self._threads, self._threads
 
     def stop(self) -> None:
         """Raise `MaintenanceStopped` from now on."""

@@ -31,7 +31,6 @@ COMPACTION_RATIO = 0.2
 
 _CHEAP_SCAN = 1 << 21  # dimensions of all rows together, which are compared in about half a millisecond
 _CHEAP_SEGMENTS = 3  # whose graphs take about as long
-_STEP_ROWS = 4096  # added to a graph before searches use it; the copy that each step takes is small beside their cost
 _SEARCHED_SECONDS = 10.0  # since when a category counts as searched
 _BACKLOG = 4  # times the rows that may wait for a graph, with which a search takes a few milliseconds
 
@@ -211,9 +210,9 @@ class Partition:
             view, segments, loose, end = self._rows.view(), self._segments, self._loose, self._end
         waiting = np.concatenate([loose, np.arange(end, len(view.live))])
         waiting = waiting[view.live[waiting]]
-        room = self._settings.max_segment_rows - len(segments[-1].rows) if segments else 0
+        room = self._settings.segment_rows - len(segments[-1].rows) if segments else 0
         last = segments[-1] if room > 0 else None
-        new = waiting[: min(room or self._settings.max_segment_rows, _STEP_ROWS)]
+        new = waiting[: min(room if last else self._settings.segment_rows, self._settings.step_rows)]
         if len(new):
             segment = grown(last, view.vectors, new, self._settings, pacing)
             segments = (*(segments[:-1] if last else segments), segment)
@@ -252,7 +251,7 @@ class Partition:
         last = segments[-1]
         others = [each for each in segments if each is not stale]
         slots = stale.rows.slots[view.live[stale.rows.slots]]
-        if last is not stale and len(slots) + len(last.rows) <= self._settings.max_segment_rows:
+        if last is not stale and len(slots) + len(last.rows) <= self._settings.segment_rows:
             others.remove(last)
             slots = np.concatenate([slots, last.rows.slots[view.live[last.rows.slots]]])
         if len(slots) > (0 if others else self._settings.full_scan_threshold):

@@ -12,11 +12,12 @@ from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.index.graph import Graph, HnswSettings, graph_class
 from lookalike_server.index.nodes import NodeRows
 from lookalike_server.index.pacing import Pacing
-from lookalike_server.index.row_storage import Rows, Slots
+from lookalike_server.index.row_storage import Rows, Slots, rows_in
 
-MAX_GRAPH_DIM = 16_384
-"""Longer vectors get no graph: adding one would take tens of milliseconds, and a copy of all of them in memory."""
-
+_SEGMENT_BYTES = 1 << 30  # of the vectors of a graph, which is copied whenever it grows
+_STEP_BYTES = 32 << 20  # of the vectors added to a graph before searches use it: the copy is small beside their cost
+_MIN_WAITING_ROWS = 64  # where vectors are so long that fewer take half a millisecond
+_MIN_STEP_ROWS = 256  # of such a step, where vectors are long
 _LOOKED_UP_AT_ONCE = 1024  # nodes; new rows are added to the graph before more are looked up
 
 
@@ -29,7 +30,7 @@ class PartitionSettings:
         metric: How distance is measured.
         full_scan_threshold: The most rows that are all compared; with more, a graph is built.
         hnsw: How graphs are built and searched.
-        max_segment_rows: The most nodes in one graph.
+        max_segment_rows: The most nodes in one graph; see `segment_rows`.
         max_waiting_rows: How many rows may wait to be added to a graph, while there is one: as many as are compared in
             half a millisecond.
     """
@@ -41,12 +42,22 @@ class PartitionSettings:
     max_segment_rows: int = 65_536
     max_waiting_rows: int = 512
 
+    @property
+    def segment_rows(self) -> int:
+        """The most nodes in one graph, with vectors of this length."""
+        return min(self.max_segment_rows, max(_MIN_STEP_ROWS, rows_in(_SEGMENT_BYTES, self.dim)))
+
+    @property
+    def step_rows(self) -> int:
+        """The most rows added to a graph before searches use it."""
+        return max(_MIN_STEP_ROWS, rows_in(_STEP_BYTES, self.dim))
+
     def needs_graph(self, waiting: int, *, has_graph: bool) -> bool:
         """Return whether so many rows in no graph are too many."""
-        if self.dim > MAX_GRAPH_DIM:
-            return False
         threshold = self.full_scan_threshold
-        return waiting > (min(threshold // 4, self.max_waiting_rows) if has_graph else threshold)
+        return waiting > (
+            min(threshold // 4, max(_MIN_WAITING_ROWS, self.max_waiting_rows)) if has_graph else threshold
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +116,7 @@ def grown(segment: Segment | None, vectors: Rows, new: Slots, settings: Partitio
     else:
         graph = graph_class(settings.hnsw).create(settings.dim, settings.metric, settings.hnsw, len(rows))
         lost, done, origin = np.empty(0, np.bool_), np.empty(0, np.int64), object()
-    for threads, piece in _pieces(distinct, pacing):
+    for threads, piece in _pieces(distinct, settings.dim, pacing):
         graph.add(vectors[piece], threads)
     added = len(distinct)
     lost, done = np.append(lost, np.zeros(added, np.bool_)), np.append(done, np.zeros(added, np.int64))
@@ -127,7 +138,7 @@ def looked_up(segment: Segment, vectors: Rows, pacing: Pacing) -> Segment:
     lost, done = segment.lost.copy(), segment.looked_up.copy()
     done[due] = len(done)
     due = due[np.diff(segment.rows.starts)[due] > 0]  # a node without rows is never an answer
-    for _, piece in _pieces(due, pacing):
+    for _, piece in _pieces(due, vectors.shape[1], pacing):
         own = vectors[segment.rows.slots[segment.rows.starts[piece]]]
         found = nearest_nodes(segment.graph, own, 1)
         lost[piece] = [node not in nodes for node, nodes in zip(piece.tolist(), found, strict=True)]
@@ -156,12 +167,12 @@ def _near(nodes: Slots, distances: Floats, count: int, graph: Graph) -> Slots:
     return nodes[: np.searchsorted(distances, last + graph.margin(last), "right")]
 
 
-def _pieces(slots: Slots, pacing: Pacing) -> Iterable[tuple[int, Slots]]:
-    """Yield the rows in pieces, each when it may be worked on, and with how many threads."""
+def _pieces(slots: Slots, dim: int, pacing: Pacing) -> Iterable[tuple[int, Slots]]:
+    """Yield the rows, or nodes, in pieces, each when it may be worked on, and with how many threads."""
     begin = 0
     while begin < len(slots):
-        rows, threads = pacing.next_piece()
-        piece = slots[begin : begin + rows]
+        size, threads = pacing.next_piece()
+        piece = slots[begin : begin + max(threads, rows_in(size, dim))]
         yield threads, piece
         begin += len(piece)
 

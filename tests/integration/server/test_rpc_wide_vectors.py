@@ -139,7 +139,7 @@ async def test_a_stream_in_and_a_stream_out(serve: Serve, model: Path, metric: s
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", ["euclidean"], indirect=True)
 async def test_a_category_above_the_full_scan_threshold(serve: Serve, model: Path, metric: str) -> None:
-    """Vectors this long are all compared, however many, and results are right; after a restart they are the same."""
+    """A graph is built and kept, and its results are right; after a restart they are the same."""
     rows = looks(200, seed=4)
     ids = [f"p{number:03}" for number in range(200)]
     queries = looks(3, seed=5)
@@ -158,9 +158,9 @@ async def test_a_category_above_the_full_scan_threshold(serve: Serve, model: Pat
                     assert names == [ids[each] for each in order]
                     np.testing.assert_allclose(distances_found, far[order], rtol=1e-3)
                 served.app.index.wait_until_idle()
-            assert served.app.index.kind("Shoes") is IndexKind.FLAT
+            assert served.app.index.kind("Shoes") is IndexKind.HNSW
             assert served.observer.maintenance_faults == []
-            assert served.observer.graphs_built == []
+            assert not again or served.observer.graphs_built == []
 
 
 @pytest.mark.parametrize("metric", ["cosine"], indirect=True)
