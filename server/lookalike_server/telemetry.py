@@ -158,7 +158,7 @@ class LogObserver:
             case events.RecallMeasured():
                 level = logging.WARNING if event.recall < POOR_RECALL else logging.DEBUG
                 self._log.log(level, "recall_measured", category=event.category, recall=event.recall)
-            case events.CategoryLoaded():
+            case events.CategoriesLoaded():
                 self._log_loading(event)
             case events.GraphBuilt():
                 self._log.info("graph_built", category=event.category, products=event.products)
@@ -177,13 +177,13 @@ class LogObserver:
             case _:
                 assert_never(event)
 
-    def _log_loading(self, event: events.CategoryLoaded) -> None:
+    def _log_loading(self, event: events.CategoriesLoaded) -> None:
         """Log progress at most once a second, and its end."""
         now = self._clock()
         if not event.remaining or now - self._progress_logged > 1.0:
             self._progress_logged = now
             self._log.info("catalog_loading" if event.remaining else "catalog_loaded", remaining=event.remaining)
-        self._log.debug("category_loaded", category=event.category, products=event.products)
+        self._log.debug("categories_loaded", first=event.categories[0], categories=len(event.categories))
 
 
 def _call_fields(event: events.CallCompleted) -> dict[str, str | float]:

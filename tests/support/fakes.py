@@ -68,7 +68,7 @@ class RecordingObserver:
     @property
     def loaded(self) -> list[str]:
         """The categories in the order in which they were loaded."""
-        return [event.category for event in self.of(events.CategoryLoaded)]
+        return [category for event in self.of(events.CategoriesLoaded) for category in event.categories]
 
     @property
     def graphs_built(self) -> list[str]:

@@ -5,7 +5,7 @@ A new log line or metric touches only `telemetry.py`; a new event is a class her
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -84,11 +84,10 @@ class RecallMeasured:
 
 
 @dataclass(frozen=True, slots=True)
-class CategoryLoaded:
-    """The index read a category from the store; `remaining` categories are still to be read."""
+class CategoriesLoaded:
+    """The index read these categories from the store; `remaining` are still to be read."""
 
-    category: str
-    products: int
+    categories: Sequence[str]
     remaining: int
 
 
@@ -102,7 +101,10 @@ class GraphBuilt:
 
 @dataclass(frozen=True, slots=True)
 class IndexMaintenanceFailed:
-    """A category could not be loaded or maintained; where it is loaded, it is searched as it is."""
+    """A category could not be loaded or maintained; where it is loaded, it is searched as it is.
+
+    Of small categories, which are loaded many at once, `category` is the first.
+    """
 
     category: str
     error: Exception
@@ -157,7 +159,7 @@ Event: TypeAlias = (
     | ItemFailed
     | SearchFellBack
     | RecallMeasured
-    | CategoryLoaded
+    | CategoriesLoaded
     | GraphBuilt
     | IndexMaintenanceFailed
     | GraphFileUnusable

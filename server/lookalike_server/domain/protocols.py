@@ -145,6 +145,9 @@ class RowSource(SegmentManifest, Protocol):
     def rows(self, category: str) -> Iterable[IndexRow]:
         """Return the rows of a category as of one moment, in any order."""
 
+    def rows_of(self, categories: Sequence[str]) -> Iterable[tuple[str, IndexRow]]:
+        """Return the rows of some categories, each with its category, as of one moment, in any order."""
+
     def wait_until_applied(self) -> None:
         """Return once the index has applied everything that was committed before the call."""
 

@@ -67,13 +67,17 @@ class AttributeColumns:
         selected._interned = dict(self._interned)
         return selected
 
-    def matching(self, conditions: Sequence[Condition], count: int) -> Mask:
-        """Return which of the first `count` rows meet all conditions: bool [count]."""
-        mask = np.ones(count, dtype=np.bool_)
+    def matching(self, conditions: Sequence[Condition], count: int, slots: Slots | None = None) -> Mask:
+        """Return which of the first `count` rows, or of these slots among them (int64 [n]), meet all conditions.
+
+        Returns:
+            bool [count], or bool [n].
+        """
+        mask = np.ones(count if slots is None else len(slots), dtype=np.bool_)
         for condition in conditions:
             column = self._columns.get(condition.attribute)
             if column is not None:
-                mask &= column.matching(condition, count)
+                mask &= column.matching(condition, count, slots)
             elif not isinstance(condition, NoneOf):
                 mask[:] = False
         return mask
@@ -127,8 +131,10 @@ class _Column:
         selected._free = [code for code, count in enumerate(selected._counts) if not count]
         return selected
 
-    def matching(self, condition: Condition, count: int) -> Mask:
+    def matching(self, condition: Condition, count: int, slots: Slots | None) -> Mask:
         codes = _extended(self._codes, count, _MISSING)[:count]
+        if slots is not None:
+            codes = codes[slots]
         match condition:
             case OneOf(values=values):
                 return np.isin(codes, self._codes_of(values))

@@ -120,9 +120,14 @@ class FlatIndex:
         live[: len(self._live)] = self._live
         self._live = live
 
+    @property
+    def vectors(self) -> Matrix:
+        """The vectors of all slots, with deleted ones."""
+        return self._vectors.until(self.count)
+
     def view(self) -> FlatView:
         """Return the rows as they are now."""
-        return FlatView(self._vectors.until(self.count), self._live[: self.count].copy())
+        return FlatView(self.vectors, self._live[: self.count].copy())
 
 
 def measure(vectors: Floats, queries: Floats, metric: Metric) -> Distances:

@@ -1,4 +1,4 @@
-"""All categories: one partition each, loaded on its first search or in the background, and dropped with its last row.
+"""All categories: the small ones together, each other one a partition; loaded when searched, or in the background.
 
 Only the store's writer thread calls `apply`. One thread of lower priority loads categories in the background, and
 builds and saves graphs, one step at a time.
@@ -16,8 +16,14 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from lookalike_server.domain.catalog import IndexChange, IndexKind
-from lookalike_server.domain.events import CategoryLoaded, GraphBuilt, IndexMaintenanceFailed, Observer, SearchFellBack
+from lookalike_server.domain.catalog import IndexChange, IndexKind, IndexRow
+from lookalike_server.domain.events import (
+    CategoriesLoaded,
+    GraphBuilt,
+    IndexMaintenanceFailed,
+    Observer,
+    SearchFellBack,
+)
 from lookalike_server.domain.filters import Condition
 from lookalike_server.domain.protocols import RowSource
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
@@ -27,6 +33,8 @@ from lookalike_server.index.pacing import MaintenanceStopped, Pacing
 from lookalike_server.index.partition import Partition
 from lookalike_server.index.recall import RecallSampler
 from lookalike_server.index.segment import PartitionSettings
+from lookalike_server.index.small_categories import SmallCategories
+from lookalike_server.index.small_loading import SmallCategoryLoader
 from lookalike_server.index.snapshot import Snapshot
 from lookalike_server.priority import lower_priority
 
@@ -52,6 +60,7 @@ class CategoryIndex:
         self._observer = observer
         self._recall = RecallSampler(recall_sample_rate, observer)
         self._lock = threading.Lock()  # guards the set of categories, and each change as a whole
+        self._small = SmallCategories(settings)
         self._partitions: dict[str, Partition] = {}
         self._unloaded: dict[str, UnloadedCategory] = {}
         self._unattached: set[str] = set()  # those in memory whose graphs are still to be read
@@ -60,8 +69,9 @@ class CategoryIndex:
         self._pacing = Pacing(threads)
         self._row_seconds = 0.001  # for which a row is added to a graph; a moving average
         self._maintenance = ThreadPoolExecutor(1, "index-maintenance", initializer=lower_priority, initargs=(_NICE,))
-        self._in_maintenance: set[str] = set()
+        self._in_maintenance: set[str | None] = set()  # None: the small categories
         self._read_priority = ReadPriority()
+        self._unloaded_small = SmallCategoryLoader(settings.dim, self._lock, self._read_priority, self._install)
 
     def open(self, source: RowSource, folder: Path) -> int:
         """Take over the contents of a store, before any change is applied, and return its number of rows.
@@ -75,10 +85,20 @@ class CategoryIndex:
         counts = source.row_counts()
         self._source = source
         self._files = GraphFiles(folder, source, self._settings, self._observer)
-        self._unloaded = {category: UnloadedCategory(count) for category, count in counts.items()}
-        for category in counts:
+        with_graphs = self._files.categories()
+        small = {
+            category: count
+            for category, count in counts.items()
+            if count <= self._small.max_rows and category not in with_graphs
+        }
+        self._unloaded = {
+            category: UnloadedCategory(count) for category, count in counts.items() if category not in small
+        }
+        self._unloaded_small.open(source, small)
+        for category in self._unloaded:
             self._maintenance.submit(self._load, category)
-        for category in self._files.categories() - counts.keys():
+        self._maintain_small_if_needed()
+        for category in with_graphs - counts.keys():
             self._maintain_if_needed(category)
         return sum(counts.values())
 
@@ -96,11 +116,17 @@ class CategoryIndex:
                 self._apply(category, part)
         for category in changes:
             self._maintain_if_needed(category)
+        self._maintain_small_if_needed()
 
     @property
     def partitions(self) -> Mapping[str, Partition]:
-        """The categories that are in memory."""
+        """The categories in memory that are not small."""
         return MappingProxyType(self._partitions)
+
+    @property
+    def small_categories(self) -> SmallCategories:
+        """The small categories that are in memory."""
+        return self._small
 
     def kind(self, category: str) -> IndexKind:
         """How this category is searched at present (see `VectorIndex`)."""
@@ -109,13 +135,16 @@ class CategoryIndex:
 
     def holds(self, category: str) -> bool:
         """Whether any product is in this category (see `VectorIndex`)."""
+        # In the order in which a category passes through these.
+        if self._unloaded_small.count(category):
+            return True
         unloaded = self._unloaded.get(category)
-        return category in self._partitions or (unloaded is not None and unloaded.count > 0)
+        return (unloaded is not None and unloaded.count > 0) or category in self._small or category in self._partitions
 
     def is_cheap(self, category: str) -> bool:
         """Whether a search takes about a millisecond (see `VectorIndex`)."""
         partition = self._partitions.get(category)
-        return partition is not None and partition.is_cheap
+        return partition.is_cheap if partition is not None else category in self._small
 
     def search(
         self,
@@ -135,10 +164,9 @@ class CategoryIndex:
         if category is None:
             by_category = [snapshot.search(queries, exact=exact) for snapshot in self._snapshots(conditions)]
             return [_merge([results[i] for results in by_category], each.k) for i, each in enumerate(queries)]
-        partition = self._partition(category)
-        if partition is None:
+        snapshot = self._snapshot(category, conditions)
+        if snapshot is None:
             return [IndexResult((), exact=True)] * len(queries)
-        snapshot = partition.snapshot(conditions)
         results = snapshot.search(queries, exact=exact)
         for query, result in zip(queries, results, strict=True):
             self._recall.offer(category, query, result, snapshot)
@@ -167,17 +195,47 @@ class CategoryIndex:
         self._recall.close()
 
     def _apply(self, category: str, change: PartitionChange) -> None:
+        if category in self._unloaded_small:
+            self._unloaded_small.apply(category, change)
+            count = self._unloaded_small.count(category)
+            if count > self._small.max_rows:
+                self._unloaded[category] = UnloadedCategory(count)
+                self._unloaded_small.forget(category)
+                self._maintenance.submit(self._load, category)
+            return
         unloaded = self._unloaded.get(category)
         if unloaded is not None:
             unloaded.apply(change)
             return
         partition = self._partitions.get(category)
+        if partition is not None:
+            partition.change(change.removed, change.added, change.updated)
+            if len(partition) == 0:
+                del self._partitions[category]
+                self._recall.forget(category)
+        elif self._small.fits(category, change):
+            self._small.change(category, change)
+        else:
+            partition = Partition(self._settings, self._on_fallback(category))
+            partition.change((), self._small.rows(category))
+            partition.change(change.removed, change.added, change.updated)
+            # In this order, so that a search finds the category in one of them.
+            self._partitions[category] = partition
+            self._small.drop(category)
+
+    def _install(self, category: str, rows: Sequence[IndexRow]) -> None:
+        self._small.change(category, PartitionChange(added=list(rows)))
+
+    def _snapshot(self, category: str, conditions: Sequence[Condition]) -> Snapshot | None:
+        if category in self._unloaded_small:
+            self._report_loaded(self._unloaded_small.load([category], urgent=True))
+        partition = self._partition(category)
         if partition is None:
-            partition = self._partitions[category] = Partition(self._settings, self._on_fallback(category))
-        partition.change(change.removed, change.added, change.updated)
-        if len(partition) == 0:
-            del self._partitions[category]
-            self._recall.forget(category)
+            snapshot = self._small.snapshot(category, conditions)
+            if snapshot is not None:
+                return snapshot
+            partition = self._partitions.get(category)  # it has grown meanwhile
+        return partition.snapshot(conditions) if partition is not None else None
 
     def _partition(self, category: str, *, urgent: bool = True) -> Partition | None:
         """Return the partition of a category, loaded now if it was not yet; None if the category is empty."""
@@ -222,15 +280,21 @@ class CategoryIndex:
                 # Not now: a search that waits for the rows need not wait for graphs.
                 self._unattached.add(category)
             del self._unloaded[category]
-            remaining = len(self._unloaded)
-        self._observer(CategoryLoaded(category, len(partition), remaining))
+        self._report_loaded([category])
+
+    def _report_loaded(self, categories: Sequence[str]) -> None:
+        if categories:
+            self._observer(CategoriesLoaded(categories, len(self._unloaded) + len(self._unloaded_small)))
 
     def _snapshots(self, conditions: Sequence[Condition]) -> list[Snapshot]:
         """Snapshots of all categories at the same moment, so that a product that moves is in exactly one of them."""
+        for loaded in self._unloaded_small.load_all():
+            self._report_loaded(loaded)
         for category in list(self._unloaded):
             self._partition(category)
         with self._lock:
-            return [partition.snapshot(conditions) for partition in self._partitions.values()]
+            large = [partition.snapshot(conditions) for partition in self._partitions.values()]
+            return large + self._small.snapshots(conditions)
 
     def _maintain_if_needed(self, category: str) -> None:
         with self._lock:
@@ -269,6 +333,28 @@ class CategoryIndex:
         _release_memory()
         # A change just before the discard found the category in maintenance, and did not start another.
         self._maintain_if_needed(category)
+
+    def _maintain_small_if_needed(self) -> None:
+        with self._lock:
+            needed = self._unloaded_small.is_pending or self._small.needs_maintenance
+            if None in self._in_maintenance or not needed:
+                return
+            self._in_maintenance.add(None)
+        try:
+            self._maintenance.submit(self._maintain_small)
+        except RuntimeError:
+            self._in_maintenance.discard(None)  # closed
+
+    def _maintain_small(self) -> None:
+        """Do one step, so that other categories have theirs in between."""
+        self._small.maintain()
+        batch = self._unloaded_small.pending_batch()
+        try:
+            self._report_loaded(self._unloaded_small.load(batch, urgent=False))
+        except Exception as error:  # noqa: BLE001 - a search of the categories will raise it
+            self._observer(IndexMaintenanceFailed(batch[0], error))
+        self._in_maintenance.discard(None)
+        self._maintain_small_if_needed()
 
     def _has_stale_files(self, category: str) -> bool:
         return self._files is not None and category not in self._unloaded and category in self._files.categories()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from lookalike_server.domain.catalog import IndexRow
 from lookalike_server.index.partition import Partition
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,18 @@ class ReadPriority:
         self._idle = threading.Event()
         self._idle.set()
 
-    def pace(self, rows: Iterable[IndexRow], *, urgent: bool) -> Iterator[IndexRow]:
+    def pace(self, rows: Iterable[T], *, urgent: bool) -> Iterator[T]:
         """Yield the rows: without a pause if urgent, else only while no urgent read is running."""
         return self._read_first(rows) if urgent else self._read_later(rows)
 
-    def _read_first(self, rows: Iterable[IndexRow]) -> Iterator[IndexRow]:
+    def _read_first(self, rows: Iterable[T]) -> Iterator[T]:
         self._count(1)
         try:
             yield from rows
         finally:
             self._count(-1)
 
-    def _read_later(self, rows: Iterable[IndexRow]) -> Iterator[IndexRow]:
+    def _read_later(self, rows: Iterable[T]) -> Iterator[T]:
         for row in rows:
             self._idle.wait()
             yield row

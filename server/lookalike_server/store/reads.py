@@ -145,12 +145,16 @@ class CatalogReader:
 
     def rows(self, category: str) -> Iterator[IndexRow]:
         """Read the embeddings of a category, in any order: sorting would take longer than reading them."""
-        for label, product_id, image_index, blob, attributes in self._read(
-            "SELECT label, product_id, image_index, vector, attributes FROM products"
-            " JOIN embeddings ON product_id = products.id WHERE category = ?",
-            (category,),
+        return (row for _, row in self.rows_of([category]))
+
+    def rows_of(self, categories: Sequence[str]) -> Iterator[tuple[str, IndexRow]]:
+        """Read the embeddings of some categories, each with its category, in any order."""
+        for category, label, product_id, image_index, blob, attributes in self._read(
+            "SELECT category, label, product_id, image_index, vector, attributes FROM products"
+            " JOIN embeddings ON product_id = products.id WHERE category IN (SELECT value FROM json_each(?))",
+            (json.dumps(categories),),
         ):
-            yield IndexRow(label, product_id, image_index, _vector(blob), json.loads(attributes))
+            yield category, IndexRow(label, product_id, image_index, _vector(blob), json.loads(attributes))
 
     def segments(self) -> dict[str, list[SegmentFile]]:
         """Read which index files can be trusted, by category (see `SegmentManifest`)."""

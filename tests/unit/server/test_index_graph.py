@@ -136,15 +136,20 @@ def test_nearly_equal_products(make_index: MakeIndex, metric: Metric) -> None:
         shop.check(points[:1], k)
 
 
-def test_empty_categories_are_dropped(make_index: MakeIndex) -> None:
+@pytest.mark.parametrize("full_scan_threshold", [1, 10**9], ids=["large", "small"])
+def test_empty_categories_are_dropped(make_index: MakeIndex, full_scan_threshold: int) -> None:
     """Categories that come and go leave nothing behind."""
-    index = make_index(full_scan_threshold=10**9)
+    index = make_index(full_scan_threshold)
     shop = Shop(index, Metric.COSINE)
-    for number, row in enumerate(vectors(20, DIM, Metric.COSINE, seed=1)):
-        shop.put("p", row[np.newaxis], f"category {number}")
-        assert list(index.partitions) == [f"category {number}"]
+    for number in range(20):
+        shop.put("p", vectors(2, DIM, Metric.COSINE, seed=number), f"category {number}")
+        large = list(index.partitions)
+        small = [category for shard in index.small_categories.shards for category in shard]
+        assert (large, small)[full_scan_threshold > 1] == [f"category {number}"]
+        assert len(large) + len(small) == 1
     shop.remove("p")
     assert dict(index.partitions) == {}
+    assert index.small_categories.shards == ()
 
 
 @settings(derandomize=True, deadline=None, database=None, max_examples=100)
