@@ -33,6 +33,7 @@ class PartitionSettings:
         max_segment_rows: The most nodes in one graph; see `segment_rows`.
         max_waiting_rows: How many rows may wait to be added to a graph, while there is one: as many as are compared in
             half a millisecond.
+        max_shard_rows: The most rows of small categories in one matrix, fewer if they have more than 64 MiB.
     """
 
     dim: int
@@ -41,6 +42,7 @@ class PartitionSettings:
     hnsw: HnswSettings
     max_segment_rows: int = 65_536
     max_waiting_rows: int = 512
+    max_shard_rows: int = 65_536
 
     @property
     def segment_rows(self) -> int:

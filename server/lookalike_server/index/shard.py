@@ -5,6 +5,7 @@ Rows are only ever added at the end, and a slot is never used twice, so a search
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,7 +15,8 @@ from lookalike_server.domain.filters import Condition
 from lookalike_server.index.attributes import AttributeColumns
 from lookalike_server.index.brute_force import FlatIndex, FlatView
 from lookalike_server.index.lazy_loading import PartitionChange
-from lookalike_server.index.row_storage import Matrix
+from lookalike_server.index.owners import OwnerColumns
+from lookalike_server.index.row_storage import Matrix, Slots
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.snapshot import RowOwner, Snapshot
 
@@ -25,11 +27,11 @@ class Shard:
     def __init__(self, settings: PartitionSettings, capacity: int) -> None:
         self._settings = settings
         self._capacity = capacity
-        self._rows = FlatIndex.with_gaps(settings.dim, 0, capacity)
+        self._rows = FlatIndex(settings.dim)
+        self._rows.reserve(capacity)
         self._attributes = AttributeColumns()
-        self._owners: list[RowOwner] = []  # by slot
-        # Tuples, which a search keeps, and which the garbage collector need not look into.
-        self._slots: dict[str, tuple[int, ...]] = {}
+        self._owners = OwnerColumns()
+        self._slots: dict[str, bytes] = {}  # int64 each, and no list, which the garbage collector would look into
         self._most_images = 1
 
     def __len__(self) -> int:
@@ -61,20 +63,21 @@ class Shard:
 
     def count(self, category: str) -> int:
         """Count the rows of a category."""
-        return len(self._slots.get(category, ()))
+        return len(self._slots_of(category))
 
     def rows(self, category: str) -> list[IndexRow]:
         """Return the rows of a category."""
-        slots = self._slots[category]
-        vectors = self._rows.vectors[np.array(slots)]
-        return [
-            IndexRow(*self._owners[slot], vector, self._attributes.of(slot))
-            for slot, vector in zip(slots, vectors, strict=True)
-        ]
+        slots = self._slots_of(category)
+        vectors = self._rows.vectors[slots]
+        rows: list[IndexRow] = []
+        for slot, vector in zip(slots.tolist(), vectors, strict=True):
+            label, product_id, image_index = self._owners[int(slot)]
+            rows.append(IndexRow(label, product_id, image_index, vector, self._attributes.of(slot)))
+        return rows
 
     def change(self, category: str, change: PartitionChange) -> None:
         """Change the rows of one category; there must be room for those that are added."""
-        slots = {self._owners[slot].label: slot for slot in self._slots.get(category, ())}
+        slots = {self._owners.label(slot): slot for slot in self._slots_of(category).tolist()}
         for label in change.removed:
             self._remove(slots.pop(label))
         for row in change.added:
@@ -82,14 +85,15 @@ class Shard:
         for label, attributes in change.updated:
             self._attributes.put(slots[label], attributes)
         if slots:
-            self._slots[category] = tuple(slots.values())
+            self._slots[category] = array("q", slots.values()).tobytes()
         else:
             self._slots.pop(category, None)
 
     def drop(self, category: str) -> None:
         """Remove a category with its rows."""
-        for slot in self._slots.pop(category):
+        for slot in self._slots_of(category).tolist():
             self._remove(slot)
+        del self._slots[category]
 
     def snapshot(self, conditions: Sequence[Condition]) -> Snapshot:
         """Return a snapshot of the rows of all categories that meet the conditions."""
@@ -100,7 +104,7 @@ class Shard:
 
     def snapshot_of(self, category: str, conditions: Sequence[Condition]) -> Snapshot:
         """Return a snapshot of the rows of one category that meet the conditions."""
-        slots = np.array(self._slots[category])
+        slots = self._slots_of(category)
         if conditions:
             slots = slots[self._attributes.matching(conditions, self._rows.count, slots)]
         view = FlatView(Matrix([self._rows.vectors[slots]], 0, len(slots)), np.ones(len(slots), dtype=np.bool_))
@@ -110,6 +114,9 @@ class Shard:
         return Snapshot(
             self._settings, view, owners, (), self._most_images, filtered=filtered, on_fallback=_without_graphs
         )
+
+    def _slots_of(self, category: str) -> Slots:
+        return np.frombuffer(self._slots.get(category, b""), dtype=np.int64)
 
     def _add(self, row: IndexRow) -> int:
         slot = self._rows.append(row.vector)

@@ -21,7 +21,6 @@ from lookalike_server.index.snapshot import Snapshot
 
 _MAX_ROWS = 256  # of a small category
 _MAX_BYTES = 2 << 20  # of its vectors, which a search of it copies, and which move between shards under the lock
-_MAX_SHARD_ROWS = 65_536
 _GROWTH_SHARE = 8  # one in this many rows of a shard is kept for the categories that are in it
 _STEP_ROWS = 64  # that move in one step of maintenance, while no search can begin
 
@@ -31,9 +30,11 @@ class SmallCategories:
 
     def __init__(self, settings: PartitionSettings) -> None:
         self._settings = settings
-        self.max_rows = min(_MAX_ROWS, settings.full_scan_threshold, _MAX_BYTES // (4 * max(1, settings.dim)))
+        self._capacity = min(settings.max_shard_rows, rows_in(BLOCK_BYTES, settings.dim))
+        self.max_rows = min(
+            _MAX_ROWS, settings.full_scan_threshold, _MAX_BYTES // (4 * max(1, settings.dim)), self._capacity // 4
+        )
         """The most rows of a small category; 0 if the vectors are so long that sharing gains nothing."""
-        self._capacity = min(_MAX_SHARD_ROWS, rows_in(BLOCK_BYTES, settings.dim))
         self._lock = threading.Lock()
         self._shard_of: dict[str, Shard] = {}
         self._shards: list[Shard] = []

@@ -35,8 +35,16 @@ def make_index(observer: RecordingObserver) -> Iterator[MakeIndex]:
         dim: int = DIM,
         hnsw: HnswSettings | None = None,
         max_segment_rows: int = 16_384,
+        max_shard_rows: int = 65_536,
     ) -> CategoryIndex:
-        settings = PartitionSettings(dim, metric, full_scan_threshold, hnsw or HnswSettings(), max_segment_rows)
+        settings = PartitionSettings(
+            dim,
+            metric,
+            full_scan_threshold,
+            hnsw or HnswSettings(),
+            max_segment_rows=max_segment_rows,
+            max_shard_rows=max_shard_rows,
+        )
         index = CategoryIndex(settings, observer)
         made.append(index)
         return index

@@ -62,7 +62,8 @@ class Catalog(RuleBasedStateMachine):
 
     def _start(self) -> None:
         graphs = HnswSettings(ef_search=100)
-        self._index = CategoryIndex(PartitionSettings(DIM, Metric.COSINE, 4, graphs, 8), RecordingObserver())
+        settings = PartitionSettings(DIM, Metric.COSINE, 4, graphs, max_segment_rows=8, max_shard_rows=16)
+        self._index = CategoryIndex(settings, RecordingObserver())
         self._store = Store(Path(self._folder.name), COSINE, self._index.apply)
         self._index.open(self._store, Path(self._folder.name) / "index")
         self._retriever = Retriever(self._index, self._store, Metric.COSINE)

@@ -44,8 +44,8 @@ class Engine:
 
 
 def flat(metric: Metric) -> Engine:
-    """Make an index that compares every row."""
-    return category_index(metric, full_scan_threshold=10**9, kind=IndexKind.FLAT)
+    """Make an index that compares every row, with a matrix for each category of more than one."""
+    return category_index(metric, full_scan_threshold=10**9, kind=IndexKind.FLAT, max_shard_rows=4)
 
 
 def hnsw(metric: Metric) -> Engine:
@@ -63,21 +63,29 @@ def segments(metric: Metric) -> Engine:
     return category_index(metric, full_scan_threshold=10, kind=IndexKind.HNSW, max_segment_rows=20)
 
 
+def shards(metric: Metric) -> Engine:
+    """Make an index whose categories share matrices, up to a few rows more than those of the full shop."""
+    return category_index(metric, full_scan_threshold=10**9, kind=IndexKind.FLAT, max_shard_rows=640)
+
+
 def category_index(
     metric: Metric,
     full_scan_threshold: int,
     kind: IndexKind,
     max_segment_rows: int = 10**9,
+    max_shard_rows: int = 65_536,
     library: str = "faiss",
 ) -> Engine:
     """Make the `CategoryIndex`."""
     graphs = HnswSettings(m=16, ef_construction=200, ef_search=400, library=library)
-    settings = PartitionSettings(DIM, metric, full_scan_threshold, graphs, max_segment_rows)
+    settings = PartitionSettings(
+        DIM, metric, full_scan_threshold, graphs, max_segment_rows=max_segment_rows, max_shard_rows=max_shard_rows
+    )
     index = CategoryIndex(settings, RecordingObserver())
     return Engine(index, index.wait_until_idle, kind, index.close)
 
 
-ENGINES = (flat, hnsw, hnswlib, segments)
+ENGINES = (flat, hnsw, hnswlib, segments, shards)
 
 
 @pytest.fixture(params=Metric, ids=lambda metric: metric.value)

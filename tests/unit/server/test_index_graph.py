@@ -175,10 +175,12 @@ def eager_switching() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager_switching")
-@pytest.mark.parametrize("full_scan_threshold", [20, 10**9], ids=["hnsw", "flat"])
-def test_searches_during_changes(make_index: MakeIndex, full_scan_threshold: int) -> None:
+@pytest.mark.parametrize(
+    ("full_scan_threshold", "max_shard_rows"), [(20, 4), (10**9, 4), (10**9, 400)], ids=["hnsw", "flat", "shards"]
+)
+def test_searches_during_changes(make_index: MakeIndex, full_scan_threshold: int, max_shard_rows: int) -> None:
     """While one thread changes the catalog, others always find k products, none of which was deleted before."""
-    index = make_index(full_scan_threshold)
+    index = make_index(full_scan_threshold, max_shard_rows=max_shard_rows)
     shop = Shop(index, Metric.COSINE)
     points = vectors(1500, DIM, Metric.COSINE, seed=1)
     shop.put_all(one_image_each(points[:60], "stays"))

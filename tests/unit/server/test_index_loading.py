@@ -3,104 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from lookalike_server.domain.catalog import EmbeddedProduct, IndexChange, IndexKind, IndexRow, SegmentFile
-from lookalike_server.domain.inference import Floats, Metric
-from lookalike_server.domain.protocols import RowSource
+from lookalike_server.domain.catalog import IndexChange, IndexKind, IndexRow
 from lookalike_server.domain.search import IndexQuery
-from lookalike_server.index.category_index import CategoryIndex
 from lookalike_server.index.lazy_loading import ReadPriority
-from lookalike_server.store.catalog_store import Store
 from support.fakes import RecordingObserver
-from support.index_model import DIM, MakeIndex, vectors
-from support.store_fixtures import MODEL, ignore, opened, product
-
-COSINE = replace(MODEL, dim=DIM, metric=Metric.COSINE)
-VECTORS = vectors(600, DIM, Metric.COSINE, seed=1)
-
-
-class _HeldSource(RowSource):
-    """A store whose reads can be held after their first row."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.reading = threading.Event()
-        self.resume = threading.Event()
-
-    def row_counts(self) -> Mapping[str, int]:
-        return self._store.row_counts()
-
-    def rows(self, category: str) -> Iterator[IndexRow]:
-        rows = self._store.rows(category)
-        yield from islice(rows, 1)
-        self.reading.set()
-        assert self.resume.wait(60)
-        yield from rows
-
-    def rows_of(self, categories: Sequence[str]) -> Iterator[tuple[str, IndexRow]]:
-        rows = self._store.rows_of(categories)
-        yield from islice(rows, 1)
-        self.reading.set()
-        assert self.resume.wait(60)
-        yield from rows
-
-    def wait_until_applied(self) -> None:
-        self._store.wait_until_applied()
-
-    def segments(self) -> Mapping[str, list[SegmentFile]]:
-        return self._store.segments()
-
-    def replace_segments(self, category: str, files: Sequence[SegmentFile]) -> Future[None]:
-        return self._store.replace_segments(category, files)
-
-
-class _BrokenSource(_HeldSource):
-    """A store that cannot be read while `broken`."""
-
-    broken = True
-
-    def rows(self, category: str) -> Iterator[IndexRow]:
-        if self.broken:
-            raise OSError("the disk does not answer")
-        return self._store.rows(category)
-
-    def rows_of(self, categories: Sequence[str]) -> Iterator[tuple[str, IndexRow]]:
-        if self.broken:
-            raise OSError("the disk does not answer")
-        return self._store.rows_of(categories)
-
-
-def put(store: Store, product_id: str, vector: Floats, category: str = "Shoes") -> None:
-    """Store one product with one vector and wait until it is durable."""
-    store.upsert(EmbeddedProduct(product(product_id, category), vector[np.newaxis])).result(timeout=60)
-
-
-def fill(folder: Path, category: str = "Shoes", first: int = 0, count: int = 300) -> None:
-    """Make a catalog whose product pN has the vector VECTORS[N]."""
-    with opened(folder, COSINE) as store:
-        for number in range(first, first + count):
-            put(store, f"p{number}", VECTORS[number], category)
-
-
-def nearest(index: CategoryIndex, vector: Floats, category: str | None = "Shoes", k: int = 1) -> list[str]:
-    """Return the ids of the nearest products."""
-    (result,) = index.search([IndexQuery(vector[np.newaxis], k)], category=category, exact=False)
-    return [hit.product_id for hit in result.hits]
-
-
-def in_thread(call: Callable[[], list[str]]) -> Future[list[str]]:
-    """Call in a new thread."""
-    future: Future[list[str]] = Future()
-    threading.Thread(target=lambda: future.set_result(call()), daemon=True).start()
-    return future
+from support.index_model import MakeIndex
+from support.index_sources import COSINE, VECTORS, BrokenSource, HeldSource, fill, in_thread, nearest, put
+from support.store_fixtures import ignore, opened
 
 
 def test_loaded_at_start(tmp_path: Path, make_index: MakeIndex, observer: RecordingObserver) -> None:
@@ -130,13 +43,14 @@ def test_an_empty_catalog(tmp_path: Path, make_index: MakeIndex) -> None:
         index.close()
 
 
-def test_changes_while_a_category_is_read(tmp_path: Path, make_index: MakeIndex) -> None:
+@pytest.mark.parametrize("full_scan_threshold", [4, 1000], ids=["large", "small"])
+def test_changes_while_a_category_is_read(tmp_path: Path, make_index: MakeIndex, full_scan_threshold: int) -> None:
     """Rows that are added, removed, moved, restored and updated during the read are correct after it."""
     fill(tmp_path, count=20)
     fill(tmp_path, "Hats", 20, 5)
-    index = make_index(full_scan_threshold=1000)
+    index = make_index(full_scan_threshold)
     with opened(tmp_path, COSINE, index.apply) as store:
-        source = _HeldSource(store)
+        source = HeldSource(store)
         index.open(source, tmp_path / "index")
         result = in_thread(lambda: nearest(index, VECTORS[0], "Shoes", k=100))
         assert source.reading.wait(60)
@@ -193,7 +107,7 @@ def test_a_category_emptied_before_it_is_read(tmp_path: Path, make_index: MakeIn
     fill(tmp_path, count=2)
     index = make_index(full_scan_threshold=1000)
     with opened(tmp_path, COSINE, index.apply) as store:
-        source = _HeldSource(store)
+        source = HeldSource(store)
         index.open(source, tmp_path / "index")
         assert source.reading.wait(60)
         for product_id in ("p0", "p1"):
@@ -237,7 +151,7 @@ def test_a_store_that_cannot_be_read(tmp_path: Path, make_index: MakeIndex, obse
     fill(tmp_path, count=3)
     index = make_index(full_scan_threshold=1000)
     with opened(tmp_path, COSINE, index.apply) as store:
-        source = _BrokenSource(store)
+        source = BrokenSource(store)
         index.open(source, tmp_path / "index")
         index.wait_until_idle()
         assert [(category, str(error)) for category, error in observer.maintenance_faults] == [
