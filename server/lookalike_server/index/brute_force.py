@@ -83,7 +83,6 @@ class FlatIndex:
         rows._live[: rows.count] = True
         return rows
 
-
     def reserve(self, capacity: int) -> None:
         """Reserve memory for at least `capacity` rows."""
         self._vectors.reserve(capacity)

@@ -201,7 +201,8 @@ class CategoryIndex:
             if count > self._small.max_rows:
                 self._unloaded[category] = UnloadedCategory(count)
                 self._unloaded_small.forget(category)
-                self._maintenance.submit(self._load, category)
+                with suppress(RuntimeError):  # closed
+                    self._maintenance.submit(self._load, category)
             return
         unloaded = self._unloaded.get(category)
         if unloaded is not None:

@@ -112,7 +112,15 @@ class Shard:
 
     def _snapshot(self, view: FlatView, owners: Sequence[RowOwner], *, filtered: bool) -> Snapshot:
         return Snapshot(
-            self._settings, view, owners, (), self._most_images, filtered=filtered, on_fallback=_without_graphs
+            self._settings,
+            view,
+            owners,
+            segments=(),
+            outside=np.empty(0, dtype=np.int64),  # with no segments every row is compared
+            most_images=self._most_images,
+            filtered=filtered,
+            has_deleted=self._rows.deleted > 0,
+            on_fallback=_without_graphs,
         )
 
     def _slots_of(self, category: str) -> Slots:

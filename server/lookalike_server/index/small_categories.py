@@ -61,8 +61,9 @@ class SmallCategories:
 
     def fits(self, category: str, change: PartitionChange) -> bool:
         """Return whether the category is small after this change."""
-        shard = self._shard_of.get(category)
-        rows = 0 if shard is None else shard.count(category)
+        with self._lock:
+            shard = self._shard_of.get(category)
+            rows = 0 if shard is None else shard.count(category)
         return rows + len(change.added) - len(change.removed) <= self.max_rows
 
     def change(self, category: str, change: PartitionChange) -> None:
