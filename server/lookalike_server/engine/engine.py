@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from typing import TypeVar, TypeVarTuple
 
 import numpy as np
@@ -47,6 +48,9 @@ _EXPORT_BYTES = 2 * 1024 * 1024
 
 _WRITES_INSIDE = 128
 """Operations that the store's writer has at once: those of one transaction, and of the next one."""
+
+_WIDE_VALUES = 1 << 15
+"""float64 values that a core's own cache holds."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -180,7 +184,7 @@ class Engine(EngineApi):
         if not streamed:
             images = sum(len(each.images) for each in upserts)
             self._admission.check(Demand(bulk_images=images, writes=len(upserts)), call)
-        vectors = [self._with_vectors(each) for each in upserts if each.vectors]
+        vectors = self._with_vectors([each for each in upserts if each.vectors])
         storing = asyncio.ensure_future(self._store_vectors(vectors, call)) if vectors else None
         try:
             with_images = [each for each in upserts if not each.vectors]
@@ -265,8 +269,15 @@ class Engine(EngineApi):
         async with self._writes.enter(call, len(products)):
             return await asyncio.wrap_future(self._store.upsert_all(products, call.categories))
 
-    def _with_vectors(self, upsert: ProductUpsert) -> tuple[EmbeddedProduct, IdempotencyKey | None]:
-        return EmbeddedProduct(upsert.product, self._normalize(np.stack(upsert.vectors))), upsert.idempotency_key
+    def _with_vectors(self, upserts: Sequence[ProductUpsert]) -> list[tuple[EmbeddedProduct, IdempotencyKey | None]]:
+        if not upserts:
+            return []
+        rows = self._normalize(np.stack([vector for each in upserts for vector in each.vectors]))
+        ends = list(accumulate(len(each.vectors) for each in upserts))
+        return [
+            (EmbeddedProduct(each.product, rows[end - len(each.vectors) : end]), each.idempotency_key)
+            for each, end in zip(upserts, ends, strict=True)
+        ]
 
     def _error(self, outcome: object) -> Exception | None:
         if not isinstance(outcome, Exception):
@@ -315,8 +326,12 @@ class Engine(EngineApi):
         """Scale to length 1 where the metric is cosine; in float64, so that no length over- or underflows."""
         if self.model.metric is not Metric.COSINE:
             return vectors
-        wide = vectors.astype(np.float64)
-        unit: Floats = (wide / np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, np.newaxis]).astype(np.float32)
+        unit = np.empty_like(vectors)
+        step = max(1, _WIDE_VALUES // vectors.shape[1])
+        for begin in range(0, len(vectors), step):
+            wide = vectors[begin : begin + step].astype(np.float64)
+            wide /= np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, np.newaxis]
+            unit[begin : begin + step] = wide
         return unit
 
     def _complete_stats(self, stats: ResponseStats, call: Call) -> ResponseStats:

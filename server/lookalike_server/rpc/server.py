@@ -30,6 +30,7 @@ from lookalike_server.rpc.message_bytes import MessageBytes
 from lookalike_server.rpc.oip.service import InferenceService
 from lookalike_server.rpc.quotas import Quotas
 from lookalike_server.rpc.tls import Certificates
+from lookalike_server.rpc.v1.product_wire import import_request, upsert_request
 from lookalike_server.rpc.v1.raw_image_wire import embed_request
 from lookalike_server.rpc.v1.services import CatalogService, EmbeddingService, SearchService
 
@@ -91,7 +92,11 @@ class RpcServer:
                     MessageBytes(message_bytes),
                     observer,
                     limits,
-                    {"/lookalike.v1.EmbeddingService/Embed": embed_request},
+                    {
+                        "/lookalike.v1.EmbeddingService/Embed": embed_request,
+                        "/lookalike.v1.CatalogService/UpsertProducts": upsert_request,
+                        "/lookalike.v1.CatalogService/ImportProducts": import_request,
+                    },
                     audit_log,
                 ),
             ),

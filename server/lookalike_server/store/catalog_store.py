@@ -20,8 +20,8 @@ from lookalike_server.store.statements import (
     idempotent,
     replace_segments,
     update_attributes,
-    upsert,
 )
+from lookalike_server.store.upserts import Upsert
 from lookalike_server.store.wal import Wal
 from lookalike_server.store.write_jobs import WriteResult
 from lookalike_server.store.writer import Writer
@@ -75,7 +75,7 @@ class Store(CatalogReader):
         within: frozenset[str] | None = None,
     ) -> Future[None]:
         """Store or replace one product; the future completes once it is durable and searchable."""
-        return self._writer.submit(idempotent(idempotency_key, upsert(product, within), self._wall_clock()))
+        return self._writer.submit(Upsert(product, idempotency_key, within, self._wall_clock()))
 
     def upsert_all(
         self,
@@ -84,7 +84,7 @@ class Store(CatalogReader):
     ) -> Future[list[object]]:
         """Store or replace one or more products independently; the future has the exception of each rejected one."""
         now = self._wall_clock()
-        return self._writer.submit_all([idempotent(key, upsert(product, within), now) for product, key in products])
+        return self._writer.submit_all([Upsert(product, key, within, now) for product, key in products])
 
     def delete(
         self,

@@ -1,4 +1,4 @@
-"""The write operations, which run inside the writer's transaction: their SQL, and their changes for the index.
+"""The write operations but upserts, which run inside the writer's transaction: SQL, and changes for the index.
 
 A write with an idempotency key is applied once: the key is stored in the same transaction, and a repeat does nothing
 and returns the same result.
@@ -10,19 +10,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from lookalike_server.domain.catalog import (
     MAX_ATTRIBUTES,
-    EmbeddedProduct,
     IdempotencyKey,
     IndexChange,
-    IndexRow,
     Product,
     SegmentFile,
-    StoredImage,
 )
-from lookalike_server.domain.errors import Code, LookalikeError, invalid
+from lookalike_server.domain.errors import invalid
 from lookalike_server.store.write_jobs import WriteOp, WriteResult
 
 COLUMNS = "id, category, title, image_uri, attributes"
@@ -30,6 +25,8 @@ KEY_LIFETIME = 24 * 3600
 """Seconds after which an idempotency key may be forgotten; the API promises this number."""
 
 NO_CHANGE = IndexChange()
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 
 
 def idempotent(key: IdempotencyKey | None, op: WriteOp, now: float) -> WriteOp:
@@ -47,7 +44,7 @@ def idempotent(key: IdempotencyKey | None, op: WriteOp, now: float) -> WriteOp:
         result = op(connection)
         if result.value is False:
             return result  # there was nothing to change; a repeat may find something
-        connection.execute("DELETE FROM idempotency_keys WHERE done_at < ?", (int(now) - KEY_LIFETIME,))
+        delete_expired_keys(connection, now)
         connection.execute(
             "INSERT INTO idempotency_keys (key, item, digest, done_at) VALUES (?, ?, ?, ?)",
             (key.key, key.item, key.digest, int(now)),
@@ -55,6 +52,11 @@ def idempotent(key: IdempotencyKey | None, op: WriteOp, now: float) -> WriteOp:
         return result
 
     return run_once
+
+
+def delete_expired_keys(connection: Any, now: float) -> None:
+    """Forget the keys that may be forgotten; `now` is in seconds since 1970."""
+    connection.execute("DELETE FROM idempotency_keys WHERE done_at < ?", (int(now) - KEY_LIFETIME,))
 
 
 def is_repeat(connection: Any, key: IdempotencyKey) -> bool:
@@ -69,50 +71,6 @@ def is_repeat(connection: Any, key: IdempotencyKey) -> bool:
     if row is not None and row[0] != key.digest:
         raise invalid("idempotency_key", "was used for another request; use a new key for every request")
     return row is not None
-
-
-def upsert(embedded: EmbeddedProduct, within: frozenset[str] | None = None) -> WriteOp:
-    """Store or replace a product as a whole.
-
-    Raises:
-        LookalikeError: PERMISSION_DENIED, from the operation, if it would replace one that is not `within`.
-    """
-
-    def op(connection: Any) -> WriteResult:
-        product = embedded.product
-        if not _is_within(connection, product.id, within):
-            raise LookalikeError(
-                Code.PERMISSION_DENIED,
-                f"{product.id!r} is a product of a category that this key or token may not touch",
-            )
-        removed, replaced = _embeddings_of(connection, product.id)
-        if removed:
-            connection.execute("DELETE FROM embeddings WHERE product_id = ?", (product.id,))
-        connection.execute(
-            f"INSERT INTO products ({COLUMNS}) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"  # noqa: S608
-            " category = excluded.category, title = excluded.title, image_uri = excluded.image_uri,"
-            " attributes = excluded.attributes",
-            (product.id, product.category, product.title, product.image_uri, _text(product.attributes)),
-        )
-        images = embedded.images or (None,) * len(embedded.vectors)
-        added = []
-        for image_index, (vector, image) in enumerate(zip(embedded.vectors, images, strict=True)):
-            if image is not None:
-                connection.execute(
-                    "INSERT OR IGNORE INTO images (sha256, media_type, data) VALUES (?, ?, ?)",
-                    (image.sha256, image.media_type, image.data),
-                )
-            cursor = connection.execute(
-                "INSERT INTO embeddings (product_id, image_index, vector, image, region) VALUES (?, ?, ?, ?, ?)",
-                (product.id, image_index, np.ascontiguousarray(vector, dtype="<f4"), *_image_columns(image)),
-            )
-            row = IndexRow(cursor.lastrowid, product.id, image_index, vector, product.attributes)
-            added.append((product.category, row))
-        _delete_unused_images(connection, replaced)
-        size = embedded.vectors.nbytes + sum(len(image.data) for image in images if image is not None)
-        return WriteResult(None, IndexChange(removed, added), size)
-
-    return op
 
 
 def replace_segments(category: str, files: Sequence[SegmentFile]) -> WriteOp:
@@ -137,7 +95,7 @@ def delete(product_id: str, within: frozenset[str] | None = None) -> WriteOp:
             return WriteResult(False, NO_CHANGE)
         removed, images = _embeddings_of(connection, product_id)
         deleted = connection.execute("DELETE FROM products WHERE id = ?", (product_id,)).rowcount
-        _delete_unused_images(connection, images)
+        delete_unused_images(connection, images)
         return WriteResult(deleted > 0, IndexChange(removed))
 
     return op
@@ -163,7 +121,7 @@ def update_attributes(
                 "attributes",
                 f"would become {len(after)}; a product has at most {MAX_ATTRIBUTES}: clear some in the same request",
             )
-        connection.execute("UPDATE products SET attributes = ? WHERE id = ?", (_text(after), product_id))
+        connection.execute("UPDATE products SET attributes = ? WHERE id = ?", (_ENCODER.encode(after), product_id))
         updated = [(category, label, after) for category, label in _embeddings_of(connection, product_id)[0]]
         return WriteResult(True, IndexChange(updated=updated))
 
@@ -176,6 +134,11 @@ def _is_within(connection: Any, product_id: str, within: frozenset[str] | None) 
         return True
     row = connection.execute("SELECT category FROM products WHERE id = ?", (product_id,)).fetchone()
     return row is None or row[0] in within
+
+
+def attributes_text(product: Product) -> str:
+    """Return a product's attributes as they are stored: JSON, sorted by name."""
+    return _ENCODER.encode(dict(product.attributes))
 
 
 def product_of(row: Sequence[object]) -> Product:
@@ -193,23 +156,10 @@ def _embeddings_of(connection: Any, product_id: str) -> tuple[list[tuple[str, in
     return [(category, label) for category, label, _ in rows], {image for *_, image in rows if image is not None}
 
 
-def _delete_unused_images(connection: Any, images: set[str]) -> None:
+def delete_unused_images(connection: Any, images: set[str]) -> None:
     """Delete those of the images that no embedding refers to any more."""
     for digest in images:
         connection.execute(
             "DELETE FROM images WHERE sha256 = ?1 AND NOT EXISTS (SELECT 1 FROM embeddings WHERE image = ?1)",
             (digest,),
         )
-
-
-def _image_columns(image: StoredImage | None) -> tuple[str | None, str | None]:
-    if image is None:
-        return None, None
-    region = image.region
-    if region is None:
-        return image.sha256, None
-    return image.sha256, json.dumps([region.left, region.top, region.right, region.bottom])
-
-
-def _text(attributes: Mapping[str, str]) -> str:
-    return json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,28 @@ class WriteResult:
 
 WriteOp = Callable[[Any], WriteResult]
 """Writes on a connection; when it raises, nothing of it is stored. It may run more than once."""
+
+
+class JoinableOp(ABC):
+    """An operation that can run together with others of its class, for less than one after the other."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def subject(self) -> str:
+        """What it writes; two operations with the same subject run one after the other."""
+
+    @staticmethod
+    @abstractmethod
+    def run(connection: Any, ops: Sequence[Any]) -> WriteResult:
+        """Run operations of different subjects; the value is the list of theirs. When it raises, none is stored."""
+
+    def __call__(self, connection: Any) -> WriteResult:
+        """Run this one alone."""
+        result = self.run(connection, (self,))
+        (value,) = result.value
+        return WriteResult(value, result.change, result.size)
 
 
 class WriteJob:
@@ -70,3 +93,36 @@ class WriteItem:
         """Record the outcome: a value, or the exception raised."""
         self.completed = True
         self.job.complete(self.position, outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Operations that run together, and what they return."""
+
+    items: Sequence[WriteItem]
+
+    def run(self, connection: Any) -> WriteResult:
+        """Run them; the value is the list of theirs."""
+        first = self.items[0].op
+        if isinstance(first, JoinableOp):
+            return first.run(connection, [item.op for item in self.items])
+        result = first(connection)
+        return WriteResult((result.value,), result.change, result.size)
+
+
+def steps(items: Sequence[WriteItem]) -> Iterator[Step]:
+    """Divide operations into those that run together, without changing their order."""
+    together: list[WriteItem] = []
+    subjects: set[str] = set()
+    for item in items:
+        op = item.op
+        subject = op.subject if isinstance(op, JoinableOp) else None
+        joins = together and subject is not None and subject not in subjects and type(op) is type(together[0].op)
+        if together and not joins:
+            yield Step(together)
+            together, subjects = [], set()
+        together.append(item)
+        if subject is not None:
+            subjects.add(subject)
+    if together:
+        yield Step(together)

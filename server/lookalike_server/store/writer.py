@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from lookalike_server.domain.catalog import IndexChange
 from lookalike_server.domain.errors import disk_full
 from lookalike_server.store.wal import Wal
-from lookalike_server.store.write_jobs import SingleWriteJob, WriteItem, WriteJob, WriteOp, WriteResult
+from lookalike_server.store.write_jobs import SingleWriteJob, Step, WriteItem, WriteJob, WriteOp, WriteResult, steps
 
 _OVERHEAD = 12 << 10  # bytes an operation writes besides its data: the pages of its rows and their indexes
 
@@ -112,15 +112,15 @@ class Writer:
 
     def _transact(self, items: list[WriteItem], *, savepoints: bool = False) -> None:
         """Run these in one transaction and complete them; with `savepoints`, each can be undone alone."""
-        done: list[tuple[WriteItem, WriteResult]] = []
+        done: list[tuple[Step, WriteResult]] = []
         try:
             self._reset_wal()
             self._connection.execute("BEGIN IMMEDIATE")
-            for item in items:
-                if savepoints:
+            if savepoints:
+                for item in items:
                     self._run_in_savepoint(item, done)
-                else:
-                    done.append((item, item.op(self._connection)))
+            else:
+                done += [(step, step.run(self._connection)) for step in steps(items)]
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - a full or failing disk, or an operation's own
             self._rollback()
@@ -136,20 +136,23 @@ class Writer:
                 for item in pending:
                     item.complete(public_error(error))
             return
-        for item, result in done:
+        for step, result in done:
             try:
                 self._on_commit(result.change)
             except Exception as error:  # noqa: BLE001 - the thread must outlive a bug in the index
-                item.complete(error)
+                for item in step.items:
+                    item.complete(error)
             else:
-                item.complete(result.value)
-        if self._wal.record_write(sum(result.size + _OVERHEAD for _, result in done)):
+                for item, value in zip(step.items, result.value, strict=True):
+                    item.complete(value)
+        if self._wal.record_write(sum(result.size + _OVERHEAD * len(step.items) for step, result in done)):
             self._checkpoint()
 
-    def _run_in_savepoint(self, item: WriteItem, done: list[tuple[WriteItem, WriteResult]]) -> None:
+    def _run_in_savepoint(self, item: WriteItem, done: list[tuple[Step, WriteResult]]) -> None:
         self._connection.execute("SAVEPOINT op")
         try:
-            done.append((item, item.op(self._connection)))
+            step = Step((item,))
+            done.append((step, step.run(self._connection)))
         except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
             self._rollback_to_savepoint(error)
             item.complete(public_error(error))

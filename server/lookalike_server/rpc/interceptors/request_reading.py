@@ -46,7 +46,7 @@ WORK: Mapping[str, Work] = {
 
 _LOOP_BOUND: Mapping[str, Callable[[Any], bool]] = {
     "/lookalike.v1.SearchService/Search": lambda request: not request.HasField("image"),
-    f"{_CATALOG}UpsertProducts": lambda request: not any(product.images for product in request.products),
+    f"{_CATALOG}UpsertProducts": lambda request: not any(product.images for product in request.message.products),
     **{
         f"{_CATALOG}{method}": lambda _: True
         for method in ("UpdateAttributes", "DeleteProducts", "GetProduct", "GetImage", "ListProducts", "ListCategories")

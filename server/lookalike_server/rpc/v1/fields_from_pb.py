@@ -13,6 +13,8 @@ MAX_IMAGES = 8
 MAX_NAME_BYTES = 256
 MAX_TEXT_BYTES = 4096
 
+_SHORT = MAX_TEXT_BYTES // 4  # characters, which have at most four bytes each
+
 
 def name(value: str, field: str) -> str:
     """Check an id, a category or another name: 1 to 256 bytes without control characters."""
@@ -37,7 +39,13 @@ def attributes(values: Mapping[str, str], field: str) -> dict[str, str]:
     """Check the attributes of a product."""
     if len(values) > MAX_ATTRIBUTES:
         raise invalid(field, f"has {len(values)} entries; send at most {MAX_ATTRIBUTES}")
-    return {name(key, field): text(value, f"{field}[{key!r}]") for key, value in values.items()}
+    checked = {}
+    for key in values:  # `items` of a message's map takes four times as long
+        value = values[key]
+        if len(value) > _SHORT:
+            text(value, f"{field}[{key!r}]")
+        checked[name(key, field)] = value
+    return checked
 
 
 def check_count(count: int, field: str) -> None:

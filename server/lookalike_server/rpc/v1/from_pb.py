@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.message import Message
 
-from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, product_pb2
+from lookalike import vector_codec
+from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, product_pb2
 from lookalike_server.domain.catalog import (
     MAX_ATTRIBUTES,
     AttributeUpdate,
@@ -23,9 +24,10 @@ from lookalike_server.domain.catalog import (
     ProductUpsert,
 )
 from lookalike_server.domain.errors import invalid
-from lookalike_server.domain.inference import Image
+from lookalike_server.domain.inference import Floats, Image
 from lookalike_server.rpc.v1.fields_from_pb import MAX_IMAGES, attributes, check_count, name, text
-from lookalike_server.rpc.v1.images_from_pb import image, vector
+from lookalike_server.rpc.v1.images_from_pb import checked_vectors, image
+from lookalike_server.rpc.v1.product_wire import ReceivedProducts
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
@@ -41,32 +43,46 @@ def embed_image(
 
 
 def product_upserts(
-    request: catalog_service_pb2.UpsertProductsRequest, dim: int
+    request: ReceivedProducts[catalog_service_pb2.UpsertProductsRequest], dim: int
 ) -> list[tuple[str, ProductUpsert | Exception]]:
     """Return for each product of the request its id, as sent, and the upsert or why it is invalid."""
-    key = _checked_key(request.idempotency_key)
-    check_count(len(request.products), "products")
-    _check_unique((item.id for item in request.products), "products", ".id")
+    message = request.message
+    key = _checked_key(message.idempotency_key)
+    check_count(len(message.products), "products")
+    ids = [item.id for item in message.products]
+    _check_unique(ids, "products", ".id")
+    checked = checked_vectors(request.vectors, dim)
     upserts: list[tuple[str, ProductUpsert | Exception]] = []
-    for position, item in enumerate(request.products):
+    for position, (product_id, item, vectors) in enumerate(zip(ids, message.products, checked, strict=True)):
         try:
-            idempotency_key = _idempotency_key(key, item.id, item)
-            upserts.append((item.id, product_upsert(item, f"products[{position}]", dim, idempotency_key)))
+            idempotency_key = _idempotency_key(key, product_id, item, request.vectors[position])
+            upsert = _product_upsert(item, vectors, f"products[{position}]", idempotency_key)
+            upserts.append((product_id, upsert))
         except Exception as error:  # noqa: BLE001 - the item's own status carries it
-            upserts.append((item.id, error))
+            upserts.append((product_id, error))
     return upserts
 
 
-def product_upsert(
-    item: product_pb2.ProductInput, field: str, dim: int, idempotency_key: IdempotencyKey | None = None
+def imported_product(request: ReceivedProducts[catalog_service_pb2.ImportProductsRequest], dim: int) -> ProductUpsert:
+    """Read the product of an ImportProductsRequest."""
+    (vectors,) = checked_vectors(request.vectors, dim)
+    return _product_upsert(request.message.product, vectors, "product", None)
+
+
+def _product_upsert(
+    item: product_pb2.ProductInput,
+    vectors: Sequence[Floats | str],
+    field: str,
+    idempotency_key: IdempotencyKey | None,
 ) -> ProductUpsert:
-    """Read one product to store."""
-    if bool(item.images) == bool(item.vectors):
+    """Read one product to store, with these vectors, or what is wrong with each."""
+    images = item.images
+    if bool(images) == bool(vectors):
         raise invalid(
             f"{field}.images",
             f"must have 1 to {MAX_IMAGES} images, or `vectors` 1 to {MAX_IMAGES} embeddings; send one of them",
         )
-    for kind, count in (("images", len(item.images)), ("vectors", len(item.vectors))):
+    for kind, count in (("images", len(images)), ("vectors", len(vectors))):
         if count > MAX_IMAGES:
             raise invalid(f"{field}.{kind}", f"has {count} entries; send at most {MAX_IMAGES}")
     product = Product(
@@ -76,10 +92,15 @@ def product_upsert(
         image_uri=text(item.image_uri, f"{field}.image_uri"),
         attributes=attributes(item.attributes, f"{field}.attributes"),
     )
+    valid: list[Floats] = []
+    for position, vector in enumerate(vectors):
+        if isinstance(vector, str):
+            raise invalid(f"{field}.vectors[{position}].values", vector)
+        valid.append(vector)
     return ProductUpsert(
         product,
-        images=tuple(image(each, f"{field}.images[{i}]") for i, each in enumerate(item.images)),
-        vectors=tuple(vector(v, f"{field}.vectors[{i}]", dim) for i, v in enumerate(item.vectors)),
+        images=tuple(image(each, f"{field}.images[{i}]") for i, each in enumerate(images)),
+        vectors=tuple(valid),
         idempotency_key=idempotency_key,
     )
 
@@ -157,9 +178,18 @@ def _checked_key(value: str) -> str:
     return name(value, "idempotency_key") if value else ""
 
 
-def _idempotency_key(key: str, item: str, message: Message | None) -> IdempotencyKey | None:
-    """Make the key of an item, None without one; the digest tells another request with the same key apart."""
+def _idempotency_key(
+    key: str, item: str, message: Message | None, vectors: Sequence[Floats] = ()
+) -> IdempotencyKey | None:
+    """Make the key of an item, None without one; the digest tells another request with the same key apart.
+
+    It is that of the whole item as it is serialized: vectors come last in a product.
+    """
     if not key:
         return None
-    content = message.SerializeToString(deterministic=True) if message is not None else b""
-    return IdempotencyKey(key, item, hashlib.sha256(content).hexdigest())
+    digest = hashlib.sha256(message.SerializeToString(deterministic=True) if message is not None else b"")
+    for each in vectors:
+        encoded = vector_codec.encode_floats(image_pb2.Vector.VALUES_FIELD_NUMBER, each) if len(each) else b""
+        digest.update(vector_codec.field_header(product_pb2.ProductInput.VECTORS_FIELD_NUMBER, len(encoded)))
+        digest.update(encoded)
+    return IdempotencyKey(key, item, digest.hexdigest())

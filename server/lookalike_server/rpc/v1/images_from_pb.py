@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,19 +25,42 @@ def image(message: image_pb2.Image, field: str) -> Image:
 
 def vector(message: image_pb2.Vector, field: str, dim: int) -> Floats:
     """Read an embedding: float32 [dim], finite, not all zeros."""
-    count = len(message.values)
-    if count != dim:
-        raise invalid(f"{field}.values", f"has {count} dimensions; this model's embeddings have {dim}")
-    values = vector_codec.from_vector(message)
-    with np.errstate(over="ignore", invalid="ignore"):
-        square = values @ values
-    if 0.0 < square < math.inf:
-        return values  # this suffices for nearly every vector; the others are very short or long, or wrong
-    if not np.isfinite(values).all():
-        raise invalid(f"{field}.values", "has a value that is NaN or infinite; send finite ones")
-    if not values.any():
-        raise invalid(f"{field}.values", "must not be all zeros")
+    ((values,),) = checked_vectors([[vector_codec.from_vector(message)]], dim)
+    if isinstance(values, str):
+        raise invalid(f"{field}.values", values)
     return values
+
+
+def checked_vectors(received: Sequence[Sequence[Floats]], dim: int) -> list[list[Floats | str]]:
+    """Check the embeddings of several products at once.
+
+    Args:
+        received: Those of each product, float32 [any].
+        dim: How many dimensions they must have.
+
+    Returns:
+        For each what is wrong with it, or a row of one matrix: float32 [dim], finite, not all zeros.
+    """
+    whole = [values for own in received for values in own if len(values) == dim]
+    rows = np.stack(whole) if whole else np.empty((0, dim), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", rows, rows)
+    # This suffices for nearly every vector; the others are very short or long, or wrong.
+    certain = ((squares > 0.0) & (squares < np.inf)).tolist()
+    checked = iter([row if is_valid else _problem(row) or row for row, is_valid in zip(rows, certain, strict=True)])
+    return [
+        [
+            next(checked) if len(values) == dim else f"has {len(values)} dimensions; this model's embeddings have {dim}"
+            for values in own
+        ]
+        for own in received
+    ]
+
+
+def _problem(values: Floats) -> str | None:
+    if not np.isfinite(values).all():
+        return "has a value that is NaN or infinite; send finite ones"
+    return None if values.any() else "must not be all zeros"
 
 
 def _pixels(raw: image_pb2.RawImage, field: str) -> Pixels:

@@ -28,6 +28,7 @@ from lookalike_server.rpc.status import to_status
 from lookalike_server.rpc.streams import serve_each
 from lookalike_server.rpc.v1 import from_pb, to_pb
 from lookalike_server.rpc.v1.fields_from_pb import name
+from lookalike_server.rpc.v1.product_wire import ReceivedProducts
 from lookalike_server.rpc.v1.query_from_pb import query
 
 _OVERHEAD = 64  # bytes of a stream's response besides its id and its item, at most
@@ -119,12 +120,11 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         self._max_message_bytes = max_message_bytes
         self._message_timeout = message_timeout
 
-    async def UpsertProducts(
-        self, request: catalog_service_pb2.UpsertProductsRequest, context: Context
-    ) -> catalog_service_pb2.UpsertProductsResponse:
+    async def UpsertProducts(self, request: Any, context: Context) -> catalog_service_pb2.UpsertProductsResponse:
         engine = self._gate.engine
-        note_ids(item.id for item in request.products)
-        items = from_pb.product_upserts(request, engine.model.dim)
+        received: ReceivedProducts[catalog_service_pb2.UpsertProductsRequest] = request
+        note_ids(item.id for item in received.message.products)
+        items = from_pb.product_upserts(received, engine.model.dim)
         upserts = [item for _, item in items if isinstance(item, ProductUpsert)]
         outcomes = await engine.upsert(upserts, CURRENT.get())
         return catalog_service_pb2.UpsertProductsResponse(results=_results(items, outcomes))
@@ -178,19 +178,19 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         engine, call = self._gate.engine, CURRENT.get()
 
         async def serve(
-            request: catalog_service_pb2.ImportProductsRequest,
+            request: ReceivedProducts[catalog_service_pb2.ImportProductsRequest],
         ) -> catalog_service_pb2.ImportProductsResponse:
-            upsert = from_pb.product_upsert(request.product, "product", engine.model.dim)
+            upsert = from_pb.imported_product(request, engine.model.dim)
             (error,) = await engine.upsert([upsert], call, streamed=True)
-            result = to_pb.item_status(request.product.id, error)
+            result = to_pb.item_status(request.message.product.id, error)
             note_item(result)
             return catalog_service_pb2.ImportProductsResponse(result=result)
 
         def fail(
-            request: catalog_service_pb2.ImportProductsRequest | None, error: Exception
+            request: ReceivedProducts[catalog_service_pb2.ImportProductsRequest] | None, error: Exception
         ) -> catalog_service_pb2.ImportProductsResponse:
             engine.report_internal_error(error)
-            product_id = request.product.id if request else ""
+            product_id = request.message.product.id if request else ""
             result = to_pb.item_status(product_id, error)
             note_item(result)
             return catalog_service_pb2.ImportProductsResponse(result=result)
