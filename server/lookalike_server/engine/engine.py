@@ -272,7 +272,7 @@ class Engine(EngineApi):
     def _with_vectors(self, upserts: Sequence[ProductUpsert]) -> list[tuple[EmbeddedProduct, IdempotencyKey | None]]:
         if not upserts:
             return []
-        rows = self._normalize(np.stack([vector for each in upserts for vector in each.vectors]))
+        rows = self._normalize(np.array([vector for each in upserts for vector in each.vectors]))
         ends = list(accumulate(len(each.vectors) for each in upserts))
         return [
             (EmbeddedProduct(each.product, rows[end - len(each.vectors) : end]), each.idempotency_key)
@@ -330,7 +330,7 @@ class Engine(EngineApi):
         step = max(1, _WIDE_VALUES // vectors.shape[1])
         for begin in range(0, len(vectors), step):
             wide = vectors[begin : begin + step].astype(np.float64)
-            wide /= np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, np.newaxis]
+            wide /= np.sqrt(np.vecdot(wide, wide))[:, np.newaxis]
             unit[begin : begin + step] = wide
         return unit
 

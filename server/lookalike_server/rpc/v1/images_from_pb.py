@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,12 +43,13 @@ def checked_vectors(received: Sequence[Sequence[Floats]], dim: int) -> list[list
         For each what is wrong with it, or a row of one matrix: float32 [dim], finite, not all zeros.
     """
     whole = [values for own in received for values in own if len(values) == dim]
-    rows = np.stack(whole) if whole else np.empty((0, dim), np.float32)
+    rows = np.array(whole, dtype=np.float32).reshape(-1, dim)
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.einsum("ij,ij->i", rows, rows)
+        squares = np.vecdot(rows, rows).tolist()
     # This suffices for nearly every vector; the others are very short or long, or wrong.
-    certain = ((squares > 0.0) & (squares < np.inf)).tolist()
-    checked = iter([row if is_valid else _problem(row) or row for row, is_valid in zip(rows, certain, strict=True)])
+    checked = iter(
+        [row if 0.0 < square < math.inf else _problem(row) or row for row, square in zip(rows, squares, strict=True)]
+    )
     return [
         [
             next(checked) if len(values) == dim else f"has {len(values)} dimensions; this model's embeddings have {dim}"
