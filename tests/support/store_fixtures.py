@@ -53,10 +53,14 @@ def vectors(*firsts: float) -> Floats:
     return np.array([[first, 0.25, -1.0, 1e-30] for first in firsts], dtype=np.float32)
 
 
+def embedded(product_id: str, *firsts: float, category: str = "Shoes", **attributes: str) -> EmbeddedProduct:
+    """Return a product with one embedding for each number, ready to store."""
+    return EmbeddedProduct(product(product_id, category, **attributes), vectors(*firsts))
+
+
 def put(store: Store, product_id: str, *firsts: float, category: str = "Shoes", **attributes: str) -> None:
     """Store one product and wait until it is durable."""
-    embedded = EmbeddedProduct(product(product_id, category, **attributes), vectors(*(firsts or (1.0,))))
-    store.upsert(embedded).result(timeout=60)
+    store.upsert(embedded(product_id, *(firsts or (1.0,)), category=category, **attributes)).result(timeout=60)
 
 
 def rows(store: Store) -> list[tuple[str, int, str, int, list[float]]]:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from lookalike_server.domain.catalog import EmbeddedProduct, IdempotencyKey, IndexChange, IndexRow, StoredImage
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.store.statements import (
