@@ -112,6 +112,13 @@ class VectorIndex(Protocol):
     def is_cheap(self, category: str) -> bool:
         """Whether a search of this category takes about a millisecond and waits for nothing; does not block."""
 
+    def backlog_seconds(self, category: str) -> float:
+        """Predict in how many seconds this category can take more rows; 0 where it can now. Does not block.
+
+        A graph does not hold a new row at once, and until then searches compare it exactly. Where too many such rows
+        would slow searches, writes of the category are to wait.
+        """
+
     def search(
         self,
         queries: Sequence[IndexQuery],

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate
 from typing import TypeVar, TypeVarTuple
 
 import numpy as np
@@ -29,12 +28,14 @@ from lookalike_server.domain.catalog import (
 )
 from lookalike_server.domain.errors import LookalikeError, invalid, not_found
 from lookalike_server.domain.events import ItemFailed, Observer
-from lookalike_server.domain.inference import EmbedResult, Floats, Image, Metric, Model, ResponseStats, Runtime
+from lookalike_server.domain.inference import EmbedResult, Floats, Image, Model, ResponseStats, Runtime
 from lookalike_server.domain.protocols import CatalogStore, VectorIndex
 from lookalike_server.domain.search import EmbeddedQuery, Query, SearchResult
 from lookalike_server.engine.admission import IMAGE, NOTHING, SEARCH, Admission, Demand
 from lookalike_server.engine.allowed_categories import check_category, narrowed, split_upserts
 from lookalike_server.engine.api import ArrivingCall, EngineApi, Work
+from lookalike_server.engine.given_vectors import embedded_products, normalized
+from lookalike_server.engine.index_backlog import IndexBacklog
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedder import ImageEmbedder
 from lookalike_server.scheduling.fair_queue import FairQueue
@@ -48,9 +49,6 @@ _EXPORT_BYTES = 2 * 1024 * 1024
 
 _WRITES_INSIDE = 128
 """Operations that the store's writer has at once: those of one transaction, and of the next one."""
-
-_WIDE_VALUES = 1 << 15
-"""float64 values that a core's own cache holds."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -113,6 +111,7 @@ class Engine(EngineApi):
         )
         self._reads = FairQueue(search_threads, clock=clock)
         self._writes = FairQueue(_WRITES_INSIDE, _WRITES_INSIDE, clock=clock)
+        self._backlog = IndexBacklog(index.backlog_seconds, clock)
         self._admission = Admission(
             decode=decode,
             batcher=batcher,
@@ -161,7 +160,7 @@ class Engine(EngineApi):
             embedded = await self._embed(query.image, call, bulk=bulk, reserve=self._search_seconds)
             vectors, stats = embedded.vector[np.newaxis], embedded.stats
         elif query.vector is not None:
-            vectors = self._normalize(query.vector[np.newaxis])
+            vectors = normalized(query.vector[np.newaxis], self.model.metric)
         started = self._clock()
         result = await self._searches.submit(EmbeddedQuery(query, vectors), call)
         if isinstance(result, LookalikeError):
@@ -184,16 +183,7 @@ class Engine(EngineApi):
         if not streamed:
             images = sum(len(each.images) for each in upserts)
             self._admission.check(Demand(bulk_images=images, writes=len(upserts)), call)
-        vectors = self._with_vectors([each for each in upserts if each.vectors])
-        storing = asyncio.ensure_future(self._store_vectors(vectors, call)) if vectors else None
-        try:
-            with_images = [each for each in upserts if not each.vectors]
-            embedded = iter(await self._each(partial(self._embed_and_store, call=call), with_images))
-            stored = iter(await storing if storing else ())
-        finally:
-            if storing:
-                storing.cancel()  # where the caller gave up
-        return [self._error(next(stored)) if each.vectors else next(embedded) for each in upserts]
+        return await self._backlog.store(upserts, call, partial(self._upsert, call), streamed=streamed)
 
     async def delete(self, deletes: Sequence[ProductDelete], call: Call) -> list[Exception | None]:
         self._admission.check(Demand(writes=len(deletes)), call)
@@ -263,21 +253,23 @@ class Engine(EngineApi):
         async with self._writes.enter(call, 1):
             await asyncio.wrap_future(self._store.upsert(embedded, upsert.idempotency_key, call.categories))
 
+    async def _upsert(self, call: Call, upserts: Sequence[ProductUpsert]) -> list[Exception | None]:
+        vectors = embedded_products([each for each in upserts if each.vectors], self.model.metric)
+        storing = asyncio.ensure_future(self._store_vectors(vectors, call)) if vectors else None
+        try:
+            with_images = [each for each in upserts if not each.vectors]
+            embedded = iter(await self._each(partial(self._embed_and_store, call=call), with_images))
+            stored = iter(await storing if storing else ())
+        finally:
+            if storing:
+                storing.cancel()  # where the caller gave up
+        return [self._error(next(stored)) if each.vectors else next(embedded) for each in upserts]
+
     async def _store_vectors(
         self, products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]], call: Call
     ) -> list[object]:
         async with self._writes.enter(call, len(products)):
             return await asyncio.wrap_future(self._store.upsert_all(products, call.categories))
-
-    def _with_vectors(self, upserts: Sequence[ProductUpsert]) -> list[tuple[EmbeddedProduct, IdempotencyKey | None]]:
-        if not upserts:
-            return []
-        rows = self._normalize(np.array([vector for each in upserts for vector in each.vectors]))
-        ends = list(accumulate(len(each.vectors) for each in upserts))
-        return [
-            (EmbeddedProduct(each.product, rows[end - len(each.vectors) : end]), each.idempotency_key)
-            for each, end in zip(upserts, ends, strict=True)
-        ]
 
     def _error(self, outcome: object) -> Exception | None:
         if not isinstance(outcome, Exception):
@@ -321,18 +313,6 @@ class Engine(EngineApi):
             for name, count in self._store.counts().items()
             if within is None or name in within
         ]
-
-    def _normalize(self, vectors: Floats) -> Floats:
-        """Scale to length 1 where the metric is cosine; in float64, so that no length over- or underflows."""
-        if self.model.metric is not Metric.COSINE:
-            return vectors
-        unit = np.empty_like(vectors)
-        step = max(1, _WIDE_VALUES // vectors.shape[1])
-        for begin in range(0, len(vectors), step):
-            wide = vectors[begin : begin + step].astype(np.float64)
-            wide /= np.sqrt(np.vecdot(wide, wide))[:, np.newaxis]
-            unit[begin : begin + step] = wide
-        return unit
 
     def _complete_stats(self, stats: ResponseStats, call: Call) -> ResponseStats:
         return stats._replace(total=self._clock() - call.arrived, model_digest=self.model.digest)

@@ -146,6 +146,10 @@ class CategoryIndex:
         partition = self._partitions.get(category)
         return partition.is_cheap if partition is not None else category in self._small
 
+    def backlog_seconds(self, category: str) -> float:  # noqa: ARG002 - no category is ever behind yet
+        """Predict in how many seconds this category can take more rows (see `VectorIndex`)."""
+        return 0.0
+
     def search(
         self,
         queries: Sequence[IndexQuery],
