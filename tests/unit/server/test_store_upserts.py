@@ -134,7 +134,7 @@ def test_images_of_products_stored_together(tmp_path: Path) -> None:
 
 
 def test_a_label_is_never_used_again(tmp_path: Path) -> None:
-    """The label of the newest row is not given to another one after that row was deleted, also in a store that was reopened."""
+    """The label of the newest row is not given to another one after that row was deleted and the store reopened."""
     changes: list[IndexChange] = []
     for _ in range(3):
         with opened(tmp_path, on_commit=changes.append) as store:
