@@ -29,6 +29,8 @@ class FaultyConnection:
         """Set once a commit is being held."""
         self.free = threading.Event()
         self.free.set()
+        self.committed = threading.Condition()
+        """Notified of every commit."""
 
     def execute(self, sql: str, arguments: tuple[object, ...] = (), /) -> Any:
         """Run one statement."""
@@ -36,7 +38,9 @@ class FaultyConnection:
         if sql == "COMMIT":
             self.held.set()
             assert self.free.wait(timeout=60)
-            self.commits += 1
+            with self.committed:
+                self.commits += 1
+                self.committed.notify_all()
             if self.fail_commit:
                 raise self.failure
         return self.real.execute(sql, arguments)

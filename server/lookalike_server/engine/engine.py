@@ -47,8 +47,9 @@ _LEARNING_RATE = 0.2  # weight of the newest search in the moving average of its
 _EXPORT_BYTES = 2 * 1024 * 1024
 """Bytes of embeddings in a page of an export whose products have one image each; with eight each, eight times that."""
 
-_WRITES_INSIDE = 128
-"""Operations that the store's writer has at once: those of one transaction, and of the next one."""
+_WRITES_INSIDE = 192
+"""Operations that the store has at once: those of one transaction, of the next one, and of one that is committed and on
+its way to the index."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -46,7 +46,8 @@ class Store(CatalogReader):
         Args:
             folder: Where it is; created if missing.
             model: The model whose embeddings it holds; a new catalog is bound to it.
-            on_commit: Called in the writer thread, in commit order, before a write's future completes.
+            on_commit: Called in a thread of the store, one call at a time and in commit order, before a write's future
+                completes.
             wall_clock: Seconds since 1970, for the expiry of idempotency keys.
 
         Raises:

@@ -3,7 +3,7 @@
 Operations that wait at the same time share a transaction, hence one flush (group commit); a lone one is not delayed.
 If an operation raises, the group runs again with each operation in a SAVEPOINT, so that only the failing one is undone:
 that is rare, and savepoints cost two statements each. The index receives the changes in commit order, before the
-callers' futures complete, so that callers find what they wrote.
+callers' futures complete, so that callers find what they wrote (see `delivery.py`).
 
 If the disk rejects a write or a flush, nothing of the group is stored. On a full disk each operation is then tried
 alone, so that one that does not fit fails no other. On a failing disk every caller of the group gets the error, and the
@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from lookalike_server.domain.catalog import IndexChange
 from lookalike_server.domain.errors import disk_full
+from lookalike_server.store.delivery import Delivery
 from lookalike_server.store.wal import Wal
 from lookalike_server.store.write_jobs import SingleWriteJob, Step, WriteItem, WriteJob, WriteOp, WriteResult, steps
 
@@ -48,7 +49,7 @@ class Writer:
     def __init__(self, connection: Connection, wal: Wal, on_commit: Callable[[IndexChange], None]) -> None:
         self._connection = connection
         self._wal = wal
-        self._on_commit = on_commit
+        self._delivery = Delivery(on_commit)
         self._jobs: queue.SimpleQueue[WriteJob | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
         """The disk error since which the WAL cannot be trusted, if any."""
@@ -86,6 +87,7 @@ class Writer:
             self._closed = True
             self._jobs.put(None)
         self._thread.join()
+        self._delivery.close()
         if self._failure is None:
             self._checkpoint()  # before SQLite does it, on closing the connection
 
@@ -136,15 +138,7 @@ class Writer:
                 for item in pending:
                     item.complete(public_error(error))
             return
-        for step, result in done:
-            try:
-                self._on_commit(result.change)
-            except Exception as error:  # noqa: BLE001 - the thread must outlive a bug in the index
-                for item in step.items:
-                    item.complete(error)
-            else:
-                for item, value in zip(step.items, result.value, strict=True):
-                    item.complete(value)
+        self._delivery.deliver(done, at_once=self._jobs.empty())
         if self._wal.record_write(sum(result.size + _OVERHEAD * len(step.items) for step, result in done)):
             self._checkpoint()
 
