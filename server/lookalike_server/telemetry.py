@@ -168,6 +168,8 @@ class LogObserver:
                 self._log.warning("graph_file_unusable", category=event.category, file=event.file, reason=event.reason)
             case events.GraphFileFailed():
                 self._log.warning("graph_file_failed", category=event.category, error=str(event.error))
+            case events.RowFileFailed():
+                self._log.warning("row_file_failed", error=str(event.error))
             case events.CredentialsFileReloaded():
                 self._log.info("credentials_reloaded", file=event.file)
             case events.CredentialsFileRejected():

@@ -128,6 +128,13 @@ class GraphFileFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class RowFileFailed:
+    """A block of rows could not be a file, for instance on a full disk; it is in memory that cannot be dropped."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class CredentialsFileReloaded:
     """A file of keys or of an issuer's public keys has changed, and its new version is in force."""
 
@@ -164,6 +171,7 @@ Event: TypeAlias = (
     | IndexMaintenanceFailed
     | GraphFileUnusable
     | GraphFileFailed
+    | RowFileFailed
     | CredentialsFileReloaded
     | CredentialsFileRejected
     | AuditLogFailed

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lookalike_server.domain.inference import Floats, Metric
+from lookalike_server.index.row_blocks import ANONYMOUS, RowBlocks
 from lookalike_server.index.row_storage import GrowingMatrix, Matrix, Slots, copies
 
 Distances = npt.NDArray[np.float64]
@@ -66,16 +67,16 @@ class FlatView:
 class FlatIndex:
     """A growing matrix of rows. One thread changes it, under the lock of the partition that takes the views."""
 
-    def __init__(self, dim: int) -> None:
-        self._vectors = GrowingMatrix(dim)
+    def __init__(self, dim: int, memory: RowBlocks = ANONYMOUS) -> None:
+        self._vectors = GrowingMatrix(dim, memory)
         self._live = np.zeros(0, dtype=np.bool_)
         self.count = 0
         self.deleted = 0
 
     @classmethod
-    def copy_of(cls, view: FlatView, slots: Slots) -> FlatIndex:
+    def copy_of(cls, view: FlatView, slots: Slots, memory: RowBlocks = ANONYMOUS) -> FlatIndex:
         """Return live rows with the vectors of these slots, and capacity for some more."""
-        rows = cls(view.vectors.shape[1])
+        rows = cls(view.vectors.shape[1], memory)
         rows.reserve(len(slots) + max(8, len(slots) // 8))
         for chunk in copies(view.vectors, slots):
             rows._vectors.put(rows.count, chunk)
@@ -87,6 +88,11 @@ class FlatIndex:
         """Reserve memory for at least `capacity` rows."""
         self._vectors.reserve(capacity)
         self._fit()
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether reading any row would wait for no disk (see `GrowingMatrix.is_resident`)."""
+        return self._vectors.is_resident(self.count)
 
     def append(self, vector: Floats) -> int:
         """Add a row (float32 [dim]) and return its slot."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from lookalike_server.domain.events import (
     GraphBuilt,
     IndexMaintenanceFailed,
     Observer,
+    RowFileFailed,
     SearchFellBack,
 )
 from lookalike_server.domain.filters import Condition
@@ -32,6 +34,7 @@ from lookalike_server.index.lazy_loading import PartitionChange, ReadPriority, U
 from lookalike_server.index.pacing import MaintenanceStopped, Pacing
 from lookalike_server.index.partition import Partition
 from lookalike_server.index.recall import RecallSampler
+from lookalike_server.index.row_blocks import RowBlocks
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.small_categories import SmallCategories
 from lookalike_server.index.small_loading import SmallCategoryLoader
@@ -80,10 +83,12 @@ class CategoryIndex:
 
         Args:
             source: The store.
-            folder: The folder of the graph files; created if missing.
+            folder: The folder of the graph files and of the rows; created if missing.
         """
         counts = source.row_counts()
         self._source = source
+        self._settings = replace(self._settings, memory=RowBlocks(folder, self._on_row_file_failure))
+        self._small = SmallCategories(self._settings)
         self._files = GraphFiles(folder, source, self._settings, self._observer)
         with_graphs = self._files.categories()
         small = {
@@ -145,10 +150,6 @@ class CategoryIndex:
         """Whether a search takes about a millisecond (see `VectorIndex`)."""
         partition = self._partitions.get(category)
         return partition.is_cheap if partition is not None else category in self._small
-
-    def backlog_seconds(self, category: str) -> float:  # noqa: ARG002 - no category is ever behind yet
-        """Predict in how many seconds this category can take more rows (see `VectorIndex`)."""
-        return 0.0
 
     def search(
         self,
@@ -363,6 +364,9 @@ class CategoryIndex:
 
     def _has_stale_files(self, category: str) -> bool:
         return self._files is not None and category not in self._unloaded and category in self._files.categories()
+
+    def _on_row_file_failure(self, error: OSError) -> None:
+        self._observer(RowFileFailed(error))
 
     def _on_fallback(self, category: str) -> partial[None]:
         return partial(self._observer, SearchFellBack(category))

@@ -42,7 +42,7 @@ class Partition:
         self._settings = settings
         self._on_fallback = on_fallback
         self._lock = threading.Lock()
-        self._rows = FlatIndex(settings.dim)
+        self._rows = FlatIndex(settings.dim, settings.memory)
         self._attributes = AttributeColumns()
         self._owners: list[RowOwner] = []  # by slot
         self._slots: dict[int, int] = {}  # by label
@@ -107,11 +107,12 @@ class Partition:
 
     @property
     def is_cheap(self) -> bool:
-        """Whether a search is fast: few rows outside the graphs, and few graphs."""
+        """Whether a search is fast: few rows outside the graphs, few graphs, and no row on a disk only."""
         compared = self.waiting + len(self._lost)
         if self._segments:
             compared += self._settings.hnsw.ef_search
-        return compared * self._settings.dim <= _CHEAP_SCAN and len(self._segments) <= _CHEAP_SEGMENTS
+        fast = compared * self._settings.dim <= _CHEAP_SCAN and len(self._segments) <= _CHEAP_SEGMENTS
+        return fast and self._rows.is_resident
 
     @property
     def needs_maintenance(self) -> bool:
@@ -266,7 +267,7 @@ class Partition:
         with self._lock:
             before = self._rows.view()
         live = np.flatnonzero(before.live)
-        rows = FlatIndex.copy_of(before, live)
+        rows = FlatIndex.copy_of(before, live, self._settings.memory)
         with self._lock:
             now = self._rows.view()
             for slot in np.flatnonzero(~now.live[live]).tolist():

@@ -6,6 +6,7 @@ gigabytes for embeddings of 100,352 dimensions. Here only the first block grows 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -13,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lookalike_server.domain.inference import Floats
+from lookalike_server.index.row_blocks import ANONYMOUS, RowBlocks
+from lookalike_server.index.row_residency import Residency
 
 Slots = npt.NDArray[np.int64]
 
@@ -98,8 +101,10 @@ class Matrix:
 class GrowingMatrix:
     """A matrix that grows at the end. One thread changes it; matrices from `until` are not affected."""
 
-    def __init__(self, dim: int, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(self, dim: int, memory: RowBlocks = ANONYMOUS, block_bytes: int = BLOCK_BYTES) -> None:
         self._dim = dim
+        self._memory = memory
+        self._residency = Residency()
         self._height = rows_in(block_bytes, dim)
         self._blocks: list[Floats] = [np.empty((0, dim), dtype=np.float32)]
 
@@ -112,6 +117,10 @@ class GrowingMatrix:
     def capacity(self) -> int:
         """The rows for which memory is reserved."""
         return (len(self._blocks) - 1) * self._height + len(self._blocks[-1])
+
+    def is_resident(self, end: int) -> bool:
+        """Whether reading any row before `end` would wait for no disk, as of about a second ago; does not block."""
+        return self._residency.known(lambda: list(self.until(end).chunks(sys.maxsize)))
 
     def put(self, slot: int, rows: Floats) -> None:
         """Store rows (float32 [n, dim]) from a slot on, within the capacity."""
@@ -131,10 +140,11 @@ class GrowingMatrix:
         first = self._blocks[0]
         if len(first) < min(capacity, self._height):
             # A new array, never resized in place: a search may still be reading the old one.
-            self._blocks[0] = np.empty((min(capacity, self._height), self._dim), dtype=np.float32)
-            self._blocks[0][: len(first)] = first
+            larger = self._memory.allocate(min(capacity, self._height), self._dim)
+            larger[: len(first)] = first
+            self._blocks[0] = larger
         while self.capacity < capacity:
-            self._blocks.append(np.empty((self._height, self._dim), dtype=np.float32))
+            self._blocks.append(self._memory.allocate(self._height, self._dim))
 
     def until(self, end: int) -> Matrix:
         """Return the rows before `end`, without copying."""

@@ -12,6 +12,7 @@ from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.index.graph import Graph, HnswSettings, graph_class
 from lookalike_server.index.nodes import NodeRows
 from lookalike_server.index.pacing import Pacing
+from lookalike_server.index.row_blocks import ANONYMOUS, RowBlocks
 from lookalike_server.index.row_storage import Rows, Slots, rows_in
 
 _SEGMENT_BYTES = 1 << 30  # of the vectors of a graph, which is copied whenever it grows
@@ -34,6 +35,7 @@ class PartitionSettings:
         max_waiting_rows: How many rows may wait to be added to a graph, while there is one: as many as are compared in
             half a millisecond.
         max_shard_rows: The most rows of small categories in one matrix, fewer if they have more than 64 MiB.
+        memory: Where rows are.
     """
 
     dim: int
@@ -43,6 +45,7 @@ class PartitionSettings:
     max_segment_rows: int = 65_536
     max_waiting_rows: int = 512
     max_shard_rows: int = 65_536
+    memory: RowBlocks = ANONYMOUS
 
     @property
     def segment_rows(self) -> int:

@@ -27,8 +27,7 @@ class Shard:
     def __init__(self, settings: PartitionSettings, capacity: int) -> None:
         self._settings = settings
         self._capacity = capacity
-        self._rows = FlatIndex(settings.dim)
-        self._rows.reserve(capacity)
+        self._rows = FlatIndex(settings.dim, settings.memory)
         self._attributes = AttributeColumns()
         self._owners = OwnerColumns()
         self._slots: dict[str, bytes] = {}  # int64 each, and no list, which the garbage collector would look into
