@@ -64,7 +64,7 @@ class RowBlocks:
             try:
                 return np.asarray(_Mapping(self._folder, rows, dim))
             except OSError as error:
-                self._on_failure(error)
+                self._on_failure(error.with_traceback(None))  # whose frames would keep blocks alive
         return np.empty((rows, dim), dtype=np.float32)
 
 
