@@ -230,7 +230,9 @@ async def loading(
             settings.recall_sample_rate,
             available_cores(),
         )
-        store = await asyncio.to_thread(Store, settings.data_dir, model, index.apply)
+        store = await asyncio.to_thread(
+            Store, settings.data_dir, model, index.apply, product_cache_bytes=settings.product_cache_bytes
+        )
         stack.push_async_callback(asyncio.to_thread, store.close)
         if store.is_open_to_others:
             log.warning("data_dir_open_to_others", remedy=f"chmod 700 {settings.data_dir}")

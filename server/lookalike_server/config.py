@@ -208,6 +208,9 @@ class Settings(BaseSettings):
         600.0, ge=1, le=86_400, description="Seconds without a call after which a connection is closed in good order."
     )
 
+    product_cache_bytes: int = Field(
+        64 * MIB, ge=0, description="Bytes of products cached for the results of searches; 0 means no cache."
+    )
     max_stored_image_bytes: int = Field(
         2 * MIB, ge=0, description="The largest image file stored in the catalog, in bytes; 0 stores none."
     )

@@ -110,11 +110,13 @@ class IndexChange:
         removed: The rows to remove, as category and label.
         added: The rows to add, each with its category.
         updated: The rows whose attributes are replaced, as category, label and attributes.
+        products: The ids of the products that were written or deleted.
     """
 
     removed: Sequence[tuple[str, int]] = ()
     added: Sequence[tuple[str, IndexRow]] = ()
     updated: Sequence[tuple[str, int, Mapping[str, str]]] = ()
+    products: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from lookalike_server.domain.catalog import EmbeddedProduct, IdempotencyKey, IndexChange, SegmentFile
+from lookalike_server.domain.catalog import EmbeddedProduct, IdempotencyKey, IndexChange, Product, SegmentFile
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import Model
 from lookalike_server.store.private_folder import make_private
+from lookalike_server.store.product_cache import ProductCache
 from lookalike_server.store.reads import CatalogReader
 from lookalike_server.store.sqlite import FILE, SqliteError, connect, lock_folder, prepare
 from lookalike_server.store.statements import (
@@ -40,6 +41,7 @@ class Store(CatalogReader):
         model: Model,
         on_commit: Callable[[IndexChange], None],
         wall_clock: Callable[[], float] = time.time,
+        product_cache_bytes: int = 0,
     ) -> None:
         """Open the catalog, and create it if it is missing.
 
@@ -49,6 +51,7 @@ class Store(CatalogReader):
             on_commit: Called in a thread of the store, one call at a time and in commit order, before a write's future
                 completes.
             wall_clock: Seconds since 1970, for the expiry of idempotency keys.
+            product_cache_bytes: Bytes of products that are kept in memory.
 
         Raises:
             LookalikeError: FAILED_PRECONDITION if another process has the folder, it cannot be written, or the file is
@@ -57,6 +60,8 @@ class Store(CatalogReader):
         path = folder / FILE
         super().__init__(path, model.dim)
         self._wall_clock = wall_clock
+        self._product_cache = ProductCache(product_cache_bytes)
+        self._on_commit = on_commit
         with ExitStack() as undo:
             try:
                 self.is_open_to_others = make_private(folder)
@@ -67,7 +72,11 @@ class Store(CatalogReader):
             except (OSError, SqliteError) as error:
                 raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {path}: {error}") from error
             undo.pop_all()
-        self._writer = Writer(self._connection, self._wal, on_commit)
+        self._writer = Writer(self._connection, self._wal, self._apply)
+
+    def products(self, ids: Sequence[str]) -> dict[str, Product]:
+        """Read products by id, from memory where they are there; unknown ids are missing from the result."""
+        return self._product_cache.get(ids, super().products)
 
     def upsert(
         self,
@@ -115,6 +124,12 @@ class Store(CatalogReader):
     def wait_until_applied(self) -> None:
         """Return once `on_commit` has received everything that was committed before the call."""
         self._writer.submit(lambda _: WriteResult(None, NO_CHANGE)).result()
+
+    def _apply(self, change: IndexChange) -> None:
+        # First, so that a search never finds a row of a product that is still the old one in memory.
+        if change.products:
+            self._product_cache.forget(change.products)
+        self._on_commit(change)
 
     def close(self) -> None:
         """Finish the queued writes and close the file."""

@@ -96,7 +96,7 @@ def delete(product_id: str, within: frozenset[str] | None = None) -> WriteOp:
         removed, images = _embeddings_of(connection, product_id)
         deleted = connection.execute("DELETE FROM products WHERE id = ?", (product_id,)).rowcount
         delete_unused_images(connection, images)
-        return WriteResult(deleted > 0, IndexChange(removed))
+        return WriteResult(deleted > 0, IndexChange(removed, products=[product_id]))
 
     return op
 
@@ -123,7 +123,7 @@ def update_attributes(
             )
         connection.execute("UPDATE products SET attributes = ? WHERE id = ?", (_ENCODER.encode(after), product_id))
         updated = [(category, label, after) for category, label in _embeddings_of(connection, product_id)[0]]
-        return WriteResult(True, IndexChange(updated=updated))
+        return WriteResult(True, IndexChange(updated=updated, products=[product_id]))
 
     return op
 

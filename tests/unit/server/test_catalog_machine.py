@@ -64,7 +64,7 @@ class Catalog(RuleBasedStateMachine):
         graphs = HnswSettings(ef_search=100)
         settings = PartitionSettings(DIM, Metric.COSINE, 4, graphs, max_segment_rows=8, max_shard_rows=16)
         self._index = CategoryIndex(settings, RecordingObserver())
-        self._store = Store(Path(self._folder.name), COSINE, self._index.apply)
+        self._store = Store(Path(self._folder.name), COSINE, self._index.apply, product_cache_bytes=1 << 20)
         self._index.open(self._store, Path(self._folder.name) / "index")
         self._retriever = Retriever(self._index, self._store, Metric.COSINE)
 
