@@ -59,9 +59,8 @@ class FlatView:
 
     def measured(self, slots: Slots, queries: Floats, metric: Metric) -> Distances:
         """Return the distance of each of these rows (int64 [n]) to the nearest query, as `measure` does."""
-        if not len(slots):
-            return np.empty(0)
-        return np.concatenate([measure(rows, queries, metric) for rows in copies(self.vectors, slots)])
+        measured = [measure(rows, queries, metric) for rows in copies(self.vectors, slots)]
+        return np.concatenate(measured) if measured else np.empty(0)
 
 
 class FlatIndex:
@@ -144,18 +143,21 @@ def measure(vectors: Floats, queries: Floats, metric: Metric) -> Distances:
     The values are rounded to float32, as in responses: distances that look equal to a caller are ties, and the distance
     of a result, used as `max_distance`, includes that result. Takes four times the memory of the rows.
     """
-    best = np.full(len(vectors), np.inf)
     rows = vectors.astype(np.float64)
+    # Not a matrix product, which sums a row in an order that depends on its position.
+    squares = np.vecdot(rows, rows) if metric is Metric.COSINE else None
+    best: Distances | None = None
     for query in queries.astype(np.float64):
-        if metric is Metric.COSINE:
-            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows) * np.einsum("j,j->", query, query))
-            dots = np.einsum("ij,j->i", rows, query)
+        if squares is not None:
+            lengths = np.sqrt(squares * np.vecdot(query, query))
+            dots = np.vecdot(rows, query)
             cosine = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
-            distances = np.clip(1.0 - cosine, 0.0, 2.0)
+            distances = np.minimum(np.maximum(1.0 - cosine, 0.0), 2.0)
         else:
             differences = rows - query
-            distances = np.sqrt(np.einsum("ij,ij->i", differences, differences))
-        np.minimum(best, distances, out=best)
+            distances = np.sqrt(np.vecdot(differences, differences))
+        best = distances if best is None else np.minimum(best, distances)
+    assert best is not None  # noqa: S101 - a query has at least one vector
     return best.astype(np.float32).astype(np.float64)
 
 
@@ -170,8 +172,10 @@ def _nearest(slots: Slots, distances: Floats, rows: int, metric: Metric) -> Slot
 def _rough(chunks: Iterable[Floats], queries: Sequence[Floats], metric: Metric) -> list[Floats]:
     """For each query, the float32 distance of every row to the nearest of its vectors; the rows come in chunks."""
     vectors = np.concatenate(queries)
-    ends = np.cumsum([len(query) for query in queries])[:-1]
     rough = _rough_cosine if metric is Metric.COSINE else _rough_euclidean
+    if len(vectors) == len(queries):
+        return list(np.concatenate([rough(chunk, vectors) for chunk in chunks]).T)
+    ends = np.cumsum([len(query) for query in queries])[:-1]
     found: list[list[Floats]] = [[] for _ in queries]
     # All queries compare a chunk while it is in the CPU caches.
     for chunk in chunks:

@@ -145,6 +145,8 @@ class Retriever:
             # A product that changed since the index was searched may have fewer images, or none.
             return vectors[hit.image_index].copy() if hit.image_index < len(vectors) else np.full(1, np.nan, np.float32)
 
+        if not query.options.collapse:
+            return postprocess(found.hits, query.k, query.options, products, vector_of, 0.0)
         cached = lru_cache(max(2, _COMPARED_BYTES // (4 * query_vectors.shape[1])))(vector_of)
         query_norm = float(np.linalg.norm(query_vectors, axis=1).max())
         return postprocess(found.hits, query.k, query.options, products, cached, query_norm)

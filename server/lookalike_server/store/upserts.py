@@ -87,8 +87,8 @@ class Upsert(JoinableOp):
         if keyed:
             delete_expired_keys(connection, ops[-1].now)
             _insert(connection, _KEYS, keyed)
-        products = [op.embedded.product.id for op in ops]
-        return WriteResult(values, IndexChange(removed, added, products=products), sum(_size(op.embedded) for op in ops))
+        change = IndexChange(removed, added, products=[product.id for product in products])
+        return WriteResult(values, change, sum(_size(op.embedded) for op in ops))
 
 
 def _remove(connection: Any, ops: Sequence[Upsert]) -> tuple[int, list[tuple[str, int]], set[str]]:

@@ -129,13 +129,9 @@ def stats(value: ResponseStats) -> response_stats_pb2.ResponseStats:
 
 def product(value: Product) -> product_pb2.Product:
     """Make a product."""
-    return product_pb2.Product(
-        id=value.id,
-        category=value.category,
-        title=value.title,
-        image_uri=value.image_uri,
-        attributes=value.attributes,
-    )
+    message = product_pb2.Product()
+    _set_product(message, value)
+    return message
 
 
 def product_response(value: Product, images: int, max_bytes: int) -> catalog_service_pb2.GetProductResponse:
@@ -251,13 +247,24 @@ def _category(value: Category) -> catalog_service_pb2.Category:
 
 
 def _neighbor(value: Neighbor) -> search_service_pb2.Neighbor:
-    return search_service_pb2.Neighbor(
-        product=product(value.product),
-        distance=value.distance,
-        similarity=value.similarity,
-        image_index=value.image_index,
-        duplicates=map(product, value.duplicates),
+    message = search_service_pb2.Neighbor(
+        distance=value.distance, similarity=value.similarity, image_index=value.image_index
     )
+    _set_product(message.product, value.product)
+    if value.duplicates:
+        message.duplicates.extend(map(product, value.duplicates))
+    return message
+
+
+def _set_product(message: product_pb2.Product, value: Product) -> None:
+    # Field by field, which takes half the time of the constructor: a response has many products.
+    message.id = value.id
+    message.category = value.category
+    message.title = value.title
+    message.image_uri = value.image_uri
+    attributes = message.attributes
+    for name, text in value.attributes.items():
+        attributes[name] = text
 
 
 def _microseconds(seconds: float) -> int:
