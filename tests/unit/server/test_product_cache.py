@@ -112,6 +112,21 @@ def test_every_kind_of_write_is_seen(cached: Store) -> None:
     assert cached.products(["p1"]) == {"p1": product("p1", color="green")}
 
 
+def test_the_index_never_finds_an_old_product(tmp_path: Path) -> None:
+    """By the time the index learns of a commit, the product is no longer in memory as it was before."""
+    seen: list[dict[str, Product]] = []
+    store = Store(tmp_path, MODEL, lambda _: seen.append(store.products(["p1"])), product_cache_bytes=CAPACITY)
+    try:
+        put(store, "p1", color="red")
+        store.products(["p1"])  # into memory
+        put(store, "p1", color="blue")
+        store.products(["p1"])
+        store.delete("p1").result(60)
+    finally:
+        store.close()
+    assert seen == [{"p1": product("p1", color="red")}, {"p1": product("p1", color="blue")}, {}]
+
+
 def test_readers_beside_a_writer(cached: Store) -> None:
     """Whatever readers do meanwhile, they see no version older than the one acknowledged before they asked."""
     acknowledged = 0
