@@ -21,6 +21,7 @@ RELEASE_BIN := .venv-release/bin
 BENCH_BIN := .venv-bench/bin
 GALLERY_BIN := .venv-gallery/bin
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
+UV_INSTALL := tools/uv.sh pip install --quiet --python
 OURS := proto/python server clients/python clients/loadtest
 PROTOS := $(wildcard proto/lookalike/v1/*.proto proto/inference/*.proto)
 
@@ -33,33 +34,40 @@ help: ## list the targets
 .PHONY: setup
 setup: .venv/ready ## create the environment of the server, the clients and their tools
 
+# pip installs uv, and uv the rest, in a fraction of the time; both check hashes.
+.venv-uv/ready: tools/uv.lock
+	@echo "setup: .venv-uv (the installer)"
+	@$(PYTHON) -m venv .venv-uv
+	@.venv-uv/bin/$(PIP_INSTALL) --require-hashes -r tools/uv.lock
+	@touch $@
+
 # Only what changes an environment is a prerequisite, so that a second run starts at once.
-.venv/ready: server/build.lock tests/requirements.lock $(OURS:%=%/pyproject.toml)
+.venv/ready: server/build.lock tests/requirements.lock $(OURS:%=%/pyproject.toml) | .venv-uv/ready
 	@echo "setup: .venv (server, client, tools)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/$(PIP_INSTALL) --require-hashes -r server/build.lock
-	@$(BIN)/$(PIP_INSTALL) --require-hashes --no-build-isolation -r tests/requirements.lock
-	@$(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation $(OURS:%=-e %)
+	@$(PYTHON) -m venv --without-pip .venv
+	@$(UV_INSTALL) .venv --require-hashes -r server/build.lock
+	@$(UV_INSTALL) .venv --require-hashes --no-build-isolation -r tests/requirements.lock
+	@$(UV_INSTALL) .venv --no-deps --no-build-isolation $(OURS:%=-e %)
 	@touch $@
 
-.venv-exporter/ready: exporter/requirements.lock exporter/pyproject.toml
+.venv-exporter/ready: exporter/requirements.lock exporter/pyproject.toml | .venv-uv/ready
 	@echo "setup: .venv-exporter (TensorFlow, only to export models)"
 	@$(PYTHON) -m venv .venv-exporter
-	@$(EXPORTER_BIN)/$(PIP_INSTALL) --require-hashes -r exporter/requirements.lock
-	@$(EXPORTER_BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation -e exporter
+	@$(UV_INSTALL) .venv-exporter --require-hashes -r exporter/requirements.lock
+	@$(UV_INSTALL) .venv-exporter --no-deps --no-build-isolation -e exporter
 	@touch $@
 
-.venv-proto/ready: proto/requirements.lock
+.venv-proto/ready: proto/requirements.lock | .venv-uv/ready
 	@echo "setup: .venv-proto (stub generation, on the oldest supported runtime)"
-	@$(PYTHON) -m venv .venv-proto
-	@$(PROTO_BIN)/$(PIP_INSTALL) --require-hashes -r proto/requirements.lock
+	@$(PYTHON) -m venv --without-pip .venv-proto
+	@$(UV_INSTALL) .venv-proto --require-hashes -r proto/requirements.lock
 	@touch $@
 
-.venv-triton/ready: tests/e2e/triton/requirements.lock
+.venv-triton/ready: tests/e2e/triton/requirements.lock | .venv-uv/ready
 	@echo "setup: .venv-triton (Triton's client, which needs an older protobuf)"
-	@$(PYTHON) -m venv .venv-triton
-	@$(TRITON_BIN)/$(PIP_INSTALL) --require-hashes -r tests/e2e/triton/requirements.lock
+	@$(PYTHON) -m venv --without-pip .venv-triton
+	@$(UV_INSTALL) .venv-triton --require-hashes -r tests/e2e/triton/requirements.lock
 	@touch $@
 
 # A Go that is too old counts as none.
@@ -69,17 +77,17 @@ setup: .venv/ready ## create the environment of the server, the clients and thei
 		log=$$(GOBIN=$(CURDIR)/.tools/bin go -C tests/e2e/tools install tool 2>&1) || { echo "$$log" >&2; exit 1; }; touch $@; \
 	else echo "setup: no Go 1.25 or newer, so no grpcurl and no ghz: the tests that call with them will be skipped"; fi
 
-.venv-bench/ready: benchmarks/requirements.lock
+.venv-bench/ready: benchmarks/requirements.lock | .venv-uv/ready
 	@echo "setup: .venv-bench (peers, bare session, charts)"
 	@$(PYTHON) -m venv .venv-bench
-	@$(BENCH_BIN)/$(PIP_INSTALL) --require-hashes -r benchmarks/requirements.lock
+	@$(UV_INSTALL) .venv-bench --require-hashes -r benchmarks/requirements.lock
 	@touch $@
 
-.venv-gallery/ready: clients/web/requirements.lock proto/python/pyproject.toml clients/python/pyproject.toml
+.venv-gallery/ready: clients/web/requirements.lock proto/python/pyproject.toml clients/python/pyproject.toml | .venv-uv/ready
 	@echo "setup: .venv-gallery (Streamlit, the client, a browser driver)"
-	@$(PYTHON) -m venv .venv-gallery
-	@$(GALLERY_BIN)/$(PIP_INSTALL) --require-hashes -r clients/web/requirements.lock
-	@$(GALLERY_BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation -e proto/python -e clients/python
+	@$(PYTHON) -m venv --without-pip .venv-gallery
+	@$(UV_INSTALL) .venv-gallery --require-hashes -r clients/web/requirements.lock
+	@$(UV_INSTALL) .venv-gallery --no-deps --no-build-isolation -e proto/python -e clients/python
 	@touch $@
 
 # The model of `make run`: ImageNet ResNet50 where its weights can be fetched (exit status 69: they cannot), else a
@@ -128,6 +136,10 @@ SERVER_TESTS := $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
 EXPORTER_TESTS := $(EXPORTER_BIN)/python -m pytest -q --numprocesses 2 --dist loadfile exporter/tests
 GALLERY_TESTS := $(GALLERY_BIN)/python -m pytest -q -c tests/e2e/gallery/pytest.ini --confcutdir=tests/e2e/gallery tests/e2e/gallery
 TEST_ENVIRONMENTS := .venv/ready .venv-exporter/ready .venv-proto/ready .venv-triton/ready .tools/bin/ready
+
+.PHONY: environments
+environments: $(TEST_ENVIRONMENTS) .venv-gallery/ready ## create every environment that tests need (several at once: -j2)
+
 # COVERAGE=1 measures what the tests of `make test` cover, and fails below the floor (percent).
 FLOOR := 88
 
@@ -218,13 +230,14 @@ format: .venv/ready ## put the code into the common format
 	$(BIN)/ruff format .
 
 .PHONY: lock
-UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+UV_COMPILE = tools/uv.sh pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header $(addprefix --no-emit-package lookalike-,proto server client loadtest)
-lock: .venv/ready ## upgrade every lock file to the newest versions
+lock: .venv-uv/ready ## upgrade every lock file to the newest versions
 	$(UV_COMPILE) --upgrade tests/requirements.in -o tests/requirements.lock
 	$(UV_COMPILE) --upgrade server/pyproject.toml --extra cpu -c tests/requirements.lock -o server/requirements.lock
 	$(UV_COMPILE) --upgrade server/pyproject.toml --extra gpu -c server/requirements.lock -o server/requirements-gpu.lock
 	$(UV_COMPILE) --upgrade server/build.in -c tests/requirements.lock -o server/build.lock
+	$(UV_COMPILE) --upgrade tools/uv.in -o tools/uv.lock
 	$(UV_COMPILE) --upgrade proto/requirements.in -o proto/requirements.lock
 	$(UV_COMPILE) --upgrade tests/e2e/triton/requirements.in -o tests/e2e/triton/requirements.lock
 	for at in benchmarks benchmarks/catalog benchmarks/peers/mosec benchmarks/peers/pytriton benchmarks/peers/ray clients/web tools; do \
@@ -297,10 +310,10 @@ image: ## build the container image
 release: .venv-release/ready ## build wheels and sdists of every distribution into dist/release, check them, and use each once
 	$(RELEASE_BIN)/python tools/release.py
 
-.venv-release/ready: tools/requirements.lock
+.venv-release/ready: tools/requirements.lock | .venv-uv/ready
 	@echo "setup: .venv-release (build, twine)"
 	@$(PYTHON) -m venv .venv-release
-	@$(RELEASE_BIN)/$(PIP_INSTALL) --require-hashes -r tools/requirements.lock
+	@$(UV_INSTALL) .venv-release --require-hashes -r tools/requirements.lock
 	@touch $@
 
 .PHONY: ci
