@@ -28,7 +28,7 @@ def make_wheel(folder: Path) -> None:
 def install(configuration: Path, target: Path) -> subprocess.CompletedProcess[str]:
     """Install the package into a folder, with a file as pip's whole configuration."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
-    command = [ROOT / "tools" / "uv.sh", "pip", "install", "--no-cache", "--target", target, "carrier==0.0.7"]
+    command = [str(ROOT / "tools" / "uv.sh"), "pip", "install", "--no-cache", "--target", str(target), "carrier==0.0.7"]
     environment = own | {"PIP_CONFIG_FILE": str(configuration)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
