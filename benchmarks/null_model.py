@@ -28,14 +28,11 @@ def write_null_model(folder: Path, dim: int = 4, metric: Metric = "euclidean") -
 
     Args:
         folder: The folder, created when missing.
-        dim: Dimensions of an embedding; a box of the image's upper left corner has as many pixels.
+        dim: Dimensions of an embedding; a box of the image's upper left corner has as many values.
         metric: How embeddings are compared; "cosine" ones have length 1.
     """
-    width = math.gcd(dim, 128)
-    height = dim // width
-    if height > SIDE:
-        raise ValueError(f"no box of {dim} pixels fits into the image")
-    constants = {"begin": [0, 0, 0, 0], "end": [2**31, height, width, 1], "shape": [-1, dim]}
+    depth, height, width = _box(dim)
+    constants = {"begin": [0, 0, 0, 0], "end": [2**31, height, width, depth], "shape": [-1, dim]}
     last = "features" if metric == "cosine" else "embeddings"
     nodes = [
         helper.make_node("Slice", ["images", "begin", "end"], ["pixels"]),
@@ -61,6 +58,15 @@ def write_null_model(folder: Path, dim: int = 4, metric: Metric = "euclidean") -
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(serialized)
     (folder / "model.json").write_text(_manifest(serialized, dim, metric), encoding="utf-8")
+
+
+def _box(dim: int) -> tuple[int, int, int]:
+    """Return the channels, height and width of a box of so many values, of as few channels as can be."""
+    for depth in (1, 2, 3):
+        width = math.gcd(dim // depth, 128 if depth == 1 else SIDE)
+        if dim % depth == 0 and dim // depth // width <= SIDE:
+            return depth, dim // depth // width, width
+    raise ValueError(f"no box of {dim} values fits into the image")
 
 
 def _manifest(serialized: bytes, dim: int, metric: Metric) -> str:

@@ -60,6 +60,14 @@ class ServerProcess:
             if (found := ready(line)) is not None:
                 return found
 
+    def lines(self) -> list[str]:
+        """Return what it has written since the last call, or since what was waited for."""
+        found: list[str] = []
+        with suppress(queue.Empty):
+            while (line := self._lines.get_nowait()) is not None:
+                found.append(line)
+        return found
+
     def tail(self) -> str:
         """Return the last lines that it wrote."""
         return " | ".join(self._tail)[-1500:]

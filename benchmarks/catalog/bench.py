@@ -46,6 +46,7 @@ class CatalogBench:
         results: What was measured.
         side_by_side: The values of all indexes, by row of the table and name.
         skipped: What was not measured, and why.
+        ef: Candidates that a search of the server's graphs weighs by default, and the other indexes with it.
         notes: What a reader may want to know besides.
     """
 
@@ -62,6 +63,7 @@ class CatalogBench:
     side_by_side: dict[str, dict[str, Cell]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    ef: int = 64
 
     def add(
         self,

@@ -34,12 +34,14 @@ class Memory:
 
 
 def memory(pid: int) -> Memory:
-    """Return the memory of a process, from /proc/PID/smaps_rollup."""
+    """Return the memory of a process, from /proc/PID/status and smaps_rollup."""
     kib: dict[str, int] = {}
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]:
-        name, value, *_ = line.split()
-        kib[name.rstrip(":")] = int(value)
-    return Memory(1024 * kib["Anonymous"], 1024 * (kib["Rss"] - kib["Anonymous"]), 1024 * kib["Pss"])
+    for file in ("status", "smaps_rollup"):
+        for line in Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8").splitlines():
+            name, value, unit = (*line.split(), "", "")[:3]
+            if unit == "kB":
+                kib[name.rstrip(":")] = int(value)
+    return Memory(1024 * kib["RssAnon"], 1024 * (kib["RssFile"] + kib["RssShmem"]), 1024 * kib["Pss"])
 
 
 def processor_seconds(pid: int) -> float:

@@ -1,4 +1,4 @@
-"""The other indexes, each behind the same few calls: one index a partition, M=16, ef_construction=200, ef=100.
+"""The other indexes, each behind the same few calls: one index a partition, M=16, ef_construction=100.
 
 Each library is imported only by the process that measures it. Rows are numbered over all partitions. The metric is the
 inner product of unit vectors, which is the cheapest that any of them has.
@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.catalog.vectors import Floats, K, VectorSet
 
-M, EF_CONSTRUCTION, EF = 16, 200, 100
+M, EF_CONSTRUCTION = 16, 100
 
 
 class IndexAdapter(Protocol):
@@ -34,8 +34,8 @@ class IndexAdapter(Protocol):
     def build(self, vectors: VectorSet, folder: Path, threads: int) -> None:
         """Index every row and write the files."""
 
-    def open(self, vectors: VectorSet, folder: Path) -> None:
-        """Read the files."""
+    def open(self, vectors: VectorSet, folder: Path, ef: int) -> None:
+        """Read the files; a search weighs `ef` candidates."""
 
     def search(self, partition: int, query: Floats) -> Any:
         """Return the K nearest rows of one query (float32 [dim]), numbered within the partition, nearest first."""
@@ -45,7 +45,7 @@ class IndexAdapter(Protocol):
 
 
 class Hnswlib:
-    """hnswlib: what our own graphs are made of."""
+    """hnswlib over float32 vectors."""
 
     writes_its_files = False
     no_updates = "a query beside an add is not safe"
@@ -63,12 +63,12 @@ class Hnswlib:
             index.add_items(vectors.part("rows", partition), num_threads=threads)
             index.save_index(str(folder / f"{partition}"))
 
-    def open(self, vectors: VectorSet, folder: Path) -> None:
+    def open(self, vectors: VectorSet, folder: Path, ef: int) -> None:
         """Read the files."""
         for file in _files(folder):
             index = self._library.Index(space="ip", dim=vectors.dim)
             index.load_index(str(file))
-            index.set_ef(EF)
+            index.set_ef(ef)
             self._indexes.append(index)
 
     def search(self, partition: int, query: Floats) -> Any:
@@ -81,16 +81,19 @@ class Hnswlib:
 
 
 class Usearch:
-    """usearch: its own HNSW, float32 as the others."""
+    """usearch: its own HNSW over bf16, whose candidates are measured again in float32."""
 
     writes_its_files = False
     no_updates = ""
     durability = "none: in memory until it is saved as a whole"
 
+    _CANDIDATES = 30
+
     def __init__(self) -> None:
         self._library = import_module("usearch.index")
         self._indexes: list[Any] = []
         self._rows = 0
+        self._vectors: Floats = np.empty((0, 0), np.float32)
 
     def build(self, vectors: VectorSet, folder: Path, threads: int) -> None:
         """Index every row and write the files."""
@@ -99,33 +102,36 @@ class Usearch:
             index.add(np.arange(vectors.rows), np.array(vectors.part("rows", partition)), threads=threads)
             index.save(str(folder / f"{partition}"))
 
-    def open(self, vectors: VectorSet, folder: Path) -> None:
+    def open(self, vectors: VectorSet, folder: Path, ef: int) -> None:
         """Read the files."""
         self._rows = vectors.rows
+        # copied when it is written: rows that are replaced do not reach the file
+        self._vectors = np.load(Path(vectors.folder) / "rows.npy", mmap_mode="c")
         for file in _files(folder):
             index = self._index(vectors.dim)
             index.load(str(file))
-            index.expansion_search = EF  # a loaded file brings none
+            index.expansion_search = ef  # a loaded file brings none
             self._indexes.append(index)
 
     def search(self, partition: int, query: Floats) -> Any:
         """Return the K nearest rows, numbered within the partition."""
-        return self._indexes[partition].search(query, K, threads=1).keys
+        keys = self._indexes[partition].search(query, self._CANDIDATES, threads=1).keys.astype(np.int64)
+        cosines = self._vectors[keys + partition * self._rows] @ query
+        return keys[np.argsort(-cosines, kind="stable")[:K]]
 
     def replace(self, row: int, vector: Floats) -> None:
         """Remove and add under the same key."""
         index = self._indexes[row // self._rows]
         index.remove(row % self._rows)
         index.add(row % self._rows, vector, threads=1)
+        self._vectors[row] = vector
 
     def _index(self, dim: int) -> Any:
-        return self._library.Index(
-            ndim=dim, metric="ip", dtype="f32", connectivity=M, expansion_add=EF_CONSTRUCTION, expansion_search=EF
-        )
+        return self._library.Index(ndim=dim, metric="ip", dtype="bf16", connectivity=M, expansion_add=EF_CONSTRUCTION)
 
 
 class Faiss:
-    """faiss: IndexHNSWFlat."""
+    """faiss: IndexHNSWSQ over fp16, as our own graphs are."""
 
     writes_its_files = False
     no_updates = "its HNSW cannot remove a row"
@@ -139,18 +145,19 @@ class Faiss:
         """Index every row and write the files."""
         self._library.omp_set_num_threads(threads)
         for partition in range(vectors.partitions):
-            index = self._library.IndexHNSWFlat(vectors.dim, M, self._library.METRIC_INNER_PRODUCT)
+            fp16, product = self._library.ScalarQuantizer.QT_fp16, self._library.METRIC_INNER_PRODUCT
+            index = self._library.IndexHNSWSQ(vectors.dim, fp16, M, product)
             index.hnsw.efConstruction = EF_CONSTRUCTION
             index.add(np.ascontiguousarray(vectors.part("rows", partition)))
             self._library.write_index(index, str(folder / f"{partition}"))
 
-    def open(self, vectors: VectorSet, folder: Path) -> None:
+    def open(self, vectors: VectorSet, folder: Path, ef: int) -> None:
         """Read the files."""
         del vectors
         self._library.omp_set_num_threads(1)
         for file in _files(folder):
             index = self._library.read_index(str(file))
-            index.hnsw.efSearch = EF
+            index.hnsw.efSearch = ef
             self._indexes.append(index)
 
     def search(self, partition: int, query: Floats) -> Any:
@@ -170,12 +177,12 @@ class MilvusLite:
     durability = "its log is written before it answers, and flushed to the disk only when it is closed"
 
     _INSERTED = 500  # rows a call: 4 MiB of vectors
-    _SEARCH = {"metric_type": "IP", "params": {"ef": EF}}  # noqa: RUF012 - never changed
 
     def __init__(self) -> None:
         self._library = import_module("pymilvus")
         self._client: Any = None
         self._rows = 0
+        self._ef = 0
 
     def build(self, vectors: VectorSet, folder: Path, threads: int) -> None:
         """Index every row and write the files; it takes no number of threads."""
@@ -200,18 +207,17 @@ class MilvusLite:
             client.flush(f"c{partition}")
         client.close()
 
-    def open(self, vectors: VectorSet, folder: Path) -> None:
+    def open(self, vectors: VectorSet, folder: Path, ef: int) -> None:
         """Open the files and load the collections."""
-        self._rows = vectors.rows
+        self._rows, self._ef = vectors.rows, ef
         self._client = self._library.MilvusClient(str(folder / "milvus.db"))
         for name in self._client.list_collections():
             self._client.load_collection(name)
 
     def search(self, partition: int, query: Floats) -> Any:
         """Return the K nearest rows, numbered within the partition, without their vectors."""
-        found = self._client.search(
-            f"c{partition}", data=[query], limit=K, search_params=self._SEARCH, output_fields=["id"]
-        )
+        asked = {"metric_type": "IP", "params": {"ef": self._ef}}
+        found = self._client.search(f"c{partition}", data=[query], limit=K, search_params=asked, output_fields=["id"])
         return [hit["id"] for hit in found[0]]
 
     def replace(self, row: int, vector: Floats) -> None:

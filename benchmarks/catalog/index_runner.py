@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.catalog.bench import CatalogBench, Cell
 from benchmarks.catalog.footprint import memory
+from benchmarks.catalog.index_adapters import EF_CONSTRUCTION, M
 from benchmarks.catalog.json_pipe import Worker, worker
 from benchmarks.catalog.memory import MEMORY, remark
 from benchmarks.catalog.search import RECALL, mean_of
@@ -36,7 +38,7 @@ def build(bench: CatalogBench, vectors: VectorSet, names: list[str]) -> dict[str
     for name in names:
         with bench.or_skip(name), worker(_MODULE, name, python=python) as process:
             about = process.do("about")
-            kept = bench.cache / f"{name}-{about['version']}-{vectors.name()}"
+            kept = bench.cache / f"{name}-{about['version']}-{M}-{EF_CONSTRUCTION}-{vectors.name()}"
             if kept.is_dir():
                 bench.notes[f"built {name}"] = about | {"kept from an earlier run": True}
                 built[name] = kept
@@ -52,6 +54,16 @@ def build(bench: CatalogBench, vectors: VectorSet, names: list[str]) -> dict[str
     return built
 
 
+def build_once(bench: CatalogBench, name: str, vectors: VectorSet, threads: int) -> float:
+    """Build an index into files that are removed, and return the seconds that it took."""
+    with (
+        worker(_MODULE, name, python=environment()) as process,
+        tempfile.TemporaryDirectory(dir=bench.scratch) as folder,
+    ):
+        arguments = {"vectors": vectors.to_json(), "folder": folder, "threads": threads}
+        return float(process.do("build", _BUILD_SECONDS, **arguments)["seconds"])
+
+
 def open_all(bench: CatalogBench, vectors: VectorSet, built: dict[str, Path], stack: ExitStack) -> None:
     """Read each index in a fresh process: its time to a first answer, its recall, and its memory."""
     if not built:
@@ -63,11 +75,11 @@ def open_all(bench: CatalogBench, vectors: VectorSet, built: dict[str, Path], st
             times = []
             for _ in range(max(1, bench.sizes.starts - 1)):
                 with worker(_MODULE, name, python=python) as process:
-                    times.append(_open(process, vectors, folder))
+                    times.append(_open(process, vectors, folder, bench.ef))
             process = stack.enter_context(worker(_MODULE, name, python=python))
             process.do("ready", vectors=vectors.to_json())
             before = memory(process.pid)
-            times.append(_open(process, vectors, folder))
+            times.append(_open(process, vectors, folder, bench.ef))
             shares = recall(vectors, process.do("answers", 600.0)["rows"])
             after = memory(process.pid)
             bench.indexes[name] = process
@@ -77,10 +89,10 @@ def open_all(bench: CatalogBench, vectors: VectorSet, built: dict[str, Path], st
             bench.put(MEMORY, name, Cell(Spread.of([over]), remark(before, after, vectors)))
 
 
-def _open(process: Worker, vectors: VectorSet, folder: Path) -> float:
+def _open(process: Worker, vectors: VectorSet, folder: Path, ef: int) -> float:
     """Return the seconds from its files to its first answer, which is only checked for plausibility."""
     process.do("ready", vectors=vectors.to_json())
-    opened = process.do("open", 300.0, folder=str(folder))
+    opened = process.do("open", 300.0, folder=str(folder), ef=ef)
     truth, _ = nearest(vectors.part("rows", 0), vectors.part("queries", 0)[:1])
     if not set(truth[0].tolist()) & set(opened["rows"]):
         raise ValueError("its first answer has none of the nearest rows")

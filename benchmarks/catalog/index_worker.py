@@ -56,10 +56,10 @@ class Measured:
         self._queries = [(at // self._vectors.queries, queries[at]) for at in self._vectors.in_turns()]
         return {}
 
-    def open(self, folder: str) -> Answer:
+    def open(self, folder: str, ef: int) -> Answer:
         """Read the files and answer a first query; return the seconds and the answer."""
         begun = time.perf_counter()
-        self._index.open(self._vectors, Path(folder))
+        self._index.open(self._vectors, Path(folder), ef)
         partition, query = self._queries[0]
         found = self._index.search(partition, query)
         seconds = time.perf_counter() - begun

@@ -14,15 +14,15 @@ import click
 from benchmarks.catalog.bench import CatalogBench
 from benchmarks.catalog.crossover import Crossover
 from benchmarks.catalog.run import CatalogRun, catalog_bench, found_so_far
-from benchmarks.catalog.search import RAW
+from benchmarks.catalog.search import BARE
 from benchmarks.catalog.sizes import Sizes
 from benchmarks.catalog.tables import crossover_table, side_by_side_table
 from benchmarks.environment import ROOT, describe, read_model
 from benchmarks.report import table, write_json
 from benchmarks.scenarios.bench import Log
 
-PARTS = ("search", "recall", "memory", "startup", "pressure", "upserts")
-INDEXES = ("usearch", "faiss", "milvus-lite")
+PARTS = ("search", "recall", "memory", "startup", "pressure", "upserts", "build", "tiny")
+INDEXES = ("hnswlib", "usearch", "milvus-lite")
 SMALL_NETWORK = ROOT / "models" / "squeezenet-imagenet"
 """What embeds the real images where the run's own model has random weights."""
 
@@ -63,6 +63,6 @@ def _report(
     write_json(file, about, bench.results, {}, bench.skipped, more)
     click.echo(table(about, bench.results, bench.skipped))
     if bench.side_by_side:
-        click.echo(side_by_side_table(bench.side_by_side, [RAW, *indexes]))
+        click.echo(side_by_side_table(bench.side_by_side, [BARE, *indexes]))
     if crossover.points:
         click.echo(crossover_table(crossover.points))

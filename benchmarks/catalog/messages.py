@@ -52,6 +52,12 @@ def search_request(vector: Floats, category: str, k: int) -> bytes:
     return request.SerializeToString() + field(2, _vector(vector))
 
 
+def search_everywhere_request(vector: Floats, k: int) -> bytes:
+    """Return a SearchRequest of all categories by vector."""
+    request = search_service_pb2.SearchRequest(all_categories=True, k=k)
+    return request.SerializeToString() + field(2, _vector(vector))
+
+
 def product_request(vectors: VectorSet, row: int, categories: int, vector: Floats) -> bytes:
     """Return an UpsertProductsRequest of one product, or an ImportProductsRequest; several joined are one of several.
 

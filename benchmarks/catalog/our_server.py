@@ -18,7 +18,7 @@ import grpc
 from benchmarks.catalog import messages
 from benchmarks.catalog.footprint import processor_seconds
 from benchmarks.environment import ROOT
-from benchmarks.processes import StartError, serving
+from benchmarks.processes import ServerProcess, StartError, serving
 from benchmarks.servers.ours import packages_of
 from lookalike.v1 import catalog_service_pb2
 
@@ -42,7 +42,9 @@ class Served:
         data: The catalog's folder.
         full_scan_threshold: Rows up to which a category needs no graph.
         launched: When its process was started (`time.time()`).
+        process: Its process, whose log is read; None where nothing reads it.
         events: Seconds from there to the first of each event of its log, until it served.
+        graphs: `time.time()` of the graphs built so far, since it served; `rest` reads the log.
     """
 
     pid: int
@@ -51,6 +53,14 @@ class Served:
     full_scan_threshold: int
     launched: float
     events: Mapping[str, float]
+    process: ServerProcess | None = None
+    graphs: list[float] = field(default_factory=list)
+
+    def read_log(self) -> None:
+        """Note when graphs were built."""
+        for event in filter(None, map(_event, self.process.lines() if self.process else ())):
+            if event["event"] == "graph_built":
+                self.graphs.append(_time_of(event))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +70,13 @@ class Rest:
     Attributes:
         rested: Whether all graphs were built and the process idle before the time was up.
         seconds: How long it took.
+        busy_until: `time.time()` of when the server was last seen busy.
         kinds: Number of categories by their index, at the end.
     """
 
     rested: bool
     seconds: float
+    busy_until: float = 0.0
     kinds: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -78,16 +90,14 @@ def served(model: Path, data: Path, flags: Sequence[str], port: int = 0) -> Iter
     events: dict[str, float] = {}
 
     def port_of(line: str) -> str | None:
-        if not line.startswith("{"):
+        if (event := _event(line)) is None:
             return None
-        event = json.loads(line)
-        at = datetime.fromisoformat(event["timestamp"]).timestamp() - launched
-        events.setdefault(event["event"], round(at, 4))
+        events.setdefault(event["event"], round(_time_of(event) - launched, 4))
         return str(event["port"]) if event["event"] == "serving" else None
 
     with serving(arguments, packages_of(ROOT)) as process:
         found = process.wait_for(port_of, _START_SECONDS)
-        yield Served(process.process.pid, f"127.0.0.1:{found}", data, limit, launched, events)
+        yield Served(process.process.pid, f"127.0.0.1:{found}", data, limit, launched, events, process)
 
 
 def settings_in_force(model: Path, flags: Sequence[str]) -> dict[str, str]:
@@ -112,6 +122,7 @@ def backup(data: Path, target: Path) -> None:
 def rest(server: Served, seconds: float) -> Rest:
     """Wait until every category that needs a graph has one and the process was idle, twice in a row."""
     begun = time.perf_counter()
+    busy_until = time.time()
     quiet = 0
     while True:
         before = processor_seconds(server.pid)
@@ -119,9 +130,20 @@ def rest(server: Served, seconds: float) -> Rest:
         busy = (processor_seconds(server.pid) - before) / _WINDOW
         kinds, wanting = _kinds(server)
         quiet = quiet + 1 if busy < _REST and not wanting else 0
+        if not quiet:
+            busy_until = time.time()
         spent = time.perf_counter() - begun
         if quiet == 2 or spent > seconds:
-            return Rest(quiet == 2, round(spent, 1), kinds)
+            server.read_log()
+            return Rest(quiet == 2, round(spent, 1), busy_until, kinds)
+
+
+def _event(line: str) -> Any:
+    return json.loads(line) if line.startswith("{") else None
+
+
+def _time_of(event: Mapping[str, str]) -> float:
+    return datetime.fromisoformat(event["timestamp"]).timestamp()
 
 
 def _kinds(server: Served) -> tuple[dict[str, int], int]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.catalog import client, index_runner, pressure, search, writes
+from benchmarks.catalog import building, client, index_runner, pressure, search, writes
 from benchmarks.catalog.bench import CatalogBench
 from benchmarks.catalog.footprint import Memory, memory
 from benchmarks.catalog.json_pipe import worker
 from benchmarks.catalog.memory import over_vectors
 from benchmarks.catalog.our_server import Served, rest, served, settings_in_force
+from benchmarks.catalog.placeholders import THRESHOLD, draw_placeholders, measure_placeholders
 from benchmarks.catalog.real import real_vectors
 from benchmarks.catalog.sizes import Sizes
 from benchmarks.catalog.startup import StartQuery, start_queries, starts
+from benchmarks.catalog.tiny import measure_tiny
 from benchmarks.catalog.vectors import VectorSet, draw_clustered
 from benchmarks.load import load_generator
 from benchmarks.null_model import write_null_model
@@ -44,6 +47,7 @@ class CatalogRun:
         bench.log(f"drawing {sizes.partitions} x {sizes.rows} vectors")
         vectors = draw_clustered(folder, sizes.partitions, sizes.rows, sizes.queries, sizes.dim)
         settings = settings_in_force(bench.model, sizes.flags)
+        bench.ef = int(settings["hnsw_ef_search"])
         bench.notes["settings in force"] = {name: settings[name] for name in settings.keys() - _PATHS}
         few, empty = bench.scratch / "few", Memory(0, 0, 0)
         with ExitStack() as stack:
@@ -68,7 +72,13 @@ class CatalogRun:
                 pressure.others_beside_upserts(bench)
             if "upserts" in self.parts:
                 writes.others_upsert(bench)
+        if "build" in self.parts:
+            with bench.or_skip("building"), self._scratch_server() as (server, _):
+                building.over_bare(bench, server, vectors)
+        if "tiny" in self.parts:
+            self._tiny()
         if "recall" in self.parts:
+            self._placeholders()
             self._real()
 
     def _load(self, server: Served, vectors: VectorSet) -> dict[str, Path]:
@@ -79,7 +89,7 @@ class CatalogRun:
         with ThreadPoolExecutor(1) as thread:
             importing = thread.submit(client.import_rows, server.address, vectors, vectors.partitions)
             with bench.or_skip("other indexes"):
-                built = index_runner.build(bench, vectors, [search.RAW, *self.indexes])
+                built = index_runner.build(bench, vectors, [search.BARE, *self.indexes])
             bench.notes["import"] = importing.result()
         bench.log("waiting for the graphs")
         bench.rested("after the import", rest(server, bench.sizes.rest_seconds))
@@ -93,10 +103,10 @@ class CatalogRun:
         index_runner.open_all(bench, vectors, built, stack)
         if "recall" in self.parts:
             with bench.or_skip("recall, clustered"):
-                search.measure_recall(bench, server, vectors, search.DRAWN)
+                search.measure_recall(bench, server, vectors, search.DRAWN, 0.995)
         if "search" in self.parts:
             with bench.or_skip("search"):
-                search.over_raw(bench, server, vectors)
+                search.over_bare(bench, server, vectors)
         if "memory" in self.parts:
             self._memory(server, vectors, "after the import", empty)
 
@@ -138,6 +148,29 @@ class CatalogRun:
             pass
         starts(bench, vectors, (few, queries), (many, of_many), none)
 
+    @contextmanager
+    def _scratch_server(self, *flags: str) -> Iterator[tuple[Served, Path]]:
+        """Run an empty server; yield a folder too, that is removed after the block as the catalog is."""
+        bench = self.bench
+        with (
+            tempfile.TemporaryDirectory(dir=bench.scratch) as folder,
+            served(bench.model, Path(folder, "data"), (*bench.sizes.flags, *flags)) as server,
+        ):
+            yield server, Path(folder)
+
+    def _tiny(self) -> None:
+        bench, sizes = self.bench, self.bench.sizes
+        with bench.or_skip("tiny categories"), self._scratch_server() as (server, folder):
+            bench.log(f"drawing {sizes.tiny} vectors")
+            measure_tiny(bench, server, draw_clustered(folder, 1, sizes.tiny, sizes.queries, sizes.dim))
+
+    def _placeholders(self) -> None:
+        bench, sizes = self.bench, self.bench.sizes
+        flags = ("--full-scan-threshold", THRESHOLD)
+        with bench.or_skip("placeholders"), self._scratch_server(*flags) as (server, folder):
+            drawn = draw_placeholders(folder, sizes.placeholder_rows, sizes.placeholders, sizes.dim)
+            measure_placeholders(bench, server, *drawn)
+
     def _real(self) -> None:
         bench = self.bench
         with bench.or_skip("recall, real images"):
@@ -148,7 +181,7 @@ class CatalogRun:
             with served(model, bench.scratch / "real-data", flags) as server:
                 client.import_rows(server.address, vectors, 1)
                 bench.rested("after the import of real images", rest(server, bench.sizes.rest_seconds))
-                search.measure_recall(bench, server, vectors, "real images")
+                search.measure_recall(bench, server, vectors, "real images", 0.999)
 
 
 @contextmanager

@@ -13,15 +13,16 @@ from benchmarks.catalog.our_server import Served
 from benchmarks.catalog.vectors import VectorSet, recall
 from benchmarks.rounds import Spread
 
-RAW = "hnswlib"
+BARE = "faiss"
 P50 = "p50 of a search, ms"
 RECALL = "recall@10"
+HNSWLIB = "hnswlib"
 DRAWN = "clustered"
-_RAW_CALL = "raw knn_query"
+_BARE_CALL = "bare graph of faiss, fp16"
 
 
-def over_raw(bench: CatalogBench, server: Served, vectors: VectorSet) -> None:
-    """Measure p50 of the RPC less p50 of the bare query: ours and every other index in turns, round by round."""
+def over_bare(bench: CatalogBench, server: Served, vectors: VectorSet) -> None:
+    """Measure p50 of the RPC less p50 of the bare search: ours and every other index in turns, round by round."""
     sizes = bench.sizes
     bench.log("search: one call at a time, all indexes in turns")
     load = loads.searches(server.address, vectors, vectors.partitions)
@@ -40,15 +41,18 @@ def over_raw(bench: CatalogBench, server: Served, vectors: VectorSet) -> None:
     for name, values in found.items():
         bench.put(P50, name, Cell(Spread.of(values), "over gRPC" if name == OURS else "in process"))
     details: dict[str, Any] = {"p50_ms": found, "server_p50_ms": server_ms, "calls": calls}
-    if RAW in found:
-        less = [ours - raw for ours, raw in zip(found[OURS], found[RAW], strict=True)]
-        bench.add("search less raw, ms", _RAW_CALL, Spread.of(less), "<= 1.0", at_most(1.0), **details)
+    if BARE in found:
+        less = [ours - bare for ours, bare in zip(found[OURS], found[BARE], strict=True)]
+        bench.add("search less bare, ms", _BARE_CALL, Spread.of(less), "<= 0.9", at_most(0.9), **details)
+        if HNSWLIB in found:
+            less = [ours - bare for ours, bare in zip(found[OURS], found[HNSWLIB], strict=True)]
+            bench.add("search less bare, ms", "bare knn_query of hnswlib", Spread.of(less), **details)
     else:
-        bench.skipped["search less raw"] = f"not measured: {RAW} is missing"
+        bench.skipped["search less bare"] = f"not measured: {BARE} is missing"
     bench.add("search p50, ms", "", Spread.of(found[OURS]), **details)
 
 
-def measure_recall(bench: CatalogBench, server: Served, vectors: VectorSet, what: str) -> None:
+def measure_recall(bench: CatalogBench, server: Served, vectors: VectorSet, what: str, required: float) -> None:
     """Measure recall@10 at the default ef, against brute force."""
     rows, exact_answers = client.search_all(server.address, vectors, vectors.partitions)
     exact = sum(exact_answers)
@@ -57,8 +61,8 @@ def measure_recall(bench: CatalogBench, server: Served, vectors: VectorSet, what
         f"recall@10, {what}",
         "brute force",
         mean_of(shares, bench.sizes.rounds),
-        ">= 0.99",
-        at_least(0.99),
+        f">= {required}",
+        at_least(required),
         queries=len(shares),
         worst=min(shares),
         answers_that_compared_every_row=exact,

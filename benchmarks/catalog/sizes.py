@@ -21,11 +21,16 @@ class Sizes:
         many: Categories of the catalog that has many; the rows are the same ones.
         pressed_seconds: Length of a turn of searches beside upserts, long enough for a p99.
         searches: Searches a second of such a turn.
-        upserts: Upserts a second of such a turn.
+        upserts: Upserts a second of such turns.
         starts: Starts of each kind.
         rest_seconds: How long to wait for graphs.
         crossover_rows: The sizes of categories between comparing all rows and a graph.
         crossover_segments: The sizes of segments; the largest is the usual one there.
+        crossover_dims: Dimensions of the vectors there; with all but `dim` only the usual settings are measured.
+        crossover_bytes: Vectors of a category are not larger there, so long ones come in fewer sizes.
+        placeholder_rows: Rows of the category where many are the same.
+        placeholders: How many of them are.
+        tiny: Categories of one product each.
     """
 
     rounds: int
@@ -39,11 +44,16 @@ class Sizes:
     many: int = 300
     pressed_seconds: float = 8.0
     searches: float = 100.0
-    upserts: float = 500.0
+    upserts: tuple[float, ...] = (200.0, 500.0)
     starts: int = 3
     rest_seconds: float = 400.0
     crossover_rows: tuple[int, ...] = (250, 1_000, 2_000, 4_000, 8_000, 16_384)
-    crossover_segments: tuple[int, ...] = (4_096, 8_192, 16_384)
+    crossover_segments: tuple[int, ...] = (4_096, 8_192, 65_536)
+    crossover_dims: tuple[int, ...] = (512, 2_048, 100_352)
+    crossover_bytes: int = 2**30
+    placeholder_rows: int = 3_000
+    placeholders: int = 300
+    tiny: int = 100_000
 
     def quick(self) -> Sizes:
         """Return the same things, few of each; small categories get graphs, so that there is something to measure."""
@@ -56,9 +66,13 @@ class Sizes:
             queries=40,
             many=30,
             pressed_seconds=1.5,
-            upserts=100.0,
+            upserts=(50.0, 100.0),
             starts=2,
             rest_seconds=60.0,
             crossover_rows=(250, 600),
-            crossover_segments=(300, 16_384),
+            crossover_segments=(300, 65_536),
+            crossover_dims=(512, 2_048),
+            placeholder_rows=600,
+            placeholders=60,
+            tiny=3_000,
         )

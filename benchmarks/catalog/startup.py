@@ -123,15 +123,15 @@ def starts(
         for name, (data, queries) in (("few", few), ("many", many), ("none", (none, []))):
             found[name].append(first_answer(bench.model, data, sizes.flags, queries))
     empty = [each.served for each in found["none"]]
-    for name, categories in (("few", vectors.partitions), ("many", sizes.many)):
+    for name, categories, limit in (("few", vectors.partitions, 1.5), ("many", sizes.many, 0.7)):
         each = found[name]
         spread = Spread.of([one.answered for one in each])
         bench.add(
             f"start to first correct answer, {categories} categories, s",
             "process start",
             spread,
-            "<= 3",
-            at_most(3.0),
+            f"<= {limit}",
+            at_most(limit),
             serving=[one.served for one in each],
             wrong_answers_before=[one.wrong for one in each],
             correct_answers_that_compared_every_row=[one.exact for one in each],

@@ -6,13 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.catalog.bench import OURS, Cell
 from benchmarks.catalog.crossover import Point
-from benchmarks.catalog.memory import MEMORY
-from benchmarks.catalog.pressure import P99
-from benchmarks.catalog.search import P50, RECALL
-from benchmarks.catalog.startup import START
-from benchmarks.catalog.writes import UPSERTS
 
-_ROWS = (P50, RECALL, P99, UPSERTS, START, MEMORY)
 _MISSING = Cell(None, "not measured")
 
 
@@ -23,10 +17,10 @@ def side_by_side_table(values: Mapping[str, Mapping[str, Cell]], names: Sequence
     indexes = [OURS, *names]
     lines = [f"| | {' | '.join(indexes)} |", f"|---|{'---|' * len(indexes)}"]
     remarks: list[str] = []
-    for row in _ROWS:
+    for row, of_row in values.items():
         cells = []
         for index in indexes:
-            cell = values.get(row, {}).get(index, _MISSING)
+            cell = of_row.get(index, _MISSING)
             text = "-" if cell.value is None else f"{cell.value.median:.3g}"
             if cell.remark:
                 if cell.remark not in remarks:
