@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks.catalog.bench import OURS, Cell
-from benchmarks.catalog.crossover import Point
+from benchmarks.catalog.crossover import Point, pays_from
 
 _MISSING = Cell(None, "not measured")
 
@@ -34,14 +34,18 @@ def side_by_side_table(values: Mapping[str, Mapping[str, Cell]], names: Sequence
 def crossover_table(points: Sequence[Point]) -> str:
     """Return a graph's p50 over that of comparing all rows, and its recall, by size and setting, as Markdown."""
     lines = [
-        "| rows | M | ef | max_segment_rows | all rows, ms | graph, ms | graph over all rows | recall@10 |",
-        "|---|---|---|---|---|---|---|---|",
+        "| dimensions | rows | M | ef | max_segment_rows "
+        "| all rows, ms | graph, ms | graph over all rows | recall@10 |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for point in points:
         graph = "-" if point.graph_ms is None else f"{point.graph_ms.median:.3f}"
         ratio = "-" if point.ratio is None else str(point.ratio)
         lines.append(
-            f"| {point.rows} | {point.m} | {point.ef} | {point.max_segment_rows} | {point.flat_ms.median:.3f} "
-            f"| {graph} | {ratio} | {point.recall:.4f} |"
+            f"| {point.dim} | {point.rows} | {point.m} | {point.ef} | {point.max_segment_rows} "
+            f"| {point.flat_ms.median:.3f} | {graph} | {ratio} | {point.recall:.4f} |"
         )
+    lines.append("")
+    for dim, rows in pays_from(points).items():
+        lines.append(f"{dim} dimensions: " + ("no graph pays" if rows is None else f"a graph pays from {rows} rows on"))
     return "\n".join(lines) + "\n"

@@ -25,6 +25,7 @@ SPARES = 2_000
 _SEED = 20_480
 _ROWS, _QUERIES, _SPARES = range(3)
 _CHUNK = 4_096
+_CHUNK_VALUES = 2**25
 _TIE = 1e-6  # cosines nearer than this are equal: float32 sums differ by their order
 
 Floats = npt.NDArray[np.float32]
@@ -98,17 +99,21 @@ class VectorSet:
         return cls(**json.loads(text))
 
 
-def draw_clustered(folder: Path, partitions: int, rows: int, queries: int, dim: int) -> VectorSet:
+def draw_clustered(
+    folder: Path, partitions: int, rows: int, queries: int, dim: int, *, spares: int = SPARES
+) -> VectorSet:
     """Draw everything and write it; the same arguments give the same vectors everywhere."""
-    kinds = {"rows": (_ROWS, rows), "queries": (_QUERIES, queries), "spares": (_SPARES, SPARES)}
+    kinds = {"rows": (_ROWS, rows), "queries": (_QUERIES, queries), "spares": (_SPARES, spares)}
     for name, (stream, count) in kinds.items():
         shape = (partitions * count, dim)
         array = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
         for partition in range(partitions):
             centers = _unit(np.random.default_rng([_SEED, partition]).standard_normal((CLUSTERS, dim), np.float32))
             random = np.random.default_rng([_SEED, partition, stream])
-            for begin in range(0, count, _CHUNK):
-                size = min(_CHUNK, count - begin)
+            # fewer long vectors at a time; the usual ones stay as they were
+            chunk = min(_CHUNK, max(1, _CHUNK_VALUES // dim))
+            for begin in range(0, count, chunk):
+                size = min(chunk, count - begin)
                 noise = random.standard_normal((size, dim), np.float32) * np.float32(NOISE / np.sqrt(dim))
                 at = partition * count + begin
                 array[at : at + size] = _unit(centers[random.integers(CLUSTERS, size=size)] + noise)
