@@ -174,5 +174,7 @@ class Crossover:
             if not known:
                 for vectors in vector_sets:
                     client.import_rows(server.address, vectors, 1)
-            bench.rested(f"{name} {' '.join(flags)}", rest(server, bench.sizes.rest_seconds))
+            bench.rested(
+                f"{vector_sets[0].dim} dimensions, {name} {' '.join(flags)}", rest(server, bench.sizes.rest_seconds)
+            )
             yield server

@@ -37,6 +37,7 @@ class _Turns:
     stored: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
     unrested: int = 0
 
 
@@ -71,6 +72,7 @@ def beside_upserts(bench: CatalogBench, server: Served, vectors: VectorSet) -> N
                 turns.rates.append(float((written.answered & (written.ended <= seconds)).sum()) / seconds)
                 turns.stored.append(float(written.answered.mean()))
                 turns.failed.append(int((~written.answered).sum()))
+                turns.reasons.append(written.message)
     for (rate, turns), limit in zip(found.items(), _REQUIRED, strict=True):
         _record(bench, rate, turns, limit)
 
@@ -84,6 +86,7 @@ def _record(bench: CatalogBench, rate: float, turns: _Turns, limit: float) -> No
         "upserts_per_second_reached": turns.rates,
         "upserts_per_second_intended": rate,
         "upserts_rejected_or_late": turns.failed,
+        "first_reasons": turns.reasons,
         "searches_per_second": bench.sizes.searches,
         "turns_without_that_began_while_graphs_were_built": turns.unrested,
     }
