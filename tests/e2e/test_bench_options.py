@@ -1,27 +1,14 @@
-"""The options of the benchmarks."""
+"""The scenarios of a whole run of the benchmarks."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from support.benchmark_runs import bench
 from support.catalogs import write_products
-from support.paths import MODELS, ROOT
-
-
-def bench(out: Path, *options: str | Path) -> tuple[str, dict[str, Any]]:
-    """Measure the tiny model in its shortest form; return the table and what was written."""
-    small = ("--rounds", "1", "--seconds", "0.2", "--concurrency", "2", "--peers", "")
-    command = [sys.executable, "-m", "benchmarks", "--model", MODELS / "tiny", "--out", out, *small, *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, done.stderr
-    (file,) = out.glob("*.json")
-    return done.stdout, json.loads(file.read_text(encoding="utf-8"))
+from support.paths import ROOT
 
 
 @pytest.mark.slow
@@ -69,67 +56,3 @@ def test_what_is_missing_is_skipped_with_the_reason(tmp_path: Path) -> None:
     assert written["results"] == []
     assert f"Skipped: import: {missing} cannot be read" in table
     assert "Skipped: before: --before names no checkout" in table
-
-
-@pytest.mark.slow
-def test_overload_is_measured_over_the_capacity(tmp_path: Path) -> None:
-    """Each load is a row of its own that says what could be sent; over a device of fixed pace goodput has a bound."""
-    _, written = bench(tmp_path, "--scenarios", "overload", "--workloads", "embed", "--loads", "2", "--pace", "50")
-    results = {(result["name"], result["versus"]): result for result in written["results"]}
-    paced = results["goodput: Embed, 50 images/s, 2x", "1x; 2x"]
-    assert paced["bound"] == ">= 0.95"
-    assert paced["details"]["offered_over_capacity"][0] > 1.5
-    fast = {versus.split(";")[0] for name, versus in results if name == "goodput: Embed, full speed, 2x"}
-    assert fast == {"1x", "what rejecting leaves, both ends of an echo", "what rejecting leaves, an echo's server"}
-
-
-@pytest.mark.slow
-def test_rejections_fairness_and_an_older_version_are_measured(tmp_path: Path) -> None:
-    """Each scenario of the front door has its rows, and the bounds that are required of them."""
-    _, written = bench(
-        tmp_path,
-        *("--scenarios", "fairness,rejection,front-door", "--workloads", "embed"),
-        *("--places", "pace", "--before", ROOT),
-    )
-    bounds = {(result["name"], result["versus"]): result["bound"] for result in written["results"]}
-    assert bounds["quiet caller's p50: Embed, 30 images/s", "alone; greedy one at 10x"] == "<= 1.5"
-    assert bounds["rejection: Embed, raw", "echo of the same bytes"] == "<= 1.1"
-    assert bounds["rejection: Embed, jpeg", "echo of 16 bytes"] == "reported"
-    assert bounds["throughput", "ours (before)"] == bounds["null model, RPC/s", "ours (before)"] == ">= 0.98"
-
-
-@pytest.mark.slow
-def test_a_bad_message_is_measured_with_and_without_a_token(tmp_path: Path) -> None:
-    """What is required depends on whether the server could know who sent it, and on what it answered."""
-    _, written = bench(tmp_path, "--scenarios", "message-cost", "--messages", "metadata,png")
-    rows = {(result["name"], result["versus"]): result for result in written["results"]}
-    assert rows["memory, MiB: PNG, 12 Mpx", "without a token: UNAUTHENTICATED"]["bound"] == "<= 16.0"
-    accepted = rows["memory, MiB: PNG, 12 Mpx", "with a token: OK"]
-    assert accepted["bound"] == "<= 256.0"
-    assert accepted["value"]["median"] > 1
-    assert rows["processor, ms: PNG, 12 Mpx", "with a token: OK"]["bound"] == "<= 250.0"
-    assert sum("50 KB of metadata" in name for name, _ in rows) == 4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("option", "value"), [("--loads", "1"), ("--loads", "two"), ("--workloads", "import"), ("--messages", "bomb")]
-)
-def test_what_cannot_be_measured_is_rejected(option: str, value: str) -> None:
-    """A load that is none, and names that nobody knows, are errors before anything is started."""
-    command = [sys.executable, "-m", "benchmarks", "--model", str(MODELS / "tiny"), option, value]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 2
-    assert f"'{option}'" in done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("old", "new"), [("--figures", "--scenarios"), ("--systems", "--peers"), ("--callers", "--concurrency")]
-)
-def test_old_options_name_the_new_ones(old: str, new: str) -> None:
-    """An option of before the first release is an error that names the new one, and nothing is measured."""
-    command = [sys.executable, "-m", "benchmarks", "--model", str(MODELS / "tiny"), old, "4"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 2
-    assert f"The option {old} has been renamed to {new}." in done.stderr

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.serving import Serve
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial]
+pytestmark = pytest.mark.slow
 
 SECONDS = 9.0
 """What ten seconds may be on a network that delays one ping and not the next."""
