@@ -135,7 +135,7 @@ gallery: .venv-gallery/ready ## show what the server on LISTEN answers, at http:
 # of their names: e2e, which takes longest, early, and unit at the end, so that no process waits long for the other.
 SERVER_TESTS := $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
 EXPORTER_TESTS := $(EXPORTER_BIN)/python -m pytest -q --numprocesses 2 --dist loadfile exporter/tests
-GALLERY_TESTS := $(GALLERY_BIN)/python -m pytest -q -c tests/e2e/gallery/pytest.ini --confcutdir=tests/e2e/gallery tests/e2e/gallery
+GALLERY_TESTS := $(GALLERY_BIN)/python -m pytest -q --numprocesses 2 --dist loadfile -c tests/e2e/gallery/pytest.ini --confcutdir=tests/e2e/gallery tests/e2e/gallery
 TEST_ENVIRONMENTS := .venv/ready .venv-exporter/ready .venv-proto/ready .venv-triton/ready .tools/bin/ready
 
 .PHONY: environments
@@ -196,7 +196,7 @@ bench-gpu: ## measure on a GPU, unattended (MODELS=folder WHEELS=folder BENCH="-
 		--out benchmarks/results $(BENCH)
 
 .PHONY: lint
-lint: .venv/ready types ## check style, types, import layers, spelling, versions, protos and fresh stubs
+lint: .venv/ready .venv-proto/ready types ## check style, types, import layers, spelling, versions, protos and fresh stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=exporter:clients/web $(BIN)/lint-imports --no-logo
@@ -208,13 +208,20 @@ lint: .venv/ready types ## check style, types, import layers, spelling, versions
 	cmp $$page docs/api.md || { echo "lint: docs/api.md is stale; run make proto" >&2; exit 1; }
 	@echo "lint: clean"
 
-.PHONY: types
-types: .venv/ready .venv-proto/ready .venv-gallery/ready ## check the types alone
+.PHONY: types types-server types-gallery types-exporter
+types: types-server types-gallery types-exporter ## check the types alone (several at once: -j2)
+
+# A cache each, as they may run at once.
+types-server: .venv/ready .venv-proto/ready
 	$(BIN)/mypy server/lookalike_server clients/python/lookalike_client clients/loadtest/lookalike_loadtest proto/python/lookalike/vector_codec.py \
 		tools tests benchmarks docs --exclude '^tests/e2e/gallery/'
-	$(BIN)/mypy --python-executable $(GALLERY_BIN)/python --follow-imports silent clients/web tests/e2e/gallery
-	$(BIN)/mypy exporter/lookalike_exporter
-	MYPYPATH=exporter/tests $(BIN)/mypy exporter/tests
+
+types-gallery: .venv/ready .venv-gallery/ready
+	$(BIN)/mypy --cache-dir .mypy_cache/gallery --python-executable $(GALLERY_BIN)/python --follow-imports silent clients/web tests/e2e/gallery
+
+types-exporter: .venv/ready
+	$(BIN)/mypy --cache-dir .mypy_cache/exporter exporter/lookalike_exporter
+	MYPYPATH=exporter/tests $(BIN)/mypy --cache-dir .mypy_cache/exporter exporter/tests
 
 define generate_page
 (cd proto && ../$(PROTO_BIN)/buf build --as-file-descriptor-set -o -) | $(PROTO_BIN)/python docs/api_page.py $(1)

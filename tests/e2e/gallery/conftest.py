@@ -28,8 +28,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_timings: list[tuple[str, float]] = []
-
 
 QUICK = {
     "test_search_by_id[sample]",
@@ -61,14 +59,10 @@ def pytest_sessionstart() -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Report the seconds from a click until its neighbors were visible; no test asserts them."""
-    for name, seconds in _timings:
-        terminalreporter.write_line(f"neighbors visible {seconds:.2f} s after the click ({name})")
-
-
-@pytest.fixture(scope="session")
-def timings() -> list[tuple[str, float]]:
-    """Collect (name, seconds) pairs for the report at the end."""
-    return _timings
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, seconds in report.user_properties:
+            if report.when == "call":
+                terminalreporter.write_line(f"neighbors visible {seconds:.2f} s after the click ({name})")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_search_by_id(shop: Shop, visitor: Visitor) -> None:
     assert alternatives == [each.product.title for each in expected]
 
 
-def test_click_through(shop: Shop, visitor: Visitor, timings: list[tuple[str, float]]) -> None:
+def test_click_through(shop: Shop, visitor: Visitor, record_property: Callable[[str, object], None]) -> None:
     """A click on a neighbor's image makes it the next query; the Back button returns to the previous one."""
     product = shop.client.get(first_id(shop)).product
     first, second = (each.product for each in shop.client.search(product_id=product.id, k=30).neighbors[::29])
@@ -67,7 +68,7 @@ def test_click_through(shop: Shop, visitor: Visitor, timings: list[tuple[str, fl
     visitor.click_image(29)
     expect(visitor.page.locator(".st-key-query")).to_contain_text(f"{second.id} in ", timeout=TIMEOUT_MS)
     expect(visitor.page.locator(CARD).first).to_be_visible()
-    timings.append((visitor.page.url.partition("?")[2], time.perf_counter() - clicked))
+    record_property(visitor.page.url.partition("?")[2], time.perf_counter() - clicked)
     expected = shop.client.search(product_id=second.id, k=30).neighbors
     assert visitor.cards() == as_cards(expected)
     visitor.page.go_back()
