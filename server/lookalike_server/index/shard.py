@@ -20,6 +20,8 @@ from lookalike_server.index.row_storage import Matrix, Slots
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.snapshot import RowOwner, Snapshot
 
+_EARLY_SHARE = 32  # a shard with a 32nd of its rows gets memory for all of them
+
 
 class Shard:
     """Whole categories, up to a number of rows. Read and changed under the lock of the `SmallCategories`."""
@@ -126,6 +128,9 @@ class Shard:
         return np.frombuffer(self._slots.get(category, b""), dtype=np.int64)
 
     def _add(self, row: IndexRow) -> int:
+        if self._rows.count == self._capacity // _EARLY_SHARE:
+            # All of it at once: later steps of growing would copy for tens of milliseconds, under the lock.
+            self._rows.reserve(self._capacity)
         slot = self._rows.append(row.vector)
         self._owners.append(RowOwner(row.label, row.product_id, row.image_index))
         self._attributes.put(slot, row.attributes)
