@@ -135,7 +135,7 @@ def test_a_remembered_token_expires(issuer: Issuer) -> None:
     """A token that was verified is UNAUTHENTICATED once it has expired, and is then forgotten."""
     now = float(NOW)
     tokens = verifier(issuer, clock=lambda: now)
-    token = issuer.token(exp=NOW + 100)
+    token = issuer.token(iat=NOW, exp=NOW + 100)
     tokens.find(token)
     now += 159
     tokens.find(token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import mmap
+import os
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from lookalike_server.index.row_residency import PERIOD, Residency
 from lookalike_server.index.row_storage import GrowingMatrix
 from support.fakes import RecordingObserver
 from support.index_model import MakeIndex, Shop, one_image_each, vectors
+from support.paths import ROOT
 from support.store_fixtures import opened
 
 DIM = 1024
@@ -152,7 +154,9 @@ block[:] = 1
 def test_reserved_space_can_be_written_on_a_full_disk(tmp_path: Path, kind: str, status: int) -> None:
     """A disk that is full by the time rows are written kills no process; the control, without reserving, does."""
     with memory(tmp_path, 4 * MIN_FILE_BYTES >> 10) as disk:
-        done = subprocess.run([sys.executable, "-c", _WRITE, str(disk), kind], check=False, timeout=60)
+        command = [sys.executable, "-c", _WRITE, str(disk), kind]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+        done = subprocess.run(command, env=environment, check=False, timeout=60)
     assert done.returncode == status
 
 
