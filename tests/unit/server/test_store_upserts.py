@@ -19,7 +19,7 @@ from support.store_fixtures import embedded, opened, product, put, vectors
 
 
 class HeldIndex:
-    """Records changes, and holds the writer in the first one until told."""
+    """Records changes, and holds the first one until it is set free."""
 
     def __init__(self) -> None:
         self.changes: list[IndexChange] = []
