@@ -25,8 +25,8 @@ from benchmarks.null_model import write_null_model
 from benchmarks.rounds import Spread
 
 MS = (8, 16, 32)
-EFS = (32, 64, 100, 200)
-USUAL_M, USUAL_EF = 16, 100
+EFS = (32, 48, 64, 128)
+USUAL_M, USUAL_EF = 16, 48
 _QUERIES = 200
 _ROUNDS = 3
 
