@@ -1,4 +1,4 @@
-"""Placeholder photos: hundreds of equal and nearly equal embeddings beside others lose no product in a graph."""
+"""Placeholder images: hundreds of equal and nearly equal embeddings beside others lose no product in a graph."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ Embeddings = dict[str, Floats]  # by product id
 
 
 def shop_with_placeholders() -> Embeddings:
-    """Return float32 [DIM] of each product: distinct ones, identical ones, and the same photo encoded again.
+    """Return float32 [DIM] of each product: distinct ones, identical ones, and the same image encoded again.
 
     An encoding changes an embedding by 1e-6 to 1e-3 of its length.
     """
     chance = np.random.default_rng(1)
-    photo = chance.normal(size=DIM)
+    image = chance.normal(size=DIM)
     noise = 10 ** chance.uniform(-6, -3, size=(ENCODED_AGAIN, 1)) * chance.normal(size=(ENCODED_AGAIN, DIM))
     rows = prepared(
-        np.concatenate([chance.normal(size=(DISTINCT, DIM)), np.tile(photo, (SAME, 1)), photo + noise]), Metric.COSINE
+        np.concatenate([chance.normal(size=(DISTINCT, DIM)), np.tile(image, (SAME, 1)), image + noise]), Metric.COSINE
     )
     names = [
         f"{kind}{n:05}" for kind, count in (("d", DISTINCT), ("s", SAME), ("e", ENCODED_AGAIN)) for n in range(count)
