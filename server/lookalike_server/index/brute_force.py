@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -37,25 +38,30 @@ class FlatView:
         """Return the rows that are also in the mask (bool [n])."""
         return FlatView(self.vectors, self.live & mask)
 
-    def nearest(self, queries: Sequence[Floats], rows: int, metric: Metric, slots: Slots | None = None) -> list[Slots]:
+    def nearest(
+        self, queries: Sequence[Floats], rows: int, metric: Metric, slots: Slots | None = None, start: int = 0
+    ) -> list[Slots]:
         """For each query, find the live slots that can be among its `rows` nearest, unordered.
 
         Args:
             queries: The vectors of each, float32 [m, dim]; a row is as near as the nearest of them.
             rows: How many to find; ties with the last, and rows within the rounding margin, come on top.
             metric: How distance is measured.
-            slots: The slots to search, int64 [n] in any order; all without them.
+            slots: Slots to search besides those from `start` on, int64 [n], all before it.
+            start: The first of the slots that are searched anyway.
         """
-        slots = np.flatnonzero(self.live) if slots is None else slots[self.live[slots]]
-        if len(slots) <= rows:
-            return [slots] * len(queries)
-        begin, end = int(slots.min()), int(slots.max()) + 1
-        sparse = len(slots) < _GATHER_RATIO * (end - begin)
-        chunks = copies(self.vectors, slots) if sparse else self.vectors.part(begin, end).chunks()
-        return [
-            _nearest(slots, distances if sparse else distances[slots - begin], rows, metric)
-            for distances in _rough(chunks, queries, metric)
-        ]
+        tail = start + np.flatnonzero(self.live[start:])
+        chosen = tail if slots is None else np.concatenate([slots[self.live[slots]], tail])
+        if len(chosen) <= rows:
+            return [chosen] * len(queries)
+        if len(tail) < _GATHER_RATIO * (len(self.live) - start):
+            chunks, positions = copies(self.vectors, chosen), np.arange(len(chosen))
+        else:
+            before = len(chosen) - len(tail)
+            in_place = self.vectors.part(start, len(self.live)).chunks()
+            chunks = chain(copies(self.vectors, chosen[:before]), in_place)
+            positions = np.concatenate([np.arange(before), before + tail - start])
+        return [_nearest(chosen, distances[positions], rows, metric) for distances in _rough(chunks, queries, metric)]
 
     def measured(self, slots: Slots, queries: Floats, metric: Metric) -> Distances:
         """Return the distance of each of these rows (int64 [n]) to the nearest query, as `measure` does."""

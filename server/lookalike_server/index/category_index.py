@@ -316,17 +316,25 @@ class CategoryIndex:
             self._in_maintenance.discard(category)  # closed
 
     def _maintain(self, category: str) -> None:
-        """Do all maintenance that a category needs and save its graphs; after an error, searches use what there is."""
+        """Do one step of what a category needs, and save its graphs after the last one.
+
+        After an error, searches use what there is.
+        """
         try:
             self._attach(category)
             partition = self._partitions.get(category)
-            while partition is not None and partition.needs_maintenance:
+            if partition is not None and partition.needs_maintenance:
                 began = time.monotonic()
                 added = partition.maintain(self._pacing)
                 if added:
                     seconds = (time.monotonic() - began) / added
                     self._row_seconds += _LEARNING_RATE * (seconds - self._row_seconds)
                     self._observer(GraphBuilt(category, len(partition)))
+                if partition.needs_maintenance:
+                    # After what other categories need by now; an index that closes takes no more.
+                    with suppress(RuntimeError):
+                        self._maintenance.submit(self._maintain, category)
+                    return
             if self._files is not None:
                 self._files.save(category, partition.saved() if partition is not None else [])
         except MaintenanceStopped:

@@ -9,6 +9,9 @@ from array import array
 from collections.abc import Sequence
 from typing import overload
 
+import numpy as np
+
+from lookalike_server.index.row_storage import Slots
 from lookalike_server.index.snapshot import RowOwner
 
 
@@ -33,6 +36,18 @@ class OwnerColumns(Sequence[RowOwner]):
         if isinstance(index, slice):
             return [self[slot] for slot in range(*index.indices(len(self)))]
         return RowOwner(self._labels[index], self._product_ids[index], self._image_indexes[index])
+
+    def labels(self, slots: Slots) -> Slots:
+        """Return the labels of some rows, int64 [n]; not while another thread appends."""
+        return np.frombuffer(self._labels, dtype=np.int64)[slots]
+
+    def select(self, slots: Slots) -> OwnerColumns:
+        """Return columns in which row i is row slots[i] (int64 [n]); not while another thread appends."""
+        selected = OwnerColumns()
+        selected._labels.frombytes(self.labels(slots).tobytes())
+        selected._image_indexes.frombytes(np.frombuffer(self._image_indexes, dtype=np.intc)[slots].tobytes())
+        selected._product_ids = [self._product_ids[slot] for slot in slots.tolist()]
+        return selected
 
     def label(self, slot: int) -> int:
         """Return the label of a row."""

@@ -2,8 +2,9 @@
 
 A row is searchable at once: a search merges what the graphs find with an exact scan of the rows that are in no graph
 yet, or that their graph loses, drops deleted ones, and measures the rest exactly. Graphs are built in the background
-and swapped in by reference; new rows are added to a copy of the last segment until it is full. When too many rows are
-deleted, their graphs are built again without them, and the live rows are copied (compaction).
+and swapped in by reference; new rows are added to a copy of the last segment until it is full. The live rows of a graph
+most of whose rows were deleted move to another one, and where many rows are deleted the live ones are copied
+(compaction).
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from lookalike_server.domain.catalog import IndexKind, IndexRow
 from lookalike_server.domain.filters import Condition
 from lookalike_server.index.attributes import AttributeColumns
 from lookalike_server.index.brute_force import FlatIndex, FlatView
+from lookalike_server.index.owners import OwnerColumns
 from lookalike_server.index.pacing import Pacing
 from lookalike_server.index.row_storage import Slots
 from lookalike_server.index.segment import PartitionSettings, Segment, grown, looked_up, slots_of
 from lookalike_server.index.snapshot import RowOwner, Snapshot
 
-COMPACTION_RATIO = 0.2
-"""The share of deleted rows above which a partition, or a graph, is compacted."""
+COMPACTION_RATIO = 1 / 3
+"""The share of deleted rows above which the live ones are copied."""
+
+_GONE_RATIO = 0.5  # of a graph's nodes; with more without a row, its live rows move to another one
 
 _CHEAP_SCAN = 1 << 21  # dimensions of all rows together, which are compared in about half a millisecond
 _CHEAP_SEGMENTS = 3  # whose graphs take about as long
@@ -44,7 +48,7 @@ class Partition:
         self._lock = threading.Lock()
         self._rows = FlatIndex(settings.dim, settings.memory)
         self._attributes = AttributeColumns()
-        self._owners: list[RowOwner] = []  # by slot
+        self._owners = OwnerColumns()
         self._slots: dict[int, int] = {}  # by label
         self._images: dict[str, int] = {}  # live rows, by product
         self._most_images = 1
@@ -53,6 +57,7 @@ class Partition:
         self._end = 0  # slots from here on are in no graph
         self._loose: Slots = np.empty(0, dtype=np.int64)  # those before it that are in none either
         self._lost: Slots = self._loose  # those that are in a graph which does not find them
+        self._stale: Segment | None = None  # one whose live rows are to move
 
     @classmethod
     def load(
@@ -118,10 +123,15 @@ class Partition:
     def needs_maintenance(self) -> bool:
         """Whether too many rows are deleted or in no graph, or nodes are to be looked up."""
         return (
-            self._has_too_many(self._rows.deleted, self._rows.count)
-            or self._needs_graph
+            self._needs_graph
+            or self._stale is not None
+            or self._needs_compaction
             or any(len(each.to_look_up) for each in self._segments)
         )
+
+    @property
+    def _needs_compaction(self) -> bool:
+        return self._rows.deleted > COMPACTION_RATIO * self._rows.count
 
     @property
     def _needs_graph(self) -> bool:
@@ -154,7 +164,8 @@ class Partition:
                 view,
                 self._owners,
                 self._segments,
-                np.concatenate([self._loose, self._lost, np.arange(self._end, len(view.live))]),
+                np.concatenate([self._loose, self._lost]),
+                self._end,
                 self._most_images,
                 filtered=bool(conditions),
                 has_deleted=self._rows.deleted > 0,
@@ -169,8 +180,8 @@ class Partition:
         return [(each, partial(self._labels, each)) for each in self._segments]
 
     def _labels(self, segment: Segment) -> Slots:
-        owners = self._owners
-        return np.fromiter((owners[slot].label for slot in segment.rows.slots.tolist()), np.int64)
+        with self._lock:
+            return self._owners.labels(segment.rows.slots)
 
     def attach(self, segments: Iterable[tuple[Slots, Segment]]) -> None:
         """Use segments that were saved, whose rows are positions in the labels that come with each (int64 [rows]).
@@ -194,34 +205,57 @@ class Partition:
         Raises:
             MaintenanceStopped: The index is closing.
         """
-        stale = self._stale_segment()
-        if stale is not None:
-            return self._rebuild(stale, pacing)
-        if self._has_too_many(self._rows.deleted, self._rows.count):
-            self._compact()
-            return 0
         if self._needs_graph:
             return self._grow(pacing)
-        self._look_up(pacing)
+        if self._stale is not None:
+            return self._move(self._stale, pacing)
+        if self._needs_compaction:
+            self._compact()
+        else:
+            self._look_up(pacing)
         return 0
 
     def _grow(self, pacing: Pacing) -> int:
-        """Add the rows that wait, at most those of one step, to the last segment, or to a new one where it is full."""
+        """Add the rows that wait, at most those of one step, to a graph."""
         with self._lock:
             view, segments, loose, end = self._rows.view(), self._segments, self._loose, self._end
         waiting = np.concatenate([loose, np.arange(end, len(view.live))])
-        waiting = waiting[view.live[waiting]]
-        room = self._settings.segment_rows - len(segments[-1].rows) if segments else 0
-        last = segments[-1] if room > 0 else None
-        new = waiting[: min(room if last else self._settings.segment_rows, self._settings.step_rows)]
-        if len(new):
-            segment = grown(last, view.vectors, new, self._settings, pacing)
-            segments = (*(segments[:-1] if last else segments), segment)
+        segments, added = self._added(view, segments, waiting[view.live[waiting]], pacing)
         with self._lock:
             self._segments = segments
             self._end = len(view.live)
             self._outline()
-        return len(new)
+        return added
+
+    def _move(self, stale: Segment, pacing: Pacing) -> int:
+        """Add live rows of a segment, at most those of one step, to another one; drop it when none is left."""
+        with self._lock:
+            view, segments = self._rows.view(), self._segments
+        others = tuple(each for each in segments if each is not stale)
+        left = stale.rows.slots[view.live[stale.rows.slots]]
+        left = np.setdiff1d(left, slots_of(others), assume_unique=True)
+        if len(left) > (0 if others else self._settings.full_scan_threshold):
+            segments, added = self._added(view, segments, left, pacing)
+        else:
+            segments, added = others, 0
+        with self._lock:
+            self._segments = segments
+            self._outline()
+        return added
+
+    def _added(
+        self, view: FlatView, segments: tuple[Segment, ...], slots: Slots, pacing: Pacing
+    ) -> tuple[tuple[Segment, ...], int]:
+        """Return segments with some of these rows as well, and how many: in the last one, or a new one."""
+        if not len(slots):
+            return segments, 0
+        last = next((each for each in reversed(segments) if each is not self._stale), None)
+        room = self._settings.segment_rows - len(last.rows) if last else 0
+        if room <= 0:
+            last, room = None, self._settings.segment_rows
+        new = slots[: min(room, self._settings.step_rows)]
+        segment = grown(last, view.vectors, new, self._settings, pacing)
+        return (*(each for each in segments if each is not last), segment), len(new)
 
     def _look_up(self, pacing: Pacing) -> None:
         with self._lock:
@@ -233,34 +267,6 @@ class Partition:
                     self._segments = (*segments[:position], after, *segments[position + 1 :])
                     self._outline()
                 return
-
-    def _stale_segment(self) -> Segment | None:
-        """Return a segment too many of whose nodes stand for no live row."""
-        with self._lock:
-            live, segments = self._rows.view().live, self._segments
-        for segment in segments:
-            gone = np.ones(len(segment.rows), dtype=np.bool_)
-            gone[segment.rows.nodes[live[segment.rows.slots]]] = False
-            if self._has_too_many(int(np.count_nonzero(gone)), len(gone)):
-                return segment
-        return None
-
-    def _rebuild(self, stale: Segment, pacing: Pacing) -> int:
-        """Replace a segment by one of its live rows, together with those of the last segment where both fit in one."""
-        with self._lock:
-            view, segments = self._rows.view(), self._segments
-        last = segments[-1]
-        others = [each for each in segments if each is not stale]
-        slots = stale.rows.slots[view.live[stale.rows.slots]]
-        if last is not stale and len(slots) + len(last.rows) <= self._settings.segment_rows:
-            others.remove(last)
-            slots = np.concatenate([slots, last.rows.slots[view.live[last.rows.slots]]])
-        if len(slots) > (0 if others else self._settings.full_scan_threshold):
-            others.append(grown(None, view.vectors, slots, self._settings, pacing))
-        with self._lock:
-            self._segments = tuple(others)
-            self._outline()
-        return len(slots)
 
     def _compact(self) -> None:
         """Copy the live rows, and swap them in together with the changes made meanwhile."""
@@ -275,9 +281,9 @@ class Partition:
             rows.extend(FlatView(now.vectors.part(len(before.live), len(now.live)), now.live[len(before.live) :]))
             order = np.concatenate([live, np.arange(len(before.live), len(now.live))])
             # New containers, because running searches use the old ones.
-            self._owners = [self._owners[slot] for slot in order.tolist()]
-            still_live = np.flatnonzero(now.live[order]).tolist()
-            self._slots = {self._owners[slot].label: slot for slot in still_live}
+            self._owners = self._owners.select(order)
+            still_live = np.flatnonzero(now.live[order])
+            self._slots = dict(zip(self._owners.labels(still_live).tolist(), still_live.tolist(), strict=True))
             self._attributes = self._attributes.select(order)
             moved = np.full(len(now.live), -1)
             moved[order] = np.arange(len(order))
@@ -287,15 +293,13 @@ class Partition:
             self._outline()
 
     def _outline(self) -> None:
-        """Find the rows before the end that no graph has, or finds."""
-        outside = np.ones(self._end, dtype=np.bool_)
+        """Find the rows before the end that no graph has, or finds, and a segment that is stale."""
+        live = self._rows.view().live
+        outside = live[: self._end].copy()
         outside[slots_of(self._segments)] = False
-        self._loose = np.flatnonzero(outside & self._rows.view().live[: self._end])
+        self._loose = np.flatnonzero(outside)
         self._lost = np.concatenate([self._loose[:0], *(each.lost_slots for each in self._segments)])
-
-    @staticmethod
-    def _has_too_many(deleted: int, rows: int) -> bool:
-        return deleted > COMPACTION_RATIO * rows
+        self._stale = next((each for each in self._segments if each.gone(live) > _GONE_RATIO), None)
 
     def _add(self, row: IndexRow) -> None:
         slot = self._rows.append(row.vector)

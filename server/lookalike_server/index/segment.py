@@ -16,7 +16,7 @@ from lookalike_server.index.row_blocks import ANONYMOUS, RowBlocks
 from lookalike_server.index.row_storage import Rows, Slots, rows_in
 
 _SEGMENT_BYTES = 1 << 30  # of the vectors of a graph, which is copied whenever it grows
-_STEP_BYTES = 32 << 20  # of the vectors added to a graph before searches use it: the copy is small beside their cost
+_STEP_BYTES = 8 << 20  # of the vectors added to a graph before searches use it: the copy is small beside their cost
 _MIN_WAITING_ROWS = 64  # where vectors are so long that fewer take half a millisecond
 _MIN_STEP_ROWS = 256  # of such a step, where vectors are long
 _LOOKED_UP_AT_ONCE = 1024  # nodes; new rows are added to the graph before more are looked up
@@ -92,6 +92,12 @@ class Segment:
     def lost_slots(self) -> Slots:
         """The rows that the graph does not find, int64."""
         return self.rows.slots[self.lost[self.rows.nodes]]
+
+    def gone(self, live: npt.NDArray[np.bool_]) -> float:
+        """Return which share of the nodes has no live row (bool [n], by slot), 0 to 1."""
+        gone = np.ones(len(self.rows), dtype=np.bool_)
+        gone[self.rows.nodes[live[self.rows.slots]]] = False
+        return float(np.count_nonzero(gone)) / len(gone)
 
     @property
     def to_look_up(self) -> Slots:

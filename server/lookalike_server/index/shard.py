@@ -117,7 +117,8 @@ class Shard:
             view,
             owners,
             segments=(),
-            outside=np.empty(0, dtype=np.int64),  # with no segments every row is compared
+            outside=np.empty(0, dtype=np.int64),
+            end=0,
             most_images=self._most_images,
             filtered=filtered,
             has_deleted=self._rows.deleted > 0,

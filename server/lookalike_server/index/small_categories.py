@@ -13,12 +13,12 @@ from itertools import islice
 from lookalike_server.domain.catalog import IndexRow
 from lookalike_server.domain.filters import Condition
 from lookalike_server.index.lazy_loading import PartitionChange
-from lookalike_server.index.partition import COMPACTION_RATIO
 from lookalike_server.index.row_storage import BLOCK_BYTES, rows_in
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.shard import Shard
 from lookalike_server.index.snapshot import Snapshot
 
+_SPARSE_RATIO = 0.2  # of a shard's rows; with more deleted ones, all categories leave it
 _MAX_ROWS = 256  # of a small category
 _MAX_BYTES = 2 << 20  # of its vectors, which a search of it copies, and which move between shards under the lock
 _GROWTH_SHARE = 8  # one in this many rows of a shard is kept for the categories that are in it
@@ -138,7 +138,7 @@ class SmallCategories:
     def _check(self, shard: Shard) -> None:
         """Drop a shard that is empty, and have one emptied of which too many rows are deleted."""
         empty = not len(shard)
-        if not empty and shard.deleted_count <= max(self.max_rows, COMPACTION_RATIO * shard.row_count):
+        if not empty and shard.deleted_count <= max(self.max_rows, _SPARSE_RATIO * shard.row_count):
             return
         if shard is self._open:
             self._open = None

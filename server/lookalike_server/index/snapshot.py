@@ -36,7 +36,8 @@ class Snapshot:
         view: The rows, without deleted ones and those that the conditions exclude.
         owners: The image of each row, by slot.
         segments: The graphs over most of the rows.
-        outside: int64, the slots that no graph finds.
+        outside: int64, the slots before `end` that no graph finds.
+        end: The first slot of those that are in no graph yet.
         most_images: The most rows of any product.
         filtered: Whether conditions excluded rows.
         has_deleted: Whether rows were deleted.
@@ -48,6 +49,7 @@ class Snapshot:
     owners: Sequence[RowOwner]
     segments: Sequence[Segment]
     outside: Slots
+    end: int
     most_images: int
     filtered: bool
     has_deleted: bool
@@ -66,7 +68,7 @@ class Snapshot:
             return self._exact(queries, rows)
         vectors = [each.vectors for each in queries]
         found = self._by_graphs(vectors, counts)
-        outside = self.view.nearest(vectors, rows, self.settings.metric, self.outside)
+        outside = self.view.nearest(vectors, rows, self.settings.metric, self.outside, self.end)
         results: list[IndexResult] = []
         for query, (slots, distances), more in zip(queries, found, outside, strict=True):
             if len(slots) < rows and len(slots) < self._live_in_graphs():
@@ -127,7 +129,11 @@ class Snapshot:
             measured = self.view.measured(rows[is_first], vectors, self.settings.metric)
             slots.append(rows)
             distances.append(measured if len(measured) == len(rows) else measured[np.cumsum(is_first) - 1])
-        return np.concatenate(slots), np.concatenate(distances)
+        if len(slots) == 1:
+            return slots[0], distances[0]
+        # A row may be in two graphs, while it moves from one to the other.
+        every, first = np.unique(np.concatenate(slots), return_index=True)
+        return every, np.concatenate(distances)[first]
 
     def _live_in_graphs(self) -> int:
         return sum(int(np.count_nonzero(self.view.live[each.rows.slots])) for each in self.segments)
@@ -140,7 +146,7 @@ class Snapshot:
             near = distances <= np.partition(distances, rows - 1)[rows - 1]
             slots, distances = slots[near], distances[near]
         order = sorted(
-            (distance, self.owners[slot].product_id, self.owners[slot].image_index)
+            (distance, *self.owners[slot][1:])
             for slot, distance in zip(slots.tolist(), distances.tolist(), strict=True)
         )
         best: dict[str, Hit] = {}
