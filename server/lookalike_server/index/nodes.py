@@ -26,14 +26,14 @@ class NodeRows:
         nodes: int64 [rows], the node of each, ascending.
         starts: int64 [nodes + 1], where the rows of each node begin.
         prints: uint64 [nodes], a hash of each node's vector.
-        is_one_each: Whether each node has one row.
+        empty: How many nodes have no row.
     """
 
     slots: Slots
     nodes: Slots
     starts: Slots
     prints: Prints
-    is_one_each: bool
+    empty: int
 
     @classmethod
     def of(cls, slots: Slots, nodes: Slots, prints: Prints) -> NodeRows:
@@ -41,7 +41,7 @@ class NodeRows:
         order = np.argsort(nodes, kind="stable")
         nodes = nodes[order]
         starts = np.searchsorted(nodes, np.arange(len(prints) + 1))
-        return cls(slots[order], nodes, starts, prints, bool((np.diff(starts) == 1).all()))
+        return cls(slots[order], nodes, starts, prints, int(np.count_nonzero(np.diff(starts) == 0)))
 
     @classmethod
     def none(cls) -> NodeRows:
@@ -54,7 +54,7 @@ class NodeRows:
 
     def of_nodes(self, nodes: Slots) -> tuple[Slots, Slots]:
         """Return the rows of these nodes, and for each row the position in `nodes` of its node: int64 [n] both."""
-        if self.is_one_each:
+        if not self.empty and len(self.slots) == len(self):  # one row each
             return self.slots[nodes], np.arange(len(nodes))
         begins, counts = self.starts[nodes], self.starts[nodes + 1] - self.starts[nodes]
         positions = np.repeat(np.arange(len(nodes)), counts)

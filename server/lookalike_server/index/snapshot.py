@@ -98,9 +98,10 @@ class Snapshot:
 
     def _nodes_to_find(self, segment: Segment, rows: int) -> int:
         """Return how many nodes a search must find so that the `rows` nearest live rows are among theirs."""
-        if not self.filtered and not self.has_deleted:
+        empty = segment.rows.empty
+        if not self.filtered and not self.has_deleted and not empty:
             return rows
-        every = len(segment.rows.slots)
+        every = len(segment.rows.slots) + empty
         live = int(np.count_nonzero(self.view.live[segment.rows.slots]))
         return min(rows + every - live, math.ceil(_SLACK * rows * every / max(1, live)))
 
