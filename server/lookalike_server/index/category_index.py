@@ -160,7 +160,7 @@ class CategoryIndex:
         conditions: Sequence[Condition] = (),
     ) -> list[IndexResult]:
         """Search one category, or all, for several queries at once (see `VectorIndex`)."""
-        with self._pacing.searching():
+        with self._pacing:
             return self._search(queries, category, conditions, exact=exact)
 
     def _search(
@@ -241,7 +241,11 @@ class CategoryIndex:
             if snapshot is not None:
                 return snapshot
             partition = self._partitions.get(category)  # it has grown meanwhile
-        return partition.snapshot(conditions) if partition is not None else None
+        if partition is None:
+            return None
+        if partition.can_catch_up and category not in self._in_maintenance:
+            self._maintain_if_needed(category)
+        return partition.snapshot(conditions)
 
     def _partition(self, category: str, *, urgent: bool = True) -> Partition | None:
         """Return the partition of a category, loaded now if it was not yet; None if the category is empty."""

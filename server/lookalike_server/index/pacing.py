@@ -1,6 +1,6 @@
 """Keeps the work on graphs out of the way of searches: it is done in pieces of milliseconds, none while a search runs.
 
-The maintenance thread calls `next_piece` before each piece; searches run in `searching`.
+The maintenance thread calls `next_piece` before each piece; searches run in it as a context.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 _PIECE_BYTES = 128 << 10  # of the vectors of a piece beside searches, which are added to a graph in about 10 ms
 _QUIET_BYTES = 512 << 10  # of a piece for each thread otherwise, because every call of the library costs something
@@ -33,19 +32,17 @@ class Pacing:
         self._last = -math.inf
         self._stopped = False
 
-    @contextmanager
-    def searching(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Run a search in this context."""
         with self._quiet:
             self._searches += 1
-        try:
-            yield
-        finally:
-            with self._quiet:
-                self._searches -= 1
-                self._last = self._clock()
-                if not self._searches:
-                    self._quiet.notify_all()
+
+    def __exit__(self, *_: object) -> None:
+        with self._quiet:
+            self._searches -= 1
+            self._last = self._clock()
+            if not self._searches:
+                self._quiet.notify_all()
 
     def searched_within(self, seconds: float) -> bool:
         """Return whether a search ran in the last so many seconds."""

@@ -35,6 +35,8 @@ _GONE_RATIO = 0.5  # of a graph's nodes; with more without a row, its live rows 
 
 _CHEAP_SCAN = 1 << 21  # dimensions of all rows together, which are compared in about half a millisecond
 _CHEAP_SEGMENTS = 3  # whose graphs take about as long
+_QUIET_SECONDS = 1.0  # without a change, after which rows that wait are added to a graph all the same
+_FEW_WAITING = 64  # rows that cost a search nothing worth mentioning
 _SEARCHED_SECONDS = 10.0  # since when a category counts as searched
 _BACKLOG = 4  # times the rows that may wait for a graph, with which a search takes a few milliseconds
 
@@ -53,7 +55,7 @@ class Partition:
         self._images: dict[str, int] = {}  # live rows, by product
         self._most_images = 1
         self._segments: tuple[Segment, ...] = ()
-        self._searched = -math.inf
+        self._searched = self._changed = -math.inf  # when, by the clock
         self._end = 0  # slots from here on are in no graph
         self._loose: Slots = np.empty(0, dtype=np.int64)  # those before it that are in none either
         self._lost: Slots = self._loose  # those that are in a graph which does not find them
@@ -124,10 +126,17 @@ class Partition:
         """Whether too many rows are deleted or in no graph, or nodes are to be looked up."""
         return (
             self._needs_graph
+            or self.can_catch_up
             or self._stale is not None
             or self._needs_compaction
             or any(len(each.to_look_up) for each in self._segments)
         )
+
+    @property
+    def can_catch_up(self) -> bool:
+        """Whether rows that need not be in a graph yet may as well be, because nothing changes any more."""
+        quiet = time.monotonic() - self._changed > _QUIET_SECONDS
+        return bool(self._segments) and quiet and self.waiting > _FEW_WAITING
 
     @property
     def _needs_compaction(self) -> bool:
@@ -144,6 +153,7 @@ class Partition:
         updated: Sequence[tuple[int, Mapping[str, str]]] = (),
     ) -> None:
         """Remove rows by label, add rows, and update attributes by label; a search sees the whole change or nothing."""
+        self._changed = time.monotonic()
         with self._lock:
             for label in removed:
                 self._remove(label)
@@ -205,7 +215,7 @@ class Partition:
         Raises:
             MaintenanceStopped: The index is closing.
         """
-        if self._needs_graph:
+        if self._needs_graph or self.can_catch_up:
             return self._grow(pacing)
         if self._stale is not None:
             return self._move(self._stale, pacing)

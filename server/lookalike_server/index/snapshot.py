@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,16 +70,17 @@ class Snapshot:
         found = self._by_graphs(vectors, counts)
         outside = self.view.nearest(vectors, rows, self.settings.metric, self.outside, self.end)
         results: list[IndexResult] = []
-        for query, (slots, distances), more in zip(queries, found, outside, strict=True):
+        for query, (slots, nodes), more in zip(queries, found, outside, strict=True):
             if len(slots) < rows and len(slots) < self._live_in_graphs():
                 self.on_fallback()
                 results += self._exact([query], rows)
                 continue
-            if len(more):
+            if len(self.outside) and len(more):
                 # A graph may find a row that it did not find when that was looked up.
-                slots, first = np.unique(np.append(slots, more), return_index=True)
-                distances = np.append(distances, self._measured(more, query))[first]
-            results.append(IndexResult(self._ranked(slots, distances, query, rows), exact=False))
+                more = np.setdiff1d(more, slots, assume_unique=True)
+            distances = self._measured_once(slots, nodes, more, query)
+            hits = self._ranked(np.append(slots, more) if len(more) else slots, distances, query, rows)
+            results.append(IndexResult(hits, exact=False))
         return results
 
     def stored_query(self, position: float, k: int) -> IndexQuery | None:
@@ -105,36 +106,48 @@ class Snapshot:
         live = int(np.count_nonzero(self.view.live[segment.rows.slots]))
         return min(rows + every - live, math.ceil(_SLACK * rows * every / max(1, live)))
 
-    def _by_graphs(self, vectors: Sequence[Floats], counts: Sequence[int]) -> list[tuple[Slots, Distances]]:
-        """For each query, given by its vectors, return the live rows that the graphs find, and how far they are."""
-        every = np.concatenate(vectors)
-        ends = np.cumsum([len(each) for each in vectors]).tolist()
+    def _by_graphs(self, vectors: Sequence[Floats], counts: Sequence[int]) -> list[tuple[Slots, Slots]]:
+        """For each query, given by its vectors, return the live rows that the graphs find, and a number of their node.
+
+        The rows of a node follow each other.
+        """
+        every = np.concatenate(vectors) if len(vectors) > 1 else vectors[0]
         found = [
             nearest_nodes(segment.graph, every, count) for segment, count in zip(self.segments, counts, strict=True)
         ]
         results = []
-        for own, end in zip(vectors, ends, strict=True):
-            nodes = (np.unique(np.concatenate(each[end - len(own) : end])) for each in found)
-            results.append(self._rows_of(nodes, own))
+        end = 0
+        for own in vectors:
+            begin, end = end, end + len(own)
+            nodes = [each[begin] if len(own) == 1 else np.unique(np.concatenate(each[begin:end])) for each in found]
+            results.append(self._rows_of(nodes))
         return results
 
-    def _rows_of(self, found: Iterable[Slots], vectors: Floats) -> tuple[Slots, Distances]:
-        """Return the live rows of the nodes of each segment, and how far they are; each node is measured once."""
-        slots: list[Slots] = []
-        distances: list[Distances] = []
-        for segment, nodes in zip(self.segments, found, strict=True):
-            rows, positions = segment.rows.of_nodes(nodes)
-            live = self.view.live[rows]
-            rows, positions = rows[live], positions[live]
-            is_first = np.diff(positions, prepend=-1) > 0
-            measured = self.view.measured(rows[is_first], vectors, self.settings.metric)
-            slots.append(rows)
-            distances.append(measured if len(measured) == len(rows) else measured[np.cumsum(is_first) - 1])
-        if len(slots) == 1:
-            return slots[0], distances[0]
-        # A row may be in two graphs, while it moves from one to the other.
-        every, first = np.unique(np.concatenate(slots), return_index=True)
-        return every, np.concatenate(distances)[first]
+    def _rows_of(self, found: Sequence[Slots]) -> tuple[Slots, Slots]:
+        """Return the live rows of the nodes of each segment, int64 [n], and the position of each one's node."""
+        parts = [segment.rows.of_nodes(nodes) for segment, nodes in zip(self.segments, found, strict=True)]
+        slots, nodes = parts[0]
+        if len(parts) > 1:
+            slots = np.concatenate([each for each, _ in parts])
+            begins = np.cumsum([0, *map(len, found[:-1])]).tolist()
+            nodes = np.concatenate([begin + own for begin, (_, own) in zip(begins, parts, strict=True)])
+            # A row may be in two graphs, while it moves from one to the other.
+            slots, first = np.unique(slots, return_index=True)
+            order = np.argsort(nodes[first], kind="stable")
+            slots, nodes = slots[order], nodes[first][order]
+        if self.filtered or self.has_deleted:
+            live = self.view.live[slots]
+            slots, nodes = slots[live], nodes[live]
+        return slots, nodes
+
+    def _measured_once(self, slots: Slots, nodes: Slots, more: Slots, query: IndexQuery) -> Distances:
+        """Measure rows of nodes, which follow each other, a node once; and more rows."""
+        if not len(slots) or (int(nodes[-1]) == len(nodes) - 1 and nodes[0] == 0):  # one row each
+            return self._measured(np.append(slots, more) if len(more) else slots, query)
+        is_first = np.diff(nodes, prepend=-1) > 0
+        measured = self._measured(np.append(slots[is_first], more), query)
+        last = np.cumsum(is_first)
+        return np.append(measured[last - 1], measured[last[-1] :])
 
     def _live_in_graphs(self) -> int:
         return sum(int(np.count_nonzero(self.view.live[each.rows.slots])) for each in self.segments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -85,6 +86,7 @@ def test_changes_during_a_compaction(make_index: MakeIndex, monkeypatch: pytest.
     shop.put_all(one_image_each(rows[:300]), attributes={"color": "red"})
     index.wait_until_idle()
     changes: list[Callable[[], None]] = []
+    removed = threading.Event()
 
     def change() -> None:
         shop.put("late", rows[400:402])
@@ -97,6 +99,7 @@ def test_changes_during_a_compaction(make_index: MakeIndex, monkeypatch: pytest.
 
     def interrupted(*arguments: Any) -> FlatIndex:
         copied = copy_of(*arguments)
+        assert removed.wait(60)
         while changes:
             changes.pop()()
         return copied
@@ -104,6 +107,7 @@ def test_changes_during_a_compaction(make_index: MakeIndex, monkeypatch: pytest.
     monkeypatch.setattr(FlatIndex, "copy_of", interrupted)
     changes.append(change)
     shop.remove(*[f"p{number:05}" for number in range(0, 220, 2)])
+    removed.set()
     index.wait_until_idle()
     assert "late" in shop.rows
     assert changes == []
