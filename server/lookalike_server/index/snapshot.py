@@ -159,10 +159,11 @@ class Snapshot:
         if len(slots) > rows:
             near = distances <= np.partition(distances, rows - 1)[rows - 1]
             slots, distances = slots[near], distances[near]
-        order = sorted(
-            (distance, *self.owners[slot][1:])
-            for slot, distance in zip(slots.tolist(), distances.tolist(), strict=True)
-        )
+        order: list[tuple[float, str, int]] = []
+        for slot, distance in zip(slots.tolist(), distances.tolist(), strict=True):
+            _, product_id, image_index = self.owners[slot]
+            order.append((distance, product_id, image_index))
+        order.sort()
         best: dict[str, Hit] = {}
         for distance, product_id, image_index in order:
             if product_id not in best and product_id != query.exclude:
