@@ -48,6 +48,7 @@ from lookalike_server.telemetry import LogObserver, configure_log
 from lookalike_server.watchdog.thread import Watchdog
 
 _WAITING_ROWS_SECONDS = 0.0005  # for which a search may compare rows that wait for a graph
+_CATCH_UP_SECONDS = 2.0  # without a change, after which no row waits for a graph any more
 _GARBAGE_OBJECTS = 50_000  # new objects after which cycles are looked for; a call makes about sixty
 
 INDEX_FOLDER = "index"
@@ -224,6 +225,7 @@ async def loading(
                     settings.hnsw_m, settings.hnsw_ef_construction, settings.hnsw_ef_search, settings.graph_library
                 ),
                 max_segment_rows=settings.max_segment_rows,
+                catch_up_seconds=_CATCH_UP_SECONDS,
                 max_waiting_rows=await asyncio.to_thread(rows_compared_in, _WAITING_ROWS_SECONDS, model.dim),
             ),
             observer,

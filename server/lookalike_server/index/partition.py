@@ -35,7 +35,6 @@ _GONE_RATIO = 0.5  # of a graph's nodes; with more without a row, its live rows 
 
 _CHEAP_SCAN = 1 << 21  # dimensions of all rows together, which are compared in about half a millisecond
 _CHEAP_SEGMENTS = 3  # whose graphs take about as long
-_QUIET_SECONDS = 2.0  # without a change, after which rows that wait are added to a graph all the same
 _SEARCHED_SECONDS = 10.0  # since when a category counts as searched
 _BACKLOG = 4  # times the rows that may wait for a graph, with which a search takes a few milliseconds
 
@@ -134,7 +133,7 @@ class Partition:
     @property
     def can_catch_up(self) -> bool:
         """Whether rows that need not be in a graph yet may as well be, because nothing changes any more."""
-        quiet = time.monotonic() - self._changed > _QUIET_SECONDS
+        quiet = time.monotonic() - self._changed >= self._settings.catch_up_seconds
         return bool(self._segments) and quiet and self.waiting > 0
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -35,6 +36,7 @@ class PartitionSettings:
         max_waiting_rows: How many rows may wait to be added to a graph, while there is one: as many as are compared in
             half a millisecond.
         max_shard_rows: The most rows of small categories in one matrix, fewer if they have more than 64 MiB.
+        catch_up_seconds: How long without a change until the next search has all that wait added to a graph.
         memory: Where rows are.
     """
 
@@ -45,6 +47,7 @@ class PartitionSettings:
     max_segment_rows: int = 65_536
     max_waiting_rows: int = 512
     max_shard_rows: int = 65_536
+    catch_up_seconds: float = math.inf
     memory: RowBlocks = ANONYMOUS
 
     @property

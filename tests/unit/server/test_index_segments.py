@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,21 @@ def test_rows_that_are_deleted_before_they_are_in_a_graph(make_index: MakeIndex)
     assert partition.segments == before
     assert partition.waiting == 0
     assert len(shop.check(vectors(1, DIM, Metric.COSINE, seed=3), 10, exact=False)) == 10
+
+
+def test_rows_catch_up(observer: RecordingObserver) -> None:
+    """Rows that are too few to be worth it are added to a graph all the same once nothing changes any more."""
+    for seconds, left in ((float("inf"), 5), (0.0, 0)):
+        settings = PartitionSettings(DIM, Metric.COSINE, 40, HnswSettings(), catch_up_seconds=seconds)
+        with closing(CategoryIndex(settings, observer)) as index:
+            shop = Shop(index, Metric.COSINE)
+            shop.put_all(one_image_each(vectors(50, DIM, Metric.COSINE, seed=1)))
+            index.wait_until_idle()
+            shop.put_all(one_image_each(vectors(5, DIM, Metric.COSINE, seed=2), "late"))
+            shop.check(vectors(1, DIM, Metric.COSINE, seed=3), 10, exact=False)
+            index.wait_until_idle()
+            assert index.partitions["c"].waiting == left
+            shop.check(vectors(1, DIM, Metric.COSINE, seed=3), 10, exact=False)
 
 
 def test_work_ends_with_the_index(make_index: MakeIndex) -> None:
