@@ -53,7 +53,8 @@ class Partition:
         self._images: dict[str, int] = {}  # live rows, by product
         self._most_images = 1
         self._segments: tuple[Segment, ...] = ()
-        self._searched = self._changed = -math.inf  # when, by the clock
+        self._searched = -math.inf  # when, by the clock
+        self._changed = time.monotonic()
         self._end = 0  # slots from here on are in no graph
         self._loose: Slots = np.empty(0, dtype=np.int64)  # those before it that are in none either
         self._lost: Slots = self._loose  # those that are in a graph which does not find them
