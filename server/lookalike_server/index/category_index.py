@@ -6,12 +6,8 @@ builds and saves graphs, one step at a time.
 
 from __future__ import annotations
 
-import ctypes
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +16,6 @@ from types import MappingProxyType
 from lookalike_server.domain.catalog import IndexChange, IndexKind, IndexRow
 from lookalike_server.domain.events import (
     CategoriesLoaded,
-    GraphBuilt,
     IndexMaintenanceFailed,
     Observer,
     RowFileFailed,
@@ -31,7 +26,7 @@ from lookalike_server.domain.protocols import RowSource
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
 from lookalike_server.index.graph_files import GraphFiles
 from lookalike_server.index.lazy_loading import PartitionChange, ReadPriority, UnloadedCategory, catch_up
-from lookalike_server.index.pacing import MaintenanceStopped, Pacing
+from lookalike_server.index.maintenance import Maintenance
 from lookalike_server.index.partition import Partition
 from lookalike_server.index.recall import RecallSampler
 from lookalike_server.index.row_blocks import RowBlocks
@@ -39,10 +34,6 @@ from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.small_categories import SmallCategories
 from lookalike_server.index.small_loading import SmallCategoryLoader
 from lookalike_server.index.snapshot import Snapshot
-from lookalike_server.priority import lower_priority
-
-_LEARNING_RATE = 0.2  # weight of the newest step in the moving average of a row's duration
-_NICE = 10  # by how much the maintenance thread is nicer than searches, so that they come first
 
 
 class CategoryIndex:
@@ -66,13 +57,9 @@ class CategoryIndex:
         self._small = SmallCategories(settings)
         self._partitions: dict[str, Partition] = {}
         self._unloaded: dict[str, UnloadedCategory] = {}
-        self._unattached: set[str] = set()  # those in memory whose graphs are still to be read
         self._source: RowSource | None = None
-        self._files: GraphFiles | None = None
-        self._pacing = Pacing(threads)
-        self._row_seconds = 0.001  # for which a row is added to a graph; a moving average
-        self._maintenance = ThreadPoolExecutor(1, "index-maintenance", initializer=lower_priority, initargs=(_NICE,))
-        self._in_maintenance: set[str | None] = set()  # None: the small categories
+        self._maintenance = Maintenance(self._partitions, self._lock, observer, threads)
+        self._maintains_small = False
         self._read_priority = ReadPriority()
         self._unloaded_small = SmallCategoryLoader(settings.dim, self._lock, self._read_priority, self._install)
 
@@ -89,8 +76,8 @@ class CategoryIndex:
         self._source = source
         self._settings = replace(self._settings, memory=RowBlocks(folder, self._on_row_file_failure))
         self._small = SmallCategories(self._settings)
-        self._files = GraphFiles(folder, source, self._settings, self._observer)
-        with_graphs = self._files.categories()
+        self._maintenance.files = files = GraphFiles(folder, source, self._settings, self._observer)
+        with_graphs = files.categories()
         small = {
             category: count
             for category, count in counts.items()
@@ -104,7 +91,7 @@ class CategoryIndex:
             self._maintenance.submit(self._load, category)
         self._maintain_small_if_needed()
         for category in with_graphs - counts.keys():
-            self._maintain_if_needed(category)
+            self._maintenance.check(category)
         return sum(counts.values())
 
     def apply(self, change: IndexChange) -> None:
@@ -119,8 +106,8 @@ class CategoryIndex:
         with self._lock:
             for category, part in changes.items():
                 self._apply(category, part)
-        for category in changes:
-            self._maintain_if_needed(category)
+        for category in changes.keys() - self._unloaded.keys():
+            self._maintenance.check(category)
         self._maintain_small_if_needed()
 
     @property
@@ -160,7 +147,7 @@ class CategoryIndex:
         conditions: Sequence[Condition] = (),
     ) -> list[IndexResult]:
         """Search one category, or all, for several queries at once (see `VectorIndex`)."""
-        with self._pacing:
+        with self._maintenance.pacing:
             return self._search(queries, category, conditions, exact=exact)
 
     def _search(
@@ -183,20 +170,18 @@ class CategoryIndex:
 
     def backlog_seconds(self, category: str) -> float:
         """Predict how long writes to a category should wait for its graphs (see `VectorIndex`)."""
-        partition = self._partitions.get(category)
-        return partition.backlog * self._row_seconds if partition is not None else 0.0
+        return self._maintenance.backlog_seconds(category)
 
     def wait_until_idle(self) -> None:
         """Wait for all background work: loading, building, saving, and measuring recall."""
-        self._maintenance.submit(int).result()
-        while self._in_maintenance:
-            self._maintenance.submit(int).result()
+        self._maintenance.wait_until_idle()
+        while self._maintains_small:
+            self._maintenance.wait_until_idle()
         self._recall.wait_until_idle()
 
     def close(self) -> None:
         """Stop the background work, once a running piece of it has ended."""
-        self._pacing.stop()
-        self._maintenance.shutdown(cancel_futures=True)
+        self._maintenance.close()
         self._recall.close()
 
     def _apply(self, category: str, change: PartitionChange) -> None:
@@ -206,8 +191,7 @@ class CategoryIndex:
             if count > self._small.max_rows:
                 self._unloaded[category] = UnloadedCategory(count)
                 self._unloaded_small.forget(category)
-                with suppress(RuntimeError):  # closed
-                    self._maintenance.submit(self._load, category)
+                self._maintenance.submit(self._load, category)
             return
         unloaded = self._unloaded.get(category)
         if unloaded is not None:
@@ -243,8 +227,8 @@ class CategoryIndex:
             partition = self._partitions.get(category)  # it has grown meanwhile
         if partition is None:
             return None
-        if partition.can_catch_up and category not in self._in_maintenance:
-            self._maintain_if_needed(category)
+        if partition.can_catch_up and not self._maintenance.is_busy(category):
+            self._maintenance.check(category)
         return partition.snapshot(conditions)
 
     def _partition(self, category: str, *, urgent: bool = True) -> Partition | None:
@@ -256,26 +240,18 @@ class CategoryIndex:
             # Another thread may have read it meanwhile.
             if self._unloaded.get(category) is unloaded:
                 self._read(category, unloaded, urgent=urgent)
-        self._maintain_if_needed(category)
+        self._maintenance.check(category)
         return self._partitions.get(category)
 
     def _load(self, category: str) -> None:
         try:
             self._partition(category, urgent=False)
-            self._attach(category)
+            self._maintenance.attach(category)
         except Exception as error:  # noqa: BLE001 - a search of the category will raise it
             self._observer(IndexMaintenanceFailed(category, error))
 
-    def _attach(self, category: str) -> None:
-        """Read the graphs of a category that was loaded; for the maintenance thread."""
-        partition = self._partitions.get(category)
-        if category in self._unattached and partition is not None and self._files is not None:
-            partition.attach(self._files.load(category))
-        self._unattached.discard(category)
-
     def _read(self, category: str, unloaded: UnloadedCategory, *, urgent: bool) -> None:
         assert self._source is not None  # noqa: S101 - only `open` makes categories unloaded
-        assert self._files is not None  # noqa: S101 - the same
         with self._lock:
             # Changes are recorded from here on; earlier ones are in what will be read.
             unloaded.missed = []
@@ -288,7 +264,7 @@ class CategoryIndex:
             if len(partition):
                 self._partitions[category] = partition
                 # Not now: a search that waits for the rows need not wait for graphs.
-                self._unattached.add(category)
+                self._maintenance.await_graphs(category)
             del self._unloaded[category]
         self._report_loaded([category])
 
@@ -306,62 +282,14 @@ class CategoryIndex:
             large = [partition.snapshot(conditions) for partition in self._partitions.values()]
             return large + self._small.snapshots(conditions)
 
-    def _maintain_if_needed(self, category: str) -> None:
-        with self._lock:
-            partition = self._partitions.get(category)
-            needed = partition.needs_maintenance if partition is not None else self._has_stale_files(category)
-            needed |= category in self._unattached
-            if not needed or category in self._in_maintenance:
-                return
-            self._in_maintenance.add(category)
-        try:
-            self._maintenance.submit(self._maintain, category)
-        except RuntimeError:
-            self._in_maintenance.discard(category)  # closed
-
-    def _maintain(self, category: str) -> None:
-        """Do one step of what a category needs, and save its graphs after the last one.
-
-        After an error, searches use what there is.
-        """
-        try:
-            self._attach(category)
-            partition = self._partitions.get(category)
-            if partition is not None and partition.needs_maintenance:
-                began = time.monotonic()
-                added = partition.maintain(self._pacing)
-                if added:
-                    seconds = (time.monotonic() - began) / added
-                    self._row_seconds += _LEARNING_RATE * (seconds - self._row_seconds)
-                    self._observer(GraphBuilt(category, len(partition)))
-                if partition.needs_maintenance:
-                    # After what other categories need by now; an index that closes takes no more.
-                    with suppress(RuntimeError):
-                        self._maintenance.submit(self._maintain, category)
-                    return
-            if self._files is not None:
-                self._files.save(category, partition.saved() if partition is not None else [])
-        except MaintenanceStopped:
-            return
-        except Exception as error:  # noqa: BLE001 - the thread must outlive it
-            self._observer(IndexMaintenanceFailed(category, error))
-            self._in_maintenance.discard(category)
-            return
-        self._in_maintenance.discard(category)
-        _release_memory()
-        # A change just before the discard found the category in maintenance, and did not start another.
-        self._maintain_if_needed(category)
-
     def _maintain_small_if_needed(self) -> None:
         with self._lock:
             needed = self._unloaded_small.is_pending or self._small.needs_maintenance
-            if None in self._in_maintenance or not needed:
+            if self._maintains_small or not needed:
                 return
-            self._in_maintenance.add(None)
-        try:
-            self._maintenance.submit(self._maintain_small)
-        except RuntimeError:
-            self._in_maintenance.discard(None)  # closed
+            self._maintains_small = True
+        if not self._maintenance.submit(self._maintain_small):
+            self._maintains_small = False
 
     def _maintain_small(self) -> None:
         """Do one step, so that other categories have theirs in between."""
@@ -371,11 +299,8 @@ class CategoryIndex:
             self._report_loaded(self._unloaded_small.load(batch, urgent=False))
         except Exception as error:  # noqa: BLE001 - a search of the categories will raise it
             self._observer(IndexMaintenanceFailed(batch[0], error))
-        self._in_maintenance.discard(None)
+        self._maintains_small = False
         self._maintain_small_if_needed()
-
-    def _has_stale_files(self, category: str) -> bool:
-        return self._files is not None and category not in self._unloaded and category in self._files.categories()
 
     def _on_row_file_failure(self, error: OSError) -> None:
         self._observer(RowFileFailed(error))
@@ -389,9 +314,3 @@ def _merge(results: Sequence[IndexResult], k: int) -> IndexResult:
     hits: list[Hit] = [hit for each in results for hit in each.hits]
     nearest = sorted(hits, key=lambda hit: (hit.distance, hit.product_id))[:k]
     return IndexResult(nearest, exact=all(each.exact for each in results))
-
-
-def _release_memory() -> None:
-    # A build needs several times the memory of its result, and glibc keeps freed memory: a tenth of a catalog's.
-    with suppress(AttributeError):  # a C library other than glibc
-        ctypes.CDLL(None).malloc_trim(0)
