@@ -25,7 +25,7 @@ from lookalike_server.index.brute_force import FlatIndex, FlatView
 from lookalike_server.index.owners import OwnerColumns
 from lookalike_server.index.pacing import Pacing
 from lookalike_server.index.row_storage import Slots
-from lookalike_server.index.segment import PartitionSettings, Segment, grown, looked_up, slots_of
+from lookalike_server.index.segment import PartitionSettings, Segment, grown, looked_up, lost_slots_of, slots_of
 from lookalike_server.index.snapshot import RowOwner, Snapshot
 
 COMPACTION_RATIO = 1 / 3
@@ -109,7 +109,7 @@ class Partition:
         """How many rows more wait for a graph than should while the category is searched; 0 where it is not."""
         if not self._segments or time.monotonic() - self._searched > _SEARCHED_SECONDS:
             return 0
-        return max(0, self.waiting - _BACKLOG * self._settings.max_waiting_rows)
+        return max(0, self.waiting - _BACKLOG * self._settings.waiting_rows)
 
     @property
     def is_cheap(self) -> bool:
@@ -128,7 +128,7 @@ class Partition:
             or self.can_catch_up
             or self._stale is not None
             or self._needs_compaction
-            or any(len(each.to_look_up) for each in self._segments)
+            or any(each.is_unproven for each in self._segments)
         )
 
     @property
@@ -203,7 +203,7 @@ class Partition:
                 replace(each, rows=each.rows.moved(np.array([slots.get(label, -1) for label in labels.tolist()])))
                 for labels, each in segments
             )
-            self._end = self._rows.count
+            self._end = self._rows.count if self._segments else 0
             self._outline()
 
     def maintain(self, pacing: Pacing) -> int:
@@ -229,10 +229,11 @@ class Partition:
         with self._lock:
             view, segments, loose, end = self._rows.view(), self._segments, self._loose, self._end
         waiting = np.concatenate([loose, np.arange(end, len(view.live))])
-        segments, added = self._added(view, segments, waiting[view.live[waiting]], pacing)
+        waiting = waiting[view.live[waiting]]
+        segments, added = self._added(view, segments, waiting, pacing)
         with self._lock:
             self._segments = segments
-            self._end = len(view.live)
+            self._end = max(end, int(waiting[added])) if added < len(waiting) else len(view.live)
             self._outline()
         return added
 
@@ -270,11 +271,11 @@ class Partition:
         with self._lock:
             view, segments = self._rows.view(), self._segments
         for position, segment in enumerate(segments):
-            if len(segment.to_look_up):
+            if segment.is_unproven:
                 after = looked_up(segment, view.vectors, pacing)
                 with self._lock:
                     self._segments = (*segments[:position], after, *segments[position + 1 :])
-                    self._outline()
+                    self._lost = lost_slots_of(self._segments)
                 return
 
     def _compact(self) -> None:
@@ -307,7 +308,7 @@ class Partition:
         outside = live[: self._end].copy()
         outside[slots_of(self._segments)] = False
         self._loose = np.flatnonzero(outside)
-        self._lost = np.concatenate([self._loose[:0], *(each.lost_slots for each in self._segments)])
+        self._lost = lost_slots_of(self._segments)
         self._stale = next((each for each in self._segments if each.gone(live) > _GONE_RATIO), None)
 
     def _add(self, row: IndexRow) -> None:

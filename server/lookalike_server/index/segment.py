@@ -33,8 +33,7 @@ class PartitionSettings:
         full_scan_threshold: The most rows that are all compared; with more, a graph is built.
         hnsw: How graphs are built and searched.
         max_segment_rows: The most nodes in one graph; see `segment_rows`.
-        max_waiting_rows: How many rows may wait to be added to a graph, while there is one: as many as are compared in
-            half a millisecond.
+        max_waiting_rows: As many rows as are compared in half a millisecond; see `waiting_rows`.
         max_shard_rows: The most rows of small categories in one matrix, fewer if they have more than 64 MiB.
         catch_up_seconds: How long without a change until the next search has all that wait added to a graph.
         memory: Where rows are.
@@ -60,12 +59,14 @@ class PartitionSettings:
         """The most rows added to a graph before searches use it."""
         return max(_MIN_STEP_ROWS, rows_in(_STEP_BYTES, self.dim))
 
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows may wait to be added to a graph, while there is one."""
+        return min(self.full_scan_threshold // 4, max(_MIN_WAITING_ROWS, self.max_waiting_rows))
+
     def needs_graph(self, waiting: int, *, has_graph: bool) -> bool:
         """Return whether so many rows in no graph are too many."""
-        threshold = self.full_scan_threshold
-        return waiting > (
-            min(threshold // 4, max(_MIN_WAITING_ROWS, self.max_waiting_rows)) if has_graph else threshold
-        )
+        return waiting > (self.waiting_rows if has_graph else self.full_scan_threshold)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +79,7 @@ class Segment:
         lost: bool [nodes], which nodes a search by their own vector does not find, so that their rows are compared.
         looked_up: int64 [nodes], how many nodes the graph had when each was looked up; 0 before.
         origin: Identifies a graph and all that it was extended to.
+        is_unproven: Whether nodes are to be looked up.
     """
 
     graph: Graph
@@ -85,16 +87,12 @@ class Segment:
     lost: npt.NDArray[np.bool_]
     looked_up: npt.NDArray[np.int64]
     origin: object
+    is_unproven: bool
 
     @classmethod
     def of(cls, graph: Graph, rows: NodeRows, lost: npt.NDArray[np.bool_]) -> Segment:
         """Return a segment whose nodes were looked up, those of them `lost` (bool [nodes]) without being found."""
-        return cls(graph, rows, lost, np.full(len(lost), len(lost)), object())
-
-    @property
-    def lost_slots(self) -> Slots:
-        """The rows that the graph does not find, int64."""
-        return self.rows.slots[self.lost[self.rows.nodes]]
+        return cls(graph, rows, lost, np.full(len(lost), len(lost)), object(), is_unproven=False)
 
     def gone(self, live: npt.NDArray[np.bool_]) -> float:
         """Return which share of the nodes has no live row (bool [n], by slot), 0 to 1."""
@@ -134,7 +132,7 @@ def grown(segment: Segment | None, vectors: Rows, new: Slots, settings: Partitio
         graph.add(vectors[piece], threads)
     added = len(distinct)
     lost, done = np.append(lost, np.zeros(added, np.bool_)), np.append(done, np.zeros(added, np.int64))
-    return Segment(graph, rows, lost, done, origin)
+    return Segment(graph, rows, lost, done, origin, is_unproven=True)
 
 
 def looked_up(segment: Segment, vectors: Rows, pacing: Pacing) -> Segment:
@@ -156,7 +154,7 @@ def looked_up(segment: Segment, vectors: Rows, pacing: Pacing) -> Segment:
         own = vectors[segment.rows.slots[segment.rows.starts[piece]]]
         found = nearest_nodes(segment.graph, own, 1)
         lost[piece] = [node not in nodes for node, nodes in zip(piece.tolist(), found, strict=True)]
-    return replace(segment, lost=lost, looked_up=done)
+    return replace(segment, lost=lost, looked_up=done, is_unproven=bool((done < len(done)).any()))
 
 
 def nearest_nodes(graph: Graph, queries: Floats, count: int) -> list[Slots]:
@@ -194,3 +192,9 @@ def _pieces(slots: Slots, dim: int, pacing: Pacing) -> Iterable[tuple[int, Slots
 def slots_of(segments: Sequence[Segment]) -> Slots:
     """Return all rows of some segments, int64."""
     return np.concatenate([np.empty(0, dtype=np.int64), *(each.rows.slots for each in segments)])
+
+
+def lost_slots_of(segments: Sequence[Segment]) -> Slots:
+    """Return the rows of some segments that their graphs do not find, int64."""
+    lost = (each.rows.slots[each.lost[each.rows.nodes]] for each in segments)
+    return np.concatenate([np.empty(0, dtype=np.int64), *lost])
