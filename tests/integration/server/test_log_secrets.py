@@ -39,6 +39,7 @@ class Log(io.StringIO):
         text = self.getvalue()
         # Also the beginnings, because what is long may be shortened.
         parts = {part[:24] for token in tokens for part in (token, token.split("_")[-1], token.split(".")[-1])}
+        parts = {part for part in parts if len(part) >= 12}  # of a signature with a "_" near its end little is left
         for data in IMAGES:
             for start in range(0, len(data) - 12, 12):
                 piece = data[start : start + 12]
