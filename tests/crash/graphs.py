@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from crash.catalog import Catalog
-from lookalike_server.index.partition import COMPACTION_RATIO
+from lookalike_server.index.partition import GONE_RATIO
 from support.processes import SERVE, ServerProcess
 from support.serving import until
 
@@ -76,15 +76,15 @@ class GraphCatalog(Catalog):
         return named
 
     def is_compacted(self) -> bool:
-        """Whether no trusted file has so many deleted rows that its graph is about to be compacted."""
+        """Whether no trusted file has so many nodes without rows that its graph is about to be replaced."""
         path = self.folder / "catalog.sqlite"
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
             rows = {label for (label,) in connection.execute("SELECT label FROM embeddings")}
         try:
-            labels = [_labels_of(self.index / name) for names in self.manifest().values() for name in names]
+            gone = [_gone(self.index / name, rows) for names in self.manifest().values() for name in names]
         except FileNotFoundError:
             return False  # one that was replaced meanwhile
-        return all(np.isin(each, list(rows)).mean() >= 1 - COMPACTION_RATIO for each in labels)
+        return all(each <= GONE_RATIO for each in gone)
 
     def strays(self) -> set[str]:
         """Return the files in the folder that are not in the manifest."""
@@ -109,7 +109,9 @@ class GraphCatalog(Catalog):
         return wrong
 
 
-def _labels_of(file: Path) -> Any:
+def _gone(file: Path, rows: set[int]) -> float:
+    """Return the share of a graph's nodes that stand for none of these rows, by label."""
     with file.open("rb") as opened:
         opened.readline()  # what graph it is
-        return np.lib.format.read_array(opened)
+        labels, nodes, prints = (np.lib.format.read_array(opened) for _ in range(3))
+    return 1.0 - len(set(nodes[np.isin(labels, list(rows))].tolist())) / len(prints)

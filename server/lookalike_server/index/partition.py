@@ -28,11 +28,10 @@ from lookalike_server.index.row_storage import Slots
 from lookalike_server.index.segment import PartitionSettings, Segment, grown, looked_up, lost_slots_of, slots_of
 from lookalike_server.index.snapshot import RowOwner, Snapshot
 
-COMPACTION_RATIO = 1 / 3
-"""The share of deleted rows above which the live ones are copied."""
+GONE_RATIO = 0.5
+"""The share of a graph's nodes without a live row above which its live rows move to another one."""
 
-_GONE_RATIO = 0.5  # of a graph's nodes; with more without a row, its live rows move to another one
-
+_COMPACTION_RATIO = 1 / 3  # of the rows; with more deleted ones, the live ones are copied
 _CHEAP_SCAN = 1 << 21  # dimensions of all rows together, which are compared in about half a millisecond
 _CHEAP_SEGMENTS = 3  # whose graphs take about as long
 _SEARCHED_SECONDS = 10.0  # since when a category counts as searched
@@ -139,7 +138,7 @@ class Partition:
 
     @property
     def _needs_compaction(self) -> bool:
-        return self._rows.deleted > COMPACTION_RATIO * self._rows.count
+        return self._rows.deleted > _COMPACTION_RATIO * self._rows.count
 
     @property
     def _needs_graph(self) -> bool:
@@ -309,7 +308,7 @@ class Partition:
         outside[slots_of(self._segments)] = False
         self._loose = np.flatnonzero(outside)
         self._lost = lost_slots_of(self._segments)
-        self._stale = next((each for each in self._segments if each.gone(live) > _GONE_RATIO), None)
+        self._stale = next((each for each in self._segments if each.gone(live) > GONE_RATIO), None)
 
     def _add(self, row: IndexRow) -> None:
         slot = self._rows.append(row.vector)
