@@ -135,7 +135,7 @@ gallery: .venv-gallery/ready ## show what the server on LISTEN answers, at http:
 # of their names: e2e, which takes longest, early, and unit at the end, so that no process waits long for the other.
 SERVER_TESTS := $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
 EXPORTER_TESTS := $(EXPORTER_BIN)/python -m pytest -q --numprocesses 2 --dist loadfile exporter/tests
-GALLERY_TESTS := $(GALLERY_BIN)/python -m pytest -q --numprocesses 2 --dist loadfile -c tests/e2e/gallery/pytest.ini --confcutdir=tests/e2e/gallery tests/e2e/gallery
+GALLERY_TESTS := $(GALLERY_BIN)/python -m pytest -q -c tests/e2e/gallery/pytest.ini --confcutdir=tests/e2e/gallery tests/e2e/gallery
 TEST_ENVIRONMENTS := .venv/ready .venv-exporter/ready .venv-proto/ready .venv-triton/ready .tools/bin/ready
 
 .PHONY: environments
