@@ -167,11 +167,15 @@ def measure(vectors: Floats, queries: Floats, metric: Metric) -> Distances:
     return best.astype(np.float32).astype(np.float64)
 
 
+def rounding_margin(distance: float, metric: Metric) -> float:
+    """Return by how much two float32 distances of about this size may be in the wrong order."""
+    return TIE_MARGIN if metric is Metric.COSINE else TIE_MARGIN * distance
+
+
 def _nearest(slots: Slots, distances: Floats, rows: int, metric: Metric) -> Slots:
     """Return the slots of the `rows` smallest float32 distances, and those that are farther by at most rounding."""
     last = np.partition(distances, rows - 1)[rows - 1]
-    margin = TIE_MARGIN if metric is Metric.COSINE else TIE_MARGIN * float(last)
-    nearest: Slots = slots[distances <= last + margin]
+    nearest: Slots = slots[distances <= last + rounding_margin(float(last), metric)]
     return nearest
 
 

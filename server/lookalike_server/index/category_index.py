@@ -1,7 +1,6 @@
 """All categories: the small ones together, each other one a partition; loaded when searched, or in the background.
 
-Only the store's writer thread calls `apply`. One thread of lower priority loads categories in the background, and
-builds and saves graphs, one step at a time.
+The store calls `apply`, one call at a time. `Maintenance` has the thread that loads categories in the background.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import faiss
 
 from lookalike_server.domain.inference import Floats, Metric
+from lookalike_server.index.brute_force import rounding_margin
 from lookalike_server.index.graph import Graph, HnswSettings
 from lookalike_server.index.row_storage import Slots
 
@@ -25,7 +26,6 @@ _untyped: Any = faiss  # its type stubs lack some classes
 
 _IO_BYTES = 1 << 20  # of a file, read or written at once
 _HALF_MARGIN = 5e-4  # a half has 11 bits, so the products of two vectors of length 1 sum up to an error of 2 ** -11
-_SINGLE_MARGIN = 1e-5  # relative; as for rows that are compared without a graph
 
 
 class FaissGraph(Graph):
@@ -83,4 +83,4 @@ class FaissGraph(Graph):
         return nodes, np.sqrt(np.maximum(found, 0.0))
 
     def margin(self, distance: float) -> float:
-        return _HALF_MARGIN if self._metric is Metric.COSINE else _SINGLE_MARGIN * distance
+        return _HALF_MARGIN if self._metric is Metric.COSINE else rounding_margin(distance, self._metric)

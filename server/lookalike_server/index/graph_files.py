@@ -67,6 +67,10 @@ class GraphFiles:
         """Return the categories that have files."""
         return {category for category, files in list(self._files.items()) if files}
 
+    def has(self, category: str) -> bool:
+        """Return whether a category has files."""
+        return bool(self._files.get(category))
+
     def load(self, category: str) -> list[SavedSegment]:
         """Read the usable segments of a category, oldest first, and drop the files of the others."""
         segments: list[SavedSegment] = []

@@ -14,10 +14,9 @@ import hnswlib
 import numpy as np
 
 from lookalike_server.domain.inference import Floats, Metric
+from lookalike_server.index.brute_force import rounding_margin
 from lookalike_server.index.graph import Graph, HnswSettings
 from lookalike_server.index.row_storage import Slots
-
-_MARGIN = 1e-5  # relative, for euclidean; as for rows that are compared without a graph
 
 
 class HnswlibGraph(Graph):
@@ -74,7 +73,7 @@ class HnswlibGraph(Graph):
         return nodes.astype(np.int64), found if self._metric is Metric.COSINE else np.sqrt(np.maximum(found, 0.0))
 
     def margin(self, distance: float) -> float:
-        return _MARGIN if self._metric is Metric.COSINE else _MARGIN * distance
+        return rounding_margin(distance, self._metric)
 
     def _state(self) -> dict[str, Any]:
         # The state for pickle; `hnswlib.Index(state)` restores it, while `__setstate__` leaves an index that crashes.

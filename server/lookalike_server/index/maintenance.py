@@ -67,7 +67,8 @@ class Maintenance:
         """Begin what a category needs, unless that was begun."""
         with self._lock:
             partition = self._partitions.get(category)
-            needed = partition.needs_maintenance if partition is not None else self._has_stale_files(category)
+            has_stale_files = partition is None and self.files is not None and self.files.has(category)
+            needed = has_stale_files or (partition is not None and partition.needs_maintenance)
             needed |= category in self._unattached
             if not needed or category in self._busy:
                 return
@@ -123,9 +124,6 @@ class Maintenance:
         if added:
             self._row_seconds += _LEARNING_RATE * ((time.monotonic() - began) / added - self._row_seconds)
             self._observer(GraphBuilt(category, len(partition)))
-
-    def _has_stale_files(self, category: str) -> bool:
-        return self.files is not None and category in self.files.categories()
 
 
 def _release_memory() -> None:
