@@ -10,6 +10,10 @@ LISTEN ?= 127.0.0.1:50051
 GALLERY ?= 127.0.0.1:8501
 SAMPLE := data/sample/catalog.csv
 CATALOG ?= $(SAMPLE)
+# How `make run` reads the catalog (`lookalike quickstart --help`), for instance IMPORT="--category-column brand".
+IMPORT ?=
+# The folder of the store of `make run`; by default one for each catalog's real path and each model.
+DATA ?=
 MODEL ?= models/default
 MODELS ?= models
 
@@ -111,14 +115,16 @@ $(SAMPLE): .venv/ready
 	@touch $@
 
 .PHONY: run
-run: .venv/ready $(MODEL)/model.json $(filter $(SAMPLE),$(CATALOG)) ## serve a catalog on LISTEN and ask one example (CATALOG=path/catalog.csv)
+run: .venv/ready $(MODEL)/model.json $(filter $(SAMPLE),$(CATALOG)) ## serve a catalog on LISTEN and ask one example (CATALOG=path/catalog.csv IMPORT=options DATA=folder)
 	@test -f "$(CATALOG)" || { echo "run: there is no $(CATALOG)" >&2; exit 1; }
 	@if $(BIN)/lookalike-server health --target $(LISTEN) > /dev/null; then \
 		echo "run: a server is already running on $(LISTEN); stop it or set LISTEN=HOST:PORT" >&2; exit 1; fi
-	@store=data/stores/$$(basename "$$(dirname "$$(realpath "$(CATALOG)")")")-$$(basename "$$(realpath $(MODEL))"); \
+	@catalog=$$(realpath "$(CATALOG)"); folder=$${catalog%/*}; digest=$$(printf %s "$$catalog" | cksum); \
+	store="$(DATA)"; store=$${store:-data/stores/$${folder##*/}-$${digest%% *}-$$(basename "$$(realpath $(MODEL))")}; \
+	echo "run: the store of this catalog is $$store"; \
 	$(BIN)/lookalike-server serve --model $(MODEL) --data-dir "$$store" --listen $(LISTEN) & server=$$!; \
 	question=; trap 'kill -TERM $$server $$question 2> /dev/null || true; wait $$server || true' EXIT; trap 'exit 0' INT TERM; \
-	$(BIN)/lookalike --server $(LISTEN) quickstart --catalog "$(CATALOG)" & question=$$!; \
+	$(BIN)/lookalike --server $(LISTEN) quickstart --catalog "$(CATALOG)" $(IMPORT) & question=$$!; \
 	wait -n; question=; kill -0 $$server; \
 	echo "run: serving on $(LISTEN); Ctrl-C stops"; \
 	wait $$server

@@ -15,7 +15,8 @@ from benchmarks.scenarios.bench import Bench, Result
 from benchmarks.servers.base import Target
 from lookalike_client.async_client import AsyncClient
 from lookalike_client.errors import LookalikeError
-from lookalike_client.transfer.catalog_csv import CatalogError, CatalogFile
+from lookalike_client.transfer.catalog_csv import CatalogFile
+from lookalike_client.transfer.catalog_error import CatalogError
 from lookalike_client.transfer.import_batches import Batch, ImageRows
 from lookalike_client.transfer.importer import ImportProgress, ImportStoppedError, StreamDestination, import_batches
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lookalike_client.client import Client
-from lookalike_client.transfer.catalog_csv import CatalogError
+from lookalike_client.transfer.catalog_error import CatalogError
 from lookalike_client.transfer.npy_file import open_array
 from lookalike_client.types import Category, Model, Product
 from lookalike_loadtest import images as sources

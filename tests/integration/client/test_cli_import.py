@@ -19,7 +19,7 @@ from lookalike_client.cli.import_run import ImportReport, print_report
 from lookalike_client.cli.progress import INTERVAL_S, ProgressBar, ProgressLines, duration
 from lookalike_client.cli.session import Session
 from lookalike_client.connection_options import ConnectionOptions
-from lookalike_client.transfer.catalog_csv import FailedRow
+from lookalike_client.transfer.catalog_error import FailedRow
 from lookalike_client.transfer.importer import ImportProgress
 from support.catalogs import good_row, put, stored, write_catalog, write_products
 from support.scripted_server import Rejection, ScriptedServer
@@ -35,7 +35,7 @@ def test_an_import_reports_what_became_of_the_rows(lookalike: Lookalike, real: C
     result = lookalike("import", path)
     assert result.exit_code == 1
     first, _, failure = result.stdout.splitlines()
-    assert re.fullmatch(r"imported 2 in [\d.]+ s \([\d.]+/s\), skipped 0, failed 1", first)
+    assert re.fullmatch(r"imported 2 of 3 rows in [\d.]+ s \([\d.]+/s\): skipped 0, failed 1", first)
     assert failure.split(maxsplit=2) == ["3", "b", "image none.jpg: No such file or directory"]
     assert sorted(stored(real)) == ["a", "c"]
 
@@ -123,7 +123,7 @@ def test_a_long_list_of_failures_ends_with_a_count() -> None:
     console = Console(file=out, width=100)
     session = Session(ConnectionOptions("s:1"), 1.0, as_json=False, out=console, err=console)
     print_report(session, ImportReport(0, 0, 7, 1.0, 0.0, [FailedRow(2, "a", "bad")]))
-    assert out.getvalue().endswith("... and 6 more\n")
+    assert out.getvalue().endswith("... and 6 more; --failed-rows FILE.csv has all\n")
 
 
 def test_quickstart_imports_and_runs_a_query(lookalike: Lookalike, server: ScriptedServer, tmp_path: Path) -> None:

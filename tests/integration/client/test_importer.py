@@ -13,7 +13,8 @@ from grpc import StatusCode
 
 from lookalike.v1 import catalog_service_pb2
 from lookalike_client import AsyncClient, Client, LookalikeError
-from lookalike_client.transfer.catalog_csv import CatalogFile, FailedRow
+from lookalike_client.transfer.catalog_csv import CatalogFile
+from lookalike_client.transfer.catalog_error import FailedRow
 from lookalike_client.transfer.import_batches import Batch, ImageRows
 from lookalike_client.transfer.importer import (
     MAX_ATTEMPTS,

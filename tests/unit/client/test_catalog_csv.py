@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lookalike_client.transfer.catalog_csv import CatalogError, CatalogFile, CatalogRow, FailedRow
+from lookalike_client.transfer.catalog_columns import CatalogOptions
+from lookalike_client.transfer.catalog_csv import CatalogFile, CatalogRow
+from lookalike_client.transfer.catalog_error import CatalogError, FailedRow
 from support.catalogs import COLUMNS, write_catalog
 
 ROW = ("1", "Men", "Schuh, groß", "a.jpg", "red")
@@ -29,7 +31,7 @@ def test_empty_cells_and_nameless_columns_are_no_attributes(tmp_path: Path) -> N
 
 def test_another_column_can_partition(tmp_path: Path) -> None:
     """With another category column, the default one is an attribute like any other."""
-    (row,) = CatalogFile(write_catalog(tmp_path, [ROW]), category_column="color").rows()
+    (row,) = CatalogFile(write_catalog(tmp_path, [ROW]), options=CatalogOptions(category_column="color")).rows()
     assert isinstance(row, CatalogRow)
     assert (row.category, row.attributes) == ("red", {"gender": "Men"})
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import click
 
+from lookalike_client.cli.catalog_options import catalog_options
+from lookalike_client.cli.delete_missing import remove_missing
+from lookalike_client.cli.failed_rows import failed_rows_file
 from lookalike_client.cli.import_run import ImportOptions, finish, print_report, run_import
 from lookalike_client.cli.session import CommandFailed, Session, pass_session
-from lookalike_client.transfer.catalog_csv import CatalogError, CatalogFile
+from lookalike_client.transfer.catalog_columns import CatalogOptions
+from lookalike_client.transfer.catalog_csv import CatalogFile
+from lookalike_client.transfer.catalog_error import CatalogError
 from lookalike_client.transfer.feature_metadata import CatalogMetadata, CategoryPerRow, Metadata, OneCategory
 from lookalike_client.transfer.features import Features
 from lookalike_client.transfer.import_batches import ImageRows, Source
 
 FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
-_CATEGORY_COLUMN = "gender"
 _IMAGES_PER_REQUEST = 16
 _VECTORS_PER_STREAM = 256
 
@@ -35,8 +40,22 @@ _VECTORS_PER_STREAM = 256
     type=FILE,
     help="With --vectors: title, category and attributes of each product, by its id.",
 )
-@click.option("--category-column", metavar="NAME", help=f"The column of the category.  [default: {_CATEGORY_COLUMN}]")
+@catalog_options
 @click.option("--skip-existing", is_flag=True, help="Skip products that the server already has.")
+@click.option("--changed-only", is_flag=True, help="Skip rows that are as the server has them.")
+@click.option(
+    "--compare-images",
+    is_flag=True,
+    help="With --changed-only: also compare the images, which the server sends for that.",
+)
+@click.option("--delete-missing", is_flag=True, help="In the end delete products that the file does not have.")
+@click.option("--yes", is_flag=True, help="With --delete-missing: delete without asking.")
+@click.option(
+    "--failed-rows",
+    metavar="FILE.csv",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all failed rows with their reasons to a file.",
+)
 @click.option(
     "--batch",
     type=click.IntRange(1, 1000),
@@ -53,56 +72,97 @@ def import_command(
     category: str | None,
     categories: Path | None,
     metadata: Path | None,
-    category_column: str | None,
+    reading: CatalogOptions,
     skip_existing: bool,
+    changed_only: bool,
+    compare_images: bool,
+    delete_missing: bool,
+    yes: bool,
+    failed_rows: Path | None,
     batch: int | None,
     concurrency: int,
     limit: int | None,
 ) -> None:
     """Store the products of a catalog.
 
-    CATALOG.csv has the columns product_id, gender (or --category-column), title and image, a path relative to
-    the file; every further column becomes an attribute. Invalid rows are listed, and the others are imported.
+    CATALOG.csv has the columns product_id, gender, title and image, a path relative to the file, or those that
+    options name; every further column becomes an attribute. Invalid rows are listed, and the others are imported.
+    A row replaces the product of its id.
 
     --vectors and --ids import vectors of the server's model that were computed elsewhere, from NumPy arrays. Rows
     with the same id are images of one product, up to eight. --category, --categories or --catalog gives the
     products' categories.
     """
-    _check_usage(catalog, vectors, ids, (category, categories, metadata), category_column)
+    _check_usage(catalog, vectors, ids, (category, categories, metadata), reading)
+    _check_comparison(
+        vectors,
+        skip_existing=skip_existing,
+        changed_only=changed_only,
+        compare_images=compare_images,
+        delete_missing=delete_missing,
+        yes=yes,
+        limit=limit,
+    )
     source: Source
     try:
         if vectors and ids:
-            known = _metadata(category, categories, metadata, category_column or _CATEGORY_COLUMN)
+            known = _metadata(category, categories, metadata, reading)
             source = Features(vectors, ids, known)
             if isinstance(known, CatalogMetadata):
                 _note_missing(session, known.count_missing(source.ids()), metadata, vectors)
             _check_model(session, source)
         else:
             assert catalog is not None  # noqa: S101 - see _check_usage
-            source = ImageRows(CatalogFile(catalog, category_column or _CATEGORY_COLUMN))
+            source = ImageRows(CatalogFile(catalog, reading), compare_images=compare_images)
     except CatalogError as error:
         raise CommandFailed(str(error)) from error
     options = ImportOptions(
         skip_existing=skip_existing,
+        changed_only=changed_only,
         batch=batch or (_VECTORS_PER_STREAM if vectors else _IMAGES_PER_REQUEST),
         concurrency=concurrency,
         limit=limit,
         streamed=vectors is not None,
     )
-    report = run_import(session, source, options)
+    with failed_rows_file(failed_rows, {catalog, metadata}) as write:
+        report = run_import(session, source, options, write)
+    if delete_missing:
+        report = remove_missing(session, source, report, yes=yes)
     if session.as_json:
         session.print_json(report)
     else:
-        print_report(session, report)
+        print_report(session, report, source.unit)
     finish(session, report, source.unit)
 
 
-def open_catalog(path: Path, category_column: str) -> CatalogFile:
+def open_catalog(path: Path, reading: CatalogOptions) -> CatalogFile:
     """Open a catalog; a `CatalogError` ends the command."""
     try:
-        return CatalogFile(path, category_column)
+        return CatalogFile(path, reading)
     except CatalogError as error:
         raise CommandFailed(str(error)) from error
+
+
+def _check_comparison(
+    vectors: Path | None,
+    *,
+    skip_existing: bool,
+    changed_only: bool,
+    compare_images: bool,
+    delete_missing: bool,
+    yes: bool,
+    limit: int | None,
+) -> None:
+    if changed_only and skip_existing:
+        raise click.UsageError("Give one of --changed-only and --skip-existing.")
+    if changed_only and vectors is not None:
+        raise click.UsageError("--changed-only compares rows of a CSV, and vectors are not compared.")
+    if compare_images and not changed_only:
+        raise click.UsageError("--compare-images needs --changed-only.")
+    if yes and not delete_missing:
+        raise click.UsageError("--yes needs --delete-missing.")
+    if delete_missing and limit is not None:
+        raise click.UsageError("--delete-missing needs the whole file: leave out --limit.")
 
 
 def _check_usage(
@@ -110,7 +170,7 @@ def _check_usage(
     vectors: Path | None,
     ids: Path | None,
     metadata: tuple[str | None, Path | None, Path | None],
-    category_column: str | None,
+    reading: CatalogOptions,
 ) -> None:
     given = sum(each is not None for each in metadata)
     if (vectors is None) != (ids is None):
@@ -125,17 +185,20 @@ def _check_usage(
         raise click.UsageError(f"With --vectors the catalog is an option: --catalog {catalog}.")
     if given != 1 or metadata[0] == "":
         raise click.UsageError("With --vectors give exactly one of --category, --categories and --catalog.")
-    if category_column is not None and metadata[2] is None:
-        raise click.UsageError("--category-column needs a CSV: CATALOG.csv or --catalog.")
+    if metadata[2] is None:
+        for each in fields(reading):
+            if getattr(reading, each.name) != each.default:
+                option = each.name.replace("_", "-")
+                raise click.UsageError(f"--{option} needs a CSV: CATALOG.csv or --catalog.")
 
 
-def _metadata(category: str | None, categories: Path | None, catalog: Path | None, column: str) -> Metadata:
+def _metadata(category: str | None, categories: Path | None, catalog: Path | None, reading: CatalogOptions) -> Metadata:
     if category is not None:
         return OneCategory(category)
     if categories is not None:
         return CategoryPerRow(categories)
     assert catalog is not None  # noqa: S101 - see _check_usage
-    return CatalogMetadata(CatalogFile(catalog, column, needs_images=False))
+    return CatalogMetadata(CatalogFile(catalog, reading, needs_images=False))
 
 
 def _note_missing(session: Session, count: int, catalog: Path | None, vectors: Path) -> None:

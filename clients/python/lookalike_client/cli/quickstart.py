@@ -7,12 +7,13 @@ import os
 import shlex
 import shutil
 import sys
-from itertools import islice
+from contextlib import suppress
 from pathlib import Path
 
 import click
 from grpc import StatusCode
 
+from lookalike_client.cli.catalog_options import catalog_options
 from lookalike_client.cli.import_command import FILE, open_catalog
 from lookalike_client.cli.import_run import ImportOptions, ImportReport, finish, print_report, run_import
 from lookalike_client.cli.query import print_result
@@ -22,18 +23,19 @@ from lookalike_client.client import Client
 from lookalike_client.connection_options import ConnectionOptions
 from lookalike_client.errors import LookalikeError
 from lookalike_client.tls import Tls
+from lookalike_client.transfer.catalog_columns import CatalogOptions
+from lookalike_client.transfer.catalog_csv import CatalogFile, CatalogRow
 from lookalike_client.transfer.import_batches import ImageRows
 from lookalike_client.types import Model, Product
 
 K = 5
 _MAX_CANDIDATES = 10_000
+_MAX_TRIES = 100
 
 
 @click.command()
 @click.option("--catalog", metavar="CATALOG.csv", type=FILE, required=True, help="As for `import`.")
-@click.option(
-    "--category-column", metavar="NAME", default="gender", show_default=True, help="The column of the category."
-)
+@catalog_options
 @click.option(
     "--wait",
     "wait_s",
@@ -44,9 +46,9 @@ _MAX_CANDIDATES = 10_000
     help="How long to wait for the server.",
 )
 @pass_session
-def quickstart(session: Session, catalog: Path, category_column: str, wait_s: float) -> None:
-    """Wait for the server, import a catalog, and run one example query."""
-    file = open_catalog(catalog, category_column)
+def quickstart(session: Session, catalog: Path, reading: CatalogOptions, wait_s: float) -> None:
+    """Wait for the server, import what is new or changed in a catalog, and run one example query."""
+    file = open_catalog(catalog, reading)
     with session.client() as client:
         _wait(session, client, wait_s)
         model = client.model()
@@ -54,14 +56,14 @@ def quickstart(session: Session, catalog: Path, category_column: str, wait_s: fl
             _print_model(session, model)
         if model.is_random:
             warn_of_random_weights(session, model.weights)
-        report = run_import(session, ImageRows(file), ImportOptions(skip_existing=True))
+        report = run_import(session, ImageRows(file, compare_images=True), ImportOptions(changed_only=True))
         if not session.as_json:
-            _print_import(session, report)
+            _print_import(session, report, catalog)
         if report.stopped:
             finish(session, report)
-        query = example(client)
+        query = example(client, file)
         if query is None:
-            raise CommandFailed(f"the server's catalog is empty: no product of {catalog} was imported")
+            raise CommandFailed(f"the server has no product of {catalog}")
         result = client.search(product_id=query.id, k=K)
     if session.as_json:
         session.print_json({"model": model, "import": report, "query": query, "result": result})
@@ -102,22 +104,34 @@ def _print_model(session: Session, model: Model) -> None:
     )
 
 
-def _print_import(session: Session, report: ImportReport) -> None:
+def _print_import(session: Session, report: ImportReport, catalog: Path) -> None:
     if report.imported or report.failed or report.stopped:
         print_report(session, report)
     else:
-        session.out.print(f"nothing to import: all {report.skipped:,} products of the catalog exist")
+        session.out.print(f"nothing to import: all {report.skipped:,} products of the catalog exist and are unchanged")
+        for note in report.notes:
+            session.out.print(f"note: {printable(note)}", soft_wrap=True)
+    if report.missing:
+        command = shlex.join([_command(), "--server", session.server, "import", str(catalog), "--changed-only"])
+        session.out.print(
+            f"note: the server has {report.missing:,} products that the catalog does not have;"
+            f" {command} --delete-missing deletes them",
+            soft_wrap=True,
+        )
 
 
-def example(client: Client) -> Product | None:
-    """Return a product for the query: a red striped one if there is one, because its results are easy to judge."""
-    first = None
+def example(client: Client, catalog: CatalogFile) -> Product | None:
+    """Return a product of a catalog for the query, None where the server has none of its first ones.
+
+    It is a red striped one if there is one, because its results are easy to judge.
+    """
     # a catalog may have millions of products
-    for product in islice(client.products(), _MAX_CANDIDATES):
-        first = first or product
-        if "Red" in product.title and "striped" in product.title:
-            return product
-    return first
+    rows = [row for row in catalog.rows(_MAX_CANDIDATES) if isinstance(row, CatalogRow)]
+    rows.sort(key=lambda row: not ("Red" in row.title and "striped" in row.title))
+    for row in rows[:_MAX_TRIES]:
+        with suppress(LookalikeError):  # a row that failed
+            return client.get(row.product_id).product
+    return None
 
 
 def commands(connection: ConnectionOptions, product_id: str) -> list[str]:

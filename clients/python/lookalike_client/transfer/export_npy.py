@@ -89,7 +89,8 @@ class NpyWriter:
         if spool.incomplete:
             self.notes = (
                 f"{PRODUCTS} lacks some attributes (first of products {', '.join(spool.incomplete)}): a CSV has no"
-                " empty values, and no attributes named as its own columns; --format parquet has all",
+                " empty values, none with blanks around them, and no attributes named as its own columns;"
+                " --format parquet has all",
             )
         # the vectors of an overwritten export must not appear with the new ids
         self._paths[-1].unlink(missing_ok=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from lookalike_client.inputs import ProductInput
-from lookalike_client.transfer.catalog_csv import CatalogError, CatalogFile, FailedRow
+from lookalike_client.transfer.catalog_csv import CatalogFile
+from lookalike_client.transfer.catalog_error import CatalogError, FailedRow
 from lookalike_client.transfer.npy_file import name_at, open_names
 
 
@@ -17,6 +18,10 @@ class Metadata(Protocol):
     @property
     def rows(self) -> tuple[Path, int] | None:
         """The file with an entry for each row, and their number; None where there is no such file."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the end of the import."""
 
     def product(self, product_id: str, rows: list[int]) -> ProductInput:
         """Return a product, without its vectors.
@@ -32,6 +37,7 @@ class OneCategory:
     rows = None
 
     def __init__(self, category: str) -> None:
+        self.notes: list[str] = []
         self._category = category
 
     def product(self, product_id: str, rows: list[int]) -> ProductInput:  # noqa: ARG002 - the same for all
@@ -50,6 +56,7 @@ class CategoryPerRow:
     """
 
     def __init__(self, path: Path) -> None:
+        self.notes: list[str] = []
         self._path = path
         self._categories = open_names(path)
 
@@ -96,6 +103,7 @@ class CatalogMetadata:
                 )
         if not self._products:
             raise CatalogError(f"{catalog.path} has no rows")
+        self.notes = list(catalog.notes.lines())
 
     def product(self, product_id: str, rows: list[int]) -> ProductInput:  # noqa: ARG002 - found by id
         """Return the product, as `Metadata.product`."""

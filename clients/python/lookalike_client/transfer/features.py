@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lookalike_client.transfer.catalog_csv import CatalogError, FailedRow
+from lookalike_client.transfer.catalog_error import CatalogError, FailedRow
 from lookalike_client.transfer.feature_metadata import Metadata
 from lookalike_client.transfer.import_batches import Batch, PendingProduct, fill_batches
 from lookalike_client.transfer.npy_file import name_at, open_array, open_names
@@ -77,6 +77,10 @@ class Features:
                 yield name_at(self._ids, rows[0])
             except ValueError:  # reported when its batch is read
                 continue
+
+    def notes(self) -> list[str]:
+        """Return what to say about the metadata."""
+        return self._metadata.notes
 
     def count(self, limit: int | None) -> int:
         """Return the number of products, or `limit` if there are more."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
 from lookalike_client.inputs import ProductInput
-from lookalike_client.transfer.catalog_csv import CatalogFile, CatalogRow, FailedRow
+from lookalike_client.transfer.catalog_csv import CatalogFile, CatalogRow
+from lookalike_client.transfer.catalog_error import FailedRow
+from lookalike_client.transfer.catalog_images import ImageFolder
+from lookalike_client.transfer.row_digest import row_digest
 
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 """Images or vectors in a batch; half the maximum of a message, so that one more large image still fits."""
-
-MAX_IMAGE_BYTES = 31 * 1024 * 1024
-"""The largest image sent."""
 
 _MAX_ROWS = 1000
 
@@ -23,10 +23,19 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class PendingProduct:
-    """A product to send, and the number of its row."""
+    """A product to send.
+
+    Attributes:
+        number: The number of its row.
+        product: The product.
+        replaces: Whether the server has a product of this id, where that was looked up.
+        same_row: Whether the server's is the same but for the image, which is still to be compared.
+    """
 
     number: int
     product: ProductInput
+    replaces: bool = False
+    same_row: bool = False
 
 
 @dataclass(slots=True)
@@ -55,6 +64,16 @@ class Source(Protocol):
     def unit(self) -> str:
         """What is counted, in the plural, for instance "rows"."""
 
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all products, also of those that fail; "" where a row has none that can be read.
+
+        Raises:
+            CatalogError: They cannot be read.
+        """
+
+    def notes(self) -> list[str]:
+        """Return sentences for the end of the import, about what was read last."""
+
     def count(self, limit: int | None) -> int:
         """Return how many there are, or `limit` if there are more.
 
@@ -77,10 +96,19 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ImageRows:
-    """The rows of a catalog's CSV with their images."""
+    """The rows of a catalog's CSV with their images.
+
+    Attributes:
+        catalog: The CSV.
+        stored: The digests of the server's products by id, to skip rows that have not changed; None: send all. Those
+            whose rows are read are removed.
+        compare_images: Whether an equal row's image is compared too, and so not skipped here.
+    """
 
     catalog: CatalogFile
     unit: str = "rows"
+    stored: MutableMapping[str, bytes] | None = None
+    compare_images: bool = False
 
     def count(self, limit: int | None) -> int:
         """Return the number of rows, as `CatalogFile.count`."""
@@ -88,7 +116,46 @@ class ImageRows:
 
     def batches(self, *, size: int, limit: int | None, existing: set[str]) -> Iterator[Batch]:
         """Yield batches of rows, as `Source.batches`; all ids are in memory, to find repeated ones."""
-        return fill_batches(self.catalog.rows(limit), partial(_add, self.catalog, {}, existing), size)
+        images = ImageFolder(self.catalog.folder, allow_outside=self.catalog.options.allow_outside)
+        return fill_batches(self.catalog.rows(limit), partial(self._add, images, {}, existing), size)
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all rows, also of those that fail; empty where a row has none that can be read."""
+        return (row.product_id for row in self.catalog.rows())
+
+    def notes(self) -> list[str]:
+        """Return what to say about the rows that were read last."""
+        return list(self.catalog.notes.lines())
+
+    def _add(
+        self,
+        images: ImageFolder,
+        first_seen: dict[str, int],
+        existing: set[str],
+        batch: Batch,
+        row: CatalogRow | FailedRow,
+    ) -> None:
+        stored = None if self.stored is None else self.stored.pop(row.product_id, None)
+        if isinstance(row, FailedRow):
+            batch.failed.append(row)
+            return
+        earlier = first_seen.setdefault(row.product_id, row.number)
+        if earlier != row.number:
+            batch.failed.append(FailedRow(row.number, row.product_id, f"product_id is already in row {earlier}"))
+            return
+        same_row = stored == row_digest(row.category, row.title, row.image, row.attributes)
+        if row.product_id in existing or (same_row and not self.compare_images):
+            existing.discard(row.product_id)
+            batch.skipped += 1
+            return
+        try:
+            image = images.read(row.image)
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            batch.failed.append(FailedRow(row.number, row.product_id, f"image {row.image}: {reason}"))
+            return
+        batch.payload_bytes += len(image)
+        batch.ready.append(PendingProduct(row.number, _product(row, image), stored is not None, same_row))
 
 
 def fill_batches(rows: Iterable[T], add: Callable[[Batch, T], None], size: int) -> Iterator[Batch]:
@@ -101,42 +168,6 @@ def fill_batches(rows: Iterable[T], add: Callable[[Batch, T], None], size: int) 
             batch = Batch()
     if batch.rows:
         yield batch
-
-
-def _add(
-    catalog: CatalogFile,
-    first_seen: dict[str, int],
-    existing: set[str],
-    batch: Batch,
-    row: CatalogRow | FailedRow,
-) -> None:
-    if isinstance(row, FailedRow):
-        batch.failed.append(row)
-        return
-    earlier = first_seen.setdefault(row.product_id, row.number)
-    if earlier != row.number:
-        batch.failed.append(FailedRow(row.number, row.product_id, f"product_id is already in row {earlier}"))
-        return
-    if row.product_id in existing:
-        existing.discard(row.product_id)
-        batch.skipped += 1
-        return
-    try:
-        image = _read_image(catalog, row.image)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        batch.failed.append(FailedRow(row.number, row.product_id, f"image {row.image}: {reason}"))
-        return
-    batch.payload_bytes += len(image)
-    batch.ready.append(PendingProduct(row.number, _product(row, image)))
-
-
-def _read_image(catalog: CatalogFile, image: str) -> bytes:
-    with (catalog.folder / image).open("rb") as file:
-        data = file.read(MAX_IMAGE_BYTES + 1)
-    if len(data) > MAX_IMAGE_BYTES:
-        raise ValueError(f"larger than {MAX_IMAGE_BYTES // 1024 // 1024} MiB")
-    return data
 
 
 def _product(row: CatalogRow, image: bytes) -> ProductInput:

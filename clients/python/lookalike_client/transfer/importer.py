@@ -17,8 +17,9 @@ from grpc import StatusCode
 from lookalike_client.async_client import AsyncClient
 from lookalike_client.errors import LookalikeError
 from lookalike_client.inputs import ProductInput
-from lookalike_client.transfer.catalog_csv import FailedRow
+from lookalike_client.transfer.catalog_error import FailedRow
 from lookalike_client.transfer.import_batches import Batch, PendingProduct
+from lookalike_client.transfer.row_digest import row_digest
 from lookalike_client.types import ItemStatus
 
 MAX_FAILURES = 1000
@@ -33,12 +34,18 @@ _FATAL = frozenset({StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED, St
 
 @dataclass(slots=True)
 class ImportProgress:
-    """How far an import is; `failures` has the first MAX_FAILURES of the `failed` rows."""
+    """How far an import is; `failures` has the first MAX_FAILURES of the `failed` rows.
+
+    Of the `imported` rows `changed` replaced a product, where that was looked up.
+    """
 
     imported: int = 0
+    changed: int = 0
     skipped: int = 0
     failed: int = 0
     failures: list[FailedRow] = field(default_factory=list)
+    on_failure: Callable[[FailedRow], None] | None = None
+    """Called with every failed row."""
 
     @property
     def done(self) -> int:
@@ -48,6 +55,8 @@ class ImportProgress:
     def fail(self, row: FailedRow) -> None:
         """Count a failed row, and list it if it is among the first."""
         self.failed += 1
+        if self.on_failure is not None:
+            self.on_failure(row)
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(row)
 
@@ -107,6 +116,27 @@ async def existing_ids(client: AsyncClient) -> set[str]:
     return {product.id async for product in client.products(page_size=1000)}
 
 
+async def stored_digests(client: AsyncClient) -> dict[str, bytes]:
+    """Return the digests of all products that the server has, by id; see `row_digest`.
+
+    Raises:
+        LookalikeError: The server rejects the call or does not respond.
+    """
+    return {
+        product.id: row_digest(product.category, product.title, product.image_uri, product.attributes)
+        async for product in client.products(page_size=1000)
+    }
+
+
+async def has_image(client: AsyncClient, product: ProductInput) -> bool:
+    """Return whether the first stored image of a product is that of this one; False where the server keeps none."""
+    try:
+        stored = await client.image(product.id)
+    except LookalikeError:
+        return False  # sending the product reports what is wrong, or stores the image
+    return stored.data == product.images[0]
+
+
 async def import_batches(
     destination: Destination,
     batches: Iterator[Batch],
@@ -115,6 +145,7 @@ async def import_batches(
     *,
     concurrency: int = 4,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    is_same: Callable[[ProductInput], Awaitable[bool]] | None = None,
 ) -> None:
     """Send all batches, `concurrency` of them at a time.
 
@@ -125,12 +156,13 @@ async def import_batches(
         observer: Notified when the progress changes.
         concurrency: The most batches being sent at a time.
         pause: Sleeps before a batch is sent again; takes seconds.
+        is_same: Whether the server has the image of a product whose row is the same, so that it is skipped.
 
     Raises:
         CatalogError: The rest of the catalog cannot be read.
         ImportStoppedError: The server stays unavailable or rejects everything; what is counted as imported is durable.
     """
-    task = _Import(destination, batches, progress, observer, pause)
+    task = _Import(destination, batches, progress, observer, pause, is_same)
     workers = [asyncio.create_task(task.work()) for _ in range(concurrency)]
     try:
         await asyncio.gather(*workers)
@@ -158,12 +190,14 @@ class _Import:
         progress: ImportProgress,
         observer: ImportObserver,
         pause: Callable[[float], Awaitable[None]],
+        is_same: Callable[[ProductInput], Awaitable[bool]] | None,
     ) -> None:
         self._destination = destination
         self._batches = batches
         self._progress = progress
         self._observer = observer
         self._pause = pause
+        self._is_same = is_same
         self._reading = asyncio.Lock()
 
     async def work(self) -> None:
@@ -177,7 +211,12 @@ class _Import:
             for row in batch.failed:
                 self._progress.fail(row)
             self._observer.advanced(self._progress)
-            await self._store(batch.ready)
+            await self._store([each for each in batch.ready if not await self._skip(each)])
+
+    async def _skip(self, each: PendingProduct) -> bool:
+        same = each.same_row and self._is_same is not None and await self._is_same(each.product)
+        self._progress.skipped += same
+        return same
 
     async def _store(self, pending: list[PendingProduct]) -> None:
         attempts = 0
@@ -214,6 +253,7 @@ class _Import:
         for each, status in zip(pending, statuses, strict=True):
             if status.error is None:
                 self._progress.imported += 1
+                self._progress.changed += each.replaces
             elif status.code in _TRANSIENT:
                 rejection = status.error
                 retry.append(each)

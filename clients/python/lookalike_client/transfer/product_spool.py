@@ -79,5 +79,6 @@ class ProductSpool:
 
 
 def _fits(name: str, value: str) -> bool:
-    """Return whether the CSV can have an attribute: not where it is empty or named as one of the file's own columns."""
-    return bool(value) and name == name.strip() and name not in _OWN_COLUMNS
+    """Return whether the CSV can have an attribute: not where it is empty, begins or ends with a blank, or is named as
+    one of the file's own columns."""
+    return bool(value) and value == value.strip() and name == name.strip() and name not in _OWN_COLUMNS
