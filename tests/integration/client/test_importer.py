@@ -21,10 +21,10 @@ from lookalike_client.transfer.importer import (
     MAX_FAILURES,
     ImportProgress,
     ImportStoppedError,
-    existing_ids,
     import_batches,
     seconds_until_retry,
 )
+from lookalike_client.transfer.stored_products import existing_ids
 from support.catalogs import good_row, put, stored, write_catalog, write_products
 from support.scripted_server import Rejection, ScriptedServer
 from support.serving import Serve

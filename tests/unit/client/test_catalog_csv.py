@@ -101,3 +101,34 @@ def test_rows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
     assert next(rows).number == 2
     with pytest.raises(CatalogError):
         list(rows)
+
+
+def test_a_row_with_a_quote_left_open_fails_alone(tmp_path: Path) -> None:
+    """The row is listed with its id and the line of the quote, and the rows that a parser would take into it are in."""
+    path = tmp_path / "catalog.csv"
+    path.write_text('product_id,gender,title,image\n1,Men,"24 inch,a.jpg\n2,Men,5",b.jpg\n3,Men,"x",c.jpg\n')
+    first, *others = CatalogFile(path).rows()
+    assert first == FailedRow(2, "1", "the quote that opens in line 2 is not closed")
+    assert others == [CatalogRow(3, "2", "Men", '5"', "b.jpg", {}), CatalogRow(4, "3", "Men", "x", "c.jpg", {})]
+
+
+def test_rows_without_names_of_images_are_kept_apart_by_their_files(tmp_path: Path) -> None:
+    """A line whose image is a file in the folder is a row, whatever the file's name."""
+    (tmp_path / "b").write_bytes(b"")
+    path = tmp_path / "catalog.csv"
+    path.write_text('product_id,gender,title,image\n1,Men,"24 inch,a\n2,Men,5",b\n')
+    assert [row.product_id for row in CatalogFile(path).rows()] == ["1", "2"]
+
+
+def test_a_header_with_an_open_quote(tmp_path: Path) -> None:
+    """A header that is not closed is no header."""
+    path = tmp_path / "catalog.csv"
+    path.write_text('product_id,"gender,title,image\n1,Men,t,a.jpg\n')
+    with pytest.raises(CatalogError, match="has no header: the quote that opens in line 1 is not closed"):
+        CatalogFile(path)
+
+
+def test_blanks_around_cells_and_empty_rows(tmp_path: Path) -> None:
+    """Cells are trimmed as the header is, no-break spaces too, and a row of nothing but commas is no row."""
+    path = write_catalog(tmp_path, [(" 1", "Men ", "t\xa0", " a.jpg", "\tred "), ("", " ", "", "", "")])
+    assert list(CatalogFile(path).rows()) == [CatalogRow(2, "1", "Men", "t", "a.jpg", {"color": "red"})]

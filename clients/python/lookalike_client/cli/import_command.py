@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from lookalike_client.cli.catalog_options import catalog_options
 from lookalike_client.cli.delete_missing import remove_missing
 from lookalike_client.cli.failed_rows import failed_rows_file
 from lookalike_client.cli.import_run import ImportOptions, finish, print_report, run_import
+from lookalike_client.cli.import_usage import check_comparison, check_usage
 from lookalike_client.cli.session import CommandFailed, Session, pass_session
 from lookalike_client.transfer.catalog_columns import CatalogOptions
 from lookalike_client.transfer.catalog_csv import CatalogFile
@@ -93,8 +93,8 @@ def import_command(
     with the same id are images of one product, up to eight. --category, --categories or --catalog gives the
     products' categories.
     """
-    _check_usage(catalog, vectors, ids, (category, categories, metadata), reading)
-    _check_comparison(
+    check_usage(catalog, vectors, ids, (category, categories, metadata), reading)
+    check_comparison(
         vectors,
         skip_existing=skip_existing,
         changed_only=changed_only,
@@ -112,7 +112,7 @@ def import_command(
                 _note_missing(session, known.count_missing(source.ids()), metadata, vectors)
             _check_model(session, source)
         else:
-            assert catalog is not None  # noqa: S101 - see _check_usage
+            assert catalog is not None  # noqa: S101 - see check_usage
             source = ImageRows(CatalogFile(catalog, reading), compare_images=compare_images)
     except CatalogError as error:
         raise CommandFailed(str(error)) from error
@@ -143,61 +143,12 @@ def open_catalog(path: Path, reading: CatalogOptions) -> CatalogFile:
         raise CommandFailed(str(error)) from error
 
 
-def _check_comparison(
-    vectors: Path | None,
-    *,
-    skip_existing: bool,
-    changed_only: bool,
-    compare_images: bool,
-    delete_missing: bool,
-    yes: bool,
-    limit: int | None,
-) -> None:
-    if changed_only and skip_existing:
-        raise click.UsageError("Give one of --changed-only and --skip-existing.")
-    if changed_only and vectors is not None:
-        raise click.UsageError("--changed-only compares rows of a CSV, and vectors are not compared.")
-    if compare_images and not changed_only:
-        raise click.UsageError("--compare-images needs --changed-only.")
-    if yes and not delete_missing:
-        raise click.UsageError("--yes needs --delete-missing.")
-    if delete_missing and limit is not None:
-        raise click.UsageError("--delete-missing needs the whole file: leave out --limit.")
-
-
-def _check_usage(
-    catalog: Path | None,
-    vectors: Path | None,
-    ids: Path | None,
-    metadata: tuple[str | None, Path | None, Path | None],
-    reading: CatalogOptions,
-) -> None:
-    given = sum(each is not None for each in metadata)
-    if (vectors is None) != (ids is None):
-        raise click.UsageError("--vectors and --ids need each other.")
-    if vectors is None:
-        if given:
-            raise click.UsageError("--category, --categories and --catalog need --vectors and --ids.")
-        if catalog is None:
-            raise click.UsageError("Give CATALOG.csv, or --vectors and --ids.")
-        return
-    if catalog is not None:
-        raise click.UsageError(f"With --vectors the catalog is an option: --catalog {catalog}.")
-    if given != 1 or metadata[0] == "":
-        raise click.UsageError("With --vectors give exactly one of --category, --categories and --catalog.")
-    if metadata[2] is None:
-        for each in fields(reading):
-            if getattr(reading, each.name) != each.default:
-                option = each.name.replace("_", "-")
-                raise click.UsageError(f"--{option} needs a CSV: CATALOG.csv or --catalog.")
-
-
 def _metadata(category: str | None, categories: Path | None, catalog: Path | None, reading: CatalogOptions) -> Metadata:
     if category is not None:
         return OneCategory(category)
     if categories is not None:
         return CategoryPerRow(categories)
-    assert catalog is not None  # noqa: S101 - see _check_usage
+    assert catalog is not None  # noqa: S101 - see check_usage
     return CatalogMetadata(CatalogFile(catalog, reading, needs_images=False))
 
 

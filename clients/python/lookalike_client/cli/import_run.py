@@ -20,11 +20,9 @@ from lookalike_client.transfer.importer import (
     ImportProgress,
     ImportStoppedError,
     StreamDestination,
-    existing_ids,
-    has_image,
     import_batches,
-    stored_digests,
 )
+from lookalike_client.transfer.stored_products import existing_ids, has_image, stored_digests
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,19 @@ def print_report(session: Session, report: ImportReport, unit: str = "rows") -> 
         session.out.print(rows)
     if report.failed > len(report.failures):
         session.out.print(f"... and {report.failed - len(report.failures):,} more; --failed-rows FILE.csv has all")
-    for note in report.notes:
+    print_notes(session, report)
+
+
+def print_notes(session: Session, report: ImportReport) -> None:
+    """Print what else to know about the rows, and that the server has products without one."""
+    notes = report.notes
+    if report.missing and not report.deleted:
+        notes = [
+            *notes,
+            f"the server has {report.missing:,} products that the file does not have;"
+            " `lookalike import --delete-missing` deletes them",
+        ]
+    for note in notes:
         session.out.print(f"note: {printable(note)}", soft_wrap=True)
 
 
@@ -199,6 +209,6 @@ def finish(session: Session, report: ImportReport, unit: str = "rows") -> None:
             soft_wrap=True,
         )
     if report.not_deleted:
-        session.err.print(f"lookalike: nothing is deleted: {report.not_deleted}", soft_wrap=True)
+        session.err.print(f"lookalike: products were not deleted: {printable(report.not_deleted)}", soft_wrap=True)
     if report.stopped or report.failed or report.not_deleted:
         click.get_current_context().exit(INTERRUPTED if report.interrupted else 1)

@@ -15,7 +15,7 @@ from grpc import StatusCode
 
 from lookalike_client.cli.catalog_options import catalog_options
 from lookalike_client.cli.import_command import FILE, open_catalog
-from lookalike_client.cli.import_run import ImportOptions, ImportReport, finish, print_report, run_import
+from lookalike_client.cli.import_run import ImportOptions, ImportReport, finish, print_notes, print_report, run_import
 from lookalike_client.cli.query import print_result
 from lookalike_client.cli.server import warn_of_random_weights
 from lookalike_client.cli.session import CommandFailed, Session, pass_session, printable
@@ -58,7 +58,7 @@ def quickstart(session: Session, catalog: Path, reading: CatalogOptions, wait_s:
             warn_of_random_weights(session, model.weights)
         report = run_import(session, ImageRows(file, compare_images=True), ImportOptions(changed_only=True))
         if not session.as_json:
-            _print_import(session, report, catalog)
+            _print_import(session, report)
         if report.stopped:
             finish(session, report)
         query = example(client, file)
@@ -104,20 +104,12 @@ def _print_model(session: Session, model: Model) -> None:
     )
 
 
-def _print_import(session: Session, report: ImportReport, catalog: Path) -> None:
+def _print_import(session: Session, report: ImportReport) -> None:
     if report.imported or report.failed or report.stopped:
         print_report(session, report)
     else:
         session.out.print(f"nothing to import: all {report.skipped:,} products of the catalog exist and are unchanged")
-        for note in report.notes:
-            session.out.print(f"note: {printable(note)}", soft_wrap=True)
-    if report.missing:
-        command = shlex.join([_command(), "--server", session.server, "import", str(catalog), "--changed-only"])
-        session.out.print(
-            f"note: the server has {report.missing:,} products that the catalog does not have;"
-            f" {command} --delete-missing deletes them",
-            soft_wrap=True,
-        )
+        print_notes(session, report)
 
 
 def example(client: Client, catalog: CatalogFile) -> Product | None:

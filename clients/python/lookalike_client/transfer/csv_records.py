@@ -94,11 +94,11 @@ class _Reader:
             end = text.find(_QUOTE, position)
             if end < 0:
                 parts.append(text[position:])
-                following = self._next() if len(self._record) < _MAX_LINES else None
-                if following is None:
-                    return f"is not closed within {len(self._record):,} lines"
+                if len(self._record) == _MAX_LINES:
+                    return f"is not closed within {_MAX_LINES:,} lines"
+                following = self._next()
                 # the last line of a record's first cell looks like a row itself
-                if not (first and _QUOTE in following) and self._is_row(following):
+                if following is None or (not (first and _QUOTE in following) and self._is_row(following)):
                     return "is not closed"
                 text, position = following, 0
                 continue

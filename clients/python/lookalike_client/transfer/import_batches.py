@@ -11,12 +11,13 @@ from lookalike_client.inputs import ProductInput
 from lookalike_client.transfer.catalog_csv import CatalogFile, CatalogRow
 from lookalike_client.transfer.catalog_error import FailedRow
 from lookalike_client.transfer.catalog_images import ImageFolder
-from lookalike_client.transfer.row_digest import row_digest
+from lookalike_client.transfer.stored_products import row_digest
 
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 """Images or vectors in a batch; half the maximum of a message, so that one more large image still fits."""
 
 _MAX_ROWS = 1000
+_MAX_SHOWN = 100
 
 T = TypeVar("T")
 
@@ -152,7 +153,7 @@ class ImageRows:
             image = images.read(row.image)
         except (OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            batch.failed.append(FailedRow(row.number, row.product_id, f"image {row.image}: {reason}"))
+            batch.failed.append(FailedRow(row.number, row.product_id, f"image {_shortened(row.image)}: {reason}"))
             return
         batch.payload_bytes += len(image)
         batch.ready.append(PendingProduct(row.number, _product(row, image), stored is not None, same_row))
@@ -168,6 +169,11 @@ def fill_batches(rows: Iterable[T], add: Callable[[Batch, T], None], size: int) 
             batch = Batch()
     if batch.rows:
         yield batch
+
+
+def _shortened(image: str) -> str:
+    # a cell may be the whole image as a data: URL
+    return image if len(image) <= _MAX_SHOWN else f"{image[:_MAX_SHOWN]}..."
 
 
 def _product(row: CatalogRow, image: bytes) -> ProductInput:

@@ -19,7 +19,6 @@ from lookalike_client.errors import LookalikeError
 from lookalike_client.inputs import ProductInput
 from lookalike_client.transfer.catalog_error import FailedRow
 from lookalike_client.transfer.import_batches import Batch, PendingProduct
-from lookalike_client.transfer.row_digest import row_digest
 from lookalike_client.types import ItemStatus
 
 MAX_FAILURES = 1000
@@ -105,36 +104,6 @@ class ImportStoppedError(Exception):
     def __init__(self, error: LookalikeError) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-async def existing_ids(client: AsyncClient) -> set[str]:
-    """Return the ids of all products that the server has.
-
-    Raises:
-        LookalikeError: The server rejects the call or does not respond.
-    """
-    return {product.id async for product in client.products(page_size=1000)}
-
-
-async def stored_digests(client: AsyncClient) -> dict[str, bytes]:
-    """Return the digests of all products that the server has, by id; see `row_digest`.
-
-    Raises:
-        LookalikeError: The server rejects the call or does not respond.
-    """
-    return {
-        product.id: row_digest(product.category, product.title, product.image_uri, product.attributes)
-        async for product in client.products(page_size=1000)
-    }
-
-
-async def has_image(client: AsyncClient, product: ProductInput) -> bool:
-    """Return whether the first stored image of a product is that of this one; False where the server keeps none."""
-    try:
-        stored = await client.image(product.id)
-    except LookalikeError:
-        return False  # sending the product reports what is wrong, or stores the image
-    return stored.data == product.images[0]
 
 
 async def import_batches(

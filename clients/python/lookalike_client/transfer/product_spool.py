@@ -79,6 +79,5 @@ class ProductSpool:
 
 
 def _fits(name: str, value: str) -> bool:
-    """Return whether the CSV can have an attribute: not where it is empty, begins or ends with a blank, or is named as
-    one of the file's own columns."""
+    """Return whether the CSV can have it: not empty, no blanks around it, and not named as a column of its own."""
     return bool(value) and value == value.strip() and name == name.strip() and name not in _OWN_COLUMNS
