@@ -83,7 +83,7 @@ class AsyncClient(AsyncConnection):
         category: str = "",
         all_categories: bool = False,
         k: int | None = None,
-        filters: Sequence[Filter] = (),
+        filters: Filter | Sequence[Filter] = (),
         max_distance: float | None = None,
         group_by: str = "",
         group_limit: int | None = None,
@@ -155,12 +155,12 @@ class AsyncClient(AsyncConnection):
 
     async def get(self, product_id: str, *, timeout: float | None = None) -> StoredProduct:
         """Read one product, as `Client.get`."""
-        request = catalog_service_pb2.GetProductRequest(id=product_id)
+        request = requests.get(product_id)
         return responses.stored_product(await self._call(self._catalog.GetProduct, request, timeout))
 
     async def image(self, product_id: str, image_index: int = 0, *, timeout: float | None = None) -> StoredImage:
         """Read an image of a product as it was sent, as `Client.image`."""
-        request = catalog_service_pb2.GetImageRequest(id=product_id, image_index=image_index)
+        request = requests.stored_image(product_id, image_index)
         return responses.stored_image(await self._call(self._catalog.GetImage, request, timeout))
 
     async def products(

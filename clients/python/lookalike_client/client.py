@@ -107,7 +107,7 @@ class Client(Connection):
         category: str = "",
         all_categories: bool = False,
         k: int | None = None,
-        filters: Sequence[Filter] = (),
+        filters: Filter | Sequence[Filter] = (),
         max_distance: float | None = None,
         group_by: str = "",
         group_limit: int | None = None,
@@ -233,8 +233,7 @@ class Client(Connection):
 
     def get(self, product_id: str, *, timeout: float | None = None) -> StoredProduct:
         """Read one product; the error's code is NOT_FOUND where there is no such product."""
-        request = catalog_service_pb2.GetProductRequest(id=product_id)
-        return responses.stored_product(self._call(self._catalog.GetProduct, request, timeout))
+        return responses.stored_product(self._call(self._catalog.GetProduct, requests.get(product_id), timeout))
 
     def image(self, product_id: str, image_index: int = 0, *, timeout: float | None = None) -> StoredImage:
         """Read an image of a product as it was sent; `image_index` counts from 0.
@@ -244,7 +243,7 @@ class Client(Connection):
                 file was larger than the server keeps; the server rejects the call or does not respond.
             ValueError: A negative index.
         """
-        request = catalog_service_pb2.GetImageRequest(id=product_id, image_index=image_index)
+        request = requests.stored_image(product_id, image_index)
         return responses.stored_image(self._call(self._catalog.GetImage, request, timeout))
 
     def products(
