@@ -132,5 +132,5 @@ def test_an_image_that_does_not_exist_leaves_no_file(
     out = tmp_path / "a.jpg"
     result = lookalike("image", "a", "--index", "1", "--out", out)
     assert result.exit_code == 1
-    assert "INVALID_ARGUMENT: image_index: is 1; the product has 1 images" in result.stderr
+    assert "INVALID_ARGUMENT: --index: is 1; the product has 1 images" in result.stderr
     assert not out.exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from lookalike_client.cli.hints import category_hints
 from lookalike_client.cli.interrupt import interruptible
 from lookalike_client.cli.progress import ProgressBar, ProgressLines, progress_on
 from lookalike_client.cli.session import INTERRUPTED, CommandFailed, Session, pass_session, printable
@@ -59,7 +60,7 @@ def export(session: Session, out: Path, category: str, form: str | None, force: 
     try:
         writer = _writer(out, form or (_PARQUET if out.suffix.lower() == ".parquet" else _NPY), force=force)
         total = _total(session, category)
-        with interruptible(), writer:
+        with interruptible(), writer, category_hints(session, category):
             progress = _run(session, category, writer, total)
             if not progress.done:
                 raise CommandFailed("the catalog is empty; nothing was written")

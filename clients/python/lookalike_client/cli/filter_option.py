@@ -36,6 +36,8 @@ def parse(text: str) -> Filter:
         low, high = bounds.groups()
         if low is None or high is None:
             raise ValueError("is a range with one bound; write NAME>=NUMBER or NAME<=NUMBER")
+        if float(low) > float(high):
+            raise ValueError(f"is an empty range: {low} is greater than {high}")
         return Between(name, float(low), float(high))
     values = tuple(value.strip() for value in rest.split("|"))
     if "" in values:

@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from lookalike_client.cli.filter_option import WHERE
+from lookalike_client.cli.hints import attribute_hints, category_hints
 from lookalike_client.cli.session import CommandFailed, Session, pass_session, printable, table
 from lookalike_client.errors import LookalikeError
 from lookalike_client.filters import Filter
@@ -46,7 +47,7 @@ def embed(session: Session, images: tuple[Path, ...], out: Path | None) -> None:
             try:
                 embeddings.append(client.embed(image))
             except LookalikeError as error:
-                raise CommandFailed(f"{image}: {session.explain(error)}") from error
+                raise CommandFailed(f"{image}: {session.explain(error, fields=False)}") from error
     if out is not None:
         _save(out, embeddings)
     if session.as_json:
@@ -119,14 +120,19 @@ def search(
     region: Region | None,
 ) -> None:
     """Find the products most similar to an image, a product or a vector."""
-    if sum(each is not None for each in (image, product_id, vector)) != 1:
-        raise click.UsageError("Give exactly one of --image, --id and --vector.")
-    if category and all_categories:
-        raise click.UsageError("Give --category or --all-categories, not both.")
-    if region is not None and image is None:
-        raise click.UsageError("--region needs --image.")
+    problems = {
+        "Give exactly one of --image, --id and --vector.": [image, product_id, vector].count(None) != 2,
+        "Give --category or --all-categories, not both.": bool(category and all_categories),
+        "Give --category NAME or --all-categories: only a product (--id) has a category of its own.": not (
+            category or all_categories or product_id is not None
+        ),
+        "--region needs --image.": region is not None and image is None,
+        "--group-limit needs --group-by.": group_limit is not None and not group_by,
+    }
+    if any(problems.values()):
+        raise click.UsageError("\n".join(problem for problem, found in problems.items() if found))
     source: ImageSource | None = Cropped(image, region) if image and region else image
-    with session.client() as client:
+    with session.client() as client, category_hints(session, category):
         result = client.search(
             image=source,
             vector=None if vector is None else _load_vector(vector),
@@ -145,6 +151,10 @@ def search(
         session.print_json(result)
     else:
         print_result(session, result)
+        products = [each.product for each in result.neighbors]
+        with session.client() as client:
+            for hint in attribute_hints(client, products, where, group_by, category):
+                session.err.print(printable(f"hint: {hint}"), soft_wrap=True)
 
 
 def _load_vector(path: Path) -> np.ndarray:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lookalike_client.async_client import AsyncClient
+from lookalike_client.cli.flags import in_flags
 from lookalike_client.client import Client
 from lookalike_client.connection_failures import ConnectionFailure, connection_failure
 from lookalike_client.connection_options import ConnectionOptions
@@ -66,8 +67,13 @@ class Session:
         # not with rich, which would wrap long lines
         click.echo(json.dumps(as_plain(result), ensure_ascii=False, indent=2))
 
-    def explain(self, error: LookalikeError) -> str:
-        """Return one line for the user: what is wrong, and what to do where no server responds."""
+    def explain(self, error: LookalikeError, *, fields: bool = True) -> str:
+        """Return one line for the user: what is wrong, and what to do where no server responds.
+
+        Args:
+            error: Why the call failed.
+            fields: Whether to name the invalid flags; not where the line already says what is invalid.
+        """
         if error.request_id is None and (failure := connection_failure(error.message)):
             return f"{self.server}: {failure.value}; {_hint(failure, self.connection.tls)}"
         if error.request_id is None and error.code is grpc.StatusCode.UNAVAILABLE:
@@ -77,7 +83,7 @@ class Session:
             )
         if error.request_id is None and error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"{_first_line(error.message)} (server {self.server}, see also --timeout)"
-        return " ".join(str(error).split())
+        return " ".join(in_flags(error, fields=fields).split())
 
 
 pass_session = click.make_pass_decorator(Session)
