@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,8 +108,7 @@ def settings_in_force(model: Path, flags: Sequence[str]) -> dict[str, str]:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise StartError(f"show-config: {done.stderr.strip()[-300:]}")
-    pairs = (line.partition(" = ") for line in done.stdout.splitlines() if not line.startswith("#"))
-    return {name: value for name, _, value in pairs}
+    return {name: str(value) for name, value in tomllib.loads(done.stdout).items()}
 
 
 def backup(data: Path, target: Path) -> None:

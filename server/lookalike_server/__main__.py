@@ -7,10 +7,9 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import click
 import uvloop
@@ -19,34 +18,18 @@ from threadpoolctl import threadpool_limits
 from lookalike_server import __version__
 from lookalike_server.allocator import return_freed_memory
 from lookalike_server.app import serve
-from lookalike_server.config import Settings, flag, load_settings
+from lookalike_server.command_settings import data_option, fail, settings_options, settings_or_fail
+from lookalike_server.config import load, load_settings
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.frontend.supervisor import supervise
 from lookalike_server.keys_command import keys_command
 from lookalike_server.reembed import ProgressLog, reembed
-from lookalike_server.renamed import RenamedCommands, reject_old_variable
+from lookalike_server.renamed import RenamedCommands
 from lookalike_server.rpc.health import ProbeTls, ask_health
+from lookalike_server.rpc.listening import dial_target
+from lookalike_server.show_config import toml_lines
 from lookalike_server.store.maintenance import backup, verify
 from lookalike_server.telemetry import LogObserver, configure_log
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def settings_options(command: F, names: Collection[str] = Settings.model_fields) -> F:
-    """Add a flag for each of these settings to a command; `load_settings` checks the values of flags and variables."""
-    for name in reversed([name for name in Settings.model_fields if name in names]):
-        field = Settings.model_fields[name]
-        default = "" if field.is_required() else f" [default: {field.default}]"
-        # A switch says in one word what its value would.
-        switch: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if field.annotation is bool else {}
-        help_text = f"{field.description}{default}"
-        command = click.option(flag(name), name, metavar="VALUE", help=help_text, **switch)(command)
-        if field.default is True:
-            # Hidden, because it only says the same in one word.
-            command = click.option(f"--no-{flag(name)[2:]}", name, flag_value="false", hidden=True)(command)
-    return click.option(
-        "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A TOML file of settings."
-    )(command)
 
 
 @click.group(cls=RenamedCommands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,7 +46,7 @@ def main() -> None:
 @settings_options
 def serve_command(config: Path | None, **flags: str | None) -> None:
     """Serve until SIGTERM, then finish the running calls; SIGHUP reloads what can be."""
-    settings = _settings(flags, config)
+    settings = settings_or_fail(flags, config)
     read_settings = partial(load_settings, flags, config)
     configure_log(settings.log_format, settings.log_level)
     return_freed_memory()
@@ -79,7 +62,7 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, read_settings=read_settings))
     except LookalikeError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 _REEMBED_SETTINGS = (
@@ -98,7 +81,7 @@ def reembed_command(config: Path | None, drop_missing: bool, **flags: str | None
 
     The command can be stopped at any time and resumes when it is run again; nothing changes before it ends.
     """
-    settings = _settings(flags, config)
+    settings = settings_or_fail(flags, config)
     configure_log(settings.log_format, settings.log_level)
     return_freed_memory()
     # As Ctrl-C: a container sends SIGTERM, which would end the process without a word.
@@ -106,7 +89,7 @@ def reembed_command(config: Path | None, drop_missing: bool, **flags: str | None
     try:
         result = reembed(settings, drop_missing=drop_missing, progress=ProgressLog(), observer=LogObserver())
     except LookalikeError as error:
-        _fail(str(error))
+        fail(str(error))
     except KeyboardInterrupt:
         click.echo("lookalike-server: stopped; run the same command to resume. The old model can still serve", err=True)
         sys.exit(130)
@@ -125,7 +108,8 @@ _pem_file = click.Path(path_type=Path, dir_okay=False)
 
 
 @main.command("health")
-@click.option("--target", default="127.0.0.1:50051", show_default=True, help="HOST:PORT of the server.")
+@partial(settings_options, names=("listen",))
+@click.option("--target", help="HOST:PORT of the server.  [default: where the settings say that it listens]")
 @click.option("--timeout", default=3.0, show_default=True, help="Seconds to wait for the response.")
 @click.option("--tls", is_flag=True, help="Encrypt the connection; trust the CAs that gRPC trusts.")
 @click.option("--ca", type=_pem_file, metavar="FILE", help="Encrypt the connection; trust these CAs, PEM.")
@@ -136,13 +120,29 @@ _pem_file = click.Path(path_type=Path, dir_okay=False)
     "--own-certificate",
     type=_pem_file,
     metavar="FILE",
-    envvar="LOOKALIKE_TLS_CERTIFICATE_FILE",
-    show_envvar=True,
-    help="The server's own certificate, trusted whatever its names are; without --tls and --ca.",
+    help="The server's own certificate, trusted whatever its names are; without --tls and --ca."
+    "  [default: the settings' tls_certificate_file]",
 )
-def health_command(target: str, timeout: float, *, tls: bool, **files: Any) -> None:
-    """Print a server's health; exit status 0 if it is SERVING, else 1."""
-    health = ask_health(target, timeout, _probe_tls(tls=tls, **files))
+def health_command(
+    config: Path | None,
+    listen: str | None,
+    target: str | None,
+    timeout: float,
+    *,
+    own_certificate: Path | None,
+    **options: Any,
+) -> None:
+    """Print a server's health; exit status 0 if it is SERVING, else 1.
+
+    Without --target it asks the server that the settings describe: flags, LOOKALIKE_... variables and --config.
+    """
+    settings = settings_or_fail({"listen": listen}, config, complete=False)
+    try:
+        target = target or dial_target(settings.listen)
+    except LookalikeError as error:
+        fail(str(error))
+    own_certificate = own_certificate or settings.tls_certificate_file
+    health = ask_health(target, timeout, _probe_tls(own_certificate=own_certificate, **options))
     click.echo(health)
     sys.exit(0 if health == "SERVING" else 1)
 
@@ -160,31 +160,20 @@ def _probe_tls(
     return ProbeTls(ca, cert, key, server_name, own) if tls or ca or cert or key or own else None
 
 
-_data_option = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("data"),
-    envvar="LOOKALIKE_DATA_DIR",
-    callback=reject_old_variable,
-    show_default=True,
-    help="The folder of the catalog.",
-)
-
-
 @main.command("backup")
-@_data_option
+@data_option
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
 def backup_command(data_dir: Path, target: Path) -> None:
     """Copy the catalog to the new file TARGET, also while it is served; restore it as DATA_DIR/catalog.sqlite."""
     try:
         products = backup(data_dir, target)
     except LookalikeError as error:
-        _fail(str(error))
+        fail(str(error))
     click.echo(f"{target}: {products} products")
 
 
 @main.command("verify")
-@_data_option
+@data_option
 def verify_command(data_dir: Path) -> None:
     """Check the catalog, also while it is served; exit status 1 if anything in it is damaged."""
     try:
@@ -193,7 +182,7 @@ def verify_command(data_dir: Path) -> None:
             click.echo(problem)
             problems += 1
     except LookalikeError as error:
-        _fail(str(error))
+        fail(str(error))
     click.echo(f"{data_dir}: {f'{problems} problems' if problems else 'no problems'}")
     sys.exit(1 if problems else 0)
 
@@ -204,22 +193,13 @@ main.add_command(keys_command)
 @main.command("show-config")
 @settings_options
 def show_config_command(config: Path | None, **flags: str | None) -> None:
-    """Print the settings in force, each with its description."""
-    settings = _settings(flags, config)
-    for name, field in Settings.model_fields.items():
-        click.echo(f"# {field.description}\n{name} = {getattr(settings, name)}")
-
-
-def _settings(flags: dict[str, str | None], config: Path | None) -> Settings:
+    """Print the settings in force as a file for --config: each with its description and where its value came from."""
     try:
-        return load_settings(flags, config)
+        loaded = load(flags, config, complete=False)
     except LookalikeError as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo(f"lookalike-server: {message}", err=True)
-    sys.exit(1)
+        fail(str(error))
+    for line in toml_lines(loaded):
+        click.echo(line)
 
 
 if __name__ == "__main__":

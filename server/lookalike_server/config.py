@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +15,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.renamed import SETTINGS as RENAMED
+from lookalike_server.setting_errors import setting_error
 
 PREFIX = "LOOKALIKE_"
 CLIENT_PREFIX = "LOOKALIKE_CLIENT_"  # variables of the command line client, which may be set beside ours
 CONFIG_VARIABLE = "LOOKALIKE_CONFIG"
+NO_MODEL = Path()
+"""The model where none is given, for commands that need none."""
 
 MIB = 1024 * 1024
 
@@ -262,37 +267,58 @@ def flag(setting: str) -> str:
     return f"--{setting.replace('_', '-')}"
 
 
-def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
-    """Load the settings.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings in force, and for each where its value came from: a flag, a variable, a file, or "default"."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None = None, *, complete: bool = True) -> Settings:
+    """Load the settings; see `load`."""
+    return load(flags, config, complete=complete).settings
+
+
+def load(flags: Mapping[str, Any], config: Path | None = None, *, complete: bool = True) -> Loaded:
+    """Load the settings with their sources.
 
     Args:
         flags: The command line's values by setting; None where a flag was not given.
         config: A TOML file; without it the file that LOOKALIKE_CONFIG names, if any.
+        complete: Whether what serving needs must be there; without, a missing model is `NO_MODEL`.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION with the setting at fault, its value, and what it may be.
     """
     variables = _variables()
     given = {key: value for key, value in flags.items() if value is not None}
+    sources = dict.fromkeys(Settings.model_fields, "default") | {
+        key: variable for key in Settings.model_fields if (variable := f"{PREFIX}{key}".upper()) in variables
+    }
     if config is None and os.environ.get(CONFIG_VARIABLE):
         config = Path(os.environ[CONFIG_VARIABLE])
+    read: dict[str, Any] = {}
     if config is not None:
-        from_environment = {key for key in Settings.model_fields if f"{PREFIX}{key}".upper() in variables}
-        read = _read_toml(config)
-        given = {key: value for key, value in read.items() if key not in from_environment} | given
+        read = {key: value for key, value in _read_toml(config).items() if sources[key] == "default"}
+    sources |= dict.fromkeys(read, str(config)) | {key: flag(key) for key in given}
+    given = read | given
+    if not complete and sources["model"] == "default":
+        given["model"] = NO_MODEL
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        if first["type"] == "missing":
-            raise _wrong(f"{name} is missing: set {flag(name)} or {PREFIX}{name.upper()}") from None
-        raise _wrong(f"{name}: {first['msg']} (got {first['input']!r})") from None
+        raise _wrong(setting_error(error)) from None
+    if complete:
+        _check_tls(settings)
+    return Loaded(settings, sources)
+
+
+def _check_tls(settings: Settings) -> None:
     if (settings.tls_certificate_file is None) != (settings.tls_key_file is None):
         raise _wrong("tls_certificate_file and tls_key_file go together: give both, or neither")
     if settings.tls_client_ca_file and not settings.tls_certificate_file:
         raise _wrong("tls_client_ca_file needs TLS: give tls_certificate_file and tls_key_file too")
-    return settings
 
 
 def _variables() -> set[str]:
@@ -305,7 +331,7 @@ def _variables() -> set[str]:
             continue
         if name in RENAMED:
             raise _wrong(f"{key} was renamed to {PREFIX}{RENAMED[name].upper()}")
-        raise _wrong(f"{key} is not a setting; `lookalike-server show-config` lists them")
+        raise _wrong(f"{key} is not a setting; {_remedy(name, lambda near: f'{PREFIX}{near.upper()}')}")
     return variables
 
 
@@ -314,10 +340,21 @@ def _read_toml(path: Path) -> dict[str, Any]:
         read = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _wrong(f"cannot read the configuration {path}: {error}") from None
-    for key in read:
+    for key, value in read.items():
+        if key in Settings.model_fields:
+            continue
         if key in RENAMED:
             raise _wrong(f"{key} in {path} was renamed to {RENAMED[key]}")
+        if isinstance(value, dict):
+            raise _wrong(f"{key} in {path} is a table; settings are not in tables, write them above the first one")
+        raise _wrong(f"{key} in {path} is not a setting; {_remedy(key, str)}")
     return read
+
+
+def _remedy(unknown: str, spell: Callable[[str], str]) -> str:
+    """Say which setting is meant, in the spelling of its source, or where all are listed."""
+    near = get_close_matches(unknown.lower().replace("-", "_"), Settings.model_fields, n=1)
+    return f"did you mean {spell(near[0])}?" if near else "`lookalike-server show-config` lists them"
 
 
 def _wrong(message: str) -> LookalikeError:

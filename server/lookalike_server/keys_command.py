@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from lookalike_server.command_settings import fail, setting_option
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.rpc.access.api_keys import ApiKey, new_certificate, new_key
 from lookalike_server.rpc.access.identity import MAX_NAME, Role, is_name
 from lookalike_server.rpc.access.keys_file import changing, read_keys
 
-_file_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
-    "--auth-keys-file",
-    "path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="LOOKALIKE_AUTH_KEYS_FILE",
-    required=True,
-    help="The file of keys, as the server's setting of this name (also as LOOKALIKE_AUTH_KEYS_FILE).",
-)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _file_option(command: F) -> F:
+    """Add `--auth-keys-file`, which is required, to a command, which gets it as `path`."""
+
+    @wraps(command)
+    def with_path(auth_keys_file: Path | None, **given: Any) -> Any:
+        if auth_keys_file is None:
+            raise click.UsageError("the file of keys is missing: set --auth-keys-file or LOOKALIKE_AUTH_KEYS_FILE")
+        return command(path=auth_keys_file, **given)
+
+    return setting_option(with_path, name="auth_keys_file")  # type: ignore[return-value]
 
 
 @click.group("keys")
@@ -65,7 +71,7 @@ def add_command(name: str, role: str, categories: tuple[str, ...], certificate: 
         entry, token = new_key(name, chosen, within, created)
     with _failing(), changing(path) as entries:
         if certificate and any(each.certificate == certificate for each in entries):
-            _fail(f"{path} has the certificate {certificate} already; revoke its entry first")
+            fail(f"{path} has the certificate {certificate} already; revoke its entry first")
         entries.append(entry)
     if token:
         click.echo(token)
@@ -94,9 +100,9 @@ def revoke_command(key: str, path: Path) -> None:
     with _failing(), changing(path) as entries:
         found = [each for each in entries if each.id == key] or [each for each in entries if each.identity.name == key]
         if not found:
-            _fail(f"{path} has no key {key!r}; `lookalike-server keys list` lists them")
+            fail(f"{path} has no key {key!r}; `lookalike-server keys list` lists them")
         if len(found) > 1:
-            _fail(f"{key} has {len(found)} keys; name one by its ID: {', '.join(each.id for each in found)}")
+            fail(f"{key} has {len(found)} keys; name one by its ID: {', '.join(each.id for each in found)}")
         entries.remove(found[0])
     click.echo(f"key {found[0].id} of {found[0].identity.name} revoked", err=True)
 
@@ -112,9 +118,4 @@ def _failing() -> Iterator[None]:
     try:
         yield
     except LookalikeError as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> None:
-    click.echo(f"lookalike-server: {message}", err=True)
-    sys.exit(1)
+        fail(str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -31,14 +30,6 @@ SETTINGS = {
 }
 
 COMMANDS = {"rebuild": "reembed"}
-
-
-def reject_old_variable(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Check, as a callback of an option, that the variable of its old name is not set."""
-    for old, new in SETTINGS.items():
-        if new == param.name and os.environ.get(f"LOOKALIKE_{old.upper()}"):
-            raise click.UsageError(f"LOOKALIKE_{old.upper()} was renamed to LOOKALIKE_{new.upper()}", ctx)
-    return value
 
 
 class RenamedFlags(click.Command):

@@ -52,6 +52,23 @@ class Address:
         return replace(self, port=port)
 
 
+def dial_target(listen: str) -> str:
+    """Return where a client on this machine reaches a server that listens there: loopback for any address.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION where the port is whatever was free.
+    """
+    host, _, port = listen.rpartition(":")
+    if listen.startswith(_UNIX):
+        return listen
+    if port == "0":
+        raise LookalikeError(
+            Code.FAILED_PRECONDITION, f"the settings say {listen}, any free port; name the server with --target"
+        )
+    loopback = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - not bound
+    return f"{loopback.get(host, host)}:{port}"
+
+
 def parse_listen(listen: str) -> Address:
     """Parse HOST:PORT, [IPV6]:PORT or unix:PATH.
 
