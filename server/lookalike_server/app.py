@@ -173,7 +173,7 @@ async def running(
         plan = loaded.plan
         log.info(
             "serving",
-            port=port,
+            **address.log_fields(port),
             listen=settings.listen,
             provider=loaded.engine.runtime.provider,
             library=loaded.engine.runtime.library,

@@ -14,7 +14,7 @@ import click
 
 from lookalike_exporter import __version__
 from lookalike_exporter.cli import renamed
-from lookalike_exporter.cli.options import build_request, export_options
+from lookalike_exporter.cli.options import build_request, export_options, relocated
 from lookalike_exporter.errors import ExportError
 from lookalike_exporter.output.folder import read_folder
 from lookalike_exporter.request import ExportRequest, KnownNetwork
@@ -47,18 +47,25 @@ def export(context: click.Context, /, **_: Any) -> None:
     _show(manifest, request.out)
 
 
+_model_file_option = click.option(
+    "--model-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+    help="The Keras file that the folder was exported from, where it is no longer where model.json says.",
+)  # fmt: skip
+
+
 @main.command(cls=renamed.Command)
 @click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to create.")
 @click.option("--force", is_flag=True, help="Replace an existing model folder.")
-def reproduce(model: Path, out: Path, *, force: bool) -> None:
+@_model_file_option
+def reproduce(model: Path, out: Path, model_file: Path | None, *, force: bool) -> None:
     """Export a model folder again, as its model.json says, and check that the graph is the same.
 
     Exit status: 0 it is the same, 1 it is another or could not be built.
     """
     with _one_line_errors(out):
         original = read_folder(model)
-        manifest = _run(_parse_arguments(original.arguments, out, force=force))
+        manifest = _run(_parse_arguments(relocated(original.arguments, model, model_file), out, force=force))
     _show(manifest, out)
     if manifest.graph.sha256 != original.digest:
         _fail(
@@ -76,14 +83,16 @@ def reproduce(model: Path, out: Path, *, force: bool) -> None:
 )
 @click.option("--min-recall", type=click.FloatRange(0, 1), metavar="SHARE",
               help="The least recall@10 against the fp32 graph; by default the precision's gate.")  # fmt: skip
-def verify(model: Path, images: Path, max_images: int, min_recall: float | None) -> None:
+@_model_file_option
+def verify(model: Path, images: Path, max_images: int, min_recall: float | None, model_file: Path | None) -> None:
     """Compare a model folder with the Keras network and with its own fp32 graph, both rebuilt as model.json says.
 
     Exit status: 0 it keeps enough of their results, 1 it does not or cannot be compared.
     """
     with _one_line_errors(model), tempfile.TemporaryDirectory() as scratch:
         folder = read_folder(model)
-        request = _parse_arguments(folder.arguments, Path(scratch) / "model", force=False)
+        arguments = relocated(folder.arguments, model, model_file)
+        request = _parse_arguments(arguments, Path(scratch) / "model", force=False)
 
         from lookalike_exporter.cli.tables import comparison_table
         from lookalike_exporter.verify import verify as compare

@@ -1,11 +1,13 @@
 """The options of `export`, and the request they make. TensorFlow is not needed to validate them."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from lookalike_exporter.errors import ExportError
 from lookalike_exporter.networks.backbone_names import BACKBONES
 from lookalike_exporter.request import CustomNetwork, ExportRequest, KnownNetwork, PcaOptions
 
@@ -76,8 +78,45 @@ def export_options(command: F) -> F:
     return command
 
 
+_PATHS = ("--model", "--weights", "--pca-images", "--calibration-images", "--eval-images", "--parity-images")
+"""The options that name files; `--weights` may also be a word."""
+
+
+def relocated(arguments: Sequence[str], folder: Path, model_file: Path | None = None) -> tuple[str, ...]:
+    """Return the arguments in a model folder's manifest with paths that hold in the current folder.
+
+    A relative path is one from the model folder. One that leads nowhere from there stays as it is: older manifests
+    have paths from the folder in which the export ran.
+
+    Args:
+        arguments: As in the manifest.
+        folder: The model folder.
+        model_file: Where the Keras model is now; None for where the manifest says.
+
+    Raises:
+        ExportError: The Keras model is not where the manifest says.
+    """
+    folder, moved = folder.resolve(), list(arguments)
+    for at, option in enumerate(arguments[:-1]):
+        if option in _PATHS and (folder / arguments[at + 1]).exists():
+            moved[at + 1] = str(folder / arguments[at + 1])
+        if option == "--model":
+            moved[at + 1] = str(model_file or moved[at + 1])
+            if not Path(moved[at + 1]).exists():
+                raise ExportError(f"{moved[at + 1]}: no such model file, which model.json names; see --model-file")
+    return tuple(moved)
+
+
+def _from_folder(option: str, value: str, folder: Path) -> str:
+    """Return a relative path of an option as one from the model folder, which can be read wherever that is moved to."""
+    path = Path(value)
+    if option not in _PATHS or path.is_absolute() or not path.exists():
+        return value
+    return os.path.relpath(path.resolve(), folder.resolve())
+
+
 def arguments_of(context: click.Context) -> tuple[str, ...]:
-    """Return the options that were set as arguments again, without the destination."""
+    """Return the options that were set as arguments again, without the destination, paths from there."""
     arguments: list[str] = []
     for option in context.command.params:
         value = context.params.get(str(option.name))
@@ -85,7 +124,8 @@ def arguments_of(context: click.Context) -> tuple[str, ...]:
             continue
         arguments.append(option.opts[0])
         if not (isinstance(option, click.Option) and option.is_flag):
-            arguments.append("x".join(map(str, value)) if isinstance(value, tuple) else str(value))
+            text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            arguments.append(_from_folder(option.opts[0], text, context.params["out"]))
     return tuple(arguments)
 
 

@@ -195,8 +195,9 @@ class _Choice:
     def _planned(self, plan: Plan, parity: Parity | None) -> PlannedModel:
         session = plan.throughput_session
         skipped = (*self._skipped, *plan.slower)
-        for reason in skipped:
-            self._log.info("provider_skipped", reason=reason)
+        if skipped:
+            # not at info, where it reads like faults on every start without a GPU; `serving` has what runs
+            self._log.debug("providers_skipped", reasons=list(skipped))
         return PlannedModel(
             plan, Runtime(session.provider, session.library, session.precision, plan.batch_profiles, parity, skipped)
         )

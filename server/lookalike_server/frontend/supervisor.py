@@ -218,7 +218,7 @@ class Supervisor:
         if self._serving and not were_serving:
             structlog.get_logger().info(
                 "serving",
-                port=self._address.port,
+                **self._address.log_fields(self._address.port),
                 listen=self._settings.listen,
                 frontend_processes=len(self._frontends),
             )

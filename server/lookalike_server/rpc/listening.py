@@ -47,6 +47,10 @@ class Address:
         """Whether only this machine can reach it."""
         return all(ipaddress.ip_address(each.partition("%")[0]).is_loopback for _, each in self.resolved)
 
+    def log_fields(self, port: int) -> dict[str, int]:
+        """Return the port for the log; a Unix socket has none, and gRPC says 1."""
+        return {} if self.path else {"port": port}
+
     def with_port(self, port: int) -> Address:
         """Return it with the port that 0 became."""
         return replace(self, port=port)

@@ -14,6 +14,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import capture_logs
 
 from lookalike.v1 import (
     catalog_service_pb2,
@@ -281,6 +282,16 @@ async def test_command_that_cannot_start_says_why(tmp_path: Path) -> None:
         assert expected in last
         assert last.startswith("lookalike-server: ")
         assert "Traceback" not in errors.decode()
+
+
+async def test_a_unix_socket_has_no_port_in_the_log(serve: Serve, tmp_path: Path) -> None:
+    """The line `serving` names the socket alone; gRPC calls its port 1. Another address has its port."""
+    for listen, has_port in ((f"unix:{tmp_path}/socket", False), ("127.0.0.1:0", True)):
+        with capture_logs() as log:
+            async with serve(listen=listen):
+                pass
+        (line,) = [each for each in log if each["event"] == "serving"]
+        assert (line["listen"], "port" in line) == (listen, has_port)
 
 
 async def _serve_until_cancelled(serve: Serve, load: LoadSession, address: str) -> None:

@@ -77,7 +77,8 @@ def test_auto_measures_both(tiny: ModelFolder, tmp_path: Path) -> None:
     assert "images/s" in runtime.skipped[-1]
     assert other in runtime.skipped[-1]
     assert (runtime.parity is not None) == (runtime.provider == "OpenVINO")
-    assert [event["reason"] for event in log if event["event"] == "provider_skipped"] == list(runtime.skipped)
+    (line,) = [event for event in log if event["event"] == "providers_skipped"]
+    assert (line["log_level"], line["reasons"]) == ("debug", list(runtime.skipped))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
