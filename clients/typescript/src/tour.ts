@@ -151,7 +151,9 @@ async function main(): Promise<number> {
     }
     return 0;
   } finally {
-    process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
+    // other languages escape these two
+    const json = JSON.stringify(results, null, 2).replaceAll("\u2028", "\\u2028").replaceAll("\u2029", "\\u2029");
+    process.stdout.write(`${json}\n`);
     inputs.channel.close();
   }
 }

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from e2e.languages.tours import Tour, arguments, run
+from e2e.languages.tours import CLIENTS, Tour, arguments, run
 from lookalike_client import Client, ProductInput
 from support.credentials import add_key
 from support.paths import MODELS
 from support.processes import server_process
 from support.serving import encoded, noise
 
-TITLES = ("Schuh „Größe 42“", "靴 🥾", 'a "quoted" <b>title</b>', "")
+TITLES = ("Schuh „Größe 42“", "靴 🥾\u2028", 'a "quoted" <b>title</b> & \\ \t\b\x7f', "")
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +66,15 @@ def fill(folder: Path) -> None:
 
 
 def test_the_same_results(server: str, other: str, folder: Path, image: Path, bad_image: Path) -> None:
-    """Every field of every step is as in Python, and Python's are what the server has."""
+    """Every byte of every step is as in Python, and Python's results are what the server has."""
     fill(folder)
     args = arguments(server, folder, image, bad_image, "--k", "7")
     python, tour = run("python", args), run(other, args)
     assert (tour.status, python.status) == (0, 0), tour.stderr
     same(tour.output, python.output)
+    # the embeddings of the second run are those of the first, from the server's cache
+    assert tour.text == python.text
+    assert '"similarity": 1,' in python.text
     assert (tour.stderr, python.stderr) == ("", "")
     neighbors = python.output["search_by_image"]["neighbors"]
     assert [neighbors[0]["id"], len(neighbors), len(python.output["search_by_id"]["neighbors"])] == ["p01", 7, 7]
@@ -132,3 +136,24 @@ def test_a_token(tmp_path: Path, language: str, folder: Path, image: Path, bad_i
         assert step(run(language, args(process.address, "--token", secret))) == (0, "")
         by_environment = {"LOOKALIKE_CLIENT_TOKEN": secret}
         assert step(run(language, args(process.address), **by_environment)) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (-0.0, "0"),
+        (1.0, "1"),
+        (-0.25, "-0.25"),
+        (100.0, "100"),
+        (1e-5, "0.00001"),
+        (1.5e-7, "1.5e-7"),
+        (1e21, "1e+21"),
+        (True, "true"),
+        ([], "[]"),
+    ],
+)
+def test_numbers_of_python(value: Any, text: str) -> None:
+    """Python's tour writes numbers as JSON.stringify does, and not as `repr`."""
+    to_json = runpy.run_path(str(CLIENTS / "python/examples/tour.py"))["to_json"]
+    assert to_json(value) == text

@@ -73,11 +73,12 @@ def build(language: str) -> None:
 
 @dataclass(frozen=True)
 class Tour:
-    """A tour's exit status, its JSON output, and its standard error."""
+    """A tour's exit status, its JSON output, its standard error, and the text of the output."""
 
     status: int
     output: dict[str, Any]
     stderr: str
+    text: str
 
 
 def arguments(server: str, folder: Path, image: Path, bad_image: Path, *more: str) -> list[str]:
@@ -100,7 +101,7 @@ def run(language: str, args: list[str], **environment: str) -> Tour:
         timeout=120,
         check=False,
     )
-    return Tour(done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr)
+    return Tour(done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr, done.stdout)
 
 
 def start(language: str, args: list[str]) -> subprocess.Popen[str]:

@@ -84,8 +84,8 @@ func describeSearch(response *lookalikev1.SearchResponse) *searchResult {
 			ID:         each.GetProduct().GetId(),
 			Category:   each.GetProduct().GetCategory(),
 			Title:      each.GetProduct().GetTitle(),
-			Distance:   float64(each.GetDistance()),
-			Similarity: float64(each.GetSimilarity()),
+			Distance:   number(each.GetDistance()),
+			Similarity: number(each.GetSimilarity()),
 			ImageIndex: each.GetImageIndex(),
 		})
 	}
@@ -103,11 +103,19 @@ func describeEmbedding(values []float32) *embedding {
 	first := make([]float64, 0, 4)
 	squares := 0.0
 	for i, value := range values {
-		wide := float64(value)
+		wide := number(value)
 		squares += wide * wide
 		if i < cap(first) {
 			first = append(first, wide)
 		}
 	}
 	return &embedding{Dim: len(values), Norm: math.Sqrt(squares), First: first}
+}
+
+// number widens a value of the API; a zero has no sign, which encoding/json would print.
+func number(value float32) float64 {
+	if value == 0 {
+		return 0
+	}
+	return float64(value)
 }

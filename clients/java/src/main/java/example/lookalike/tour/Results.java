@@ -74,7 +74,10 @@ final class Results {
       return new FailedItem(response.getId(), CallError.of(response.getStatus()));
     }
     List<Double> values = response.getEmbedding().getValuesList().stream().map(Float::doubleValue).toList();
-    double norm = Math.sqrt(values.stream().mapToDouble(value -> value * value).sum());
-    return new EmbeddedItem(response.getId(), values.size(), norm, values.subList(0, Math.min(4, values.size())));
+    double squares = 0;
+    for (double value : values) { // one after the other, as in other languages: DoubleStream.sum rounds otherwise
+      squares += value * value;
+    }
+    return new EmbeddedItem(response.getId(), values.size(), Math.sqrt(squares), values.subList(0, Math.min(4, values.size())));
   }
 }

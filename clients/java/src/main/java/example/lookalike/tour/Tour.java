@@ -44,6 +44,8 @@ public final class Tour {
           .serializeNulls()
           .disableHtmlEscaping()
           .setPrettyPrinting()
+          .registerTypeAdapter(double.class, new Numbers())
+          .registerTypeAdapter(Double.class, new Numbers())
           .create();
 
   private final Options options;
