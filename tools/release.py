@@ -51,7 +51,7 @@ def use(scratch: Path) -> None:
         scratch / "client",
         ROOT / "tests/requirements.lock",
         "lookalike_proto",
-        "lookalike_client",
+        "lookalike_client[cli]",
         "lookalike_loadtest",
     )
     run(client / "python", "-m", "tools.sample_catalog", catalog)

@@ -8,6 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from lookalike_client import Client, ProductInput
 from support.arrays import vectors
 from support.catalogs import stored, write_products
@@ -88,3 +90,20 @@ def test_help_names_every_command() -> None:
     commands = "embed search import export get image update delete categories model wait load quickstart"
     for command in commands.split():
         assert f"  {command} " in done.stdout
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_the_library_needs_no_command_line(missing: str) -> None:
+    """Without the extra `cli` the library can be imported, and the command says what to install."""
+    absent = f"import sys; sys.modules[{missing!r}] = None; "
+
+    def python(code: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", absent + code]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert python("import lookalike_client, lookalike_client.transfer.importer").returncode == 0
+    done = python("from lookalike_client.cli import main")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"lookalike: the command needs {missing}, which is not installed: pip install 'lookalike-client[cli]'\n"
+    )
