@@ -14,6 +14,12 @@ from support.serving import encoded, noise
 
 COLUMNS = ("product_id", "gender", "title", "image", "color")
 
+FASHION_COLOR = "Colour"  # codespell:ignore - a column of the data set
+FASHION_HEADER = (
+    f"ProductId, Gender, Category, SubCategory, ProductType, {FASHION_COLOR}, Usage, ProductTitle, Image, ImageURL"
+)
+"""The first line of the CSV of a fashion data set of 2,906 products."""
+
 
 def image_file(name: str) -> bytes:
     """Make an image file; another name is another image."""

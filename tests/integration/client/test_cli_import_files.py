@@ -14,7 +14,16 @@ from click.testing import Result
 
 from lookalike_client import Between, Client
 from lookalike_client.transfer.importer import MAX_FAILURES
-from support.catalogs import COLUMNS, good_row, image_file, stored, write_catalog, write_products
+from support.catalogs import (
+    COLUMNS,
+    FASHION_COLOR,
+    FASHION_HEADER,
+    good_row,
+    image_file,
+    stored,
+    write_catalog,
+    write_products,
+)
 from support.scripted_server import ScriptedServer
 
 Lookalike = Callable[..., Result]
@@ -123,7 +132,6 @@ def test_a_fashion_data_set_as_it_is_unpacked(lookalike: Lookalike, real: Client
         images = tmp_path / folder / "Images" / "images_with_product_ids"
         images.mkdir(parents=True)
         (images / f"{product_id}.jpg").write_bytes(image_file(product_id))
-    header = "ProductId, Gender, Category, SubCategory, ProductType, Colour, Usage, ProductTitle, Image, ImageURL"
     url = "http://assets.example/x.jpg"
     rows = [
         f"10037,Boys,Apparel,Topwear,Tshirts,Black,Casual,A T-shirt,10037.jpg,{url}",
@@ -131,22 +139,22 @@ def test_a_fashion_data_set_as_it_is_unpacked(lookalike: Lookalike, real: Client
         f"1,Women,Footwear,Shoes,Heels,Red,Casual,A heel,1.jpg,{url}",
     ]
     path = tmp_path / "fashion.csv"
-    path.write_text("\n".join([header, *rows]))
+    path.write_text("\n".join([FASHION_HEADER, *rows]))
     result = lookalike("import", path)
     assert failures(result) == [["4", "1", "image 1.jpg: No such file or directory"]]
     product = stored(real)["42419"]
     assert (product.category, product.title, product.image_uri) == ("Women", "A heel", "42419.jpg")
-    assert product.attributes["Colour"] == "Red"
+    assert product.attributes[FASHION_COLOR] == "Red"
 
 
 def test_columns_by_options(lookalike: Lookalike, real: Client, tmp_path: Path) -> None:
     """Every column of an own header can be named."""
     row = good_row(tmp_path, "a")
     path = write_catalog(tmp_path, [row], columns=("sku", "brand", "name", "file", "color"))
-    refused = lookalike("import", path)
-    assert refused.exit_code == 1
+    rejected = lookalike("import", path)
+    assert rejected.exit_code == 1
     for option in ("--id-column", "--category-column", "--title-column", "--image-column"):
-        assert option in refused.stderr
+        assert option in rejected.stderr
     options = ("--id-column=sku", "--category-column=brand", "--title-column=name", "--image-column=file")
     assert lookalike("import", path, *options).exit_code == 0
     assert (stored(real)["a"].category, stored(real)["a"].title) == ("Men", "Product a")
@@ -176,7 +184,7 @@ def test_prices(lookalike: Lookalike, real: Client, tmp_path: Path) -> None:
 
 
 def test_files_outside_the_folder(lookalike: Lookalike, real: Client, tmp_path: Path) -> None:
-    """Absolute paths, `..` and links are refused, and followed with --allow-outside; a pipe never."""
+    """Absolute paths, `..` and links are rejected, and followed with --allow-outside; a pipe never."""
     folder = tmp_path / "shop"
     folder.mkdir()
     (tmp_path / "x.jpg").write_bytes(image_file("x"))

@@ -9,11 +9,9 @@ import pytest
 from lookalike_client.transfer.catalog_columns import CatalogOptions
 from lookalike_client.transfer.catalog_csv import CatalogFile, CatalogRow
 from lookalike_client.transfer.catalog_error import CatalogError, FailedRow
-from support.catalogs import COLUMNS, write_catalog
+from support.catalogs import COLUMNS, FASHION_COLOR, FASHION_HEADER, write_catalog
 
 ROW = ("1", "Men", "Schuh, groß", "a.jpg", "red")
-
-FASHION = "ProductId, Gender, Category, SubCategory, ProductType, Colour, Usage, ProductTitle, Image, ImageURL"
 
 
 def test_the_header_of_the_fashion_data_set(tmp_path: Path) -> None:
@@ -22,12 +20,12 @@ def test_the_header_of_the_fashion_data_set(tmp_path: Path) -> None:
         "42419,Girls,Apparel,Topwear,Tops,White,Casual,Gini and Jony Girls Knit White Top,42419.jpg,http://x/42419.jpg"
     )
     path = tmp_path / "fashion.csv"
-    path.write_text(f"{FASHION}\n{row}\n")
+    path.write_text(f"{FASHION_HEADER}\n{row}\n")
     (read,) = CatalogFile(path).rows()
     assert isinstance(read, CatalogRow)
     assert (read.product_id, read.category, read.image) == ("42419", "Girls", "42419.jpg")
     assert read.title == "Gini and Jony Girls Knit White Top"
-    assert list(read.attributes) == ["Category", "SubCategory", "ProductType", "Colour", "Usage", "ImageURL"]
+    assert list(read.attributes) == ["Category", "SubCategory", "ProductType", FASHION_COLOR, "Usage", "ImageURL"]
 
 
 def test_every_column_can_be_named(tmp_path: Path) -> None:
@@ -77,7 +75,7 @@ def test_too_many_attributes_fail_a_row_alone(tmp_path: Path) -> None:
 
 
 def test_long_texts_are_left_out_and_said(tmp_path: Path) -> None:
-    """Values over 4,096 bytes are no reason to refuse a product: 5 KB, 140 KB, and 4,096 bytes of longer letters."""
+    """Values over 4,096 bytes are no reason to reject a product: 5 KB, 140 KB, and 4,096 bytes of longer letters."""
     values = ["x" * 5000, "x" * 140_000, "ß" * 2049, "ß" * 2048]
     catalog = CatalogFile(write_catalog(tmp_path, [(str(n), *ROW[1:4], value) for n, value in enumerate(values)]))
     rows = list(catalog.rows())
