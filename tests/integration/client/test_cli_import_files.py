@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
 
@@ -215,6 +216,24 @@ def test_a_file_for_all_failed_rows(lookalike: Lookalike, tmp_path: Path) -> Non
     result = lookalike("import", path, "--failed-rows", path)
     assert "--failed-rows would overwrite the catalog" in result.stderr
     assert len(path.read_text().splitlines()) == len(rows) + 1
+
+
+def test_the_catalog_of_vectors_is_read_alike(lookalike: Lookalike, real: Client, tmp_path: Path) -> None:
+    """With --vectors the CSV's options hold too, its notes are shown, and rows without an id are counted."""
+    np.save(tmp_path / "v.npy", np.eye(2, 48, dtype=np.float32))
+    np.save(tmp_path / "i.npy", np.array(["a", "b"]))
+    path = tmp_path / "c.csv"
+    path.write_text('sku,brand,title,price\n a ,Men,t,"1,299"\nb,Men,t,$12\n"c,Men\n', encoding="utf-16")
+    arrays = ("--vectors", tmp_path / "v.npy", "--ids", tmp_path / "i.npy", "--catalog", path)
+    result = lookalike("import", *arrays, "--id-column", "sku", "--category-column", "brand")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("imported 2 of 2 products in ")
+    assert "note: price: 2 of 2 values are numbers that filters do not read" in result.stdout
+    note = (
+        "note: 1 of the rows of c.csv have no id that can be read; row 4 the quote that opens in line 4 is not closed\n"
+    )
+    assert note in result.stdout
+    assert sorted(stored(real)) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from lookalike_client.transfer.catalog_columns import CatalogOptions
 from lookalike_client.transfer.catalog_csv import CatalogFile, CatalogRow
 from lookalike_client.transfer.catalog_error import CatalogError
-from support.catalogs import write_catalog
+from support.catalogs import COLUMNS, write_catalog
 
 ROW = ("1", "Men", "Schuh, groß", "a.jpg", "red")
 
@@ -27,6 +27,14 @@ def test_encodings_that_are_recognized(tmp_path: Path, encoding: str, compressed
     (row,) = CatalogFile(path).rows()
     assert isinstance(row, CatalogRow)
     assert row.title == "Schuh, groß"
+
+
+def test_a_mark_is_none_of_the_header(tmp_path: Path) -> None:
+    """A byte order mark counts as none also where the encoding is named without it."""
+    for encoding in ("utf-8", "utf-16-le"):
+        path = write_catalog(tmp_path, [ROW], columns=("\ufeffproduct_id", *COLUMNS[1:]), encoding=encoding)
+        (row,) = CatalogFile(path, CatalogOptions(encoding=encoding)).rows()
+        assert row.product_id == "1"
 
 
 def test_unicode_text_of_excel(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ MAX_IMAGE_BYTES = 31 * 1024 * 1024
 _MAX_SEARCHED = 1_000_000
 """The most files among which a bare file name is searched."""
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|data:")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|data:", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _ALLOW = "--allow-outside reads it"
 
@@ -60,14 +60,14 @@ class ImageFolder:
 
     def _find(self, image: str) -> Path:
         if url := _URL.match(image):
-            action = "give the path itself," if url[1] == "file" else "download the image, and give its path"
+            action = "give the path itself," if url[0].lower() == "file://" else "download the image, and give its path"
             raise ValueError(f"is a URL ({url[0]}); {action} relative to the CSV")
-        if _DRIVE.match(image):
+        if _DRIVE.match(image) and os.name != "nt":
             raise ValueError("is a path of Windows; give the path relative to the CSV")
         if "\\" in image and not (self._folder / image).exists():
             image = image.replace("\\", "/")
         if not self._allow_outside:
-            if image.startswith("/"):
+            if image.startswith("/") or Path(image).is_absolute():
                 raise ValueError(f"is an absolute path; give the path relative to the CSV, or {_ALLOW}")
             if ".." in PurePosixPath(image).parts:
                 raise ValueError(f"has .., which leads out of the CSV's folder; {_ALLOW}")

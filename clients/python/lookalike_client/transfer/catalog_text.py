@@ -40,6 +40,8 @@ def read_lines(path: Path, encoding: str | None = None) -> Iterator[str]:
         with _open_text(path, encoding) as file:
             while line := file.readline(_MAX_LINE):
                 number += 1
+                if number == 1:  # a mark that a named encoding leaves
+                    line = line.removeprefix("\ufeff")
                 if len(line) == _MAX_LINE:
                     raise CatalogError(f"{path} has more than {_MAX_LINE:,} characters in line {number}; is it a CSV?")
                 yield line

@@ -90,10 +90,11 @@ class CatalogMetadata:
     def __init__(self, catalog: CatalogFile) -> None:
         self._file_name = catalog.path.name
         self._products: dict[str, ProductInput | str] = {}
+        nameless = []
         for row in catalog.rows():
-            if not row.product_id:
-                continue
-            if row.product_id in self._products:
+            if isinstance(row, FailedRow) and not row.product_id:
+                nameless.append(row)
+            elif row.product_id in self._products:
                 self._products[row.product_id] = f"is in {self._file_name} more than once, again in row {row.number}"
             elif isinstance(row, FailedRow):
                 self._products[row.product_id] = f"row {row.number} of {self._file_name} {row.reason}"
@@ -104,6 +105,11 @@ class CatalogMetadata:
         if not self._products:
             raise CatalogError(f"{catalog.path} has no rows")
         self.notes = list(catalog.notes.lines())
+        if nameless:
+            first = f"row {nameless[0].number} {nameless[0].reason}"
+            self.notes.append(
+                f"{len(nameless):,} of the rows of {self._file_name} have no id that can be read; {first}"
+            )
 
     def product(self, product_id: str, rows: list[int]) -> ProductInput:  # noqa: ARG002 - found by id
         """Return the product, as `Metadata.product`."""
