@@ -47,6 +47,16 @@ def test_a_missing_column_names_the_option(tmp_path: Path) -> None:
         CatalogFile(path, CatalogOptions(id_column="id", image_column="file"))
 
 
+def test_a_header_is_shown_in_a_line(tmp_path: Path) -> None:
+    """Of many columns the first are named, without line ends and what else could control a terminal."""
+    columns = ["two\nlines", "\x1b[2J", "x" * 1000, *map(str, range(300))]
+    with pytest.raises(CatalogError) as raised:
+        CatalogFile(write_catalog(tmp_path, [], columns=columns))
+    shown = str(raised.value).partition("its columns are: ")[2]
+    assert shown.startswith(f"two lines,  [2J, {'x' * 50}, 0, 1, ")
+    assert "46, and 253 more; --id-column and" in shown
+
+
 def test_columns_to_keep_and_to_ignore(tmp_path: Path) -> None:
     """Only the named columns are attributes, without the ignored ones, which may then even be there twice."""
     path = write_catalog(tmp_path, [(*ROW, "L", "x", "y")], columns=(*COLUMNS, "size", "junk", "junk"))

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lookalike_client.transfer.catalog_columns import CatalogOptions
 from lookalike_client.transfer.catalog_csv import CatalogFile, CatalogRow
@@ -103,3 +105,33 @@ def test_a_pipe_is_no_catalog(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CatalogError, match="pipe is not a regular file"):
         CatalogFile(tmp_path / "pipe")
+
+
+TEXT = 'product_id,gender,title,image,price\n1,Men,"a, b",a.jpg,1\n2,Men,"two\nlines",b.jpg,"1,299"\n3,Men,t,c.jpg,\n'
+damage = st.tuples(
+    st.integers(0, 250),
+    st.integers(0, 6),
+    st.one_of(st.binary(max_size=3), st.sampled_from([b'"', b'""', b"\n", b"\r", b"\0", b"\xff\xfe", b" "])),
+)
+
+
+@given(st.sampled_from(["utf-8", "utf-16", "utf-8-sig"]), st.booleans(), st.lists(damage, min_size=1, max_size=3))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_damage_is_a_sentence_or_costs_rows(
+    tmp_path: Path, encoding: str, compressed: bool, damages: list[tuple[int, int, bytes]]
+) -> None:
+    """Bytes replaced, removed and inserted: the file is read the same twice, or the error is one line."""
+    data = TEXT.encode(encoding)
+    if compressed:
+        data = gzip.compress(data)
+    for place, removed, inserted in damages:
+        data = data[:place] + inserted + data[place + removed :]
+    path = tmp_path / "catalog.csv"
+    path.write_bytes(data)
+    error = ""
+    try:
+        catalog = CatalogFile(path)
+        assert catalog.count() == len(list(catalog.rows()))
+    except CatalogError as raised:
+        error = str(raised)
+    assert "\n" not in error

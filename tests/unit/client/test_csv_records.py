@@ -53,7 +53,7 @@ MIDDLE = 'closes in the middle of a cell; write "" for a quote in a cell'
     [
         ('9,Men,"24 inch,x.jpg', GOOD, UNCLOSED),
         ('9,Men,"24 inch,x.jpg', ['1,Men,"t",a.jpg', *GOOD[1:]], UNCLOSED),
-        ('9,Men,"24 inch,x.jpg', ['1,Men,"t",a.png', *GOOD[1:]], MIDDLE),
+        ('9,Men,"24 inch,x.jpg', ['1,Men,"t",a.png', *GOOD[1:]], UNCLOSED),
         ('9,Men,"24 inch,x.jpg', ['1,Men,24",a.jpg', *GOOD[1:]], UNCLOSED),
         ('9,Men,"24 inch,x.jpg', ['1,Men,"",a.jpg', *GOOD[1:]], UNCLOSED),
         ('9,Men,"24 inch,x.jpg', [], UNCLOSED),

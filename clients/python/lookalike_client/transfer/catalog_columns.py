@@ -19,6 +19,9 @@ _KNOWN = {
 }
 """The names that are recognized by themselves, best first; `ProductTitle` and `Product Title` are `product_title`."""
 
+_MAX_SHOWN = 50
+"""The most columns in a message, and the most characters of each."""
+
 
 @dataclass(frozen=True)
 class CatalogOptions:
@@ -88,7 +91,7 @@ def find_columns(path: Path, header: Sequence[str], options: CatalogOptions, *, 
         CatalogError: A column is missing, or there more than once.
     """
     places = {name: place for place, name in reversed(list(enumerate(header)))}
-    listed = ", ".join(header) or "none"
+    listed = _shown(header) or "none"
     unknown = [name for name in (*(options.columns or ()), *options.ignore_columns) if name not in places]
     if unknown:
         raise CatalogError(f"{path} lacks {_list(unknown)}; its columns are: {listed}")
@@ -141,4 +144,11 @@ def _plain(name: str) -> str:
 
 
 def _list(columns: Sequence[str]) -> str:
-    return f"the column{'s' if len(columns) > 1 else ''} {', '.join(columns)}"
+    return f"the column{'s' if len(columns) > 1 else ''} {_shown(columns)}"
+
+
+def _shown(columns: Sequence[str]) -> str:
+    """Return names for a message of one line, in which no name can control a terminal."""
+    plain = ["".join(each if each.isprintable() else " " for each in name)[:_MAX_SHOWN] for name in columns]
+    more = [f"and {len(plain) - _MAX_SHOWN} more"] if len(plain) > _MAX_SHOWN else []
+    return ", ".join(plain[:_MAX_SHOWN] + more)

@@ -13,6 +13,9 @@ _QUOTE = '"'
 _MAX_LINES = 1000
 """The most lines of one record; a quote that is open for longer was hardly meant."""
 
+_NOT_CLOSED = "is not closed"
+_IN_THE_MIDDLE = 'closes in the middle of a cell; write "" for a quote in a cell'
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -77,7 +80,9 @@ class _Reader:
                 cell, text, end = quoted
                 rest = text[end:].lstrip(" ")
                 if rest.strip("\r\n") and not rest.startswith(self._delimiter):
-                    return self._fail(cells, opened, 'closes in the middle of a cell; write "" for a quote in a cell')
+                    # a quote further down is rather one that opens a cell of another row
+                    problem = _NOT_CLOSED if self._record[-1][0] > opened else _IN_THE_MIDDLE
+                    return self._fail(cells, opened, problem)
                 end = text.find(self._delimiter, end)
             else:
                 end = text.find(self._delimiter, position)
@@ -99,7 +104,7 @@ class _Reader:
                 following = self._next()
                 # the last line of a record's first cell looks like a row itself
                 if following is None or (not (first and _QUOTE in following) and self._is_row(following)):
-                    return "is not closed"
+                    return _NOT_CLOSED
                 text, position = following, 0
                 continue
             parts.append(text[position:end])
