@@ -19,6 +19,12 @@ from lookalike_server.domain.inference import Metric, Model, ParityBounds, Resiz
 SCHEMA_VERSIONS = (1, 2)
 """The schema versions that can be read; version 1 spells two keys in British English."""
 
+MAX_SIDE = 8192
+"""The most pixels of a side of a model's input: an image of this size is 192 MiB, and more is a damaged file."""
+
+MAX_DIM = 1 << 20
+"""The most dimensions of an embedding, which then has 4 MiB."""
+
 PARITY_BOUNDS = ParityBounds(min_cosine=0.9995, min_overlap=0.95)
 """The bounds of folders that state none.
 
@@ -56,8 +62,8 @@ class _Graph(_Part):
 
 
 class _Input(_Part):
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
+    height: int = Field(ge=1, le=MAX_SIDE)
+    width: int = Field(ge=1, le=MAX_SIDE)
     layout: Literal["NHWC"]
     dtype: Literal["uint8"]
     color: Literal["RGB"] = Field(validation_alias=AliasChoices("color", "colour"))  # codespell:ignore
@@ -65,7 +71,7 @@ class _Input(_Part):
 
 
 class _Output(_Part):
-    dim: int = Field(ge=1)
+    dim: int = Field(ge=1, le=MAX_DIM)
     pooling: str
     metric: Literal["cosine", "euclidean"]
     normalized: bool = Field(validation_alias=AliasChoices("normalized", "normalised"))  # codespell:ignore
