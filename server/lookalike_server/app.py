@@ -19,7 +19,7 @@ import structlog
 
 from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.domain.events import Observer
+from lookalike_server.domain.events import CatalogDamaged, Observer
 from lookalike_server.domain.inference import Model
 from lookalike_server.engine.engine import Engine
 from lookalike_server.engine.model_loading import LoadSession
@@ -42,7 +42,9 @@ from lookalike_server.reloading import Reloads
 from lookalike_server.rpc.gate import Gate
 from lookalike_server.rpc.server import RpcServer
 from lookalike_server.rpc_assembly import listen_address, rpc_server
+from lookalike_server.store.catalog_check import CatalogCheck
 from lookalike_server.store.catalog_store import Store
+from lookalike_server.store.damage import REMEDY, DamagedFileError
 from lookalike_server.store.sqlite import SQLITE_VERSION, SqliteError
 from lookalike_server.telemetry import LogObserver, configure_log
 from lookalike_server.watchdog.thread import Watchdog
@@ -167,7 +169,9 @@ async def running(
         port = await server.start(address)
         stack.push_async_callback(server.stop)
 
-        loaded = await stack.enter_async_context(loading(settings, observer, load_session))
+        loop = asyncio.get_running_loop()
+        on_damage = partial(loop.call_soon_threadsafe, partial(server.report_damage, damaged=True))
+        loaded = await stack.enter_async_context(loading(settings, observer, load_session, on_damage))
         gate.open(loaded.engine)
         await server.open()
         plan = loaded.plan
@@ -195,9 +199,18 @@ async def running(
 
 @asynccontextmanager
 async def loading(
-    settings: Settings, observer: Observer, load_session: LoadSession | None = None
+    settings: Settings,
+    observer: Observer,
+    load_session: LoadSession | None = None,
+    on_damage: Callable[[], object] = lambda: None,
 ) -> AsyncIterator[Loaded]:
     """Run an engine while the block runs, with the model warm in every batch size; without gRPC.
+
+    Args:
+        settings: What to serve, and how.
+        observer: Receives what happens.
+        load_session: Loads the model; ONNX Runtime without it.
+        on_damage: Called once the catalog turns out to be damaged, in any thread.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when the model or the catalog cannot be used.
@@ -232,8 +245,18 @@ async def loading(
             settings.recall_sample_rate,
             available_cores(),
         )
+
+        def report_damage(error: Exception) -> None:
+            observer(CatalogDamaged(error, REMEDY))
+            on_damage()
+
         store = await asyncio.to_thread(
-            Store, settings.data_dir, model, index.apply, product_cache_bytes=settings.product_cache_bytes
+            Store,
+            settings.data_dir,
+            model,
+            index.apply,
+            product_cache_bytes=settings.product_cache_bytes,
+            on_damage=report_damage,
         )
         stack.push_async_callback(asyncio.to_thread, store.close)
         if store.is_open_to_others:
@@ -242,11 +265,10 @@ async def loading(
         stack.push_async_callback(asyncio.to_thread, index.close)
         try:
             rows = await asyncio.to_thread(index.open, store, settings.data_dir / INDEX_FOLDER)
-        except SqliteError as error:
+        except (SqliteError, DamagedFileError) as error:
             raise LookalikeError(
                 Code.FAILED_PRECONDITION,
-                f"cannot read the catalog in {settings.data_dir}: {error}; `lookalike-server verify` says what is"
-                " damaged; restore a backup in its place",
+                f"cannot read the catalog in {settings.data_dir}: {error.args[0]}; {REMEDY}",
             ) from error
         log.info("catalog_opened", folder=str(settings.data_dir), rows=rows, sqlite=SQLITE_VERSION)
 
@@ -286,6 +308,10 @@ async def loading(
             observer=observer,
             clock=time.monotonic,
         )
+
+        check = CatalogCheck(store, index, observer)
+        stack.push_async_callback(asyncio.to_thread, check.close)
+        check.start()
 
         # What was built until here stays, so the garbage collector need not scan it again and again; and calls leave
         # hardly any cycles, so it need not look for them every dozen calls.

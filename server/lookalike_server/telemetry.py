@@ -170,6 +170,15 @@ class LogObserver:
                 self._log.warning("graph_file_failed", category=event.category, error=str(event.error))
             case events.RowFileFailed():
                 self._log.warning("row_file_failed", error=str(event.error))
+            case events.CatalogDamaged():
+                self._log.error("catalog_damaged", error=str(event.error), remedy=event.remedy)
+            case events.VectorDamaged():
+                self._log.error("vector_damaged", product_id=event.product_id, image_index=event.image_index)
+            case events.CatalogChecked():
+                level = logging.ERROR if event.damaged else logging.INFO
+                self._log.log(level, "catalog_checked", vectors=event.vectors, damaged=event.damaged)
+            case events.CatalogCheckFailed():
+                self._log.warning("catalog_check_failed", error=str(event.error))
             case events.CredentialsFileReloaded():
                 self._log.info("credentials_reloaded", file=event.file)
             case events.CredentialsFileRejected():

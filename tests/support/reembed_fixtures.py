@@ -105,7 +105,7 @@ def embeddings(data: Path) -> dict[tuple[str, int], Floats]:
 def preserved(data: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Read what a reembedding must not change."""
     read = {name: table(data, name) for name in ("products", "images", "idempotency_keys")}
-    return read | {"images": [row[1:3] + row[4:] for row in table(data, "embeddings", "product_id, image_index")]}
+    return read | {"images": [row[1:3] + row[4:6] for row in table(data, "embeddings", "product_id, image_index")]}
 
 
 def everything(data: Path) -> dict[str, list[tuple[Any, ...]]]:

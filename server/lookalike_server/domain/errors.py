@@ -18,6 +18,7 @@ class Code(Enum):
     PERMISSION_DENIED = "permission_denied"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
+    DATA_LOSS = "data_loss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,15 @@ def disk_full() -> ServerError:
             Code.RESOURCE_EXHAUSTED,
             "the catalog's disk is full and nothing was stored; free some space on it, then retry",
         )
+    )
+
+
+def vectors_damaged(product_id: str) -> LookalikeError:
+    """DATA_LOSS: no embedding of this product is what was stored."""
+    return LookalikeError(
+        Code.DATA_LOSS,
+        f"the embedding of {product_id!r} is damaged on the server's disk; upsert the product again, or restore a"
+        " backup of the catalog",
     )
 
 

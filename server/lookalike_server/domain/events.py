@@ -135,6 +135,42 @@ class RowFileFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogDamaged:
+    """The catalog's file is damaged; health says NOT_SERVING from now on, and nothing more is stored.
+
+    Attributes:
+        error: What was found.
+        remedy: What an operator can do.
+    """
+
+    error: Exception
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class VectorDamaged:
+    """A stored embedding is not what was stored; searches leave it out."""
+
+    product_id: str
+    image_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogChecked:
+    """The check after a start is done: so many embeddings were read, and so many of these are damaged."""
+
+    vectors: int
+    damaged: int
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogCheckFailed:
+    """The check after a start ended before it was done; the next start begins it again."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class CredentialsFileReloaded:
     """A file of keys or of an issuer's public keys has changed, and its new version is in force."""
 
@@ -172,6 +208,10 @@ Event: TypeAlias = (
     | GraphFileUnusable
     | GraphFileFailed
     | RowFileFailed
+    | CatalogDamaged
+    | VectorDamaged
+    | CatalogChecked
+    | CatalogCheckFailed
     | CredentialsFileReloaded
     | CredentialsFileRejected
     | AuditLogFailed

@@ -210,7 +210,10 @@ class CatalogStore(Protocol):
         """Read products by id; unknown ids are missing from the result."""
 
     def vectors(self, product_id: str) -> Floats:
-        """Read the embeddings of a product: float32 [images, dim], by image index; no rows where there is none."""
+        """Read the embeddings of a product: float32 [images, dim], by image index; no rows where there is none.
+
+        One that is damaged is NaN.
+        """
 
     def image(self, product_id: str, image_index: int) -> StoredImage | None:
         """Read an image of a product as it was sent; None where it was not stored."""
@@ -219,7 +222,11 @@ class CatalogStore(Protocol):
         """Read `size` products with ids greater than `after`, of one category or of all (None)."""
 
     def embedded(self, category: str | None, after: str, size: int) -> list[EmbeddedProduct]:
-        """Read a page of products as `page` does, with their embeddings."""
+        """Read a page of products as `page` does, with their embeddings; it ends before one that is damaged.
+
+        Raises:
+            LookalikeError: DATA_LOSS where that is the first one.
+        """
 
     def counts(self) -> Mapping[str, int]:
         """Count the products of each category, by name."""

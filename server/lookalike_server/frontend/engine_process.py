@@ -48,7 +48,8 @@ async def _serve(
     control.reloads.add("observer", observer.reconfigure)
     async with AsyncExitStack() as stack:
         stack.callback(observer.flush)
-        loaded = await stack.enter_async_context(loading(settings, observer, load_session))
+        on_damage = partial(beats.report_damage, ENGINE)
+        loaded = await stack.enter_async_context(loading(settings, observer, load_session, on_damage))
         plan, engine = loaded.plan, loaded.engine
         structlog.get_logger().info(
             "ready",

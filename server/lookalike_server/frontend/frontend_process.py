@@ -45,7 +45,9 @@ async def run_frontend(
         decoding = DecodingPool(decode_threads, threads, max_bytes, settings.bulk_max_wait_seconds)
         engine = IpcEngine(lambda model: image_decoder(settings, model), decoding, observer)
         serving = asyncio.create_task(_serve(gate, server, engine, control))
-        watching = asyncio.create_task(watch_others(beats, lambda: gate.is_ready, server.report_hang))
+        watching = asyncio.create_task(
+            watch_others(beats, lambda: gate.is_ready, server.report_hang, server.report_damage)
+        )
         draining = asyncio.create_task(control.draining.wait())
         await asyncio.wait((serving, draining), return_when=asyncio.FIRST_COMPLETED)
         if serving.done():

@@ -23,6 +23,10 @@ class _ReportHang(Protocol):
     def __call__(self, *, hung: bool) -> None: ...
 
 
+class _ReportDamage(Protocol):
+    def __call__(self, *, damaged: bool) -> None: ...
+
+
 def silence_of(beats: Beats, slot: int) -> Silence:
     """Judge the process of a slot, whichever that is when it is looked at."""
     return Silence(lambda: beats.last(slot), WaitedSeconds(lambda: f"/proc/{beats.pid(slot)}"))
@@ -36,15 +40,19 @@ def is_hung(silent_seconds: float, pid: int, *, loading: bool) -> bool:
     return silent_seconds > HUNG_SECONDS and (not loading or is_stopped(pid))
 
 
-async def watch_others(beats: Beats, is_serving: Callable[[], bool], report_hang: _ReportHang) -> None:
+async def watch_others(
+    beats: Beats, is_serving: Callable[[], bool], report_hang: _ReportHang, report_damage: _ReportDamage
+) -> None:
     """Run in a frontend for good: report when the engine process falls silent or hangs, and when it goes on.
+
+    Report as well when its catalog is damaged, and when another process has taken its place.
 
     A silent supervisor is logged only, because calls do not need it.
     """
     log = structlog.get_logger()
     own = OwnTime(_LOOK_SECONDS)
     engine, supervisor = silence_of(beats, ENGINE), silence_of(beats, SUPERVISOR)
-    hung = alone = False
+    hung = alone = damaged = False
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
         step = own.step()
@@ -56,6 +64,9 @@ async def watch_others(beats: Beats, is_serving: Callable[[], bool], report_hang
                 log.warning("engine_process_hangs", silent_seconds=round(seconds, 1))
             else:
                 log.info("engine_process_hangs_no_more")
+        if damaged != (is_damaged := beats.is_damaged(ENGINE)):
+            damaged = is_damaged
+            report_damage(damaged=damaged)
         if alone != (missing := without_supervisor > HUNG_SECONDS):
             alone = missing
             if alone:

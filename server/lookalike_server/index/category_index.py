@@ -59,6 +59,7 @@ class CategoryIndex:
         self._source: RowSource | None = None
         self._maintenance = Maintenance(self._partitions, self._lock, observer, threads)
         self._maintains_small = False
+        self._excluded: set[int] = set()  # labels of rows that are in the store and not here
         self._read_priority = ReadPriority()
         self._unloaded_small = SmallCategoryLoader(settings.dim, self._lock, self._read_priority, self._install)
 
@@ -104,10 +105,34 @@ class CategoryIndex:
             changes.setdefault(category, PartitionChange()).updated.append((label, attributes))
         with self._lock:
             for category, part in changes.items():
-                self._apply(category, part)
+                self._apply(category, self._without_excluded(part) if self._excluded else part)
         for category in changes.keys() - self._unloaded.keys():
             self._maintenance.check(category)
         self._maintain_small_if_needed()
+
+    def wait_for_searches(self) -> None:
+        """Wait until no search runs, though not for long: for other work in the background.
+
+        Raises:
+            MaintenanceStopped: The index is closing.
+        """
+        self._maintenance.pacing.next_piece()
+
+    def exclude(self, category: str, label: int) -> None:
+        """Leave out a row whose stored vector is damaged, until its product is written again."""
+        if category in self._unloaded_small:
+            self._report_loaded(self._unloaded_small.load([category], urgent=False))
+        self._partition(category, urgent=False)
+        with self._lock:
+            partition = self._partitions.get(category)
+            if partition is not None:
+                found = label in partition
+            else:
+                found = any(row.label == label for row in self._small.rows(category))
+            if found:
+                self._apply(category, PartitionChange(removed=[label]))
+                self._excluded.add(label)
+        self._maintenance.check(category)
 
     @property
     def partitions(self) -> Mapping[str, Partition]:
@@ -182,6 +207,12 @@ class CategoryIndex:
         """Stop the background work, once a running piece of it has ended."""
         self._maintenance.close()
         self._recall.close()
+
+    def _without_excluded(self, change: PartitionChange) -> PartitionChange:
+        updated = [(label, attributes) for label, attributes in change.updated if label not in self._excluded]
+        removed = [label for label in change.removed if label not in self._excluded]
+        self._excluded.difference_update(change.removed)
+        return PartitionChange(removed, change.added, updated)
 
     def _apply(self, category: str, change: PartitionChange) -> None:
         if category in self._unloaded_small:

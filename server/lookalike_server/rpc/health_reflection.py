@@ -49,6 +49,7 @@ class HealthService:
         self._read_seconds = read_seconds
         self._statuses: dict[str, Any] = {}
         self._hung = False
+        self._damaged = False
         self._changed = asyncio.Event()
 
     def set(self, service: str, status: Any) -> None:
@@ -61,10 +62,15 @@ class HealthService:
         self._hung = hung
         self._tell_watchers()
 
+    def report_damage(self, *, damaged: bool) -> None:
+        """Say NOT_SERVING of whatever is SERVING while the catalog is damaged, and tell those who watch."""
+        self._damaged = damaged
+        self._tell_watchers()
+
     def _status(self, service: str) -> Any:
         """Return a service's status; raises KeyError where there is no such service."""
         status = self._statuses[service]
-        hides = self._hung and status == MESSAGES.HealthCheckResponse.SERVING
+        hides = (self._hung or self._damaged) and status == MESSAGES.HealthCheckResponse.SERVING
         return MESSAGES.HealthCheckResponse.NOT_SERVING if hides else status
 
     def _tell_watchers(self) -> None:

@@ -145,6 +145,10 @@ class RpcServer:
         """Report NOT_SERVING while the model's run or process hangs; calls are still taken, as it may yet go on."""
         self._health.report_hang(hung=hung)
 
+    def report_damage(self, *, damaged: bool) -> None:
+        """Report NOT_SERVING while the catalog is damaged; calls are still taken, and what can be read is."""
+        self._health.report_damage(damaged=damaged)
+
     def reload_credentials(self) -> None:
         """Read the files of keys, issuers and certificates again; of one that cannot be used the last version stays."""
         self._authenticator.reload()

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from lookalike_server.domain.catalog import Product
-from lookalike_server.domain.errors import LookalikeError, not_found
+from lookalike_server.domain.errors import LookalikeError, not_found, vectors_damaged
 from lookalike_server.domain.inference import Floats, Metric, ResponseStats
 from lookalike_server.domain.protocols import CatalogStore, VectorIndex
 from lookalike_server.domain.search import (
@@ -97,7 +97,8 @@ class Retriever:
             return not_found("product", query.product_id)
         if query.category is None and not query.all_categories:
             query = replace(query, category=product.category)
-        return EmbeddedQuery(query, vectors)
+        vectors = vectors[~np.isnan(vectors).any(axis=1)]
+        return EmbeddedQuery(query, vectors) if len(vectors) else vectors_damaged(product.id)
 
     def _search_index(self, resolved: Sequence[EmbeddedQuery], counts: Sequence[int]) -> list[IndexResult]:
         first = resolved[0].query

@@ -7,16 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 from lookalike_server.domain.catalog import EmbeddedProduct, IdempotencyKey, IndexChange, Product, SegmentFile
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import Model
+from lookalike_server.store.damage import REMEDY, Damage, is_damage
+from lookalike_server.store.lost_file import reject_lost_file
 from lookalike_server.store.private_folder import make_private
 from lookalike_server.store.product_cache import ProductCache
 from lookalike_server.store.reads import CatalogReader
 from lookalike_server.store.sqlite import FILE, SqliteError, connect, lock_folder, prepare
 from lookalike_server.store.statements import (
     NO_CHANGE,
+    add_checksums,
     delete,
     idempotent,
     replace_segments,
@@ -24,7 +28,7 @@ from lookalike_server.store.statements import (
 )
 from lookalike_server.store.upserts import Upsert
 from lookalike_server.store.wal import Wal
-from lookalike_server.store.write_jobs import WriteResult
+from lookalike_server.store.write_jobs import WriteOp, WriteResult
 from lookalike_server.store.writer import Writer
 
 
@@ -42,6 +46,7 @@ class Store(CatalogReader):
         on_commit: Callable[[IndexChange], None],
         wall_clock: Callable[[], float] = time.time,
         product_cache_bytes: int = 0,
+        on_damage: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         """Open the catalog, and create it if it is missing.
 
@@ -52,13 +57,15 @@ class Store(CatalogReader):
                 completes.
             wall_clock: Seconds since 1970, for the expiry of idempotency keys.
             product_cache_bytes: Bytes of products that are kept in memory.
+            on_damage: Called once, in any thread, with the first error that says that the file is damaged; all writes
+                are rejected from then on.
 
         Raises:
             LookalikeError: FAILED_PRECONDITION if another process has the folder, it cannot be written, or the file is
                 not a catalog, was written by a newer version, or holds embeddings of another model.
         """
         path = folder / FILE
-        super().__init__(path, model.dim)
+        super().__init__(path, model.dim, Damage(on_damage))
         self._wall_clock = wall_clock
         self._product_cache = ProductCache(product_cache_bytes)
         self._on_commit = on_commit
@@ -66,13 +73,15 @@ class Store(CatalogReader):
             try:
                 self.is_open_to_others = make_private(folder)
                 self._lock = undo.enter_context(lock_folder(folder))
+                reject_lost_file(folder)
                 self._connection = undo.enter_context(closing(connect(path, "rwc")))
                 self._wal = Wal(self._connection)
                 prepare(self._connection, path, model, self._wal)
             except (OSError, SqliteError) as error:
-                raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {path}: {error}") from error
+                remedy = f"; {REMEDY}" if is_damage(error) else ""
+                raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {path}: {error}{remedy}") from error
             undo.pop_all()
-        self._writer = Writer(self._connection, self._wal, self._apply)
+        self._writer = Writer(self._connection, self._wal, self._apply, self.damage)
 
     def products(self, ids: Sequence[str]) -> dict[str, Product]:
         """Read products by id, from memory where they are there; unknown ids are missing from the result."""
@@ -85,7 +94,7 @@ class Store(CatalogReader):
         within: frozenset[str] | None = None,
     ) -> Future[None]:
         """Store or replace one product; the future completes once it is durable and searchable."""
-        return self._writer.submit(Upsert(product, idempotency_key, within, self._wall_clock()))
+        return self._submit(Upsert(product, idempotency_key, within, self._wall_clock()))
 
     def upsert_all(
         self,
@@ -93,6 +102,7 @@ class Store(CatalogReader):
         within: frozenset[str] | None = None,
     ) -> Future[list[object]]:
         """Store or replace one or more products independently; the future has the exception of each rejected one."""
+        self.damage.check_writable()
         now = self._wall_clock()
         return self._writer.submit_all([Upsert(product, key, within, now) for product, key in products])
 
@@ -103,7 +113,7 @@ class Store(CatalogReader):
         within: frozenset[str] | None = None,
     ) -> Future[bool]:
         """Delete one product; the future says whether it existed (or, for a repeat, that it was deleted)."""
-        return self._writer.submit(idempotent(idempotency_key, delete(product_id, within), self._wall_clock()))
+        return self._submit(idempotent(idempotency_key, delete(product_id, within), self._wall_clock()))
 
     def update_attributes(
         self,
@@ -115,15 +125,23 @@ class Store(CatalogReader):
     ) -> Future[bool]:
         """Set attributes of a product and clear others; the future says whether the product exists."""
         op = update_attributes(product_id, attributes, clear, within)
-        return self._writer.submit(idempotent(idempotency_key, op, self._wall_clock()))
+        return self._submit(idempotent(idempotency_key, op, self._wall_clock()))
 
     def replace_segments(self, category: str, files: Sequence[SegmentFile]) -> Future[None]:
         """Make these the only trusted index files of a category (see `SegmentManifest`)."""
-        return self._writer.submit(replace_segments(category, files))
+        return self._submit(replace_segments(category, files))
+
+    def add_checksums(self, checksums: Sequence[tuple[int, int]]) -> Future[None]:
+        """Store checksums for embeddings without one, each with the label."""
+        return self._submit(add_checksums(checksums))
 
     def wait_until_applied(self) -> None:
         """Return once `on_commit` has received everything that was committed before the call."""
         self._writer.submit(lambda _: WriteResult(None, NO_CHANGE)).result()
+
+    def _submit(self, op: WriteOp) -> Future[Any]:
+        self.damage.check_writable()
+        return self._writer.submit(op)
 
     def _apply(self, change: IndexChange) -> None:
         # First, so that a search never finds a row of a product that is still the old one in memory.

@@ -88,4 +88,9 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE reembedded RENAME COLUMN picture TO image;
     UPDATE meta SET key = 'reembedding_digest' WHERE key = 'rebuilding_digest';
     """,
+    """
+    -- Of a vector; NULL where it was stored without one, until the catalog's check has computed it.
+    ALTER TABLE embeddings ADD COLUMN crc32 INTEGER;
+    ALTER TABLE reembedded ADD COLUMN crc32 INTEGER;
+    """,
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,11 @@ from lookalike_server.domain.catalog import (
     SegmentFile,
     StoredImage,
 )
+from lookalike_server.domain.errors import vectors_damaged
 from lookalike_server.domain.inference import Floats
-from lookalike_server.store.sqlite import Connection, Cursor, connect
+from lookalike_server.store.checksums import is_intact
+from lookalike_server.store.damage import Damage, DamagedFileError
+from lookalike_server.store.sqlite import Connection, SqliteError, connect
 from lookalike_server.store.statements import COLUMNS, is_repeat, product_of
 
 TOP_VALUES = 100
@@ -36,9 +39,10 @@ TOP_VALUES = 100
 class CatalogReader:
     """Reads a catalog file that exists. Every method blocks and may run in any thread, each with its own connection."""
 
-    def __init__(self, path: Path, dim: int) -> None:
-        self._path = path
-        self._dim = dim
+    def __init__(self, path: Path, dim: int, damage: Damage) -> None:
+        self.path = path
+        self.dim = dim
+        self.damage = damage
         self._local = threading.local()
         self._readers: list[Connection] = []
 
@@ -51,9 +55,16 @@ class CatalogReader:
         return {product.id: product for product in map(product_of, rows)}
 
     def vectors(self, product_id: str) -> Floats:
-        """Read the embeddings of a product: float32 [images, dim], by image index; no rows if it does not exist."""
-        rows = self._read("SELECT vector FROM embeddings WHERE product_id = ? ORDER BY image_index", (product_id,))
-        return np.array([_vector(blob) for (blob,) in rows], dtype=np.float32).reshape(-1, self._dim)
+        """Read the embeddings of a product: float32 [images, dim], by image index; no rows if it does not exist.
+
+        One that is damaged is NaN.
+        """
+        rows = self._read(
+            "SELECT vector, crc32 FROM embeddings WHERE product_id = ? ORDER BY image_index", (product_id,)
+        )
+        nan = np.full(self.dim, np.nan, dtype=np.float32)
+        vectors = [_vector(blob) if is_intact(blob, crc32, self.dim) else nan for blob, crc32 in rows]
+        return np.array(vectors, dtype=np.float32).reshape(-1, self.dim)
 
     def done(self, idempotency_key: IdempotencyKey) -> bool:
         """Return whether the write with this key was committed already.
@@ -61,7 +72,11 @@ class CatalogReader:
         Raises:
             LookalikeError: INVALID_ARGUMENT if the key was used for another request.
         """
-        return is_repeat(self._connection_of_thread(), idempotency_key)
+        try:
+            return is_repeat(self._connection_of_thread(), idempotency_key)
+        except SqliteError as error:
+            self.damage.raise_if_damage(error)
+            raise
 
     def image(self, product_id: str, image_index: int) -> StoredImage | None:
         """Read an image of a product as it was sent; None if it was not stored."""
@@ -98,6 +113,10 @@ class CatalogReader:
         """Read `size` products with ids greater than `after`, of one category or of all (None), with their embeddings.
 
         One statement, so that no product is seen half changed, and read to its end, so that no snapshot stays open.
+        Fewer where the next one has a damaged embedding.
+
+        Raises:
+            LookalikeError: DATA_LOSS where the first one has.
         """
         chosen = f"SELECT {COLUMNS} FROM products WHERE id > ?"  # noqa: S608 - a constant
         arguments: list[object] = [after]
@@ -105,17 +124,21 @@ class CatalogReader:
             chosen += " AND category = ?"
             arguments.append(category)
         rows = self._read(
-            f"WITH chosen AS ({chosen} ORDER BY id LIMIT ?) SELECT {COLUMNS}, vector"  # noqa: S608 - constants
+            f"WITH chosen AS ({chosen} ORDER BY id LIMIT ?) SELECT {COLUMNS}, vector, crc32"  # noqa: S608 - constants
             " FROM chosen JOIN embeddings ON product_id = id ORDER BY id, image_index",
             (*arguments, size),
         )
         images: dict[str, list[tuple[Any, ...]]] = {}
         for row in rows:
             images.setdefault(row[0], []).append(row)
-        return [
-            EmbeddedProduct(product_of(own[0][:-1]), np.stack([_vector(row[-1]) for row in own]))
-            for own in images.values()
-        ]
+        products: list[EmbeddedProduct] = []
+        for product_id, own in images.items():
+            if not all(is_intact(vector, crc32, self.dim) for *_, vector, crc32 in own):
+                if not products:
+                    raise vectors_damaged(product_id)
+                break  # it is the first of the next page
+            products.append(EmbeddedProduct(product_of(own[0][:-2]), np.stack([_vector(row[-2]) for row in own])))
+        return products
 
     def counts(self) -> dict[str, int]:
         """Count the products of each category, by name."""
@@ -149,11 +172,16 @@ class CatalogReader:
 
     def rows_of(self, categories: Sequence[str]) -> Iterator[tuple[str, IndexRow]]:
         """Read the embeddings of some categories, each with its category, in any order."""
+        wanted = set(categories)
         for category, label, product_id, image_index, blob, attributes in self._read(
             "SELECT category, label, product_id, image_index, vector, attributes FROM products"
             " JOIN embeddings ON product_id = products.id WHERE category IN (SELECT value FROM json_each(?))",
             (json.dumps(categories),),
         ):
+            if category not in wanted:
+                self.damage.raise_if_damage(
+                    DamagedFileError(f"the index by category leads to a row of {category!r} instead")
+                )
             yield category, IndexRow(label, product_id, image_index, _vector(blob), json.loads(attributes))
 
     def segments(self) -> dict[str, list[SegmentFile]]:
@@ -168,13 +196,23 @@ class CatalogReader:
         for reader in self._readers:
             reader.close()
 
-    def _read(self, sql: str, arguments: Sequence[object] = ()) -> Cursor:
-        return self._connection_of_thread().execute(sql, arguments)
+    def _read(self, sql: str, arguments: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
+        """Yield the rows of a query.
+
+        Raises:
+            ServerError: DATA_LOSS where the file is damaged, at whichever row that shows.
+        """
+        try:
+            with closing(self._connection_of_thread().execute(sql, arguments)) as rows:
+                yield from rows
+        except SqliteError as error:
+            self.damage.raise_if_damage(error)
+            raise
 
     def _connection_of_thread(self) -> Connection:
         reader: Connection | None = getattr(self._local, "reader", None)
         if reader is None:
-            reader = self._local.reader = connect(self._path, "ro")
+            reader = self._local.reader = connect(self.path, "ro")
             self._readers.append(reader)
         return reader
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import EncodedImage, Floats, Model, Region
+from lookalike_server.store.checksums import checksum
 from lookalike_server.store.sqlite import FILE, SqliteError, connect, lock_folder, prepare
 from lookalike_server.store.wal import Wal
 
@@ -92,8 +93,11 @@ class Reembedding:
         """Store new vectors, float32 [n, dim]; they are on disk when it returns."""
         with self._transaction():
             self._connection.executemany(
-                "INSERT INTO reembedded (image, region, vector) VALUES (?, ?, ?)",
-                [(*key, vector.astype("<f4").tobytes()) for key, vector in zip(keys, vectors, strict=True)],
+                "INSERT INTO reembedded (image, region, vector, crc32) VALUES (?, ?, ?, ?)",
+                [
+                    (*key, stored, checksum(stored))
+                    for key, stored in zip(keys, (each.astype("<f4").tobytes() for each in vectors), strict=True)
+                ],
             )
         if self._wal.record_write(2 * vectors.nbytes):
             self._wal.checkpoint()
@@ -169,8 +173,8 @@ class Reembedding:
             ).fetchone()
             # REPLACE deletes the old row, since (product_id, image_index) is unique; AUTOINCREMENT gives the new label.
             self._connection.execute(
-                "INSERT OR REPLACE INTO embeddings (product_id, image_index, vector, image, region)"
-                " SELECT product_id, image_index, new.vector, old.image, old.region FROM embeddings AS old"
+                "INSERT OR REPLACE INTO embeddings (product_id, image_index, vector, crc32, image, region)"
+                " SELECT product_id, image_index, new.vector, new.crc32, old.image, old.region FROM embeddings AS old"
                 " JOIN reembedded AS new ON new.image = old.image AND new.region = coalesce(old.region, '')"
                 " WHERE label > ? AND label <= ? ORDER BY label",
                 (after, until),

@@ -64,6 +64,8 @@ def prepare(connection: Connection, path: Path, model: Model, wal: Wal) -> None:
             Code.FAILED_PRECONDITION,
             f"{path} was written by a newer version of lookalike-server; use that version",
         )
+    if version == 0:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible before the first page only; see `vacuum`
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     wal.reset()  # what a crash left in the WAL may be in memory only

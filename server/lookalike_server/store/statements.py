@@ -18,6 +18,7 @@ from lookalike_server.domain.catalog import (
     SegmentFile,
 )
 from lookalike_server.domain.errors import invalid
+from lookalike_server.store.damage import DamagedFileError
 from lookalike_server.store.write_jobs import WriteOp, WriteResult
 
 COLUMNS = "id, category, title, image_uri, attributes"
@@ -87,6 +88,17 @@ def replace_segments(category: str, files: Sequence[SegmentFile]) -> WriteOp:
     return op
 
 
+def add_checksums(checksums: Sequence[tuple[int, int]]) -> WriteOp:
+    """Store checksums, each with the label of an embedding, where there is none yet and the embedding still is."""
+
+    def op(connection: Any) -> WriteResult:
+        # What a label identifies never changes, so the vector is the one that was read.
+        connection.executemany("UPDATE embeddings SET crc32 = ? WHERE label = ? AND crc32 IS NULL", checksums)
+        return WriteResult(None, NO_CHANGE)
+
+    return op
+
+
 def delete(product_id: str, within: frozenset[str] | None = None) -> WriteOp:
     """Delete a product; the value says whether it existed, `within` those categories."""
 
@@ -142,9 +154,12 @@ def attributes_text(product: Product) -> str:
 
 
 def product_of(row: Sequence[object]) -> Product:
-    """Return the product of a row of `COLUMNS`."""
+    """Return the product of a row of `COLUMNS`; raises DamagedFileError."""
     product_id, category, title, image_uri, attributes = map(str, row)
-    return Product(product_id, category, title, image_uri, json.loads(attributes))
+    try:
+        return Product(product_id, category, title, image_uri, json.loads(attributes))
+    except ValueError as error:
+        raise DamagedFileError(f"the attributes of {product_id!r} are not JSON") from error
 
 
 def _embeddings_of(connection: Any, product_id: str) -> tuple[list[tuple[str, int]], set[str]]:

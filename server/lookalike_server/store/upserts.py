@@ -14,6 +14,7 @@ from typing import Any
 
 from lookalike_server.domain.catalog import EmbeddedProduct, IdempotencyKey, IndexChange, IndexRow, StoredImage
 from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.store.checksums import checksum
 from lookalike_server.store.statements import (
     COLUMNS,
     NO_CHANGE,
@@ -39,7 +40,8 @@ _PRODUCTS = (
     " image_uri = excluded.image_uri, attributes = excluded.attributes",
 )
 _EMBEDDINGS = (
-    "INSERT INTO embeddings (label, product_id, image_index, vector, image, region) VALUES (?, ?, ?, ?, ?, ?)",
+    "INSERT INTO embeddings (label, product_id, image_index, vector, crc32, image, region)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)",
     "",
 )
 _KEYS = ("INSERT INTO idempotency_keys (key, item, digest, done_at) VALUES (?, ?, ?, ?)", "")
@@ -123,7 +125,9 @@ def _add(connection: Any, products: Sequence[EmbeddedProduct], label: int) -> li
             label += 1
             added.append((product.category, IndexRow(label, product.id, image_index, vector, product.attributes)))
             stored = vector.astype("<f4", copy=False).tobytes()
-            inserts.append((label, product.id, image_index, stored, *_image_columns(connection, image)))
+            inserts.append(
+                (label, product.id, image_index, stored, checksum(stored), *_image_columns(connection, image))
+            )
     _insert(connection, _EMBEDDINGS, inserts, max(1, _MOST_BYTES // products[0].vectors[0].nbytes))
     return added
 

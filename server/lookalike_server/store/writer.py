@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from lookalike_server.domain.catalog import IndexChange
 from lookalike_server.domain.errors import disk_full
+from lookalike_server.store.damage import Damage
 from lookalike_server.store.delivery import Delivery
 from lookalike_server.store.wal import Wal
 from lookalike_server.store.write_jobs import SingleWriteJob, Step, WriteItem, WriteJob, WriteOp, WriteResult, steps
@@ -46,8 +47,15 @@ class Connection(Protocol):
 class Writer:
     """Owns the thread and, until `close`, the only connection that writes."""
 
-    def __init__(self, connection: Connection, wal: Wal, on_commit: Callable[[IndexChange], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        wal: Wal,
+        on_commit: Callable[[IndexChange], None],
+        damage: Damage | None = None,
+    ) -> None:
         self._connection = connection
+        self._damage = damage or Damage()
         self._wal = wal
         self._delivery = Delivery(on_commit)
         self._jobs: queue.SimpleQueue[WriteJob | None] = queue.SimpleQueue()
@@ -136,7 +144,7 @@ class Writer:
                 self._transact(pending, savepoints=True)
             else:
                 for item in pending:
-                    item.complete(public_error(error))
+                    item.complete(self._damage.public_error(public_error(error)))
             return
         self._delivery.deliver(done, at_once=self._jobs.empty())
         if self._wal.record_write(sum(result.size + _OVERHEAD * len(step.items) for step, result in done)):
@@ -149,7 +157,7 @@ class Writer:
             done.append((step, step.run(self._connection)))
         except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
             self._rollback_to_savepoint(error)
-            item.complete(public_error(error))
+            item.complete(self._damage.public_error(public_error(error)))
         self._connection.execute("RELEASE op")
 
     def _checkpoint(self) -> None:

@@ -12,12 +12,12 @@ import time
 SUPERVISOR, ENGINE = 0, 1
 """The slots of the supervisor and of the engine process; those of the frontends follow."""
 
-_BEAT, _PID, _HUNG = range(3)
-_FIELDS = 3
+_BEAT, _PID, _HUNG, _DAMAGED = range(4)
+_FIELDS = 4
 
 
 class Beats:
-    """One slot for each process: when its event loop last beat, its pid, and whether it says that it hangs.
+    """One slot for each process: its last beat, its pid, whether it hangs, and whether its catalog is damaged.
 
     Made before the processes are forked. Each field is 8 bytes that are stored at once, so nobody reads half of one.
     """
@@ -29,7 +29,7 @@ class Beats:
     def start(self, slot: int, pid: int) -> None:
         """Begin a process: as if it had just beaten."""
         at = slot * _FIELDS
-        self._fields[at + _PID], self._fields[at + _HUNG] = pid, 0.0
+        self._fields[at + _PID], self._fields[at + _HUNG], self._fields[at + _DAMAGED] = pid, 0.0, 0.0
         self._fields[at + _BEAT] = time.monotonic()
 
     def beat(self, slot: int) -> None:
@@ -39,6 +39,10 @@ class Beats:
     def report_hang(self, slot: int, hung: bool) -> None:
         """Report that a process' event loop runs but something else in it hangs, or no longer does."""
         self._fields[slot * _FIELDS + _HUNG] = hung
+
+    def report_damage(self, slot: int) -> None:
+        """Report that the catalog of a process is damaged."""
+        self._fields[slot * _FIELDS + _DAMAGED] = True
 
     def last(self, slot: int) -> float:
         """Return when the process last beat, in seconds of CLOCK_MONOTONIC."""
@@ -51,3 +55,7 @@ class Beats:
     def is_hung(self, slot: int) -> bool:
         """Whether the process says that it hangs."""
         return bool(self._fields[slot * _FIELDS + _HUNG])
+
+    def is_damaged(self, slot: int) -> bool:
+        """Whether the process says that its catalog is damaged."""
+        return bool(self._fields[slot * _FIELDS + _DAMAGED])

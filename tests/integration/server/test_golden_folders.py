@@ -77,7 +77,7 @@ async def test_products(opened: Served, before: dict[str, Rows], folder: Path) -
         (*facts, json.loads(attributes)) for *facts, attributes in before["products"]
     ]
     assert {each.id for each in listed} == {f"P{n:02}" for n in range(39)} | {"H0", "H1", "H2", "V1"}
-    assert (before["version"], read(folder, "PRAGMA user_version")) == ([(3,)], [(4,)])
+    assert (before["version"], read(folder, "PRAGMA user_version")) == ([(3,)], [(5,)])
 
 
 async def test_images(opened: Served, before: dict[str, Rows]) -> None:

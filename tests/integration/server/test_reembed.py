@@ -34,7 +34,7 @@ from support.reembed_fixtures import (
 from support.serving import Serve
 
 VERSION_2 = """
-    DROP TABLE segments; DROP TABLE reembedded;
+    DROP TABLE segments; DROP TABLE reembedded; ALTER TABLE embeddings DROP COLUMN crc32;
     DROP INDEX idempotency_keys_by_age;
     ALTER TABLE idempotency_keys RENAME COLUMN key TO request_id;
     ALTER TABLE idempotency_keys RENAME TO requests;
