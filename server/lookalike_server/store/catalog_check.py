@@ -97,6 +97,9 @@ class CatalogCheck:
             for (found,) in connection.execute(f"PRAGMA integrity_check({table})"):
                 if found != "ok":
                     raise DamagedFileError(f"table {table}: {found}")
+        # SQLite leaves constraints alone on a connection that only reads.
+        for (product_id,) in connection.execute("SELECT id FROM products WHERE NOT json_valid(attributes) LIMIT 1"):
+            raise DamagedFileError(f"the attributes of {product_id!r} are not JSON")
         connection.set_progress_handler(None, 0)
 
     def _ends(self) -> bool:

@@ -17,7 +17,7 @@ from lookalike_server.store.lost_file import reject_lost_file
 from lookalike_server.store.private_folder import make_private
 from lookalike_server.store.product_cache import ProductCache
 from lookalike_server.store.reads import CatalogReader
-from lookalike_server.store.sqlite import FILE, SqliteError, connect, lock_folder, prepare
+from lookalike_server.store.sqlite import FILE, FILE_ERRORS, connect, lock_folder, prepare
 from lookalike_server.store.statements import (
     NO_CHANGE,
     add_checksums,
@@ -77,7 +77,7 @@ class Store(CatalogReader):
                 self._connection = undo.enter_context(closing(connect(path, "rwc")))
                 self._wal = Wal(self._connection)
                 prepare(self._connection, path, model, self._wal)
-            except (OSError, SqliteError) as error:
+            except FILE_ERRORS as error:
                 remedy = f"; {REMEDY}" if is_damage(error) else ""
                 raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {path}: {error}{remedy}") from error
             undo.pop_all()

@@ -29,8 +29,9 @@ class DamagedFileError(ServerError):
 def is_damage(error: Exception) -> bool:
     """Whether an exception says that the file is damaged."""
     name = str(getattr(error, "sqlite_errorname", ""))
-    # A text that is none has no error name.
-    return isinstance(error, DamagedFileError) or name.startswith(_NAMES) or "Could not decode to UTF-8" in str(error)
+    # A text that is none has no error name, and cannot be quoted by an error either.
+    is_no_text = isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in str(error)
+    return isinstance(error, DamagedFileError) or name.startswith(_NAMES) or is_no_text
 
 
 class Damage:

@@ -7,13 +7,18 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.store.sqlite import FILE, SqliteError, connect
+from lookalike_server.store.checksums import checksum
+from lookalike_server.store.lost_file import why_lost
+from lookalike_server.store.migrations import MIGRATIONS
+from lookalike_server.store.sqlite import FILE, FILE_ERRORS, connect
 
 _MAX_PROBLEMS = 100  # of one kind; a broken file can have thousands
 
@@ -38,7 +43,7 @@ def backup(folder: Path, target: Path) -> int:
         _sync(part)
         part.rename(target)
         _sync(target.parent)
-    except (OSError, SqliteError) as error:
+    except FILE_ERRORS as error:
         part.unlink(missing_ok=True)
         raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot copy the catalog to {target}: {error}") from error
     return int(products)
@@ -48,18 +53,63 @@ def verify(folder: Path) -> Iterator[str]:
     """Check the catalog in `folder`, which a server may use meanwhile, and yield a sentence for every problem.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION if there is no catalog.
+        LookalikeError: FAILED_PRECONDITION if there is no catalog, or a newer version wrote it.
     """
+    lost = why_lost(folder)
+    if lost is not None:
+        yield lost
+        return
+    with closing(_opened(folder)) as connection:
+        version = 0
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except (*FILE_ERRORS, MemoryError) as error:
+            yield f"{folder / FILE} cannot be read: {error}"
+            return
+        if version > len(MIGRATIONS):
+            raise LookalikeError(
+                Code.FAILED_PRECONDITION,
+                f"{folder / FILE} was written by a newer version of lookalike-server; use that version",
+            )
+        if version < 1:
+            yield f"{folder / FILE} is not a catalog: it has no schema version"
+            return
+        columns = _columns(version)
+        for what, check in (
+            ("the file", _file),
+            ("references between tables", _references),
+            ("the embeddings", _vectors),
+            ("the attributes", _attributes),
+            ("the images", _images),
+            ("the list of index files", partial(_index_files, folder)),
+        ):
+            yield from _first_problems(what, check(connection, columns))
+
+
+def _first_problems(what: str, problems: Iterator[str]) -> Iterator[str]:
     try:
-        with closing(_opened(folder)) as connection:
-            for check in (_file, _references, _vectors, _attributes, _images):
-                for number, problem in enumerate(check(connection)):
-                    if number == _MAX_PROBLEMS:
-                        yield f"... and more problems like this: {problem}"
-                        break
-                    yield problem
-    except SqliteError as error:
-        yield f"the file cannot be read any further: {error}"
+        for number, problem in enumerate(problems):
+            if number == _MAX_PROBLEMS:
+                yield f"... and more problems like this: {problem}"
+                return
+            yield problem
+    except Exception as error:  # noqa: BLE001 - what a damaged file holds can have any type, length and size
+        yield f"{what} cannot be read to the end: {str(error) or type(error).__name__}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What differs between schema versions."""
+
+    images: str
+    crc32: str
+    has_segments: bool
+
+
+def _columns(version: int) -> _Columns:
+    images = "images" if version >= 4 else "pictures" if version >= 2 else "(SELECT '' AS sha256, '' AS data LIMIT 0)"
+    return _Columns(images, "crc32" if version >= 5 else "NULL", has_segments=version >= 3)
 
 
 def _opened(folder: Path) -> Any:
@@ -71,13 +121,13 @@ def _opened(folder: Path) -> Any:
     return connect(path, "ro")
 
 
-def _file(connection: Any) -> Iterator[str]:
+def _file(connection: Any, _: _Columns) -> Iterator[str]:
     for (found,) in connection.execute("PRAGMA integrity_check(100)"):
         if found != "ok":
             yield f"file: {found}"
 
 
-def _references(connection: Any) -> Iterator[str]:
+def _references(connection: Any, _: _Columns) -> Iterator[str]:
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         yield f"{table} row {row} refers to a row of {parent} that does not exist"
     for (product_id,) in connection.execute(
@@ -86,29 +136,44 @@ def _references(connection: Any) -> Iterator[str]:
         yield f"product {product_id!r} has no embedding"
 
 
-def _vectors(connection: Any) -> Iterator[str]:
+def _vectors(connection: Any, columns: _Columns) -> Iterator[str]:
     length = None
-    for product_id, image_index, blob in connection.execute(
-        "SELECT product_id, image_index, vector FROM embeddings ORDER BY label"
+    for product_id, image_index, blob, crc32 in connection.execute(
+        f"SELECT product_id, image_index, vector, {columns.crc32} FROM embeddings ORDER BY label"  # noqa: S608 - a constant
     ):
         length = length or len(blob)
         if len(blob) != length or length % 4:
             yield f"embedding {image_index} of {product_id!r} has {len(blob)} bytes, others have {length}"
         elif not np.isfinite(np.frombuffer(blob, dtype="<f4")).all():
             yield f"embedding {image_index} of {product_id!r} has a value that is NaN or infinite"
+        elif crc32 is not None and checksum(blob) != crc32:
+            yield f"embedding {image_index} of {product_id!r} is damaged: its checksum differs"
 
 
-def _attributes(connection: Any) -> Iterator[str]:
+def _attributes(connection: Any, _: _Columns) -> Iterator[str]:
     for product_id, text in connection.execute("SELECT id, attributes FROM products"):
         attributes = _parse(text)
         if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):
             yield f"the attributes of {product_id!r} are not a JSON object of strings"
 
 
-def _images(connection: Any) -> Iterator[str]:
-    for digest, data in connection.execute("SELECT sha256, data FROM images"):
+def _images(connection: Any, columns: _Columns) -> Iterator[str]:
+    for digest, data in connection.execute(f"SELECT sha256, data FROM {columns.images}"):  # noqa: S608 - a constant
         if hashlib.sha256(data).hexdigest() != digest:
             yield f"image {digest} is damaged: its sha256 differs"
+
+
+def _index_files(folder: Path, connection: Any, columns: _Columns) -> Iterator[str]:
+    """Compare the graphs' files; one that is gone is none, because a server replaces them meanwhile."""
+    rows = connection.execute("SELECT category, file, sha256 FROM segments") if columns.has_segments else ()
+    for category, name, sha256 in rows:
+        try:
+            with (folder / "index" / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            continue
+        if found != sha256:
+            yield f"index/{name} of category {category!r} is damaged: its sha256 differs. The next start rebuilds it"
 
 
 def _parse(text: str) -> object:

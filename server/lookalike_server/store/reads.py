@@ -29,7 +29,7 @@ from lookalike_server.domain.errors import vectors_damaged
 from lookalike_server.domain.inference import Floats
 from lookalike_server.store.checksums import is_intact
 from lookalike_server.store.damage import Damage, DamagedFileError
-from lookalike_server.store.sqlite import Connection, SqliteError, connect
+from lookalike_server.store.sqlite import FILE_ERRORS, Connection, connect
 from lookalike_server.store.statements import COLUMNS, is_repeat, product_of
 
 TOP_VALUES = 100
@@ -74,7 +74,7 @@ class CatalogReader:
         """
         try:
             return is_repeat(self._connection_of_thread(), idempotency_key)
-        except SqliteError as error:
+        except FILE_ERRORS as error:
             self.damage.raise_if_damage(error)
             raise
 
@@ -205,7 +205,7 @@ class CatalogReader:
         try:
             with closing(self._connection_of_thread().execute(sql, arguments)) as rows:
                 yield from rows
-        except SqliteError as error:
+        except FILE_ERRORS as error:
             self.damage.raise_if_damage(error)
             raise
 

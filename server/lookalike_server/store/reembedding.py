@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import EncodedImage, Floats, Model, Region
 from lookalike_server.store.checksums import checksum
-from lookalike_server.store.sqlite import FILE, SqliteError, connect, lock_folder, prepare
+from lookalike_server.store.sqlite import FILE, FILE_ERRORS, SqliteError, connect, lock_folder, prepare
 from lookalike_server.store.wal import Wal
 
 ImageKey: TypeAlias = tuple[str, str]
@@ -226,7 +226,7 @@ def open_reembedding(folder: Path, model: Model) -> Iterator[Reembedding]:
             prepare(connection, path, replace(model, digest=digest), wal)
             yield Reembedding(connection, wal, model, digest)
             wal.checkpoint()
-    except (OSError, SqliteError) as error:
+    except FILE_ERRORS as error:
         raise LookalikeError(
             Code.FAILED_PRECONDITION,
             f"cannot use {path}: {error}. The catalog is unchanged; the same command resumes where this one stopped",

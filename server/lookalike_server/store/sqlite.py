@@ -22,6 +22,9 @@ FILE = "catalog.sqlite"
 Connection: TypeAlias = sqlite3.Connection
 Cursor: TypeAlias = sqlite3.Cursor
 SqliteError = sqlite3.Error
+FILE_ERRORS = (OSError, sqlite3.Error, UnicodeDecodeError)
+"""What using a file may raise; the last one where a damaged schema is quoted by an error of SQLite's."""
+
 SQLITE_VERSION = sqlite3.sqlite_version
 
 
