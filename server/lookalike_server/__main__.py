@@ -1,4 +1,4 @@
-"""The `lookalike-server` command: serve, reembed, health, backup, verify, keys, show-config."""
+"""The `lookalike-server` command: serve, reembed, health, backup, verify, vacuum, keys, show-config."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from lookalike_server.rpc.health import ProbeTls, ask_health
 from lookalike_server.rpc.listening import dial_target
 from lookalike_server.show_config import toml_lines
 from lookalike_server.store.maintenance import backup, verify
+from lookalike_server.store.vacuum import vacuum
 from lookalike_server.telemetry import LogObserver, configure_log
 
 
@@ -185,6 +186,35 @@ def verify_command(data_dir: Path) -> None:
         fail(str(error))
     click.echo(f"{data_dir}: {f'{problems} problems' if problems else 'no problems'}")
     sys.exit(1 if problems else 0)
+
+
+@main.command("vacuum")
+@_data_option
+def vacuum_command(data_dir: Path) -> None:
+    """Give the space of deleted products back to the disk; not while the catalog is served.
+
+    The command can be stopped at any time and goes on when it is run again.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    shown = -1
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        if total and (percent := 100 * done // total) // 10 > shown // 10:
+            shown = percent
+            click.echo(f"{percent} % of {total / 1e6:,.1f} MB given back", err=True)
+
+    try:
+        before, after = vacuum(data_dir, show)
+    except LookalikeError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        click.echo("lookalike-server: stopped; run the same command to go on", err=True)
+        sys.exit(130)
+    if shown < 0:
+        click.echo(f"{data_dir}: nothing to give back, {after / 1e6:,.1f} MB")
+    else:
+        click.echo(f"{data_dir}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now")
 
 
 main.add_command(keys_command)
