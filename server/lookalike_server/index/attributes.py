@@ -35,7 +35,8 @@ class AttributeColumns:
 
     def put(self, slot: int, attributes: Mapping[str, str]) -> None:
         """Set a row's attributes; any others are dropped."""
-        self.drop(slot)
+        if slot in self._names:
+            self.drop(slot)
         for name, text in attributes.items():
             column = self._columns.get(name)
             if column is None:
@@ -105,7 +106,8 @@ class _Column:
         code = self._values.get(text)
         if code is None:
             code = self._values[text] = self._new_code(text)
-        self._codes = _extended(self._codes, slot + 1, _MISSING)
+        if slot >= len(self._codes):
+            self._codes = _extended(self._codes, slot + 1, _MISSING)
         self._codes[slot] = code
         self._counts[code] += 1
 

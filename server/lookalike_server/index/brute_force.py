@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lookalike_server.domain.inference import Floats, Metric
+from lookalike_server.domain.vectors import joined
 from lookalike_server.index.row_blocks import ANONYMOUS, RowBlocks
-from lookalike_server.index.row_storage import GrowingMatrix, Matrix, Slots, copies
+from lookalike_server.index.row_storage import GrowingMatrix, Matrix, Slots, copies, rows_in
 
 Distances = npt.NDArray[np.float64]
 
@@ -24,6 +25,7 @@ TIE_MARGIN = 1e-5
 """Candidates this much farther than the k-th (relative, for euclidean) are measured too: more than float32 rounding."""
 
 _GATHER_RATIO = 0.4  # of the rows; if fewer are live, they are gathered before they are compared
+_JOINED_BYTES = 512 << 10  # of rows that are added at a time
 _MAX_TERMS = 8192  # of a sum in float32; with more, rounding would come close to the margin
 
 
@@ -101,14 +103,29 @@ class FlatIndex:
 
     def append(self, vector: Floats) -> int:
         """Add a row (float32 [dim]) and return its slot."""
-        if self.count == len(self._live):
-            self._vectors.grow()
-            self._fit()
+        self._make_room(1)
         slot = self.count
         self._vectors[slot] = vector
         self._live[slot] = True
         self.count += 1
         return slot
+
+    def append_all(self, vectors: Sequence[Floats]) -> int:
+        """Add rows (float32 [dim] each) and return the slot of the first."""
+        first = self.count
+        if vectors:
+            self._make_room(len(vectors))
+            step = rows_in(_JOINED_BYTES, len(vectors[0]))
+            for begin in range(0, len(vectors), step):
+                self._vectors.put(first + begin, joined(vectors[begin : begin + step]))
+            self._live[first : first + len(vectors)] = True
+            self.count += len(vectors)
+        return first
+
+    def _make_room(self, rows: int) -> None:
+        while self.count + rows > len(self._live):
+            self._vectors.grow()
+            self._fit()
 
     def remove(self, slot: int) -> None:
         """Remove a row from all later views."""

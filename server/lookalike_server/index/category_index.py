@@ -96,6 +96,7 @@ class CategoryIndex:
 
     def apply(self, change: IndexChange) -> None:
         """Apply one committed change (see `VectorIndex`)."""
+        self._maintenance.pacing.record_writes(len(change.added))
         changes: dict[str, PartitionChange] = {}
         for category, label in change.removed:
             changes.setdefault(category, PartitionChange()).removed.append(label)

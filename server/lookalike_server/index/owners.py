@@ -11,6 +11,7 @@ from typing import overload
 
 import numpy as np
 
+from lookalike_server.domain.catalog import IndexRow
 from lookalike_server.index.row_storage import Slots
 from lookalike_server.index.snapshot import RowOwner
 
@@ -52,6 +53,12 @@ class OwnerColumns(Sequence[RowOwner]):
     def label(self, slot: int) -> int:
         """Return the label of a row."""
         return self._labels[slot]
+
+    def append_all(self, rows: Sequence[IndexRow]) -> None:
+        """Add the images of the next rows."""
+        self._labels.extend([row.label for row in rows])
+        self._product_ids.extend([row.product_id for row in rows])
+        self._image_indexes.extend([row.image_index for row in rows])
 
     def append(self, owner: RowOwner) -> None:
         """Add the image of the next row."""

@@ -1,6 +1,8 @@
 """Keeps the work on graphs out of the way of searches: it is done in pieces of milliseconds, none while a search runs.
 
-The maintenance thread calls `next_piece` before each piece; searches run in it as a context.
+The maintenance thread calls `next_piece` before each piece; searches run in it as a context. While many rows are
+written that nobody searches, as in a bulk import, writes come first as well: a row takes far longer to be added to a
+graph than to be stored, so graphs could not keep up anyway. Where there are searches, graphs have to keep up.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ from collections.abc import Callable
 _PIECE_BYTES = 128 << 10  # of the vectors of a piece beside searches, which are added to a graph in about 10 ms
 _QUIET_BYTES = 512 << 10  # of a piece for each thread otherwise, because every call of the library costs something
 _MAX_WAIT = 0.05  # seconds for searches to pause; under a load without a pause, work goes on at one piece for each wait
-_QUIET_SECONDS = 0.2  # without a search, after which a piece takes all threads
+_MAX_WAIT_FOR_WRITES = 0.2  # the same for writes: graphs take at most a twentieth of a core meanwhile
+_QUIET_SECONDS = 0.2  # without a search or many writes, after which a piece takes all threads
+_WRITE_SECONDS = 0.001  # for which a written row counts: some hundred rows a second are no reason to wait
+_SEARCHED_SECONDS = 10.0  # since a search, for which writes do not come first
 
 
 class MaintenanceStopped(Exception):  # noqa: N818 - nothing went wrong
@@ -30,6 +35,7 @@ class Pacing:
         self._quiet = threading.Condition()
         self._searches = 0
         self._last = -math.inf
+        self._written_until = -math.inf
         self._stopped = False
 
     def __enter__(self) -> None:
@@ -48,19 +54,33 @@ class Pacing:
         """Return whether a search ran in the last so many seconds."""
         return self._searches > 0 or self._clock() - self._last < seconds
 
+    def record_writes(self, rows: int) -> None:
+        """Note that so many rows were written."""
+        now = self._clock()
+        until = max(now, self._written_until) + rows * _WRITE_SECONDS
+        self._written_until = min(until, now + _QUIET_SECONDS)
+
+    @property
+    def writes_come_first(self) -> bool:
+        """Whether many rows are being written that nobody searches."""
+        return self._clock() < self._written_until and not self.searched_within(_SEARCHED_SECONDS)
+
     def next_piece(self) -> tuple[int, int]:
-        """Wait until no search runs, though not for long; return the bytes and the threads of the next piece.
+        """Wait until nothing comes first, though not for long; return the bytes and the threads of the next piece.
 
         Raises:
             MaintenanceStopped: The index is closing.
         """
         with self._quiet:
-            self._quiet.wait_for(lambda: not self._searches or self._stopped, _MAX_WAIT)
+            self._quiet.wait_for(self._may_work, _MAX_WAIT_FOR_WRITES if self.writes_come_first else _MAX_WAIT)
             if self._stopped:
                 raise MaintenanceStopped
-        if self.searched_within(_QUIET_SECONDS):
+        if self.searched_within(_QUIET_SECONDS) or self.writes_come_first:
             return _PIECE_BYTES, 1
         return _QUIET_BYTES * self._threads, self._threads
+
+    def _may_work(self) -> bool:
+        return self._stopped or not (self._searches or self.writes_come_first)
 
     def stop(self) -> None:
         """Raise `MaintenanceStopped` from now on."""

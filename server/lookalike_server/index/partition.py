@@ -155,8 +155,7 @@ class Partition:
         with self._lock:
             for label in removed:
                 self._remove(label)
-            for row in added:
-                self._add(row)
+            self._add_all(added)
             for label, attributes in updated:
                 self._attributes.put(self._slots[label], attributes)
 
@@ -309,6 +308,17 @@ class Partition:
         self._loose = np.flatnonzero(outside)
         self._lost = lost_slots_of(self._segments)
         self._stale = next((each for each in self._segments if each.gone(live) > GONE_RATIO), None)
+
+    def _add_all(self, rows: Sequence[IndexRow]) -> None:
+        """Do what `_add` does for each row, in less time."""
+        images = self._images
+        self._owners.append_all(rows)
+        for slot, row in enumerate(rows, self._rows.append_all([row.vector for row in rows])):
+            self._slots[row.label] = slot
+            self._attributes.put(slot, row.attributes)
+            count = images[row.product_id] = images.get(row.product_id, 0) + 1
+            if count > self._most_images:
+                self._most_images = count
 
     def _add(self, row: IndexRow) -> None:
         slot = self._rows.append(row.vector)

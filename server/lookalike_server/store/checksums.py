@@ -13,7 +13,7 @@ from zlib import crc32
 _MOST_BYTES = 4096
 
 
-def checksum(data: bytes) -> int:
+def checksum(data: bytes | memoryview) -> int:
     """Return the CRC-32 of a stored vector, 0 to 2**32 - 1."""
     if len(data) <= _MOST_BYTES:
         return crc32(data)

@@ -124,18 +124,15 @@ def _add(connection: Any, products: Sequence[EmbeddedProduct], label: int) -> li
         for image_index, (vector, image) in enumerate(zip(embedded.vectors, images, strict=True)):
             label += 1
             added.append((product.category, IndexRow(label, product.id, image_index, vector, product.attributes)))
-            stored = vector.astype("<f4", copy=False).tobytes()
-            inserts.append(
-                (label, product.id, image_index, stored, checksum(stored), *_image_columns(connection, image))
-            )
+            stored = memoryview(vector.astype("<f4", copy=False)).cast("B")  # SQLite copies it from there
+            columns = _image_columns(connection, image) if image else (None, None)
+            inserts.append((label, product.id, image_index, stored, checksum(stored), *columns))
     _insert(connection, _EMBEDDINGS, inserts, max(1, _MOST_BYTES // products[0].vectors[0].nbytes))
     return added
 
 
-def _image_columns(connection: Any, image: StoredImage | None) -> tuple[str | None, str | None]:
+def _image_columns(connection: Any, image: StoredImage) -> tuple[str, str | None]:
     """Store an image unless it is stored already, and return what refers to it: its sha256 and the region."""
-    if image is None:
-        return None, None
     connection.execute(
         "INSERT OR IGNORE INTO images (sha256, media_type, data) VALUES (?, ?, ?)",
         (image.sha256, image.media_type, image.data),

@@ -13,14 +13,16 @@ MAX_IMAGES = 8
 MAX_NAME_BYTES = 256
 MAX_TEXT_BYTES = 4096
 
-_SHORT = MAX_TEXT_BYTES // 4  # characters, which have at most four bytes each
+# Characters, which have at most four bytes each.
+_SHORT_NAME = MAX_NAME_BYTES // 4
+_SHORT_TEXT = MAX_TEXT_BYTES // 4
 
 
 def name(value: str, field: str) -> str:
     """Check an id, a category or another name: 1 to 256 bytes without control characters."""
     if not value:
         raise invalid(field, "is empty")
-    if len(value.encode()) > MAX_NAME_BYTES:
+    if len(value) > _SHORT_NAME and len(value.encode()) > MAX_NAME_BYTES:
         raise invalid(field, f"is longer than {MAX_NAME_BYTES} bytes")
     # A control character is not printable; nearly every name is.
     if not value.isprintable() and any(unicodedata.category(character) == "Cc" for character in value):
@@ -30,7 +32,7 @@ def name(value: str, field: str) -> str:
 
 def text(value: str, field: str) -> str:
     """Check a text: at most 4096 bytes."""
-    if len(value.encode()) > MAX_TEXT_BYTES:
+    if len(value) > _SHORT_TEXT and len(value.encode()) > MAX_TEXT_BYTES:
         raise invalid(field, f"is longer than {MAX_TEXT_BYTES} bytes")
     return value
 
@@ -42,7 +44,7 @@ def attributes(values: Mapping[str, str], field: str) -> dict[str, str]:
     checked = {}
     for key in values:  # `items` of a message's map takes four times as long
         value = values[key]
-        if len(value) > _SHORT:
+        if len(value) > _SHORT_TEXT:
             text(value, f"{field}[{key!r}]")
         checked[name(key, field)] = value
     return checked

@@ -11,6 +11,7 @@ from lookalike import vector_codec
 from lookalike.v1 import image_pb2
 from lookalike_server.domain.errors import invalid
 from lookalike_server.domain.inference import EncodedImage, Floats, Image, Pixels, RawImage, Region
+from lookalike_server.domain.vectors import joined
 
 
 def image(message: image_pb2.Image, field: str) -> Image:
@@ -43,7 +44,7 @@ def checked_vectors(received: Sequence[Sequence[Floats]], dim: int) -> list[list
         For each what is wrong with it, or a row of one matrix: float32 [dim], finite, not all zeros.
     """
     whole = [values for own in received for values in own if len(values) == dim]
-    rows = np.array(whole, dtype=np.float32).reshape(-1, dim)
+    rows = joined(whole) if whole else np.empty((0, dim), dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.vecdot(rows, rows).tolist()
     # This suffices for nearly every vector; the others are very short or long, or wrong.

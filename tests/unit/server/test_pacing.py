@@ -1,0 +1,56 @@
+"""When the work on graphs waits, and for what."""
+
+from __future__ import annotations
+
+from lookalike_server.index.pacing import Pacing
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Return the seconds."""
+        return self.now
+
+
+def test_many_writes_come_first() -> None:
+    """While rows arrive fast and nobody searches, a piece is small and of one thread; soon after the last it is not."""
+    clock = Clock()
+    pacing = Pacing(2, clock)
+    quiet = pacing.next_piece()
+    for _ in range(10):
+        pacing.record_writes(64)
+        assert pacing.writes_come_first
+        clock.now += 0.02
+    assert pacing.next_piece() == (quiet[0] // 8, 1)
+    clock.now += 0.2
+    assert not pacing.writes_come_first
+    assert pacing.next_piece() == quiet
+
+
+def test_few_writes_do_not() -> None:
+    """Ten rows a second leave nearly all of the time to graphs, however long they go on."""
+    clock = Clock()
+    pacing = Pacing(2, clock)
+    for _ in range(100):
+        pacing.record_writes(1)
+        clock.now += 0.1
+        assert not pacing.writes_come_first
+
+
+def test_searches_are_not_slowed_by_rows_that_wait() -> None:
+    """Where something was searched of late, its new rows have to get into a graph, so writes do not come first."""
+    clock = Clock()
+    pacing = Pacing(2, clock)
+    with pacing:
+        pacing.record_writes(1000)
+        assert not pacing.writes_come_first
+    clock.now += 1.0
+    pacing.record_writes(1000)
+    assert not pacing.writes_come_first
+    clock.now += 10.0
+    pacing.record_writes(1000)
+    assert pacing.writes_come_first
