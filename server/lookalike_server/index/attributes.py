@@ -57,17 +57,6 @@ class AttributeColumns:
         """Return a row's attributes."""
         return {name: self._columns[name].of(slot) for name in self._names.get(slot, ())}
 
-    def select(self, slots: Slots) -> AttributeColumns:
-        """Return columns in which row i has the attributes of row slots[i] (int64 [n])."""
-        selected = AttributeColumns()
-        for name, column in self._columns.items():
-            copy = column.select(slots)
-            if copy:
-                selected._columns[name] = copy
-        selected._names = {new: self._names[old] for new, old in enumerate(slots.tolist()) if old in self._names}
-        selected._interned = dict(self._interned)
-        return selected
-
     def matching(self, conditions: Sequence[Condition], count: int, slots: Slots | None = None) -> Mask:
         """Return which of the first `count` rows, or of these slots among them (int64 [n]), meet all conditions.
 
@@ -121,17 +110,6 @@ class _Column:
 
     def of(self, slot: int) -> str:
         return self._texts[int(self._codes[slot])]
-
-    def select(self, slots: Slots) -> _Column:
-        selected = _Column()
-        selected._codes = _extended(self._codes, int(slots.max(initial=-1)) + 1, _MISSING)[slots]
-        selected._texts, selected._numbers = list(self._texts), self._numbers.copy()
-        selected._counts = np.bincount(
-            selected._codes[selected._codes != _MISSING], minlength=len(self._texts)
-        ).tolist()
-        selected._values = {text: code for text, code in self._values.items() if selected._counts[code]}
-        selected._free = [code for code, count in enumerate(selected._counts) if not count]
-        return selected
 
     def matching(self, condition: Condition, count: int, slots: Slots | None) -> Mask:
         codes = _extended(self._codes, count, _MISSING)[:count]

@@ -80,17 +80,6 @@ class FlatIndex:
         self.count = 0
         self.deleted = 0
 
-    @classmethod
-    def copy_of(cls, view: FlatView, slots: Slots, memory: RowBlocks = ANONYMOUS) -> FlatIndex:
-        """Return live rows with the vectors of these slots, and capacity for some more."""
-        rows = cls(view.vectors.shape[1], memory)
-        rows.reserve(len(slots) + max(8, len(slots) // 8))
-        for chunk in copies(view.vectors, slots):
-            rows._vectors.put(rows.count, chunk)
-            rows.count += len(chunk)
-        rows._live[: rows.count] = True
-        return rows
-
     def reserve(self, capacity: int) -> None:
         """Reserve memory for at least `capacity` rows."""
         self._vectors.reserve(capacity)
@@ -132,14 +121,18 @@ class FlatIndex:
         self._live[slot] = False
         self.deleted += 1
 
-    def extend(self, rows: FlatView) -> None:
-        """Append rows in their order, deleted ones too."""
-        live = iter(rows.live.tolist())
-        for chunk in rows.vectors.chunks():
-            for vector in chunk:
-                slot = self.append(vector)
-                if not next(live):
-                    self.remove(slot)
+    def is_live(self, slots: Slots) -> npt.NDArray[np.bool_]:
+        """Return whether these rows (int64 [n]) are live: bool [n]."""
+        return self._live[slots]
+
+    def stage(self, vectors: Floats) -> None:
+        """Store rows (float32 [n, dim]) after the last one, within the capacity; no row is added yet."""
+        self._vectors.put(self.count, vectors)
+
+    def add_staged(self, rows: int) -> None:
+        """Add as many of the rows that were staged."""
+        self._live[self.count : self.count + rows] = True
+        self.count += rows
 
     def _fit(self) -> None:
         """Extend the live bits to the capacity."""

@@ -42,14 +42,6 @@ class OwnerColumns(Sequence[RowOwner]):
         """Return the labels of some rows, int64 [n]; not while another thread appends."""
         return np.frombuffer(self._labels, dtype=np.int64)[slots]
 
-    def select(self, slots: Slots) -> OwnerColumns:
-        """Return columns in which row i is row slots[i] (int64 [n]); not while another thread appends."""
-        selected = OwnerColumns()
-        selected._labels.frombytes(self.labels(slots).tobytes())
-        selected._image_indexes.frombytes(np.frombuffer(self._image_indexes, dtype=np.intc)[slots].tobytes())
-        selected._product_ids = [self._product_ids[slot] for slot in slots.tolist()]
-        return selected
-
     def label(self, slot: int) -> int:
         """Return the label of a row."""
         return self._labels[slot]

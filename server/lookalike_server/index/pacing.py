@@ -71,13 +71,24 @@ class Pacing:
         Raises:
             MaintenanceStopped: The index is closing.
         """
-        with self._quiet:
-            self._quiet.wait_for(self._may_work, _MAX_WAIT_FOR_WRITES if self.writes_come_first else _MAX_WAIT)
-            if self._stopped:
-                raise MaintenanceStopped
+        self._await(self._may_work, _MAX_WAIT_FOR_WRITES if self.writes_come_first else _MAX_WAIT)
         if self.searched_within(_QUIET_SECONDS) or self.writes_come_first:
             return _PIECE_BYTES, 1
         return _QUIET_BYTES * self._threads, self._threads
+
+    def await_searches(self) -> None:
+        """Wait until no search runs, though not for long, before work that takes a millisecond.
+
+        Raises:
+            MaintenanceStopped: The index is closing.
+        """
+        self._await(lambda: self._stopped or not self._searches, _MAX_WAIT)
+
+    def _await(self, may_work: Callable[[], bool], seconds: float) -> None:
+        with self._quiet:
+            self._quiet.wait_for(may_work, seconds)
+            if self._stopped:
+                raise MaintenanceStopped
 
     def _may_work(self) -> bool:
         return self._stopped or not (self._searches or self.writes_come_first)

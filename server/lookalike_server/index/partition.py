@@ -22,6 +22,7 @@ from lookalike_server.domain.catalog import IndexKind, IndexRow
 from lookalike_server.domain.filters import Condition
 from lookalike_server.index.attributes import AttributeColumns
 from lookalike_server.index.brute_force import FlatIndex, FlatView
+from lookalike_server.index.compaction import PIECE_ROWS, Compaction
 from lookalike_server.index.owners import OwnerColumns
 from lookalike_server.index.pacing import Pacing
 from lookalike_server.index.row_storage import Slots
@@ -58,6 +59,7 @@ class Partition:
         self._loose: Slots = np.empty(0, dtype=np.int64)  # those before it that are in none either
         self._lost: Slots = self._loose  # those that are in a graph which does not find them
         self._stale: Segment | None = None  # one whose live rows are to move
+        self._compaction: Compaction | None = None  # one that is under way
 
     @classmethod
     def load(
@@ -158,6 +160,8 @@ class Partition:
             self._add_all(added)
             for label, attributes in updated:
                 self._attributes.put(self._slots[label], attributes)
+                if self._compaction is not None:
+                    self._compaction.update(label, attributes)
 
     def snapshot(self, conditions: Sequence[Condition] = ()) -> Snapshot:
         """Return a snapshot of the rows that meet the conditions, to search it."""
@@ -217,7 +221,7 @@ class Partition:
         if self._stale is not None:
             return self._move(self._stale, pacing)
         if self._needs_compaction:
-            self._compact()
+            self._compact(pacing)
         else:
             self._look_up(pacing)
         return 0
@@ -276,29 +280,47 @@ class Partition:
                     self._lost = lost_slots_of(self._segments)
                 return
 
-    def _compact(self) -> None:
-        """Copy the live rows, and swap them in together with the changes made meanwhile."""
+    def _compact(self, pacing: Pacing) -> None:
+        """Copy the live rows, a few at a time, and swap the copy in."""
+        compaction = Compaction(self._rows, self._owners, self._attributes, self._settings.memory)
         with self._lock:
-            before = self._rows.view()
-        live = np.flatnonzero(before.live)
-        rows = FlatIndex.copy_of(before, live, self._settings.memory)
+            self._compaction = compaction
+        try:
+            while compaction.remaining():
+                self._copy_piece(compaction, pacing)
+            moved = compaction.moved
+            segments = tuple(replace(each, rows=each.rows.moved(moved)) for each in self._segments)
+            end = int(np.count_nonzero(moved[: self._end] >= 0))
+            before = self._rows, self._owners, self._attributes, self._slots  # freed later, and not under the lock
+            while not self._swap(compaction, segments, end):
+                self._copy_piece(compaction, pacing)
+            del before
+        finally:
+            with self._lock:
+                self._compaction = None
+
+    def _copy_piece(self, compaction: Compaction, pacing: Pacing) -> None:
+        pacing.await_searches()
         with self._lock:
-            now = self._rows.view()
-            for slot in np.flatnonzero(~now.live[live]).tolist():
-                rows.remove(slot)
-            rows.extend(FlatView(now.vectors.part(len(before.live), len(now.live)), now.live[len(before.live) :]))
-            order = np.concatenate([live, np.arange(len(before.live), len(now.live))])
+            piece = compaction.next_piece()
+        compaction.put_vectors(self._rows.vectors[piece])
+        with self._lock:
+            compaction.add(piece)
+
+    def _swap(self, compaction: Compaction, segments: tuple[Segment, ...], end: int) -> bool:
+        """Use the copy, unless more rows have come meanwhile than fit into a piece."""
+        with self._lock:
+            if compaction.remaining() > PIECE_ROWS:
+                return False
+            piece = compaction.next_piece()
+            compaction.put_vectors(self._rows.vectors[piece])
+            compaction.add(piece)
             # New containers, because running searches use the old ones.
-            self._owners = self._owners.select(order)
-            still_live = np.flatnonzero(now.live[order])
-            self._slots = dict(zip(self._owners.labels(still_live).tolist(), still_live.tolist(), strict=True))
-            self._attributes = self._attributes.select(order)
-            moved = np.full(len(now.live), -1)
-            moved[order] = np.arange(len(order))
-            self._segments = tuple(replace(each, rows=each.rows.moved(moved)) for each in self._segments)
-            self._end = int(np.count_nonzero(live < self._end))
-            self._rows = rows
+            self._rows, self._owners = compaction.rows, compaction.owners
+            self._attributes, self._slots = compaction.attributes, compaction.slots
+            self._segments, self._end = segments, end
             self._outline()
+            return True
 
     def _outline(self) -> None:
         """Find the rows before the end that no graph has, or finds, and a segment that is stale."""
@@ -329,6 +351,8 @@ class Partition:
         self._most_images = max(self._most_images, images)
 
     def _remove(self, label: int) -> None:
+        if self._compaction is not None:
+            self._compaction.remove(label)
         slot = self._slots.pop(label)
         self._rows.remove(slot)
         self._attributes.drop(slot)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 import pytest
 
 from lookalike_server.domain.catalog import IndexKind, IndexRow
 from lookalike_server.domain.filters import OneOf
-from lookalike_server.domain.inference import Metric
+from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
 from lookalike_server.index.brute_force import FlatIndex
 from lookalike_server.index.category_index import CategoryIndex
@@ -111,16 +110,15 @@ def test_changes_during_a_compaction(make_index: MakeIndex, monkeypatch: pytest.
         shop.update_attributes("p00298", {"color": "blue"})
         assert index.kind("c") is IndexKind.HNSW
 
-    copy_of = FlatIndex.copy_of
+    stage = FlatIndex.stage
 
-    def interrupted(*arguments: Any) -> FlatIndex:
-        copied = copy_of(*arguments)
+    def interrupted(rows: FlatIndex, copied: Floats) -> None:
+        stage(rows, copied)
         assert removed.wait(60)
         while changes:
             changes.pop()()
-        return copied
 
-    monkeypatch.setattr(FlatIndex, "copy_of", interrupted)
+    monkeypatch.setattr(FlatIndex, "stage", interrupted)
     changes.append(change)
     shop.remove(*[f"p{number:05}" for number in range(0, 220, 2)])
     removed.set()
