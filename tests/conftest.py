@@ -29,7 +29,9 @@ def serve(tmp_path: Path, provider: str) -> Serve:
     """What starts a server over the tiny model and this test's data folder, unless its arguments say otherwise."""
 
     @asynccontextmanager
-    async def start(load_session: LoadSession | None = None, **settings: Any) -> AsyncIterator[Served]:
+    async def start(
+        load_session: LoadSession | None = None, observer: RecordingObserver | None = None, **settings: Any
+    ) -> AsyncIterator[Served]:
         chosen: dict[str, Any] = {
             "model": MODELS / "tiny",
             "data_dir": tmp_path / "data",
@@ -43,7 +45,7 @@ def serve(tmp_path: Path, provider: str) -> Serve:
             "embedding_cache_bytes": 0,
             "shutdown_grace_seconds": 30,
         } | settings
-        observer = RecordingObserver()
+        observer = observer or RecordingObserver()
         async with (
             running(Settings(**chosen), observer=observer, load_session=load_session) as app,
             connect(f"127.0.0.1:{app.port}") as channel,
