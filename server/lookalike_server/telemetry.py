@@ -168,6 +168,8 @@ class LogObserver:
                 self._log.warning("graph_file_unusable", category=event.category, file=event.file, reason=event.reason)
             case events.GraphFileFailed():
                 self._log.warning("graph_file_failed", category=event.category, error=str(event.error))
+            case events.RowFileUnusable():
+                self._log.warning("row_file_unusable", category=event.category, file=event.file, reason=event.reason)
             case events.RowFileFailed():
                 self._log.warning("row_file_failed", error=str(event.error))
             case events.CatalogDamaged():

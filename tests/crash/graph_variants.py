@@ -14,7 +14,7 @@ from typing import Any
 
 from lookalike_server.__main__ import main
 from lookalike_server.domain.catalog import SegmentFile
-from lookalike_server.index import graph_files
+from lookalike_server.index import graph_files, trusted_files
 
 
 def graph_variant(*names: str) -> tuple[str, ...]:
@@ -39,10 +39,10 @@ def _early_manifest() -> None:
         name = promised.name.removesuffix(".graph")
 
         def write_it() -> None:
-            usual = vars(graph_files)["uuid"]
+            usual = vars(trusted_files)["uuid"]
             _name_by(lambda: name)
             write(self, labels, segment)
-            vars(graph_files)["uuid"] = usual
+            vars(trusted_files)["uuid"] = usual
 
         late.append(write_it)
         return promised
@@ -71,18 +71,18 @@ def _trusted_failures() -> None:
 
 def _unflushed_graphs() -> None:
     """A bug: files of graphs and their folder are not flushed before the manifest names them."""
-    vars(graph_files)["os"] = SimpleNamespace(**{**vars(os), "fsync": lambda _: None})
+    vars(trusted_files)["os"] = SimpleNamespace(**{**vars(os), "fsync": lambda _: None})
 
 
 def _name_by(name: Callable[[], str]) -> None:
-    vars(graph_files)["uuid"] = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=name()))
+    vars(trusted_files)["uuid"] = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=name()))
 
 
 def _promised(files: Any, labels: Any, segment: Any) -> SegmentFile:
     """The file of this graph as it should be."""
     whole = io.BytesIO()
     graph_files.encode(whole, labels, segment, vars(files)["_settings"])
-    name = f"{vars(graph_files)['uuid'].uuid4().hex}.graph"
+    name = f"{vars(trusted_files)['uuid'].uuid4().hex}.graph"
     return SegmentFile(name, len(whole.getvalue()), hashlib.sha256(whole.getvalue()).hexdigest())
 
 

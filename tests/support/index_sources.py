@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lookalike_server.domain.catalog import EmbeddedProduct, IndexRow, SegmentFile
+from lookalike_server.domain.catalog import EmbeddedProduct, IndexRow, Labels, SegmentFile
 from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.domain.protocols import RowSource
 from lookalike_server.domain.search import IndexQuery
@@ -36,9 +36,17 @@ class HeldSource(RowSource):
         """Count the rows of each category."""
         return self._store.row_counts()
 
-    def rows(self, category: str) -> Iterator[IndexRow]:
+    def labels(self, category: str) -> Labels:
+        """Read the labels of a category."""
+        return self._store.labels(category)
+
+    def attributes(self, category: str) -> Iterator[tuple[int, Mapping[str, str]]]:
+        """Read the attributes of a category."""
+        return self._store.attributes(category)
+
+    def rows_with(self, labels: Labels) -> Iterator[IndexRow]:
         """Read rows, and wait after the first of them."""
-        rows = self._store.rows(category)
+        rows = self._store.rows_with(labels)
         yield from islice(rows, 1)
         self.reading.set()
         assert self.resume.wait(60)
@@ -78,11 +86,11 @@ class BrokenSource(HeldSource):
 
     broken = True
 
-    def rows(self, category: str) -> Iterator[IndexRow]:
+    def rows_with(self, labels: Labels) -> Iterator[IndexRow]:
         """Read rows, or fail."""
         if self.broken:
             raise OSError("the disk does not answer")
-        return self._store.rows(category)
+        return self._store.rows_with(labels)
 
     def rows_of(self, categories: Sequence[str]) -> Iterator[tuple[str, IndexRow]]:
         """Read rows, or fail."""

@@ -67,7 +67,6 @@ def rows(store: Store) -> list[tuple[str, int, str, int, list[float]]]:
     """Return all rows that an index is loaded from, oldest first."""
     found = [
         (category, row.label, row.product_id, row.image_index, row.vector.tolist())
-        for category in store.row_counts()
-        for row in store.rows(category)
+        for category, row in store.rows_of(list(store.row_counts()))
     ]
     return sorted(found, key=operator.itemgetter(1))

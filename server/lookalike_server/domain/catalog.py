@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+import numpy.typing as npt
+
 from lookalike_server.domain.inference import Floats, Image, Region
+
+Labels = npt.NDArray[np.int64]
 
 MAX_ATTRIBUTES = 64
 """The most attributes of a product; part of the API."""

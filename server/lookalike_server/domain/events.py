@@ -128,8 +128,20 @@ class GraphFileFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class RowFileUnusable:
+    """A file of rows is missing, damaged or made with other settings; the rows are read from the store."""
+
+    category: str
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RowFileFailed:
-    """A block of rows could not be a file, for instance on a full disk; it is in memory that cannot be dropped."""
+    """A file of rows could not be written, for instance on a full disk.
+
+    The rows are in memory that cannot be dropped, or the next start reads them from the store.
+    """
 
     error: Exception
 
@@ -207,6 +219,7 @@ Event: TypeAlias = (
     | IndexMaintenanceFailed
     | GraphFileUnusable
     | GraphFileFailed
+    | RowFileUnusable
     | RowFileFailed
     | CatalogDamaged
     | VectorDamaged

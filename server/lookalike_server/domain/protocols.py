@@ -14,6 +14,7 @@ from lookalike_server.domain.catalog import (
     IndexChange,
     IndexKind,
     IndexRow,
+    Labels,
     Page,
     Product,
     SegmentFile,
@@ -149,8 +150,14 @@ class RowSource(SegmentManifest, Protocol):
     def row_counts(self) -> Mapping[str, int]:
         """How many rows each category has."""
 
-    def rows(self, category: str) -> Iterable[IndexRow]:
-        """Return the rows of a category as of one moment, in any order."""
+    def labels(self, category: str) -> Labels:
+        """Return the labels of a category's rows as of one moment, int64 [n]."""
+
+    def rows_with(self, labels: Labels) -> Iterable[IndexRow]:
+        """Return the rows that have these labels (int64 [n]), in any order and without their attributes."""
+
+    def attributes(self, category: str) -> Iterable[tuple[int, Mapping[str, str]]]:
+        """Return the attributes of a category's rows, each with the row's label, as of one moment and in any order."""
 
     def rows_of(self, categories: Sequence[str]) -> Iterable[tuple[str, IndexRow]]:
         """Return the rows of some categories, each with its category, as of one moment, in any order."""

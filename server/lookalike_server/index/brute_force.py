@@ -80,6 +80,17 @@ class FlatIndex:
         self.count = 0
         self.deleted = 0
 
+    @classmethod
+    def of(cls, vectors: Matrix, live: npt.NDArray[np.bool_], memory: RowBlocks = ANONYMOUS) -> FlatIndex:
+        """Return these rows, of which these are live (bool [n]), not copied; new ones go into the last block."""
+        rows = cls(vectors.shape[1], memory)
+        rows._vectors = GrowingMatrix.of(vectors.shape[1], memory, vectors.blocks)
+        rows._fit()
+        rows._live[: len(live)] = live
+        rows.count = len(live)
+        rows.deleted = rows.count - int(np.count_nonzero(live))
+        return rows
+
     def reserve(self, capacity: int) -> None:
         """Reserve memory for at least `capacity` rows."""
         self._vectors.reserve(capacity)

@@ -25,14 +25,16 @@ from lookalike_server.domain.protocols import RowSource
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
 from lookalike_server.index.graph_files import GraphFiles
 from lookalike_server.index.lazy_loading import PartitionChange, ReadPriority, UnloadedCategory, catch_up
-from lookalike_server.index.maintenance import Maintenance
+from lookalike_server.index.maintenance import IndexFiles, Maintenance
 from lookalike_server.index.partition import Partition
 from lookalike_server.index.recall import RecallSampler
 from lookalike_server.index.row_blocks import RowBlocks
+from lookalike_server.index.row_files import RowFiles
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.small_categories import SmallCategories
 from lookalike_server.index.small_loading import SmallCategoryLoader
 from lookalike_server.index.snapshot import Snapshot
+from lookalike_server.index.trusted_files import TrustedFiles
 
 
 class CategoryIndex:
@@ -76,21 +78,26 @@ class CategoryIndex:
         self._source = source
         self._settings = replace(self._settings, memory=RowBlocks(folder, self._on_row_file_failure))
         self._small = SmallCategories(self._settings)
-        self._maintenance.files = files = GraphFiles(folder, source, self._settings, self._observer)
-        with_graphs = files.categories()
+        files = TrustedFiles(folder, source, self._observer)
+        self._maintenance.files = IndexFiles(
+            files,
+            GraphFiles(files, self._settings, self._observer),
+            RowFiles(files, self._settings.dim, self._settings.min_row_file_bytes, self._observer),
+        )
+        with_files = files.categories()
         small = {
             category: count
             for category, count in counts.items()
-            if count <= self._small.max_rows and category not in with_graphs
+            if count <= self._small.max_rows and category not in with_files
         }
         self._unloaded = {
             category: UnloadedCategory(count) for category, count in counts.items() if category not in small
         }
         self._unloaded_small.open(source, small)
-        for category in self._unloaded:
+        for category in list(self._unloaded):
             self._maintenance.submit(self._load, category)
         self._maintain_small_if_needed()
-        for category in with_graphs - counts.keys():
+        for category in with_files - counts.keys():
             self._maintenance.check(category)
         return sum(counts.values())
 
@@ -286,10 +293,17 @@ class CategoryIndex:
         with self._lock:
             # Changes are recorded from here on; earlier ones are in what will be read.
             unloaded.missed = []
-        rows = self._read_priority.pace(self._source.rows(category), urgent=urgent)
-        partition = Partition.load(self._settings, self._on_fallback(category), rows, unloaded.count)
+        source = self._source
+        partition = Partition.load(
+            self._settings,
+            self._on_fallback(category),
+            source.labels(category),
+            self._maintenance.files.rows.load(category) if self._maintenance.files is not None else None,
+            lambda labels: self._read_priority.pace(source.rows_with(labels), urgent=urgent),
+            partial(source.attributes, category),
+        )
         # Then every change that the read has seen is recorded, and other categories have it too.
-        self._source.wait_until_applied()
+        source.wait_until_applied()
         with self._lock:
             catch_up(partition, unloaded.missed)
             if len(partition):

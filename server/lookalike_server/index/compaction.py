@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from lookalike_server.domain.inference import Floats
-from lookalike_server.index.attributes import AttributeColumns
 from lookalike_server.index.brute_force import FlatIndex
+from lookalike_server.index.lazy_attributes import LazyAttributes
 from lookalike_server.index.owners import OwnerColumns
 from lookalike_server.index.row_blocks import RowBlocks
 from lookalike_server.index.row_storage import Slots
@@ -35,14 +35,14 @@ class Compaction:
         position: The slot before which all were copied.
     """
 
-    def __init__(self, rows: FlatIndex, owners: OwnerColumns, attributes: AttributeColumns, memory: RowBlocks) -> None:
+    def __init__(self, rows: FlatIndex, owners: OwnerColumns, attributes: LazyAttributes, memory: RowBlocks) -> None:
         """Begin with no row; reserves the memory, which takes a while, and so not under the lock."""
         self._rows, self._owners, self._attributes = rows, owners, attributes
         live = rows.count - rows.deleted
         self.rows = FlatIndex(rows.vectors.shape[1], memory)
         self.rows.reserve(live + max(8, live // _ROOM))
         self.owners = OwnerColumns()
-        self.attributes = type(attributes)()
+        self.attributes = LazyAttributes()
         self.slots: dict[int, int] = {}
         self.position = 0
         self._moved: list[Slots] = []

@@ -1,10 +1,7 @@
-"""Graphs on disk, so that a restart need not build them. A cache: missing, damaged and unknown files are rebuilt.
+"""Graphs on disk, so that a restart need not build them (see `trusted_files.py`).
 
-A file appears whole or not at all: it is written under a temporary name, flushed and renamed, then its folder is
-flushed. It is trusted only once the store's manifest has its size and sha256, which is a transaction of the catalog.
-Files that are not in the manifest are deleted at the next start. A file is a line of JSON, which says what graph it is,
-some NumPy arrays about its nodes and rows, and what the library writes. No vector of it reaches a result: distances are
-measured with the store's vectors.
+A file is a line of JSON, which says what graph it is, some NumPy arrays about its nodes and rows, and what the library
+writes. No vector of it reaches a result: distances are measured with the store's vectors.
 """
 
 from __future__ import annotations
@@ -12,20 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from lookalike_server.domain.catalog import SegmentFile
 from lookalike_server.domain.events import GraphFileFailed, GraphFileUnusable, Observer
-from lookalike_server.domain.protocols import SegmentManifest
 from lookalike_server.index.graph import graph_class
 from lookalike_server.index.nodes import NodeRows
 from lookalike_server.index.row_storage import Slots
 from lookalike_server.index.segment import PartitionSettings, Segment
+from lookalike_server.index.trusted_files import GRAPH, TrustedFiles
 
 FORMAT = 2
 
@@ -38,44 +33,18 @@ _MIN_GROWTH = 9 / 8  # of a graph that is worth another file
 class GraphFiles:
     """The files of all categories. Only one thread at a time may load or save those of one category."""
 
-    def __init__(
-        self, folder: Path, manifest: SegmentManifest, settings: PartitionSettings, observer: Observer
-    ) -> None:
-        """Use a folder, created if missing, and delete the files in it that the manifest does not name."""
-        self._folder = folder
-        self._manifest = manifest
+    def __init__(self, files: TrustedFiles, settings: PartitionSettings, observer: Observer) -> None:
+        """Use those of these files that are graphs."""
+        self._files = files
         self._settings = settings
         self._observer = observer
-        self._files = dict(manifest.segments())
         self._saved: dict[str, dict[Segment, SegmentFile]] = {}
-        names = {file.name for files in self._files.values() for file in files}
-        try:
-            folder.mkdir(exist_ok=True)
-            found = list(folder.iterdir())
-        except OSError as error:
-            observer(GraphFileFailed(folder.name, error))
-            found = []
-        for path in found:
-            # Folders are not ours, such as lost+found at the root of a file system.
-            if path.name not in names and not path.is_dir():
-                try:
-                    path.unlink()
-                except OSError as error:
-                    observer(GraphFileFailed(path.name, error))
-
-    def categories(self) -> set[str]:
-        """Return the categories that have files."""
-        return {category for category, files in list(self._files.items()) if files}
-
-    def has(self, category: str) -> bool:
-        """Return whether a category has files."""
-        return bool(self._files.get(category))
 
     def load(self, category: str) -> list[SavedSegment]:
         """Read the usable segments of a category, oldest first, and drop the files of the others."""
         segments: list[SavedSegment] = []
         saved: dict[Segment, SegmentFile] = {}
-        for file in self._files.get(category, ()):
+        for file in self._files.of(category, GRAPH):
             try:
                 labels, segment = self._read(file)
             except (OSError, ValueError) as error:
@@ -106,18 +75,8 @@ class GraphFiles:
             self._observer(GraphFileFailed(category, error))
 
     def _replace(self, category: str, saved: dict[Segment, SegmentFile]) -> None:
-        """Record the files in the manifest, and only then delete those that are no longer in it."""
         self._saved[category] = saved
-        before, after = self._files.get(category, []), list(saved.values())
-        if before == after:
-            return
-        try:
-            self._manifest.replace_segments(category, after).result()
-            self._files[category] = after
-            for file in set(before) - set(after):
-                (self._folder / file.name).unlink(missing_ok=True)
-        except Exception as error:  # noqa: BLE001 - an error of a cache must stop nothing
-            self._observer(GraphFileFailed(category, error))
+        self._files.replace(category, GRAPH, list(saved.values()))
 
     def write(self, labels: Slots, segment: Segment) -> SegmentFile:
         """Write a segment to a new file, which is whole and flushed on return, and gone after an error.
@@ -125,27 +84,10 @@ class GraphFiles:
         Raises:
             OSError: The disk is full or fails.
         """
-        name = f"{uuid.uuid4().hex}.graph"
-        part = self._folder / f"{name}.part"
-        try:
-            with part.open("w+b") as file:
-                encode(file, labels, segment, self._settings)
-                file.flush()
-                os.fsync(file.fileno())
-                # Read back, because the manifest must describe what the file system has.
-                size = file.tell()
-                file.seek(0)
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            part.rename(self._folder / name)
-            _sync(self._folder)
-        except OSError:
-            for path in (part, self._folder / name):  # the second one, if the folder could not be flushed
-                path.unlink(missing_ok=True)
-            raise
-        return SegmentFile(name, size, sha256)
+        return self._files.write(GRAPH, lambda file: encode(file, labels, segment, self._settings))
 
     def _read(self, file: SegmentFile) -> SavedSegment:
-        with (self._folder / file.name).open("rb") as opened:
+        with (self._files.folder / file.name).open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
             if size != file.size:
                 raise ValueError(f"its size is {size} bytes, not {file.size}")
@@ -197,11 +139,3 @@ def _kind(settings: PartitionSettings) -> dict[str, object]:
         "dim": settings.dim,
         "metric": settings.metric.value,
     }
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,22 +8,34 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 
 from lookalike_server.domain.events import GraphBuilt, IndexMaintenanceFailed, Observer
 from lookalike_server.index.graph_files import GraphFiles
 from lookalike_server.index.pacing import MaintenanceStopped, Pacing
 from lookalike_server.index.partition import Partition
+from lookalike_server.index.row_files import RowFiles
+from lookalike_server.index.trusted_files import TrustedFiles
 from lookalike_server.priority import lower_priority
 
 _LEARNING_RATE = 0.2  # weight of the newest step in the moving average of a row's duration
 _NICE = 10  # by how much the thread is nicer than searches, so that they come first
 
 
+@dataclass(frozen=True, slots=True)
+class IndexFiles:
+    """What the index keeps for the next start."""
+
+    trusted: TrustedFiles
+    graphs: GraphFiles
+    rows: RowFiles
+
+
 class Maintenance:
     """Builds, looks up, compacts and saves the graphs of partitions, and runs other work in its thread.
 
     Attributes:
-        files: The files of the graphs; None before there is a folder.
+        files: The files of graphs and rows; None before there is a folder.
         pacing: A context for searches, which come first.
     """
 
@@ -39,7 +51,7 @@ class Maintenance:
         self._unattached: set[str] = set()
         self._row_seconds = 0.001  # for which a row is added to a graph; a moving average
         self.pacing = Pacing(threads)
-        self.files: GraphFiles | None = None
+        self.files: IndexFiles | None = None
 
     def is_busy(self, category: str) -> bool:
         """Return whether something is being done for a category, or will be."""
@@ -60,14 +72,15 @@ class Maintenance:
         """Read the graphs of a category now, if that is still to do; for the thread of this."""
         partition = self._partitions.get(category)
         if category in self._unattached and partition is not None and self.files is not None:
-            partition.attach(self.files.load(category))
+            partition.attach(self.files.graphs.load(category))
+            partition.load_attributes()
         self._unattached.discard(category)
 
     def check(self, category: str) -> None:
         """Begin what a category needs, unless that was begun."""
         with self._lock:
             partition = self._partitions.get(category)
-            has_stale_files = partition is None and self.files is not None and self.files.has(category)
+            has_stale_files = partition is None and self.files is not None and self.files.trusted.has(category)
             needed = has_stale_files or (partition is not None and partition.needs_maintenance)
             needed |= category in self._unattached
             if not needed or category in self._busy:
@@ -105,8 +118,7 @@ class Maintenance:
                 if partition.needs_maintenance:
                     self.submit(self._step, category)  # after what other categories need by now
                     return
-            if self.files is not None:
-                self.files.save(category, partition.saved() if partition is not None else [])
+            self._save(category, partition)
         except MaintenanceStopped:
             return
         except Exception as error:  # noqa: BLE001 - the thread must outlive it
@@ -117,6 +129,13 @@ class Maintenance:
         _release_memory()
         # A change just before the discard found the category busy, and did not begin anything.
         self.check(category)
+
+    def _save(self, category: str, partition: Partition | None) -> None:
+        if self.files is not None:
+            self.files.graphs.save(category, partition.saved() if partition is not None else [])
+            rows = self.files.rows
+            if rows.is_due(category, partition.row_count if partition is not None else 0):
+                rows.save(category, partition.rows_to_save() if partition is not None else None, self.pacing)
 
     def _maintain(self, category: str, partition: Partition) -> None:
         began = time.monotonic()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import overload
 
 import numpy as np
+import numpy.typing as npt
 
 from lookalike_server.domain.catalog import IndexRow
 from lookalike_server.index.row_storage import Slots
@@ -41,6 +42,17 @@ class OwnerColumns(Sequence[RowOwner]):
     def labels(self, slots: Slots) -> Slots:
         """Return the labels of some rows, int64 [n]; not while another thread appends."""
         return np.frombuffer(self._labels, dtype=np.int64)[slots]
+
+    def columns(self, count: int) -> tuple[Slots, Sequence[str], npt.NDArray[np.int32]]:
+        """Return copies of the first `count` labels (int64), product ids and image indexes; not during `append`."""
+        indexes = np.frombuffer(self._image_indexes, dtype=np.intc)[:count].astype(np.int32)
+        return np.frombuffer(self._labels, dtype=np.int64)[:count].copy(), self._product_ids[:count], indexes
+
+    def extend(self, labels: Slots, product_ids: Sequence[str], image_indexes: npt.NDArray[np.int32]) -> None:
+        """Add the images of the next rows, as `columns` returns them."""
+        self._labels.frombytes(labels.astype(np.int64).tobytes())
+        self._product_ids.extend(product_ids)
+        self._image_indexes.frombytes(image_indexes.astype(np.intc).tobytes())
 
     def label(self, slot: int) -> int:
         """Return the label of a row."""

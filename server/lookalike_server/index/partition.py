@@ -12,19 +12,23 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import compress
 
 import numpy as np
+import numpy.typing as npt
 
 from lookalike_server.domain.catalog import IndexKind, IndexRow
 from lookalike_server.domain.filters import Condition
-from lookalike_server.index.attributes import AttributeColumns
 from lookalike_server.index.brute_force import FlatIndex, FlatView
 from lookalike_server.index.compaction import PIECE_ROWS, Compaction
+from lookalike_server.index.lazy_attributes import LazyAttributes, ReadAttributes
 from lookalike_server.index.owners import OwnerColumns
 from lookalike_server.index.pacing import Pacing
+from lookalike_server.index.row_files import RowColumns
 from lookalike_server.index.row_storage import Slots
 from lookalike_server.index.segment import PartitionSettings, Segment, grown, looked_up, lost_slots_of, slots_of
 from lookalike_server.index.snapshot import RowOwner, Snapshot
@@ -47,7 +51,7 @@ class Partition:
         self._on_fallback = on_fallback
         self._lock = threading.Lock()
         self._rows = FlatIndex(settings.dim, settings.memory)
-        self._attributes = AttributeColumns()
+        self._attributes = LazyAttributes()
         self._owners = OwnerColumns()
         self._slots: dict[int, int] = {}  # by label
         self._images: dict[str, int] = {}  # live rows, by product
@@ -63,14 +67,42 @@ class Partition:
 
     @classmethod
     def load(
-        cls, settings: PartitionSettings, on_fallback: Callable[[], None], rows: Iterable[IndexRow], count: int
+        cls,
+        settings: PartitionSettings,
+        on_fallback: Callable[[], None],
+        labels: Slots,
+        saved: RowColumns | None,
+        read: Callable[[Slots], Iterable[IndexRow]],
+        read_attributes: ReadAttributes,
     ) -> Partition:
-        """Return a category with these rows, about `count`."""
+        """Return a category as it is in the store.
+
+        Args:
+            settings: How it is searched.
+            on_fallback: Called when a search falls back to comparing all rows.
+            labels: Its rows, int64 [n].
+            saved: The rows of a file, some of which may exist no more.
+            read: Reads rows by label, in any order and without attributes; deleted ones are missing.
+            read_attributes: Reads the attributes of all rows, when they are needed.
+        """
         partition = cls(settings, on_fallback)
-        partition._rows.reserve(count)
-        for row in rows:
-            partition._add(row)
+        if saved is not None:
+            partition._restore(saved, np.isin(saved.labels, labels))
+            labels = np.setdiff1d(labels, saved.labels, assume_unique=True)
+        if len(labels):
+            partition._rows.reserve(partition._rows.count + len(labels))
+            for row in read(labels):
+                partition._append(row)
+        partition._attributes.read_later(read_attributes)
         return partition
+
+    def _restore(self, saved: RowColumns, live: npt.NDArray[np.bool_]) -> None:
+        self._rows = FlatIndex.of(saved.vectors, live, self._settings.memory)
+        self._owners.extend(saved.labels, saved.product_ids, saved.image_indexes)
+        slots = np.flatnonzero(live)
+        self._slots = dict(zip(saved.labels[slots].tolist(), slots.tolist(), strict=True))
+        self._images = Counter(compress(saved.product_ids, live.tolist()))
+        self._most_images = max(self._images.values(), default=1)
 
     def __len__(self) -> int:
         """Count the products."""
@@ -119,7 +151,7 @@ class Partition:
         if self._segments:
             compared += self._settings.hnsw.ef_search
         fast = compared * self._settings.dim <= _CHEAP_SCAN and len(self._segments) <= _CHEAP_SEGMENTS
-        return fast and self._rows.is_resident
+        return fast and self._attributes.is_loaded and self._rows.is_resident
 
     @property
     def needs_maintenance(self) -> bool:
@@ -166,6 +198,8 @@ class Partition:
     def snapshot(self, conditions: Sequence[Condition] = ()) -> Snapshot:
         """Return a snapshot of the rows that meet the conditions, to search it."""
         self._searched = time.monotonic()
+        if conditions:
+            self.load_attributes()
         with self._lock:
             view = self._rows.view()
             if conditions:
@@ -189,6 +223,19 @@ class Partition:
         For the maintenance thread, which alone moves rows.
         """
         return [(each, partial(self._labels, each)) for each in self._segments]
+
+    def rows_to_save(self) -> RowColumns:
+        """Return all rows, with deleted ones, to write them to a file."""
+        with self._lock:
+            vectors = self._rows.vectors
+            return RowColumns(*self._owners.columns(len(vectors)), vectors)
+
+    def load_attributes(self) -> None:
+        """Read the attributes of the rows that were loaded, unless that was done."""
+        columns = self._attributes.read(self._slots.get)
+        if columns is not None:
+            with self._lock:
+                self._attributes.install(columns)
 
     def _labels(self, segment: Segment) -> Slots:
         with self._lock:
@@ -282,6 +329,7 @@ class Partition:
 
     def _compact(self, pacing: Pacing) -> None:
         """Copy the live rows, a few at a time, and swap the copy in."""
+        self.load_attributes()
         compaction = Compaction(self._rows, self._owners, self._attributes, self._settings.memory)
         with self._lock:
             self._compaction = compaction
@@ -332,7 +380,7 @@ class Partition:
         self._stale = next((each for each in self._segments if each.gone(live) > GONE_RATIO), None)
 
     def _add_all(self, rows: Sequence[IndexRow]) -> None:
-        """Do what `_add` does for each row, in less time."""
+        """Add rows with their attributes; in less time than `_append` for each."""
         images = self._images
         self._owners.append_all(rows)
         for slot, row in enumerate(rows, self._rows.append_all([row.vector for row in rows])):
@@ -342,13 +390,13 @@ class Partition:
             if count > self._most_images:
                 self._most_images = count
 
-    def _add(self, row: IndexRow) -> None:
+    def _append(self, row: IndexRow) -> int:
         slot = self._rows.append(row.vector)
         self._owners.append(RowOwner(row.label, row.product_id, row.image_index))
         self._slots[row.label] = slot
-        self._attributes.put(slot, row.attributes)
         images = self._images[row.product_id] = self._images.get(row.product_id, 0) + 1
         self._most_images = max(self._most_images, images)
+        return slot
 
     def _remove(self, label: int) -> None:
         if self._compaction is not None:

@@ -26,6 +26,11 @@ CHUNK_BYTES = 8 << 20
 """The size of the rows that are copied, subtracted or widened at once: about a core's own share of the CPU caches."""
 
 
+def block_rows(dim: int) -> int:
+    """Return how many rows of `dim` dimensions a block has."""
+    return rows_in(BLOCK_BYTES, dim)
+
+
 class Rows(Protocol):
     """A source of rows: a `Matrix`, or an array float32 [n, dim]."""
 
@@ -83,6 +88,11 @@ class Matrix:
             rows[there] = self._blocks[each][row[there]]
         return rows
 
+    @property
+    def blocks(self) -> Sequence[Floats]:
+        """All of the blocks, with rows that are not shown."""
+        return self._blocks
+
     def part(self, begin: int, end: int) -> Matrix:
         """Return the rows from `begin` to before `end`, without copying."""
         return Matrix(self._blocks, self._begin + begin, self._begin + end)
@@ -107,6 +117,13 @@ class GrowingMatrix:
         self._residency = Residency()
         self._height = rows_in(block_bytes, dim)
         self._blocks: list[Floats] = [np.empty((0, dim), dtype=np.float32)]
+
+    @classmethod
+    def of(cls, dim: int, memory: RowBlocks, blocks: Sequence[Floats]) -> GrowingMatrix:
+        """Return a matrix of these blocks, float32 [`block_rows`, dim] each; a single one may be smaller."""
+        matrix = cls(dim, memory)
+        matrix._blocks = list(blocks)
+        return matrix
 
     def __setitem__(self, slot: int, vector: Floats) -> None:
         """Store a row (float32 [dim]) within the capacity."""

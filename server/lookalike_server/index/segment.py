@@ -13,7 +13,7 @@ from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.index.graph import Graph, HnswSettings, graph_class
 from lookalike_server.index.nodes import NodeRows
 from lookalike_server.index.pacing import Pacing
-from lookalike_server.index.row_blocks import ANONYMOUS, RowBlocks
+from lookalike_server.index.row_blocks import ANONYMOUS, MIN_FILE_BYTES, RowBlocks
 from lookalike_server.index.row_storage import Rows, Slots, rows_in
 
 _SEGMENT_BYTES = 1 << 30  # of the vectors of a graph, which is copied whenever it grows
@@ -37,6 +37,7 @@ class PartitionSettings:
         max_shard_rows: The most rows of small categories in one matrix, fewer if they have more than 64 MiB.
         catch_up_seconds: How long without a change until the next search has all that wait added to a graph.
         memory: Where rows are.
+        min_row_file_bytes: The least bytes of vectors that are worth a file for the next start.
     """
 
     dim: int
@@ -48,6 +49,7 @@ class PartitionSettings:
     max_shard_rows: int = 65_536
     catch_up_seconds: float = math.inf
     memory: RowBlocks = ANONYMOUS
+    min_row_file_bytes: int = MIN_FILE_BYTES
 
     @property
     def segment_rows(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lookalike_server.domain.catalog import (
     EmbeddedProduct,
     IdempotencyKey,
     IndexRow,
+    Labels,
     Page,
     Product,
     SegmentFile,
@@ -166,9 +167,31 @@ class CatalogReader:
             )
         )
 
-    def rows(self, category: str) -> Iterator[IndexRow]:
-        """Read the embeddings of a category, in any order: sorting would take longer than reading them."""
-        return (row for _, row in self.rows_of([category]))
+    def labels(self, category: str) -> Labels:
+        """Read the labels of a category's embeddings, int64 [n]."""
+        ((labels,),) = self._read(
+            "SELECT json_group_array(label) FROM products JOIN embeddings ON product_id = products.id"
+            " WHERE category = ?",
+            (category,),
+        )
+        return np.array(json.loads(labels), dtype=np.int64)
+
+    def rows_with(self, labels: Labels) -> Iterator[IndexRow]:
+        """Read the embeddings that have these labels (int64 [n]), without attributes."""
+        for label, product_id, image_index, blob in self._read(
+            "SELECT label, product_id, image_index, vector FROM embeddings"
+            " WHERE label IN (SELECT value FROM json_each(?))",
+            (json.dumps(labels.tolist()),),
+        ):
+            yield IndexRow(label, product_id, image_index, _vector(blob))
+
+    def attributes(self, category: str) -> Iterator[tuple[int, Mapping[str, str]]]:
+        """Read the attributes of a category's embeddings, each with its label."""
+        for label, attributes in self._read(
+            "SELECT label, attributes FROM products JOIN embeddings ON product_id = products.id WHERE category = ?",
+            (category,),
+        ):
+            yield label, json.loads(attributes)
 
     def rows_of(self, categories: Sequence[str]) -> Iterator[tuple[str, IndexRow]]:
         """Read the embeddings of some categories, each with its category, in any order."""

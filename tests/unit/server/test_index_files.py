@@ -59,7 +59,7 @@ class Catalog:
     def check(self, category: str = "Shoes") -> None:
         """Compare searches with brute force over the store's vectors."""
         self.index.wait_until_idle()
-        stored = [(row.product_id, row.vector) for row in self.store.rows(category)]
+        stored = [(row.product_id, row.vector) for _, row in self.store.rows_of([category])]
         rows = np.array([vector for _, vector in stored])
         for query in VECTORS[::40]:
             (result,) = self.index.search([IndexQuery(query[np.newaxis], 5)], category=category, exact=False)

@@ -49,7 +49,7 @@ def test_the_index_receives_attributes(tmp_path: Path) -> None:
         labels = [(at, row.label, {"price": "8"}) for at, row in changes[0].added]
         assert (list(changes[1].updated), list(changes[1].added), list(changes[1].removed)) == (labels, [], [])
         assert (list(changes[2].updated), store.products(["p1"])["p1"].attributes) == ([], {"price": "8"})
-        assert [dict(row.attributes) for row in store.rows("Shoes")] == [{"price": "8"}] * 2
+        assert [dict(row.attributes) for _, row in store.rows_of(["Shoes"])] == [{"price": "8"}] * 2
 
 
 def test_images_are_stored_once_and_as_long_as_needed(tmp_path: Path) -> None:

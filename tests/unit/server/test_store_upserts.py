@@ -107,7 +107,9 @@ def test_any_number_is_stored(tmp_path: Path, count: int) -> None:
             products = [(embedded(name, *own), None) for name, own in values.items()]
             assert store.upsert_all(products).result(timeout=60) == [None] * count
         assert {name: store.vectors(name)[:, 0].tolist() for name in values} == values
-        rows = {row.label: (row.product_id, row.image_index, float(row.vector[0])) for row in store.rows("Shoes")}
+        rows = {
+            row.label: (row.product_id, row.image_index, float(row.vector[0])) for _, row in store.rows_of(["Shoes"])
+        }
     added = [row for change in changes for _, row in change.added]
     assert [row.label for row in added] == list(range(1, len(added) + 1))
     assert rows == {
