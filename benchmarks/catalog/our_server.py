@@ -96,7 +96,9 @@ def served(model: Path, data: Path, flags: Sequence[str], port: int = 0) -> Iter
         events.setdefault(event["event"], round(_time_of(event) - launched, 4))
         return str(event["port"]) if event["event"] == "serving" else None
 
-    with serving(arguments, packages_of(ROOT)) as process:
+    # as installed packages are: compiled already, whatever this process's environment says
+    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(data.parent / "bytecode")}
+    with serving(arguments, packages_of(ROOT) | compiled) as process:
         found = process.wait_for(port_of, _START_SECONDS)
         yield Served(process.process.pid, f"127.0.0.1:{found}", data, limit, launched, events, process)
 

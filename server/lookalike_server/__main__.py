@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
+# What imports make stays, so looking for garbage among it again and again only takes a tenth of their time.
+gc.disable()
+
 import asyncio
 import faulthandler
 import os
@@ -32,6 +37,8 @@ from lookalike_server.store.maintenance import backup, verify
 from lookalike_server.store.vacuum import vacuum
 from lookalike_server.telemetry import LogObserver, configure_log
 
+
+gc.enable()
 
 @click.group(cls=RenamedCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)

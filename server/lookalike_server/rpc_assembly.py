@@ -7,7 +7,6 @@ import structlog
 from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import Observer
-from lookalike_server.rpc.access.json_web_tokens import JwtRules, JwtVerifier
 from lookalike_server.rpc.audit_log import AuditLog
 from lookalike_server.rpc.auth import Authenticator
 from lookalike_server.rpc.channel_options import ConnectionLimits
@@ -84,6 +83,9 @@ def _authenticator(settings: Settings, observer: Observer) -> Authenticator:
                 "jwt_jwks_file needs jwt_audience: set it to what the issuer puts into `aud` for this server, or tokens"
                 " for any other would be accepted too",
             )
+        # Here, because the library behind it takes a tenth of a second to import, and most servers do not need it.
+        from lookalike_server.rpc.access.json_web_tokens import JwtRules, JwtVerifier
+
         rules = JwtRules(
             settings.jwt_audience,
             settings.jwt_issuer,

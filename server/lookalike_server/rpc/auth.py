@@ -13,8 +13,7 @@ from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import Observer
 from lookalike_server.rpc.access.api_keys import PREFIX
 from lookalike_server.rpc.access.authorization_header import Metadata, bearer_token, missing_token
-from lookalike_server.rpc.access.identity import Identity, Role, unauthenticated
-from lookalike_server.rpc.access.json_web_tokens import UNKNOWN, JwtVerifier
+from lookalike_server.rpc.access.identity import UNKNOWN, Identity, Role, unauthenticated
 from lookalike_server.rpc.access.keys_file import read_keys
 from lookalike_server.rpc.access.watched_file import WatchedFile
 
@@ -35,6 +34,16 @@ class Peer(Protocol):
         """Return what TLS knows: the names of a client certificate, which gRPC has verified, among it."""
 
 
+class TokenVerifier(Protocol):
+    """Verifies JSON web tokens."""
+
+    def find(self, token: str) -> Identity:
+        """Return whose token it is, or raise UNAUTHENTICATED."""
+
+    def reload(self) -> None:
+        """Read the issuer's public keys again now."""
+
+
 class Authenticator:
     """Checks calls against what the files of credentials say at present. Lives on one event loop."""
 
@@ -43,7 +52,7 @@ class Authenticator:
         observer: Observer,
         *,
         keys_file: Path | None = None,
-        tokens: JwtVerifier | None = None,
+        tokens: TokenVerifier | None = None,
         client_certificates: bool = False,
         trust_forwarded_for: bool = False,
     ) -> None:

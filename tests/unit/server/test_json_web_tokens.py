@@ -18,8 +18,8 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import CredentialsFileRejected
 from lookalike_server.rpc.access import json_web_tokens
-from lookalike_server.rpc.access.identity import Identity, Role
-from lookalike_server.rpc.access.json_web_tokens import UNKNOWN, JwtRules, JwtVerifier
+from lookalike_server.rpc.access.identity import UNKNOWN, Identity, Role
+from lookalike_server.rpc.access.json_web_tokens import JwtRules, JwtVerifier
 from lookalike_server.rpc.access.jwks_file import read_jwks
 from support.credentials import AUDIENCE, Issuer
 from support.fakes import RecordingObserver

@@ -7,6 +7,9 @@ from enum import IntEnum
 
 from lookalike_server.domain.errors import Code, LookalikeError
 
+UNKNOWN = "the token is unknown, was revoked, or was not issued for this server"
+"""What callers get where anything about a token is wrong that only its issuer should know."""
+
 
 class Role(IntEnum):
     """What a caller may do; each may also do what those below it may."""

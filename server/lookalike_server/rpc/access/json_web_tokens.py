@@ -20,15 +20,12 @@ from joserfc.jwt import JWTClaimsRegistry
 
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import Observer
-from lookalike_server.rpc.access.identity import ROLES, Identity, Role, is_name, unauthenticated
+from lookalike_server.rpc.access.identity import ROLES, UNKNOWN, Identity, Role, is_name, unauthenticated
 from lookalike_server.rpc.access.jwks_file import VerificationKey, read_jwks
 from lookalike_server.rpc.access.watched_file import WatchedFile
 
 MAX_REMEMBERED = 10_000
 """Verified tokens remembered at once; beyond them the oldest are verified again. Each takes about 300 bytes."""
-
-UNKNOWN = "the token is unknown, was revoked, or was not issued for this server"
-"""What callers get where anything about a token is wrong that only its issuer should know."""
 
 
 @dataclass(frozen=True, slots=True)
