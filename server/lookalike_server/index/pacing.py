@@ -19,6 +19,7 @@ _MAX_WAIT_FOR_WRITES = 0.2  # the same for writes: graphs take at most a twentie
 _QUIET_SECONDS = 0.2  # without a search or many writes, after which a piece takes all threads
 _WRITE_SECONDS = 0.001  # for which a written row counts: some hundred rows a second are no reason to wait
 _SEARCHED_SECONDS = 10.0  # since a search, for which writes do not come first
+_REST = 4  # times as long as it took, beside searches, after a piece that can wait
 
 
 class MaintenanceStopped(Exception):  # noqa: N818 - nothing went wrong
@@ -36,7 +37,7 @@ class Pacing:
         self._searches = 0
         self._last = -math.inf
         self._written_until = -math.inf
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def __enter__(self) -> None:
         """Run a search in this context."""
@@ -50,8 +51,13 @@ class Pacing:
             if not self._searches:
                 self._quiet.notify_all()
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether searches run, or did an instant ago."""
+        return self.searched_within(_QUIET_SECONDS)
+
     def searched_within(self, seconds: float) -> bool:
-        """Return whether a search ran in the last so many seconds."""
+        """Return whether a search runs, or did in the last so many seconds."""
         return self._searches > 0 or self._clock() - self._last < seconds
 
     def record_writes(self, rows: int) -> None:
@@ -72,7 +78,7 @@ class Pacing:
             MaintenanceStopped: The index is closing.
         """
         self._await(self._may_work, _MAX_WAIT_FOR_WRITES if self.writes_come_first else _MAX_WAIT)
-        if self.searched_within(_QUIET_SECONDS) or self.writes_come_first:
+        if self.is_searched or self.writes_come_first:
             return _PIECE_BYTES, 1
         return _QUIET_BYTES * self._threads, self._threads
 
@@ -82,19 +88,23 @@ class Pacing:
         Raises:
             MaintenanceStopped: The index is closing.
         """
-        self._await(lambda: self._stopped or not self._searches, _MAX_WAIT)
+        self._await(lambda: self._stopped.is_set() or not self._searches, _MAX_WAIT)
 
     def _await(self, may_work: Callable[[], bool], seconds: float) -> None:
         with self._quiet:
             self._quiet.wait_for(may_work, seconds)
-            if self._stopped:
+            if self._stopped.is_set():
                 raise MaintenanceStopped
 
     def _may_work(self) -> bool:
-        return self._stopped or not (self._searches or self.writes_come_first)
+        return self._stopped.is_set() or not (self._searches or self.writes_come_first)
+    def rest(self, seconds: float) -> None:
+        """Leave the processor to others after a piece of so many seconds that could wait, where searches run."""
+        if self.is_searched:
+            self._stopped.wait(_REST * seconds)
 
     def stop(self) -> None:
         """Raise `MaintenanceStopped` from now on."""
         with self._quiet:
-            self._stopped = True
+            self._stopped.set()
             self._quiet.notify_all()

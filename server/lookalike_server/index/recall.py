@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from lookalike_server.domain.events import Observer, RecallMeasured
 from lookalike_server.domain.search import IndexQuery, IndexResult
 from lookalike_server.index.snapshot import Snapshot
+from lookalike_server.priority import lower_priority
 
 _MAX_PENDING = 16  # repeats; under a load that is too fast for them, fewer searches are repeated
+_NICE = 10  # by how much the thread is nicer than searches: a repeat reads a whole category
 _SMOOTHING = 0.05  # weight of the newest repeat in a category's recall, an exponential moving average
 
 
@@ -25,7 +27,7 @@ class RecallSampler:
         self._sample_rate = sample_rate
         self._observer = observer
         self._random = random.Random(seed)  # noqa: S311 - a sample, not a secret
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
+        self._thread = ThreadPoolExecutor(1, "recall", lower_priority, (_NICE,))
         self._pending = 0
         self._recalls: dict[str, float] = {}
         self._lock = threading.Lock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ _STEP_BYTES = 8 << 20  # of the vectors added to a graph before searches use it:
 _MIN_WAITING_ROWS = 64  # where vectors are so long that fewer take half a millisecond
 _MIN_STEP_ROWS = 256  # of such a step, where vectors are long
 _LOOKED_UP_AT_ONCE = 1024  # nodes; new rows are added to the graph before more are looked up
+_LOOKED_UP_BESIDE_SEARCHES = 128  # which takes the thread about as long, with its rests
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Segment:
     def to_look_up(self) -> Slots:
         """The nodes to look up, int64: first those that never were, then those before the graph last grew."""
         behind = np.flatnonzero(self.looked_up < len(self.looked_up))
-        return behind[np.argsort(self.looked_up[behind], kind="stable")][:_LOOKED_UP_AT_ONCE]
+        return behind[np.argsort(self.looked_up[behind], kind="stable")]
 
 
 def grown(segment: Segment | None, vectors: Rows, new: Slots, settings: PartitionSettings, pacing: Pacing) -> Segment:
@@ -140,6 +142,8 @@ def grown(segment: Segment | None, vectors: Rows, new: Slots, settings: Partitio
 def looked_up(segment: Segment, vectors: Rows, pacing: Pacing) -> Segment:
     """Look up some of the nodes that are due by their own vectors, as a search would.
 
+    Every growth makes all nodes due, so beside upserts there are always some: they must not take a core from searches.
+
     Args:
         segment: It is not changed.
         vectors: float32 [n, dim], all rows.
@@ -148,14 +152,16 @@ def looked_up(segment: Segment, vectors: Rows, pacing: Pacing) -> Segment:
     Raises:
         MaintenanceStopped: The index is closing.
     """
-    due = segment.to_look_up
+    due = segment.to_look_up[: _LOOKED_UP_BESIDE_SEARCHES if pacing.is_searched else _LOOKED_UP_AT_ONCE]
     lost, done = segment.lost.copy(), segment.looked_up.copy()
     done[due] = len(done)
     due = due[np.diff(segment.rows.starts)[due] > 0]  # a node without rows is never an answer
     for _, piece in _pieces(due, vectors.shape[1], pacing):
+        began = time.monotonic()
         own = vectors[segment.rows.slots[segment.rows.starts[piece]]]
         found = nearest_nodes(segment.graph, own, 1)
         lost[piece] = [node not in nodes for node, nodes in zip(piece.tolist(), found, strict=True)]
+        pacing.rest(time.monotonic() - began)
     return replace(segment, lost=lost, looked_up=done, is_unproven=bool((done < len(done)).any()))
 
 
@@ -167,14 +173,16 @@ def nearest_nodes(graph: Graph, queries: Floats, count: int) -> list[Slots]:
         queries: float32 [m, dim].
         count: How many to find; those that the graph cannot tell from the last come on top.
     """
-    return [
-        _near(nodes[nodes >= 0], distances[nodes >= 0], count, graph)
-        for nodes, distances in zip(*graph.nearest(queries, count), strict=True)
-    ]
+    return [_near(*found, count, graph) for found in zip(*graph.nearest(queries, count), strict=True)]
 
 
 def _near(nodes: Slots, distances: Floats, count: int, graph: Graph) -> Slots:
-    """Of the nodes that a graph found, nearest first, return the `count` first and those about as near as the last."""
+    """Of the nodes that a graph found, nearest first, return the `count` first and those about as near as the last.
+
+    Where it found fewer than it was asked for, -1 stands for the others.
+    """
+    if len(nodes) and nodes[-1] < 0:
+        nodes, distances = nodes[nodes >= 0], distances[nodes >= 0]
     if len(nodes) <= count:
         return nodes
     last = float(distances[count - 1])
