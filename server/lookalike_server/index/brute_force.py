@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.domain.vectors import joined
 from lookalike_server.index.row_blocks import ANONYMOUS, RowBlocks
-from lookalike_server.index.row_storage import GrowingMatrix, Matrix, Slots, copies, rows_in
+from lookalike_server.index.row_storage import CHUNK_BYTES, GrowingMatrix, Matrix, Slots, copies, rows_in
 
 Distances = npt.NDArray[np.float64]
 
@@ -40,35 +40,78 @@ class FlatView:
         """Return the rows that are also in the mask (bool [n])."""
         return FlatView(self.vectors, self.live & mask)
 
-    def nearest(
-        self, queries: Sequence[Floats], rows: int, metric: Metric, slots: Slots | None = None, start: int = 0
-    ) -> list[Slots]:
+    def nearest(self, queries: Sequence[Floats], rows: int, metric: Metric) -> list[Slots]:
         """For each query, find the live slots that can be among its `rows` nearest, unordered.
 
         Args:
             queries: The vectors of each, float32 [m, dim]; a row is as near as the nearest of them.
             rows: How many to find; ties with the last, and rows within the rounding margin, come on top.
             metric: How distance is measured.
-            slots: Slots to search besides those from `start` on, int64 [n], all before it.
-            start: The first of the slots that are searched anyway.
         """
-        tail = start + np.flatnonzero(self.live[start:])
-        chosen = tail if slots is None else np.concatenate([slots[self.live[slots]], tail])
-        if len(chosen) <= rows:
-            return [chosen] * len(queries)
-        if len(tail) < _GATHER_RATIO * (len(self.live) - start):
-            chunks, positions = copies(self.vectors, chosen), np.arange(len(chosen))
+        if np.count_nonzero(self.live) <= rows:
+            return [np.flatnonzero(self.live)] * len(queries)
+        slots, compared = self.compared(queries, metric)
+        return [nearest_of(slots, distances, rows, metric) for distances in compared]
+
+    def compared(
+        self, queries: Sequence[Floats], metric: Metric, apart: RowsApart | None = None, start: int = 0
+    ) -> tuple[Slots, list[Floats]]:
+        """Return live slots, int64 [n], and for each query their distances to it by float32 arithmetic, float32 [n].
+
+        Args:
+            queries: The vectors of each, float32 [m, dim]; a row is as near as the nearest of them.
+            metric: How distance is measured.
+            apart: Rows to compare besides those from `start` on, all before it.
+            start: The first of the slots that are compared anyway.
+        """
+        chunks: Iterable[Floats] = ()
+        positions = slots = np.empty(0, dtype=np.int64)
+        if apart is not None and len(apart.slots):
+            positions = np.flatnonzero(self.live[apart.slots])
+            slots = apart.slots[positions]
+            if apart.rows is not None:
+                chunks, before = (apart.rows,), len(apart.slots)
+            else:
+                chunks, before = copies(self.vectors, slots), len(slots)
+                positions = np.arange(before)
         else:
-            before = len(chosen) - len(tail)
-            in_place = self.vectors.part(start, len(self.live)).chunks()
-            chunks = chain(copies(self.vectors, chosen[:before]), in_place)
-            positions = np.concatenate([np.arange(before), before + tail - start])
-        return [_nearest(chosen, distances[positions], rows, metric) for distances in _rough(chunks, queries, metric)]
+            before = 0
+        tail = np.flatnonzero(self.live[start:])
+        if len(tail):
+            if len(tail) < _GATHER_RATIO * (len(self.live) - start):
+                chunks = chain(chunks, copies(self.vectors, start + tail))
+                positions = np.append(positions, np.arange(before, before + len(tail)))
+            else:
+                chunks = chain(chunks, self.vectors.part(start, len(self.live)).chunks())
+                positions = np.append(positions, before + tail)
+            slots = np.append(slots, start + tail)
+        if not len(slots):
+            return slots, [np.empty(0, dtype=np.float32)] * len(queries)
+        return slots, [distances[positions] for distances in _rough(chunks, queries, metric)]
 
     def measured(self, slots: Slots, queries: Floats, metric: Metric) -> Distances:
         """Return the distance of each of these rows (int64 [n]) to the nearest query, as `measure` does."""
         measured = [measure(rows, queries, metric) for rows in copies(self.vectors, slots)]
         return np.concatenate(measured) if measured else np.empty(0)
+
+
+class RowsApart:
+    """Rows that are compared beside others, and copies of them: gathering takes several times as long as comparing.
+
+    Attributes:
+        slots: int64 [n].
+        rows: float32 [n, dim], their vectors; None where they were not copied, or are too many.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        """Begin without copies; see `copy`."""
+        self.slots = slots
+        self.rows: Floats | None = None
+
+    def copy(self, vectors: Matrix) -> None:
+        """Copy the rows, for the searches from now on, unless they have more than `CHUNK_BYTES`."""
+        if len(self.slots) <= rows_in(CHUNK_BYTES, vectors.shape[1]):
+            self.rows = vectors[self.slots]
 
 
 class FlatIndex:
@@ -193,8 +236,10 @@ def rounding_margin(distance: float, metric: Metric) -> float:
     return TIE_MARGIN if metric is Metric.COSINE else TIE_MARGIN * distance
 
 
-def _nearest(slots: Slots, distances: Floats, rows: int, metric: Metric) -> Slots:
+def nearest_of(slots: Slots, distances: Floats, rows: int, metric: Metric) -> Slots:
     """Return the slots of the `rows` smallest float32 distances, and those that are farther by at most rounding."""
+    if len(slots) <= rows:
+        return slots
     last = np.partition(distances, rows - 1)[rows - 1]
     nearest: Slots = slots[distances <= last + rounding_margin(float(last), metric)]
     return nearest

@@ -98,6 +98,7 @@ class Pacing:
 
     def _may_work(self) -> bool:
         return self._stopped.is_set() or not (self._searches or self.writes_come_first)
+
     def rest(self, seconds: float) -> None:
         """Leave the processor to others after a piece of so many seconds that could wait, where searches run."""
         if self.is_searched:

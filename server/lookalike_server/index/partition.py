@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from lookalike_server.domain.catalog import IndexKind, IndexRow
 from lookalike_server.domain.filters import Condition
-from lookalike_server.index.brute_force import FlatIndex, FlatView
+from lookalike_server.index.brute_force import FlatIndex, FlatView, RowsApart
 from lookalike_server.index.compaction import PIECE_ROWS, Compaction
 from lookalike_server.index.lazy_attributes import LazyAttributes, ReadAttributes
 from lookalike_server.index.owners import OwnerColumns
@@ -62,6 +62,7 @@ class Partition:
         self._end = 0  # slots from here on are in no graph
         self._loose: Slots = np.empty(0, dtype=np.int64)  # those before it that are in none either
         self._lost: Slots = self._loose  # those that are in a graph which does not find them
+        self._outside = RowsApart(self._loose)  # both
         self._stale: Segment | None = None  # one whose live rows are to move
         self._compaction: Compaction | None = None  # one that is under way
 
@@ -209,7 +210,7 @@ class Partition:
                 view,
                 self._owners,
                 self._segments,
-                np.concatenate([self._loose, self._lost]),
+                self._outside,
                 self._end,
                 self._most_images,
                 filtered=bool(conditions),
@@ -254,6 +255,7 @@ class Partition:
             )
             self._end = self._rows.count if self._segments else 0
             self._outline()
+        self._outside.copy(self._rows.vectors)
 
     def maintain(self, pacing: Pacing) -> int:
         """Do one step of maintenance. It takes long, blocks neither searches nor changes, and is for one thread only.
@@ -263,15 +265,17 @@ class Partition:
         Raises:
             MaintenanceStopped: The index is closing.
         """
+        added = 0
         if self._needs_graph or self.can_catch_up:
-            return self._grow(pacing)
-        if self._stale is not None:
-            return self._move(self._stale, pacing)
-        if self._needs_compaction:
+            added = self._grow(pacing)
+        elif self._stale is not None:
+            added = self._move(self._stale, pacing)
+        elif self._needs_compaction:
             self._compact(pacing)
         else:
             self._look_up(pacing)
-        return 0
+        self._outside.copy(self._rows.vectors)
+        return added
 
     def _grow(self, pacing: Pacing) -> int:
         """Add the rows that wait, at most those of one step, to a graph."""
@@ -324,7 +328,7 @@ class Partition:
                 after = looked_up(segment, view.vectors, pacing)
                 with self._lock:
                     self._segments = (*segments[:position], after, *segments[position + 1 :])
-                    self._lost = lost_slots_of(self._segments)
+                    self._find_lost()
                 return
 
     def _compact(self, pacing: Pacing) -> None:
@@ -376,8 +380,13 @@ class Partition:
         outside = live[: self._end].copy()
         outside[slots_of(self._segments)] = False
         self._loose = np.flatnonzero(outside)
-        self._lost = lost_slots_of(self._segments)
+        self._find_lost()
         self._stale = next((each for each in self._segments if each.gone(live) > GONE_RATIO), None)
+
+    def _find_lost(self) -> None:
+        """Find the rows that are in a graph which does not find them."""
+        self._lost = lost_slots_of(self._segments)
+        self._outside = RowsApart(np.concatenate([self._loose, self._lost]))
 
     def _add_all(self, rows: Sequence[IndexRow]) -> None:
         """Add rows with their attributes; in less time than `_append` for each."""

@@ -25,6 +25,8 @@ BLOCK_BYTES = 64 << 20
 CHUNK_BYTES = 8 << 20
 """The size of the rows that are copied, subtracted or widened at once: about a core's own share of the CPU caches."""
 
+_FEW_ROWS = 32  # which are copied faster one by one
+
 
 def block_rows(dim: int) -> int:
     """Return how many rows of `dim` dimensions a block has."""
@@ -78,6 +80,11 @@ class Matrix:
         """Return a copy of these rows (int64 [m]): float32 [m, dim]."""
         if len(self._blocks) == 1:
             return np.take(self._blocks[0], slots + self._begin, axis=0)
+        if len(slots) <= _FEW_ROWS:
+            rows = np.empty((len(slots), self._dim), dtype=np.float32)
+            for position, slot in enumerate((slots + self._begin).tolist()):
+                rows[position] = self._blocks[slot // self._height][slot % self._height]
+            return rows
         block, row = np.divmod(slots + self._begin, self._height)
         blocks = np.unique(block)
         if len(blocks) == 1:

@@ -13,7 +13,7 @@ import numpy as np
 from lookalike_server.domain.catalog import IndexRow
 from lookalike_server.domain.filters import Condition
 from lookalike_server.index.attributes import AttributeColumns
-from lookalike_server.index.brute_force import FlatIndex, FlatView
+from lookalike_server.index.brute_force import FlatIndex, FlatView, RowsApart
 from lookalike_server.index.lazy_loading import PartitionChange
 from lookalike_server.index.owners import OwnerColumns
 from lookalike_server.index.row_storage import Matrix, Slots
@@ -117,7 +117,7 @@ class Shard:
             view,
             owners,
             segments=(),
-            outside=np.empty(0, dtype=np.int64),
+            outside=RowsApart(np.empty(0, dtype=np.int64)),
             end=0,
             most_images=self._most_images,
             filtered=filtered,

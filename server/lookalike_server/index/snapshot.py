@@ -11,7 +11,7 @@ import numpy as np
 
 from lookalike_server.domain.inference import Floats
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
-from lookalike_server.index.brute_force import Distances, FlatView
+from lookalike_server.index.brute_force import Distances, FlatView, RowsApart, nearest_of, rounding_margin
 from lookalike_server.index.row_storage import Slots
 from lookalike_server.index.segment import PartitionSettings, Segment, nearest_nodes
 
@@ -36,7 +36,7 @@ class Snapshot:
         view: The rows, without deleted ones and those that the conditions exclude.
         owners: The image of each row, by slot.
         segments: The graphs over most of the rows.
-        outside: int64, the slots before `end` that no graph finds.
+        outside: The rows before `end` that no graph finds.
         end: The first slot of those that are in no graph yet.
         most_images: The most rows of any product.
         filtered: Whether conditions excluded rows.
@@ -48,7 +48,7 @@ class Snapshot:
     view: FlatView
     owners: Sequence[RowOwner]
     segments: Sequence[Segment]
-    outside: Slots
+    outside: RowsApart
     end: int
     most_images: int
     filtered: bool
@@ -68,19 +68,22 @@ class Snapshot:
             return self._exact(queries, rows)
         vectors = [each.vectors for each in queries]
         found = self._by_graphs(vectors, counts)
-        outside = self.view.nearest(vectors, rows, self.settings.metric, self.outside, self.end)
+        metric = self.settings.metric
+        outside, compared = self.view.compared(vectors, metric, self.outside, self.end)
         results: list[IndexResult] = []
-        for query, (slots, nodes), more in zip(queries, found, outside, strict=True):
+        for query, (slots, nodes), rough in zip(queries, found, compared, strict=True):
             if len(slots) < rows and len(slots) < self._live_in_graphs():
                 self.on_fallback()
                 results += self._exact([query], rows)
                 continue
-            if len(self.outside) and len(more):
+            distances = self._measured_once(slots, nodes, query)
+            more = self._nearer(outside, rough, distances, rows)
+            if len(self.outside.slots) and len(more):
                 # A graph may find a row that it did not find when that was looked up.
                 more = np.setdiff1d(more, slots, assume_unique=True)
-            distances = self._measured_once(slots, nodes, more, query)
-            hits = self._ranked(np.append(slots, more) if len(more) else slots, distances, query, rows)
-            results.append(IndexResult(hits, exact=False))
+            if len(more):
+                slots, distances = np.append(slots, more), np.append(distances, self._measured(more, query))
+            results.append(IndexResult(self._ranked(slots, distances, query, rows), exact=False))
         return results
 
     def stored_query(self, position: float, k: int) -> IndexQuery | None:
@@ -140,14 +143,22 @@ class Snapshot:
             slots, nodes = slots[live], nodes[live]
         return slots, nodes
 
-    def _measured_once(self, slots: Slots, nodes: Slots, more: Slots, query: IndexQuery) -> Distances:
-        """Measure rows of nodes, which follow each other, a node once; and more rows."""
+    def _nearer(self, outside: Slots, rough: Floats, found: Distances, rows: int) -> Slots:
+        """Return those of the rows outside of graphs that can be among the `rows` nearest, beside what graphs found."""
+        metric = self.settings.metric
+        if not len(outside) or len(found) < rows:
+            return nearest_of(outside, rough, rows, metric)
+        last = float(np.partition(found, rows - 1)[rows - 1])
+        near = rough <= last + rounding_margin(last, metric)
+        return nearest_of(outside[near], rough[near], rows, metric)
+
+    def _measured_once(self, slots: Slots, nodes: Slots, query: IndexQuery) -> Distances:
+        """Measure rows of nodes, which follow each other, a node once."""
         if not len(slots) or (int(nodes[-1]) == len(nodes) - 1 and nodes[0] == 0):  # one row each
-            return self._measured(np.append(slots, more) if len(more) else slots, query)
+            return self._measured(slots, query)
         is_first = np.diff(nodes, prepend=-1) > 0
-        measured = self._measured(np.append(slots[is_first], more), query)
-        last = np.cumsum(is_first)
-        return np.append(measured[last - 1], measured[last[-1] :])
+        measured: Distances = self._measured(slots[is_first], query)[np.cumsum(is_first) - 1]
+        return measured
 
     def _live_in_graphs(self) -> int:
         return sum(int(np.count_nonzero(self.view.live[each.rows.slots])) for each in self.segments)

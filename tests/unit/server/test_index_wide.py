@@ -11,7 +11,7 @@ import pytest
 from lookalike_server.domain.catalog import IndexKind
 from lookalike_server.domain.inference import Metric
 from lookalike_server.domain.search import IndexQuery
-from lookalike_server.index.brute_force import FlatIndex
+from lookalike_server.index.brute_force import FlatIndex, RowsApart
 from lookalike_server.index.row_storage import BLOCK_BYTES, GrowingMatrix
 from support.fakes import RecordingObserver
 from support.index_model import MakeIndex, Shop, one_image_each, vectors
@@ -45,7 +45,7 @@ def test_memory_of_a_search(metric: Metric) -> None:
     query = np.full((1, DIM), 100.2, dtype=np.float32)
     slots = np.arange(400)
     assert peak(lambda: view.nearest([query], 300, metric)) < 32 * MIB
-    assert peak(lambda: view.nearest([query], 300, metric, slots)) < 32 * MIB
+    assert peak(lambda: view.compared([query], metric, RowsApart(slots), len(view.live))) < 32 * MIB
     assert peak(lambda: view.measured(slots, query, metric)) < 64 * MIB
     few = view.only(slots % 3 == 0)
     assert peak(lambda: few.nearest([query], 10, metric)) < 32 * MIB
