@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 from lookalike_server.domain.errors import Code, LookalikeError
 
 MAX_SILENT_CALLS = 1024
 """Each takes up to 60 KB while it sends nothing."""
+
+_EVICTED = object()
 
 
 class SilentCalls:
@@ -21,10 +23,9 @@ class SilentCalls:
     def __init__(self, max_calls: int = MAX_SILENT_CALLS) -> None:
         """Let so many calls be silent at once."""
         self._max_calls = max_calls
-        self._waiting: dict[asyncio.Timeout, None] = {}  # the longest silent first
+        self._waiting: dict[asyncio.Timeout, object] = {}  # the longest silent first
 
-    @asynccontextmanager
-    async def awaiting_message(self, seconds: float | None) -> AsyncIterator[None]:
+    def awaiting_message(self, seconds: float | None) -> AbstractAsyncContextManager[None]:
         """Wait for a message in the block.
 
         Args:
@@ -33,20 +34,41 @@ class SilentCalls:
         Raises:
             LookalikeError: DEADLINE_EXCEEDED when it took too long, RESOURCE_EXHAUSTED when others needed the room.
         """
-        timeout = asyncio.timeout(seconds)
-        evicted = False  # by another call
+        return _Awaiting(self, seconds)
+
+    def add(self, timeout: asyncio.Timeout) -> None:
+        """Count a call as silent, and end the longest silent where there are too many."""
+        self._waiting[timeout] = None
+        if len(self._waiting) > self._max_calls:
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            oldest.reschedule(asyncio.get_running_loop().time())
+
+    def remove(self, timeout: asyncio.Timeout) -> bool:
+        """Count a call no more, and return whether it was among the silent ones still."""
+        return self._waiting.pop(timeout, _EVICTED) is None
+
+
+class _Awaiting(AbstractAsyncContextManager[None]):
+    """A class, because every call has one, and a generator takes several times as long."""
+
+    __slots__ = ("_calls", "_seconds", "_timeout")
+
+    def __init__(self, calls: SilentCalls, seconds: float | None) -> None:
+        self._calls = calls
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        self._calls.add(self._timeout)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        evicted = not self._calls.remove(self._timeout)
         try:
-            async with timeout:
-                self._waiting[timeout] = None
-                if len(self._waiting) > self._max_calls:
-                    oldest = next(iter(self._waiting))
-                    del self._waiting[oldest]
-                    oldest.reschedule(asyncio.get_running_loop().time())
-                try:
-                    yield
-                finally:
-                    evicted = timeout not in self._waiting
-                    self._waiting.pop(timeout, None)
+            await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError:
             if evicted:
                 raise LookalikeError(
@@ -56,5 +78,5 @@ class SilentCalls:
                 ) from None
             raise LookalikeError(
                 Code.DEADLINE_EXCEEDED,
-                f"the request did not arrive within {seconds:g} seconds; send it faster, or in parts",
+                f"the request did not arrive within {self._seconds:g} seconds; send it faster, or in parts",
             ) from None
