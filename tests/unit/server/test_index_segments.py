@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from lookalike_server.domain.catalog import IndexKind, IndexRow
 from lookalike_server.domain.filters import OneOf
 from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
-from lookalike_server.index.brute_force import FlatIndex
+from lookalike_server.index.brute_force import FlatIndex, RowsApart
 from lookalike_server.index.category_index import CategoryIndex
 from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.pacing import MaintenanceStopped, Pacing
@@ -91,6 +91,38 @@ def test_work_ends_with_the_index(make_index: MakeIndex) -> None:
     with pytest.raises(MaintenanceStopped):
         partition.maintain(pacing)
     assert (partition.segments, partition.kind, partition.waiting) == ((), IndexKind.FLAT, 40)
+
+
+def test_few_nodes_are_looked_up_beside_searches() -> None:
+    """A step looks all nodes of a small graph up, but beside searches only a few, so that growing never waits long."""
+    rows = [IndexRow(label, f"p{label}", 0, row) for label, row in enumerate(vectors(300, DIM, Metric.COSINE, seed=1))]
+    looked_up = []
+    for searches in (nullcontext(), Pacing()):
+        partition = Partition(PartitionSettings(DIM, Metric.COSINE, 10, HnswSettings()), lambda: None)
+        partition.change((), rows)
+        partition.maintain(Pacing())
+        with searches:
+            partition.maintain(searches if isinstance(searches, Pacing) else Pacing())
+        looked_up.append(int(np.count_nonzero(partition.segments[0].looked_up)))
+    assert looked_up == [300, 128]
+
+
+def test_rows_apart_are_compared_as_they_are_now() -> None:
+    """Of rows whose copies are compared, a search finds those that live, whether or not they were copied."""
+    rows = FlatIndex(DIM)
+    for row in vectors(40, DIM, Metric.COSINE, seed=1):
+        rows.append(row)
+    copied, gathered = (RowsApart(np.array([3, 5, 7])) for _ in range(2))
+    copied.copy(rows.vectors)
+    rows.remove(5)
+    query = [rows.vectors[np.array([7])]]
+    for tail in (38, 40):
+        results = [rows.view().compared(query, Metric.COSINE, each, tail) for each in (copied, gathered)]
+        for slots, (distances,) in results:
+            assert slots.tolist() == [3, 7, *range(tail, 40)]
+            assert slots[np.argmin(distances)] == 7
+        assert results[0][1][0].tobytes() == results[1][1][0].tobytes()
+    assert copied.rows is not None
 
 
 def test_changes_during_a_compaction(make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:

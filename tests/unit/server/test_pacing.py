@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from lookalike_server.index.pacing import Pacing
 
 
@@ -54,3 +56,18 @@ def test_searches_are_not_slowed_by_rows_that_wait() -> None:
     clock.now += 10.0
     pacing.record_writes(1000)
     assert pacing.writes_come_first
+
+
+def test_work_that_can_wait_rests_beside_searches() -> None:
+    """A rest would take an hour while searches run, but ends with the index, and there is none without searches."""
+    clock = Clock()
+    pacing = Pacing(2, clock)
+    pacing.rest(3600)
+    with pacing:
+        resting = threading.Thread(target=pacing.rest, args=(3600,))
+        resting.start()
+        resting.join(0.05)
+        assert resting.is_alive()
+        pacing.stop()
+    resting.join(60)
+    assert not resting.is_alive()
