@@ -27,9 +27,10 @@ def image(message: image_pb2.Image, field: str) -> Image:
 
 def vector(message: image_pb2.Vector, field: str, dim: int) -> Floats:
     """Read an embedding: float32 [dim], finite, not all zeros."""
-    ((values,),) = checked_vectors([[vector_codec.from_vector(message)]], dim)
-    if isinstance(values, str):
-        raise invalid(f"{field}.values", values)
+    values = vector_codec.from_vector(message)
+    problem = _problem(values) if len(values) == dim else _dimensions(len(values), dim)
+    if problem is not None:
+        raise invalid(f"{field}.values", problem)
     return values
 
 
@@ -52,12 +53,12 @@ def checked_vectors(received: Sequence[Sequence[Floats]], dim: int) -> list[list
         [row if 0.0 < square < math.inf else _problem(row) or row for row, square in zip(rows, squares, strict=True)]
     )
     return [
-        [
-            next(checked) if len(values) == dim else f"has {len(values)} dimensions; this model's embeddings have {dim}"
-            for values in own
-        ]
-        for own in received
+        [next(checked) if len(values) == dim else _dimensions(len(values), dim) for values in own] for own in received
     ]
+
+
+def _dimensions(count: int, dim: int) -> str:
+    return f"has {count} dimensions; this model's embeddings have {dim}"
 
 
 def _problem(values: Floats) -> str | None:
