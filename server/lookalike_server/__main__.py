@@ -196,7 +196,7 @@ def verify_command(data_dir: Path) -> None:
 
 
 @main.command("vacuum")
-@_data_option
+@data_option
 def vacuum_command(data_dir: Path) -> None:
     """Give the space of deleted products back to the disk; not while the catalog is served.
 
@@ -214,7 +214,7 @@ def vacuum_command(data_dir: Path) -> None:
     try:
         before, after = vacuum(data_dir, show)
     except LookalikeError as error:
-        _fail(str(error))
+        fail(str(error))
     except KeyboardInterrupt:
         click.echo("lookalike-server: stopped; run the same command to go on", err=True)
         sys.exit(130)
