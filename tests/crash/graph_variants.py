@@ -14,7 +14,7 @@ from typing import Any
 
 from lookalike_server.__main__ import main
 from lookalike_server.domain.catalog import SegmentFile
-from lookalike_server.index import graph_files, trusted_files
+from lookalike_server.index import graph_files, row_files, trusted_files
 
 
 def graph_variant(*names: str) -> tuple[str, ...]:
@@ -27,6 +27,16 @@ def _numbered() -> None:
     """No bug: files are named 0.graph, 1.graph, ..., because strace needs the paths before they exist."""
     numbers = itertools.count()
     _name_by(lambda: str(next(numbers)))
+
+
+def _rows_of_any_size() -> None:
+    """No bug: rows are saved beside every graph, though these categories are too small to be worth it."""
+    begin = row_files.RowFiles.__init__
+
+    def without_limit(self: Any, files: Any, dim: int, _: int, observer: Any) -> None:
+        begin(self, files, dim, 1, observer)
+
+    row_files.RowFiles.__init__ = without_limit  # type: ignore[method-assign]
 
 
 def _early_manifest() -> None:
@@ -88,6 +98,7 @@ def _promised(files: Any, labels: Any, segment: Any) -> SegmentFile:
 
 _VARIANTS: dict[str, Callable[[], None]] = {
     "numbered": _numbered,
+    "rows-of-any-size": _rows_of_any_size,
     "early-manifest": _early_manifest,
     "trusted-failures": _trusted_failures,
     "unflushed-graphs": _unflushed_graphs,

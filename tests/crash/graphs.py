@@ -19,6 +19,7 @@ from support.serving import until
 
 UNUSABLE = "graph_file_unusable"
 FAILED = "graph_file_failed"
+FAULTS = (UNUSABLE, FAILED, "row_file_unusable", "row_file_failed")
 
 # The server is still the process that was started; its log goes to a file and to stderr.
 _LOGGED = ("bash", "-c", 'exec "$@" 2> >(exec tee -a "$0" >&2)')
@@ -63,8 +64,8 @@ class GraphCatalog(Catalog):
         return self.log_file.read_text(errors="replace").count("\n")
 
     def warned_of(self, since: int = 0) -> set[str]:
-        """Return the categories with warnings about failed or unusable files."""
-        return {line["category"] for line in self.log(since) if line["event"] in (UNUSABLE, FAILED)}
+        """Return the categories with warnings about failed or unusable files; "" where a file of rows failed."""
+        return {line.get("category", "") for line in self.log(since) if line["event"] in FAULTS}
 
     def manifest(self) -> dict[str, list[str]]:
         """Return the trusted files, by category."""
@@ -81,10 +82,13 @@ class GraphCatalog(Catalog):
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
             rows = {label for (label,) in connection.execute("SELECT label FROM embeddings")}
         try:
-            gone = [_gone(self.index / name, rows) for names in self.manifest().values() for name in names]
+            gone = [_gone(self.index / name, rows) for name in self._graphs()]
         except FileNotFoundError:
             return False  # one that was replaced meanwhile
         return all(each <= GONE_RATIO for each in gone)
+
+    def _graphs(self) -> list[str]:
+        return [name for names in self.manifest().values() for name in names if not name.endswith(".rows")]
 
     def strays(self) -> set[str]:
         """Return the files in the folder that are not in the manifest."""
@@ -95,7 +99,7 @@ class GraphCatalog(Catalog):
         """As the base class; and every trusted file is usable, and no other file is left."""
         before = self.lines()
         wrong = await super().faults()
-        return wrong + [f"{line}" for line in self.log(before) if line["event"] in (UNUSABLE, FAILED)]
+        return wrong + [f"{line}" for line in self.log(before) if line["event"] in FAULTS]
 
     async def faults_of(self, server: ServerProcess, *, crashed: bool) -> list[str]:
         """As the base class; and after a crash no file is left that the manifest does not name."""

@@ -24,6 +24,9 @@ FILE_CALLS = ("openat", "write", "fsync", "rename,renameat,renameat2", "unlink,u
 COMMIT_CALLS = ("pwrite64", "fdatasync")
 """Each is swept by itself, because strace counts each by itself."""
 
+OF_ROWS = (("write", 5), ("write", 6), ("fsync", 3), ("fsync", 4), ("rename,renameat,renameat2", 2))
+"""Calls on the first file of rows, which follow those on the first graph where both are saved."""
+
 ALL = os.environ.get("CRASH_STRIDE") == "1"
 _SOME = {
     "openat": (4,),  # the first three read
@@ -105,5 +108,6 @@ def _paths(catalog: GraphCatalog, fault: Fault) -> list[Path]:
     """The files of the calls: all that are or will be in the folder of the graphs, or the store's WAL."""
     if fault.calls in COMMIT_CALLS:
         return [catalog.folder / "catalog.sqlite-wal"]
-    new = [catalog.index / f"{number}.graph{end}" for number in range(9) for end in ("", ".part")]
+    names = [f"{number}{kind}" for number in range(9) for kind in (".graph", ".rows")]
+    new = [catalog.index / f"{name}{end}" for name in names for end in ("", ".part")]
     return [catalog.index, *catalog.index.iterdir(), *new]

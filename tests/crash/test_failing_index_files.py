@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crash.graphs import UNUSABLE, GraphCatalog
-from crash.segment_building import ALL, FILE_CALLS, build, sweep
+from crash.segment_building import ALL, FILE_CALLS, OF_ROWS, build, sweep
 from crash.tracing import Fault, need_strace
 
 pytestmark = pytest.mark.slow
@@ -56,3 +56,13 @@ def test_the_suite_notices_a_server_that_trusts_a_failed_write(tmp_path: Path, u
     wrong = asyncio.run(_wrong(unbuilt, tmp_path, Fault("write", "ENOSPC"), 2, "trusted-failures"))
     assert wrong
     assert any(UNUSABLE in fault for fault in wrong), wrong
+
+
+@pytest.mark.parametrize(("calls", "nth"), OF_ROWS)
+def test_a_failing_call_costs_at_most_a_file_of_rows(
+    tmp_path: Path, unbuilt: GraphCatalog, calls: str, nth: int
+) -> None:
+    """The same for rows that are saved beside graphs."""
+    need_strace(tmp_path / "strace.log")
+    error = "ENOSPC" if calls == "write" else "EIO"
+    assert asyncio.run(_wrong(unbuilt, tmp_path, Fault(calls, error), nth, "rows-of-any-size")) == []

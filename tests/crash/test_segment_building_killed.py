@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from crash.graphs import UNUSABLE, GraphCatalog
-from crash.segment_building import COMMIT_CALLS, FILE_CALLS, build, sweep
+from crash.segment_building import COMMIT_CALLS, FILE_CALLS, OF_ROWS, build, sweep
 from crash.tracing import Fault, need_strace
 
 pytestmark = pytest.mark.slow
@@ -52,3 +52,10 @@ def test_the_suite_notices_a_manifest_that_is_committed_first(tmp_path: Path, un
     faults = asyncio.run(_faults_after(unbuilt, tmp_path, "write", 2, "early-manifest"))
     assert faults
     assert any(UNUSABLE in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize(("calls", "nth"), OF_ROWS)
+def test_a_kill_while_rows_are_saved_loses_nothing(tmp_path: Path, unbuilt: GraphCatalog, calls: str, nth: int) -> None:
+    """The same for rows that are saved beside graphs."""
+    need_strace(tmp_path / "strace.log")
+    assert asyncio.run(_faults_after(unbuilt, tmp_path, calls, nth, "rows-of-any-size")) == []

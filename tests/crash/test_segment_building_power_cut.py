@@ -57,3 +57,12 @@ def test_the_suite_notices_a_server_that_does_not_flush_its_graphs(tmp_path: Pat
         catalog = GraphCatalog(disk.folder / "data", seed=1, command=unflushed, log=tmp_path / "server.log")
         faults = asyncio.run(_faults_after_cuts(disk, catalog, 5))
         assert any(UNUSABLE in fault for fault in faults), faults
+
+
+def test_rows_on_disk_survive_power_cuts(tmp_path: Path) -> None:
+    """The same for rows that are saved beside graphs, and searches of what a start mapped are correct."""
+    with ext4(tmp_path) as disk:
+        command = graph_variant("rows-of-any-size")
+        catalog = GraphCatalog(disk.folder / "data", seed=3, command=command, log=tmp_path / "server.log")
+        assert asyncio.run(_faults_after_cuts(disk, catalog, min(CUTS_PER_TEST, CUTS))) == []
+        assert any(name.endswith(".rows") for names in catalog.manifest().values() for name in names)
