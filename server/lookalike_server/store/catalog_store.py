@@ -81,7 +81,8 @@ class Store(CatalogReader):
                 remedy = f"; {REMEDY}" if is_damage(error) else ""
                 raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {path}: {error}{remedy}") from error
             undo.pop_all()
-        self._writer = Writer(self._connection, self._wal, self._apply, self.damage)
+        self._writer = Writer(self._connection, self._wal, self._apply)
+        self._writer.damage = self.damage
 
     def products(self, ids: Sequence[str]) -> dict[str, Product]:
         """Read products by id, from memory where they are there; unknown ids are missing from the result."""

@@ -45,17 +45,15 @@ class Connection(Protocol):
 
 
 class Writer:
-    """Owns the thread and, until `close`, the only connection that writes."""
+    """Owns the thread and, until `close`, the only connection that writes.
 
-    def __init__(
-        self,
-        connection: Connection,
-        wal: Wal,
-        on_commit: Callable[[IndexChange], None],
-        damage: Damage | None = None,
-    ) -> None:
+    Attributes:
+        damage: Is told of errors that say that the file is damaged; the store has one for its reads too.
+    """
+
+    def __init__(self, connection: Connection, wal: Wal, on_commit: Callable[[IndexChange], None]) -> None:
         self._connection = connection
-        self._damage = damage or Damage()
+        self.damage = Damage()
         self._wal = wal
         self._delivery = Delivery(on_commit)
         self._jobs: queue.SimpleQueue[WriteJob | None] = queue.SimpleQueue()
@@ -144,7 +142,7 @@ class Writer:
                 self._transact(pending, savepoints=True)
             else:
                 for item in pending:
-                    item.complete(self._damage.public_error(public_error(error)))
+                    item.complete(self.damage.public_error(public_error(error)))
             return
         self._delivery.deliver(done, at_once=self._jobs.empty())
         if self._wal.record_write(sum(result.size + _OVERHEAD * len(step.items) for step, result in done)):
@@ -157,7 +155,7 @@ class Writer:
             done.append((step, step.run(self._connection)))
         except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
             self._rollback_to_savepoint(error)
-            item.complete(self._damage.public_error(public_error(error)))
+            item.complete(self.damage.public_error(public_error(error)))
         self._connection.execute("RELEASE op")
 
     def _checkpoint(self) -> None:
