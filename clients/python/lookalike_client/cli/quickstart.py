@@ -25,12 +25,14 @@ from lookalike_client.errors import LookalikeError
 from lookalike_client.tls import Tls
 from lookalike_client.transfer.catalog_columns import CatalogOptions
 from lookalike_client.transfer.catalog_csv import CatalogFile, CatalogRow
+from lookalike_client.transfer.catalog_error import CatalogError
 from lookalike_client.transfer.import_batches import ImageRows
 from lookalike_client.types import Model, Product
 
 K = 5
 _MAX_CANDIDATES = 10_000
 _MAX_TRIES = 100
+_MAX_COMPARED = 10_000
 
 
 @click.command()
@@ -56,7 +58,7 @@ def quickstart(session: Session, catalog: Path, reading: CatalogOptions, wait_s:
             _print_model(session, model)
         if model.is_random:
             warn_of_random_weights(session, model.weights)
-        report = run_import(session, ImageRows(file, compare_images=True), ImportOptions(changed_only=True))
+        report = run_import(session, ImageRows(file, compare_images=_is_small(file)), ImportOptions(changed_only=True))
         if not session.as_json:
             _print_import(session, report)
         if report.stopped:
@@ -78,6 +80,14 @@ def quickstart(session: Session, catalog: Path, reading: CatalogOptions, wait_s:
     session.out.print("\nRun the same query yourself:", style="bold")
     for command in commands(session.connection, query.id):
         session.out.print(f"  {command}", soft_wrap=True)
+
+
+def _is_small(catalog: CatalogFile) -> bool:
+    """Return whether comparing all images takes seconds rather than minutes."""
+    try:
+        return catalog.count(_MAX_COMPARED + 1) <= _MAX_COMPARED
+    except CatalogError as error:
+        raise CommandFailed(str(error)) from error
 
 
 def _wait(session: Session, client: Client, seconds: float) -> None:
