@@ -37,7 +37,7 @@ def write(folder: Path, rows: list[list[str]]) -> Path:
 
 
 def test_only_changed_rows_are_sent(lookalike: Lookalike, server: ScriptedServer, real: Client, tmp_path: Path) -> None:
-    """A new title, price, category, image path, an attribute that went, and a new row are sent; the others are not."""
+    """A new title, category and image path and a new row are sent; of others only changed attributes are updated."""
     rows = rows_of(tmp_path, "abcdefg")
     lookalike("import", write(tmp_path, rows), "--changed-only")
     before = len(sent(server))
@@ -53,7 +53,8 @@ def test_only_changed_rows_are_sent(lookalike: Lookalike, server: ScriptedServer
     assert first.startswith("imported 6 of 9 rows in ")
     assert first.endswith(": added 1, changed 5, unchanged 2, failed 1")
     assert before == 7
-    assert sent(server)[before:] == list("abcdeh")
+    assert sent(server)[before:] == list("acdh")
+    assert [each.id for each in server.requests("UpdateAttributes")] == ["b", "e"]
     products = stored(real)
     assert (products["a"].title, products["b"].attributes["price"]) == ("Another title", "7.90")
     assert (products["c"].category, products["e"].attributes) == ("Women", {"price": "9.90"})
@@ -106,6 +107,34 @@ def test_a_product_without_a_stored_image_is_sent(lookalike: Lookalike, real: Cl
     )
     assert "unchanged 1" in lookalike("import", path, "--changed-only").stdout
     assert "changed 1" in lookalike("import", path, "--changed-only", "--compare-images").stdout
+
+
+@pytest.mark.parametrize("option", [[], ["--compare-images"]])
+def test_a_new_price_leaves_the_images_alone(
+    lookalike: Lookalike, server: ScriptedServer, real: Client, tmp_path: Path, option: list[str]
+) -> None:
+    """Attributes are set, also in a product of two images, and those that the row lacks now are removed."""
+    rows = rows_of(tmp_path, "a")
+    images = [image_file("a"), image_file("another")]
+    real.upsert([ProductInput("a", "Men", "Product a", "images/a.jpg", {"price": "1", "old": "x"}, images=images)])
+    assert "changed 1" in lookalike("import", write(tmp_path, rows), "--changed-only", *option).stdout
+    assert real.get("a").product.attributes == {"color": "red", "price": "9.90"}
+    assert real.get("a").image_count == 2
+    assert sent(server) == []
+
+
+def test_an_update_that_is_rejected_is_sent_as_a_whole(
+    lookalike: Lookalike, server: ScriptedServer, real: Client, tmp_path: Path
+) -> None:
+    """A busy server, or one that lost the product meanwhile, gets the whole row, with the retries of an import."""
+    rows = rows_of(tmp_path, "ab")
+    lookalike("import", write(tmp_path, rows))
+    rows[0][5] = rows[1][5] = "1"
+    server.hooks["UpdateAttributes"] = lambda: real.delete(["a"])
+    result = lookalike("import", write(tmp_path, rows), "--changed-only", "--concurrency", "1")
+    assert "changed 2" in result.stdout
+    assert sent(server) == [*"ab", "a"]
+    assert stored(real)["a"].attributes["price"] == stored(real)["b"].attributes["price"] == "1"
 
 
 def run(server: ScriptedServer, answer: str, *arguments: str | Path) -> Result:

@@ -22,7 +22,7 @@ from lookalike_client.transfer.importer import (
     StreamDestination,
     import_batches,
 )
-from lookalike_client.transfer.stored_products import existing_ids, has_image, stored_digests
+from lookalike_client.transfer.stored_products import compare, existing_ids, stored_rows
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,11 @@ async def _import(
     """Import; return how many products the server has and the source has not, where that was looked up."""
     async with session.async_client() as client:
         existing = await existing_ids(client) if options.skip_existing else set()
-        stored = None
+        stored, comparing = None, None
         if options.changed_only and isinstance(source, ImageRows):
-            stored = await stored_digests(client)
+            stored = await stored_rows(client)
             source = replace(source, stored=stored)
+            comparing = partial(compare, client, source.compare_images)
         batches = source.batches(size=options.batch, limit=options.limit, existing=existing)
         destination = StreamDestination(client) if options.streamed else client
         await import_batches(
@@ -155,7 +156,7 @@ async def _import(
             progress,
             observer,
             concurrency=options.concurrency,
-            is_same=partial(has_image, client),
+            compare=comparing,
         )
     return len(stored) if stored is not None and options.limit is None else None
 

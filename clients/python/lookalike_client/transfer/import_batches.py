@@ -11,7 +11,7 @@ from lookalike_client.inputs import ProductInput
 from lookalike_client.transfer.catalog_csv import CatalogFile, CatalogRow
 from lookalike_client.transfer.catalog_error import FailedRow
 from lookalike_client.transfer.catalog_images import ImageFolder
-from lookalike_client.transfer.stored_products import row_digest
+from lookalike_client.transfer.stored_products import StoredRow
 
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 """Images or vectors in a batch; half the maximum of a message, so that one more large image still fits."""
@@ -29,14 +29,12 @@ class PendingProduct:
     Attributes:
         number: The number of its row.
         product: The product.
-        replaces: Whether the server has a product of this id, where that was looked up.
-        same_row: Whether the server's is the same but for the image, which is still to be compared.
+        stored: What the server has of the row, where that was looked up; it is still to be compared.
     """
 
     number: int
     product: ProductInput
-    replaces: bool = False
-    same_row: bool = False
+    stored: StoredRow | None = None
 
 
 @dataclass(slots=True)
@@ -101,14 +99,14 @@ class ImageRows:
 
     Attributes:
         catalog: The CSV.
-        stored: The digests of the server's products by id, to skip rows that have not changed; None: send all. Those
-            whose rows are read are removed.
+        stored: What the server has, by id, to skip rows that have not changed; None: send all. Those whose rows are
+            read are removed.
         compare_images: Whether an equal row's image is compared too, and so not skipped here.
     """
 
     catalog: CatalogFile
     unit: str = "rows"
-    stored: MutableMapping[str, bytes] | None = None
+    stored: MutableMapping[str, StoredRow] | None = None
     compare_images: bool = False
 
     def count(self, limit: int | None) -> int:
@@ -144,8 +142,8 @@ class ImageRows:
         if earlier != row.number:
             batch.failed.append(FailedRow(row.number, row.product_id, f"product_id is already in row {earlier}"))
             return
-        same_row = stored == row_digest(row.category, row.title, row.image, row.attributes)
-        if row.product_id in existing or (same_row and not self.compare_images):
+        same = stored is not None and not self.compare_images and stored.is_same(_product(row))
+        if row.product_id in existing or same:
             existing.discard(row.product_id)
             batch.skipped += 1
             return
@@ -156,7 +154,7 @@ class ImageRows:
             batch.failed.append(FailedRow(row.number, row.product_id, f"image {_shortened(row.image)}: {reason}"))
             return
         batch.payload_bytes += len(image)
-        batch.ready.append(PendingProduct(row.number, _product(row, image), stored is not None, same_row))
+        batch.ready.append(PendingProduct(row.number, _product(row, image), stored))
 
 
 def fill_batches(rows: Iterable[T], add: Callable[[Batch, T], None], size: int) -> Iterator[Batch]:
@@ -176,12 +174,12 @@ def _shortened(image: str) -> str:
     return image if len(image) <= _MAX_SHOWN else f"{image[:_MAX_SHOWN]}..."
 
 
-def _product(row: CatalogRow, image: bytes) -> ProductInput:
+def _product(row: CatalogRow, *images: bytes) -> ProductInput:
     return ProductInput(
         id=row.product_id,
         category=row.category,
         title=row.title,
         image_uri=row.image,
         attributes=row.attributes,
-        images=(image,),
+        images=images,
     )

@@ -19,6 +19,7 @@ from lookalike_client.errors import LookalikeError
 from lookalike_client.inputs import ProductInput
 from lookalike_client.transfer.catalog_error import FailedRow
 from lookalike_client.transfer.import_batches import Batch, PendingProduct
+from lookalike_client.transfer.stored_products import Comparison, StoredRow
 from lookalike_client.types import ItemStatus
 
 MAX_FAILURES = 1000
@@ -114,7 +115,7 @@ async def import_batches(
     *,
     concurrency: int = 4,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    is_same: Callable[[ProductInput], Awaitable[bool]] | None = None,
+    compare: Callable[[ProductInput, StoredRow], Awaitable[Comparison]] | None = None,
 ) -> None:
     """Send all batches, `concurrency` of them at a time.
 
@@ -125,13 +126,13 @@ async def import_batches(
         observer: Notified when the progress changes.
         concurrency: The most batches being sent at a time.
         pause: Sleeps before a batch is sent again; takes seconds.
-        is_same: Whether the server has the image of a product whose row is the same, so that it is skipped.
+        compare: Compares a row with what the server has, and may update the product without sending its image.
 
     Raises:
         CatalogError: The rest of the catalog cannot be read.
         ImportStoppedError: The server stays unavailable or rejects everything; what is counted as imported is durable.
     """
-    task = _Import(destination, batches, progress, observer, pause, is_same)
+    task = _Import(destination, batches, progress, observer, pause, compare)
     workers = [asyncio.create_task(task.work()) for _ in range(concurrency)]
     try:
         await asyncio.gather(*workers)
@@ -159,14 +160,14 @@ class _Import:
         progress: ImportProgress,
         observer: ImportObserver,
         pause: Callable[[float], Awaitable[None]],
-        is_same: Callable[[ProductInput], Awaitable[bool]] | None,
+        compare: Callable[[ProductInput, StoredRow], Awaitable[Comparison]] | None,
     ) -> None:
         self._destination = destination
         self._batches = batches
         self._progress = progress
         self._observer = observer
         self._pause = pause
-        self._is_same = is_same
+        self._compare = compare
         self._reading = asyncio.Lock()
 
     async def work(self) -> None:
@@ -180,12 +181,19 @@ class _Import:
             for row in batch.failed:
                 self._progress.fail(row)
             self._observer.advanced(self._progress)
-            await self._store([each for each in batch.ready if not await self._skip(each)])
+            await self._store([each for each in batch.ready if not await self._settle(each)])
 
-    async def _skip(self, each: PendingProduct) -> bool:
-        same = each.same_row and self._is_same is not None and await self._is_same(each.product)
-        self._progress.skipped += same
-        return same
+    async def _settle(self, each: PendingProduct) -> bool:
+        """Return whether a product need not be sent."""
+        if each.stored is None or self._compare is None:
+            return False
+        comparison = await self._compare(each.product, each.stored)
+        if comparison is Comparison.UNCHANGED:
+            self._progress.skipped += 1
+        elif comparison is Comparison.UPDATED:
+            self._progress.imported += 1
+            self._progress.changed += 1
+        return comparison is not Comparison.TO_SEND
 
     async def _store(self, pending: list[PendingProduct]) -> None:
         attempts = 0
@@ -222,7 +230,7 @@ class _Import:
         for each, status in zip(pending, statuses, strict=True):
             if status.error is None:
                 self._progress.imported += 1
-                self._progress.changed += each.replaces
+                self._progress.changed += each.stored is not None
             elif status.code in _TRANSIENT:
                 rejection = status.error
                 retry.append(each)
