@@ -1,5 +1,8 @@
 """The entry point: `streamlit run run.py`."""
 
-from lookalike_gallery.app import main
+import streamlit as st
+from starlette.middleware import Middleware
 
-main()
+from lookalike_gallery.http_guard import HttpGuard
+
+app = st.App("page.py", middleware=[Middleware(HttpGuard)])

@@ -16,17 +16,20 @@ def main() -> None:
     st.set_page_config(page_title="Lookalike", page_icon=icon(), layout="wide")
     with show_errors():
         require_login()
-    page = st.navigation(
-        [
-            st.Page(search_page.show, title="Search", icon=":material/search:", url_path="search", default=True),
-            st.Page(catalog_page.show, title="Catalog", icon=":material/grid_view:", url_path="catalog"),
-            st.Page(server_page.show, title="Server", icon=":material/monitoring:", url_path="server"),
-            st.Page(edit_page.show, title="Products", icon=":material/edit:", url_path="products"),
-        ],
-        position="top",
-    )
+    pages = [
+        st.Page(search_page.show, title="Search", icon=":material/search:", url_path="search", default=True),
+        st.Page(catalog_page.show, title="Catalog", icon=":material/grid_view:", url_path="catalog"),
+        st.Page(server_page.show, title="Server", icon=":material/monitoring:", url_path="server"),
+        st.Page(edit_page.show, title="Products", icon=":material/edit:", url_path="products"),
+    ]
+    page = st.navigation(pages, position="top")
     apply_style()
+    # On narrow screens Streamlit folds its navigation into a sidebar that is closed; the style sheet shows this one.
+    with st.container(horizontal=True, gap="small", key="narrow-navigation"):
+        for each in pages:
+            st.page_link(each)
     with show_errors():
+        st.container(key="brand").text(f"Lookalike \N{MIDDLE DOT} {connection().target}")
         if connection().client.model().is_random:
             st.error("The model's weights are random: it is untrained, and its results are meaningless.")
         page.run()

@@ -21,6 +21,7 @@ def show_products(products: Sequence[Product], select: Callable[[str], None]) ->
             with _card(position):
                 show_image(image, product.title or product.id, f"browse-{position}")
                 st.text(product.title or product.id)
+                st.caption(escape_markdown(product.id))
                 _button(product, position, select)
 
 
@@ -33,6 +34,7 @@ def show_neighbors(neighbors: Sequence[Neighbor], select: Callable[[str], None])
             with _card(position):
                 show_image(image, product.title or product.id, f"neighbor-{position}")
                 st.text(product.title or product.id)
+                st.caption(escape_markdown(product.id))
                 st.caption(f"similarity **{neighbor.similarity:.4f}**  \ndistance {neighbor.distance:.4f}")
                 _button(product, position, select)
                 if neighbor.duplicates:
@@ -63,7 +65,7 @@ def _card(position: int) -> st.delta_generator.DeltaGenerator:
 
 def _button(product: Product, position: int, select: Callable[[str], None]) -> None:
     st.button(
-        f":primary[Similar to {escape_markdown(product.id)}]",
+        ":primary[Find similar]",
         key=f"select-{position}",
         on_click=select,
         args=(product.id,),

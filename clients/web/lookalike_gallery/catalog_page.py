@@ -10,7 +10,7 @@ from lookalike_client import Category, Model
 from lookalike_gallery.charts import show_counts, show_histogram
 from lookalike_gallery.connection import connection
 from lookalike_gallery.escape_markdown import escape_markdown
-from lookalike_gallery.facets import Facet, merge_facets
+from lookalike_gallery.facets import Facet, facet_label, merge_facets
 
 _MAX_BARS = 15
 # Shown before the other attributes.
@@ -35,7 +35,8 @@ def show() -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Products per category", anchor=False)
-        show_counts([(each.name, "products", each.count) for each in categories], "Products per category")
+        rows = [(each.name, each.name, each.count) for each in categories]
+        show_counts(rows, [each.name for each in categories], "Products per category")
     with right:
         st.subheader("Index per category", anchor=False)
         _show_index(categories, connection().client.model())
@@ -45,7 +46,7 @@ def show() -> None:
 
 
 def _show_facet(facet: Facet, categories: Sequence[Category]) -> None:
-    st.subheader(f"By {escape_markdown(facet.name.replace('_', ' '))}", anchor=False)
+    st.subheader(f"By {facet_label(facet.name)}", anchor=False)
     counted = [
         (each.value, category.name, each.count)
         for category in categories
@@ -53,15 +54,16 @@ def _show_facet(facet: Facet, categories: Sequence[Category]) -> None:
         if attribute.name == facet.name
         for each in attribute.top_values
     ]
-    alt_text = f"Products by {facet.name}, per category"
+    alt_text, parts = f"Products by {facet.name}, per category", [category.name for category in categories]
     if facet.bounds is not None and len(facet.values) > _MAX_BARS:
-        show_histogram([(float(value), category, count) for value, category, count in counted], facet.name, alt_text)
+        numbers = [(float(value), category, count) for value, category, count in counted]
+        show_histogram(numbers, parts, facet.name, alt_text)
         hidden = 0
     else:
         shown = [value for value, _ in facet.values[:_MAX_BARS]]
         # the sort is stable, which keeps the order of the categories within a value
         rows = sorted((each for each in counted if each[0] in shown), key=lambda each: shown.index(each[0]))
-        show_counts(rows, alt_text)
+        show_counts(rows, parts, alt_text)
         hidden = len(facet.values) - len(shown)
     if hidden or facet.truncated:
         st.caption(f"{'Less' if facet.truncated else f'{hidden} less'} frequent values are not shown.")

@@ -17,10 +17,9 @@ _MAX_LABEL = 180
 STAGES = ["decode", "queue", "inference", "search", "rest"]
 
 
-def show_counts(rows: Sequence[tuple[str, str, int]], alt_text: str) -> None:
-    """Draw one stacked bar per name, in the given order, from (name, part, count) rows."""
+def show_counts(rows: Sequence[tuple[str, str, int]], all_parts: Sequence[str], alt_text: str) -> None:
+    """Draw one stacked bar per name, in the given order, from (name, part, count) rows; colors as `_part_color`."""
     names = list(dict.fromkeys(name for name, _, _ in rows))
-    parts = list(dict.fromkeys(part for _, part, _ in rows))
     bars = [{"name": name, "part": part, "count": count} for name, part, count in rows]
     chart = (
         _chart(bars, height=alt.Step(_BAR_HEIGHT))
@@ -28,18 +27,15 @@ def show_counts(rows: Sequence[tuple[str, str, int]], alt_text: str) -> None:
         .encode(
             x=alt.X("count:Q", title="products", axis=alt.Axis(tickMinStep=1, format="d")),
             y=alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=_MAX_LABEL)),
-            color=alt.Color(
-                "part:N", sort=parts, title=None, legend=alt.Legend(orient="top") if len(parts) > 1 else None
-            ),
+            color=_part_color(rows, all_parts),
             tooltip=["name:N", "part:N", "count:Q"],
         )
     )
     st.altair_chart(chart, alt=alt_text)
 
 
-def show_histogram(rows: Sequence[tuple[float, str, int]], title: str, alt_text: str) -> None:
+def show_histogram(rows: Sequence[tuple[float, str, int]], all_parts: Sequence[str], title: str, alt_text: str) -> None:
     """Draw a stacked histogram of products by a numeric attribute, from (number, part, count) rows."""
-    parts = list(dict.fromkeys(part for _, part, _ in rows))
     bars = [{"number": number, "part": part, "count": count} for number, part, count in rows]
     chart = (
         _chart(bars, height=280)
@@ -47,12 +43,24 @@ def show_histogram(rows: Sequence[tuple[float, str, int]], title: str, alt_text:
         .encode(
             x=alt.X("number:Q", bin=alt.Bin(maxbins=20), title=title.replace("_", " ")),
             y=alt.Y("sum(count):Q", title="products"),
-            color=alt.Color(
-                "part:N", sort=parts, title=None, legend=alt.Legend(orient="top") if len(parts) > 1 else None
-            ),
+            color=_part_color(rows, all_parts),
         )
     )
     st.altair_chart(chart, alt=alt_text)
+
+
+def _part_color(rows: Sequence[tuple[Any, str, int]], all_parts: Sequence[str]) -> alt.Color:
+    """Give each part the color of its place among all parts, so that it has the same one in every chart."""
+    present = {part for _, part, _ in rows}
+    parts = [part for part in all_parts if part in present]
+    # a bar that is a part by itself is named already
+    named = len(parts) < 2 or all(name == part for name, part, _ in rows)
+    return alt.Color(
+        "part:N",
+        scale=alt.Scale(domain=list(all_parts)),
+        title=None,
+        legend=None if named else alt.Legend(orient="top", values=parts),
+    )
 
 
 def show_batch_profiles(batch_profiles: Sequence[BatchProfile]) -> None:

@@ -17,6 +17,8 @@ from lookalike_gallery.thumbnails import ThumbnailCache
 TIMEOUT_S = 10.0
 _TOKEN = "token"  # noqa: S105 - session state: the visitor's own token, where there was a login with one
 _MAX_CONNECTIONS = 64
+MAX_SCANNED = 20_000
+"""The most products that are read to find a title."""
 
 
 class Connection:
@@ -63,6 +65,16 @@ class Connection:
         page = min(1000, first + count)
         return list(itertools.islice(self.client.products(category, page_size=page), first, first + count))
 
+    def find(self, category: str, text: str, count: int) -> tuple[list[Product], bool]:
+        """Find products of a category (empty: all) by a part of their title or id, in any case.
+
+        The server has no index of titles, so at most MAX_SCANNED products are read; the result is cached for a minute.
+
+        Returns:
+            The first `count` by id, and whether there are no others.
+        """
+        return _find(self, self.target, self.token, self.revision, category, text.casefold(), count)
+
     def _changed(self, product_id: str) -> None:
         self.thumbnails.forget(product_id)
         self.revision += 1
@@ -71,6 +83,22 @@ class Connection:
 @st.cache_data(ttl=60, max_entries=8, show_spinner=False)
 def _categories(_connection: Connection, *key: object) -> list[Category]:  # noqa: ARG001 - the cache key
     return _connection.client.categories(include_attributes=True)
+
+
+@st.cache_data(ttl=60, max_entries=64, show_spinner="Searching titles")
+def _find(
+    _connection: Connection, target: str, token: str | None, revision: int, category: str, text: str, count: int
+) -> tuple[list[Product], bool]:
+    del target, token, revision  # the cache's key
+    found: list[Product] = []
+    for read, product in enumerate(_connection.client.products(category, page_size=1000)):
+        if read == MAX_SCANNED:
+            return found, False
+        if text in product.title.casefold() or text in product.id.casefold():
+            if len(found) == count:
+                return found, False
+            found.append(product)
+    return found, True
 
 
 def connection() -> Connection:

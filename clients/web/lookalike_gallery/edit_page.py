@@ -9,12 +9,13 @@ import streamlit as st
 from lookalike_client import ItemStatus, LookalikeError, ProductInput, StoredProduct
 from lookalike_gallery.cards import show_image
 from lookalike_gallery.connection import connection
-from lookalike_gallery.errors import show_error, show_errors
-from lookalike_gallery.paste import accept_pasted_images
+from lookalike_gallery.errors import show_error, show_errors, show_problems
+from lookalike_gallery.paste import MAX_IMAGE_MIB, MAX_IMAGES, accept_pasted_images
 
-MAX_IMAGES = 8
-# Session state: the version of the form (a new one is empty), the message after an edit, and its idempotency key.
-_FORM, _MESSAGE, _KEY = "form-version", "edit-message", "edit-key"
+# Session state: the version of the form (a new one is empty) and of the uploader, the message after an edit, and its
+# idempotency key.
+_FORM, _FILES, _MESSAGE, _KEY = "form-version", "files-version", "edit-message", "edit-key"
+_TOO_MANY = "too-many-files"
 
 
 def show() -> None:
@@ -47,14 +48,12 @@ def parse_attributes(text: str) -> tuple[dict[str, str], list[str]]:
 def _add() -> None:
     version = st.session_state.setdefault(_FORM, 0)
     names = [category.name for category in connection().categories()]
+    images = _upload_images(version)
     with st.form(f"add-{version}"):
-        files = st.file_uploader(
-            f"Images: drop, choose or paste up to {MAX_IMAGES}", accept_multiple_files=True, key=f"files-{version}"
-        )
         left, right = st.columns(2)
-        product_id = left.text_input("Product id", max_chars=256, key=f"new-id-{version}")
+        product_id = left.text_input("Product id *", max_chars=256, key=f"new-id-{version}")
         category = right.selectbox(
-            "Category",
+            "Category *",
             names,
             index=None,
             accept_new_options=True,
@@ -65,21 +64,31 @@ def _add() -> None:
         attributes_text = st.text_area(
             "Attributes, one per line", placeholder="color=red\nprice=19.50", key=f"new-attributes-{version}"
         )
+        st.caption("\\* required")
         submitted = st.form_submit_button("Store", type="primary")
     accept_pasted_images()
     if not submitted:
         return
     attributes, invalid = parse_attributes(attributes_text)
-    if invalid:
-        st.error("Each line must be name=value, and each name must be unique. These lines are invalid:")
-        st.text("\n".join(invalid))
+    problems = [
+        f"{name}: is missing"
+        for name, value in (
+            ("Images", images),
+            ("Product id", product_id.strip()),
+            ("Category", (category or "").strip()),
+        )
+        if not value
+    ]
+    problems += [f"Attributes: {line!r} must be name=value with a name of its own" for line in invalid]
+    if problems:
+        show_problems("Nothing was stored:", problems)
         return
     product = ProductInput(
         id=product_id.strip(),
         category=(category or "").strip(),
         title=title.strip(),
         attributes=attributes,
-        images=[file.getvalue() for file in files],
+        images=images,
     )
     with show_errors():
         existing = _find(product.id)
@@ -87,6 +96,24 @@ def _add() -> None:
             _finish(connection().store(product, uuid.uuid4().hex), f"{product.id} is stored in {product.category}.")
         else:
             _confirm_replace(product, existing)
+
+
+def _upload_images(version: int) -> list[bytes]:
+    """Ask for images outside of the form, so that too many are dropped at once and not kept until it is sent."""
+    key = f"files-{version}-{st.session_state.get(_FILES, 0)}"
+    files = st.file_uploader(
+        f"Images *: drop, choose or paste up to {MAX_IMAGES}",
+        accept_multiple_files=True,
+        key=key,
+        max_upload_size=MAX_IMAGE_MIB,
+    )
+    if len(files) > MAX_IMAGES:
+        st.session_state[_FILES] = st.session_state.get(_FILES, 0) + 1
+        st.session_state[_TOO_MANY] = len(files)
+        st.rerun()
+    if (count := st.session_state.pop(_TOO_MANY, None)) is not None:
+        show_problems("Nothing was uploaded:", [f"Images: {count} files; a product has at most {MAX_IMAGES}"])
+    return [file.getvalue() for file in files]
 
 
 @st.dialog("Replace this product?")

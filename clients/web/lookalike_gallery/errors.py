@@ -11,6 +11,8 @@ from lookalike_client import LookalikeError, TlsError
 from lookalike_client.connection_failures import connection_failure
 from lookalike_client.connection_options import OptionError
 from lookalike_gallery.connection import connection
+from lookalike_gallery.escape_markdown import escape_markdown
+from lookalike_gallery.form_errors import reasons
 
 RETRY_S = 2
 """Seconds between two attempts to reach a server that does not respond."""
@@ -34,12 +36,16 @@ def show_errors() -> Iterator[None]:
 
 
 def show_error(error: LookalikeError) -> None:
-    """Show the violations, or the message, of an error as the server wrote them."""
-    st.error("The server rejected this:" if error.request_id or error.violations else "This failed:")
-    for line in map(str, error.violations) if error.violations else [str(error)]:
-        st.text(line)
+    """Show every reason of an error in one box, with the fields of the page."""
+    lines = reasons(error)
     if error.retry_after is not None:
-        st.text(f"Try again in {error.retry_after:.1f} s.")
+        lines.append(f"Try again in {error.retry_after:.1f} s.")
+    show_problems("The server rejected this:" if error.request_id or error.violations else "This failed:", lines)
+
+
+def show_problems(title: str, lines: list[str]) -> None:
+    """Show lines under a title in one red box."""
+    st.error("\n".join([title, "", *(f"- {escape_markdown(line)}" for line in lines)]))
 
 
 def _is_unreachable(error: LookalikeError) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lookalike_client import Category
+from lookalike_gallery.escape_markdown import escape_markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,12 @@ class Facet:
     values: tuple[tuple[str, int], ...]
     truncated: bool
     bounds: tuple[float, float] | None
+
+
+def facet_label(name: str) -> str:
+    """Name an attribute; one called as the partitions that are searched says that it is none of them."""
+    label = escape_markdown(name.replace("_", " "))
+    return f"{label} (attribute)" if name.casefold() in {"category", "categories"} else label
 
 
 def merge_facets(categories: Iterable[Category]) -> list[Facet]:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
+MAX_IMAGES = 8
+"""The most images of a product."""
+
+MAX_IMAGE_MIB = 10
+"""The largest image file, as the server's default of max_image_bytes."""
+
 # Selects the pasted file in the uploader's own input. The test id of that input is internal to Streamlit and may change
 # with its version, which is locked; a test covers pasting.
 _SCRIPT = """
@@ -14,7 +20,7 @@ export default function () {
     if (!images.length || !input) return;
     event.preventDefault();
     const chosen = new DataTransfer();
-    for (const image of input.multiple ? images : images.slice(0, 1)) chosen.items.add(image);
+    for (const image of images.slice(0, input.multiple ? 8 : 1)) chosen.items.add(image);
     input.files = chosen.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   };

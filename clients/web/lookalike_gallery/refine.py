@@ -8,8 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from lookalike_client import Category
-from lookalike_gallery.escape_markdown import escape_markdown
-from lookalike_gallery.facets import Facet, merge_facets
+from lookalike_gallery.facets import Facet, facet_label, merge_facets
 from lookalike_gallery.url_state import bound, field
 from lookalike_gallery.view_state import MAX_K, View
 
@@ -28,7 +27,7 @@ def show_refinements(view: View, categories: Sequence[Category], own: str | None
         own: The category of the query product; empty where there is none yet, None for an image.
     """
     st.selectbox(
-        "Search in",
+        "Category to search",
         _scopes(view, categories, own),
         format_func=lambda scope: _scope_name(scope, own),
         **bound("scope", _scope(view, own), _set_scope),
@@ -49,7 +48,9 @@ def show_refinements(view: View, categories: Sequence[Category], own: str | None
         help="Show only the nearest product for each value of this attribute.",
         **bound("group", view.group_by, field("group_by")),
     )
-    st.subheader("Filters", anchor=False)
+    st.subheader(
+        "Filters", anchor=False, help="By the attributes of the products. Catalogs may have one named category."
+    )
     for position, facet in enumerate([*facets, *_unknown_facets(view, names)]):
         if facet.bounds is not None:
             _show_range(view, facet, position)
@@ -95,7 +96,7 @@ def _show_values(view: View, facet: Facet) -> None:
         return replace(view, values=(*others, (facet.name, tuple(values))) if values else others)
 
     st.multiselect(
-        escape_markdown(facet.name.replace("_", " ")),
+        facet_label(facet.name),
         [*counts, *(value for value in selected if value not in counts)],
         format_func=lambda value: f"{value} ({counts.get(value, 0)})",
         placeholder="any",
@@ -111,7 +112,7 @@ def _show_range(view: View, facet: Facet, position: int) -> None:
         return replace(view, ranges=others if bounds == (None, None) else (*others, (facet.name, *bounds)))
 
     low, high = (f"{limit:g}" if facet.values else "" for limit in facet.bounds or (0, 0))
-    label = escape_markdown(facet.name.replace("_", " "))
+    label = facet_label(facet.name)
     left, right = st.container(key=f"range-{position}").columns(2, wrap=False, gap="small")
     left.number_input(
         f"{label} from",

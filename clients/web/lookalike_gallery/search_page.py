@@ -9,10 +9,10 @@ import streamlit as st
 
 from lookalike_client import Category, Product
 from lookalike_gallery.cards import show_image, show_neighbors, show_products
-from lookalike_gallery.connection import connection
+from lookalike_gallery.connection import MAX_SCANNED, connection
 from lookalike_gallery.errors import show_errors
 from lookalike_gallery.escape_markdown import escape_markdown
-from lookalike_gallery.paste import accept_pasted_images
+from lookalike_gallery.paste import MAX_IMAGE_MIB, accept_pasted_images
 from lookalike_gallery.refine import show_refinements
 from lookalike_gallery.thumbnails import thumbnail
 from lookalike_gallery.url_state import bound, current_view, field, go, link
@@ -93,9 +93,19 @@ def _choose_category(view: View, categories: list[Category]) -> None:
         width=280,
         **bound("browse", view.browse, lambda view, name: replace(view, browse=name, page=1)),
     )
+    st.text_input(
+        "Title or id contains",
+        max_chars=64,
+        width=280,
+        icon=":material/search:",
+        **bound("title", view.title, lambda view, text: replace(view, title=text.strip(), page=1)),
+    )
 
 
 def _browse(view: View, categories: list[Category]) -> None:
+    if view.title:
+        _show_found(view)
+        return
     count = sum(category.count for category in categories if view.browse in {"", category.name})
     pages = max(1, math.ceil(count / PAGE_SIZE))
     shown = min(pages, MAX_PAGE)
@@ -110,6 +120,15 @@ def _browse(view: View, categories: list[Category]) -> None:
         st.caption(f"The first {shown * PAGE_SIZE:,} of {count:,} products; search for the others by id.")
 
 
+def _show_found(view: View) -> None:
+    products, complete = connection().find(view.browse, view.title, PAGE_SIZE)
+    if not products:
+        st.info(f"No title or id contains {escape_markdown(view.title)}.")
+    show_products(products, select)
+    if not complete:
+        st.caption(f"The first {PAGE_SIZE} of the first {MAX_SCANNED:,} products are shown; write more of the title.")
+
+
 def _upload_image() -> bytes | None:
     key = "uploader"
 
@@ -117,7 +136,12 @@ def _upload_image() -> bytes | None:
         file = st.session_state[key]
         st.session_state[_IMAGE] = None if file is None else file.getvalue()
 
-    st.file_uploader("Image: drop or choose a file, or paste an image anywhere on this page", key=key, on_change=keep)
+    st.file_uploader(
+        "Image: drop or choose a file, or paste an image anywhere on this page",
+        key=key,
+        on_change=keep,
+        max_upload_size=MAX_IMAGE_MIB,
+    )
     accept_pasted_images()
     image: bytes | None = st.session_state.get(_IMAGE)
     return image

@@ -11,7 +11,6 @@ from lookalike_client import Cropped, LookalikeError, Model, Region
 from lookalike_gallery.charts import show_batch_profiles, show_batches, show_latencies, show_stages
 from lookalike_gallery.connection import Connection, connection
 from lookalike_gallery.errors import show_errors
-from lookalike_gallery.escape_markdown import escape_markdown
 
 QUERIES = 20
 _REFRESH_S = 2
@@ -39,12 +38,6 @@ def show() -> None:
 
 
 def _show_model(model: Model) -> None:
-    if (model.backbone, model.weights) != ("resnet50", "imagenet"):
-        st.warning(
-            f"The model is not ResNet50 with ImageNet weights but {escape_markdown(model.backbone)} with weights"
-            f" {escape_markdown(model.weights)}, so the results differ from those of ResNet50.",
-            icon=":material/info:",
-        )
     facts = {
         "Model": model.name,
         "Network": model.backbone,

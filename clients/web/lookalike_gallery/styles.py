@@ -25,6 +25,9 @@ _STYLE = """
 [class*="st-key-duplicates-"] { position: relative; z-index: 1; }
 [class*="st-key-image-"] img { aspect-ratio: 3 / 4; object-fit: contain; background: white; }
 .stText { overflow-wrap: anywhere; white-space: pre-wrap; }
+.st-key-narrow-navigation { display: none; }
+@media (max-width: 767px) { .st-key-narrow-navigation { display: flex; } }
+.st-key-brand .stText { opacity: 0.75; font-size: 0.9rem; }
 .st-key-query { max-width: 44rem; }
 .st-key-query-title .stText { font-size: 1.3rem; font-weight: 600; }
 [class*="st-key-range-"] [data-testid="stColumn"] { min-width: 0; flex: 1 1 0; }

@@ -33,6 +33,7 @@ class View:
         start: Where the query comes from: a page of thumbnails, an id, or an image (which is not part of the URL).
         product: The id of the query product; empty if there is none.
         browse: The category whose thumbnails are shown; empty for all.
+        title: The text that the titles or ids of the thumbnails' products contain; empty for all.
         page: The page of thumbnails, from 1.
         category: The category to search; empty for the product's own or, for an image, all of them.
         all_categories: Whether every category is searched.
@@ -46,6 +47,7 @@ class View:
     start: Start = "browse"
     product: str = ""
     browse: str = ""
+    title: str = ""
     page: int = 1
     category: str = ""
     all_categories: bool = False
@@ -71,6 +73,7 @@ def to_params(view: View) -> dict[str, list[str]]:
     for name, text in (
         ("id", view.product),
         ("browse", view.browse),
+        ("title", view.title),
         ("category", view.category),
         ("group", view.group_by),
     ):
@@ -114,6 +117,7 @@ def from_params(params: Mapping[str, Iterable[str]]) -> tuple[View, list[str]]:
         start=take("from", _start, "id" if "id" in given else "browse"),
         product=take("id", _name, ""),
         browse=take("browse", _name, ""),
+        title=take("title", _name, ""),
         page=take("page", lambda text: _integer(text, MAX_PAGE), 1),
         category=take("category", _name, ""),
         all_categories=take("everywhere", _boolean, False),

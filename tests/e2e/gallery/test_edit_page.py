@@ -16,7 +16,7 @@ def submit_product(visitor: Visitor, product_id: str, category: str, title: str,
     """Fill the product form, and submit it."""
     visitor.upload(image)
     expect(visitor.page.get_by_test_id("stFileChip")).to_be_visible(timeout=TIMEOUT_MS)
-    visitor.page.get_by_label("Product id", exact=True).fill(product_id)
+    visitor.page.get_by_label("Product id *", exact=True).fill(product_id)
     box = visitor.page.get_by_role("combobox", name="Category")
     box.fill(category)
     box.press("Enter")
@@ -85,29 +85,57 @@ def test_replacing_asks_for_confirmation(sample: Shop, visitor: Visitor) -> None
 
 
 def test_rejected_product(sample: Shop, visitor: Visitor, tmp_path: Path) -> None:
-    """A damaged image or a missing id shows the server's error, and nothing is stored."""
+    """A damaged image shows the server's reason, by the name of the field, in the red box; nothing is stored."""
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(sample.image("S0001").read_bytes()[:2000])
     (status,) = sample.client.upsert([ProductInput("broken", "Men", images=[broken])])
     visitor.open(f"{sample.url}/products")
     submit_product(visitor, "broken", "Men", "", "", broken)
-    visitor.sees("The server rejected this:")
-    visitor.sees(str(status.violations[0]))
+    box = visitor.page.get_by_test_id("stAlert")
+    expect(box).to_contain_text("The server rejected this:", timeout=TIMEOUT_MS)
+    expect(box).to_contain_text(f"Image 1: {status.violations[0].description}")
     with pytest.raises(LookalikeError, match="NOT_FOUND"):
         sample.client.get("broken")
-    visitor.page.get_by_label("Product id", exact=True).fill("")
-    visitor.button("Store").click()
-    visitor.sees("products[0].id")
 
 
-def test_invalid_attribute_lines(sample: Shop, visitor: Visitor) -> None:
-    """A line other than name=value is shown as invalid, and nothing is stored."""
+def test_all_that_is_wrong_is_named_at_once(sample: Shop, visitor: Visitor) -> None:
+    """What is missing and each invalid line are in one red box, by the fields' names; nothing is stored."""
     visitor.open(f"{sample.url}/products")
-    submit_product(visitor, "lines", "Men", "", "color=red\nno attribute\n", sample.image("S0001"))
-    visitor.sees("These lines are invalid:")
-    expect(visitor.page.get_by_test_id("stText").filter(has_text="no attribute")).to_be_visible()
-    with pytest.raises(LookalikeError, match="NOT_FOUND"):
-        sample.client.get("lines")
+    visitor.sees("* required")
+    visitor.page.get_by_label("Attributes, one per line").fill("color=red\nno <b>attribute</b>\ncolor=blue\n")
+    visitor.button("Store").click()
+    box = visitor.page.get_by_test_id("stAlert")
+    expect(box).to_contain_text("Nothing was stored:", timeout=TIMEOUT_MS)
+    expect(box.get_by_role("listitem")).to_have_text(
+        [
+            "Images: is missing",
+            "Product id: is missing",
+            "Category: is missing",
+            "Attributes: 'no <b>attribute</b>' must be name=value with a name of its own",
+            "Attributes: 'color=blue' must be name=value with a name of its own",
+        ]
+    )
+
+
+def test_uploads_are_bounded(sample: Shop, visitor: Visitor, tmp_path: Path) -> None:
+    """More than 8 files are dropped with the reason, and a file above the server's limit is not uploaded."""
+    files = [sample.image(f"S{number:04}") for number in range(1, 10)]
+    visitor.open(f"{sample.url}/products")
+    visitor.sees("10MB per file")
+    uploader = visitor.page.get_by_test_id("stFileUploaderDropzoneInput").first
+    uploader.set_input_files(files)
+    expect(visitor.page.get_by_test_id("stAlert")).to_contain_text(
+        "Images: 9 files; a product has at most 8", timeout=TIMEOUT_MS
+    )
+    expect(visitor.page.get_by_test_id("stFileChip")).to_have_count(0)
+    visitor.settle()
+    visitor.page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(files[:8])
+    expect(visitor.page.get_by_test_id("stAlert")).to_have_count(0, timeout=TIMEOUT_MS)
+    large = tmp_path / "large.jpg"
+    large.write_bytes(bytes(10 * 1024 * 1024 + 1))
+    visitor.open(f"{sample.url}/products")
+    visitor.upload(large)
+    visitor.sees("File must be 10.0MB or smaller")
 
 
 def test_delete_unknown_id(sample: Shop, visitor: Visitor) -> None:

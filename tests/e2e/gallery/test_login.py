@@ -52,7 +52,7 @@ def app(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv(KEY_FILE, str(own))
     before = config.get_option("server.address")
     config.set_option("server.address", "0.0.0.0")  # noqa: S104
-    yield AppTest.from_file(str(WEB / "run.py"), default_timeout=60)
+    yield AppTest.from_file(str(WEB / "page.py"), default_timeout=60)
     config.set_option("server.address", before)
 
 

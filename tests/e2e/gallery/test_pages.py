@@ -65,24 +65,60 @@ def test_server(sample: Shop, visitor: Visitor) -> None:
     assert bars.evaluate_all("bars => Math.max(...bars.map(bar => bar.getBoundingClientRect().height))") > 20
 
 
-def test_banner_for_another_model(tiny: Shop, visitor: Visitor) -> None:
-    """The Server page says which model it is when it is not ResNet50 with ImageNet weights."""
-    model = tiny.client.model()
+def test_no_warning_of_a_model(tiny: Shop, visitor: Visitor) -> None:
+    """A model other than ResNet50 is no reason for a warning."""
     visitor.open(f"{tiny.url}/server")
-    visitor.sees(f"The model is not ResNet50 with ImageNet weights but {model.backbone} with weights {model.weights}")
+    visitor.sees(tiny.client.model().backbone)
+    expect(visitor.page.get_by_test_id("stAlert").filter(has_text="weights")).to_have_count(0)
 
 
-def test_no_banner_for_resnet50(tmp_path: Path, visitor: Visitor) -> None:
-    """ResNet50 with ImageNet weights has no banner."""
+def test_warning_of_random_weights(tmp_path: Path, visitor: Visitor) -> None:
+    """Every page of a model with random weights says that results are meaningless."""
     folder = tmp_path / "model"
     shutil.copytree(TINY, folder)
     manifest = json.loads((folder / "model.json").read_text())
-    manifest |= {"backbone": "resnet50", "weights": "imagenet"}
+    manifest |= {"backbone": "resnet50", "weights": "random(seed=0)"}
     (folder / "model.json").write_text(json.dumps(manifest))
     with open_shop(tmp_path / "none", folder, tmp_path / "data") as shop:
-        visitor.open(f"{shop.url}/server")
-        visitor.sees("resnet50")
-        expect(visitor.page.get_by_text("The model is not")).to_have_count(0)
+        for page in ("", "server"):
+            visitor.open(f"{shop.url}/{page}")
+            visitor.sees("The model's weights are random")
+
+
+def test_the_server_is_named(sample: Shop, visitor: Visitor) -> None:
+    """Every page shows the product's name and the server's address."""
+    for page in PAGES:
+        visitor.open(f"{sample.url}/{page}")
+        visitor.sees(f"Lookalike \N{MIDDLE DOT} {sample.address}")
+
+
+def test_one_color_a_category(sample: Shop, visitor: Visitor) -> None:
+    """A category has the same color in every chart of the Catalog page, and another one than the others."""
+    visitor.open(f"{sample.url}/catalog")
+    names = [each.name for each in sample.client.categories()]
+    bars = visitor.page.locator('[data-testid="stVegaLiteChart"] path[aria-roledescription=bar]')
+    expect(bars.nth(12)).to_be_attached(timeout=TIMEOUT_MS)
+    visitor.settle()
+    drawn = bars.evaluate_all("bars => bars.map(bar => [bar.getAttribute('aria-label'), bar.getAttribute('fill')])")
+    colors: dict[str, set[str]] = {}
+    for label, fill in drawn:
+        colors.setdefault(label.split("part: ")[1].split(";")[0], set()).add(fill)
+    assert set(colors) == set(names)
+    assert all(len(each) == 1 for each in colors.values()), colors
+    assert len(set.union(*colors.values())) == len(names)
+
+
+def test_no_page_may_be_framed(sample: Shop) -> None:
+    """Every response forbids other sites to frame it, and Streamlit's metrics are not public."""
+    for path, status in (("/", 200), ("/_stcore/health", 200), ("/_stcore/metrics", 404), ("/_stcore/metrics/", 404)):
+        port = int(sample.url.rpartition(":")[2])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            assert response.status == status, path
+            assert response.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+            assert response.headers["X-Frame-Options"] == "DENY"
 
 
 def test_empty_catalog(tiny: Shop, visitor: Visitor) -> None:
@@ -98,7 +134,7 @@ def test_server_stops_and_restarts(sample: Shop, visitor: Visitor) -> None:
     cards = visitor.cards()
     sample.stop()
     try:
-        visitor.button(f"Similar to {cards[1].id}").click()
+        visitor.similar(cards[1].id).click()
         visitor.sees("The server does not respond.")
         visitor.sees(sample.address)
         visitor.sees("make run")
@@ -183,6 +219,10 @@ def test_phone(sample: Shop, visitor: Visitor, page: str) -> None:
     visitor.open(f"{sample.url}/{page}")
     width = visitor.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
     assert width <= 375
+    links = visitor.page.locator(".st-key-narrow-navigation").get_by_role("link")
+    expect(links).to_have_text(["Search", "Catalog", "Server", "Products"], timeout=TIMEOUT_MS)
+    for link in links.all():
+        expect(link).to_be_in_viewport()
     boxes = [each.bounding_box() for each in visitor.page.locator(CARD).all()[:4]]
     positions = [(round(box["x"]), round(box["y"])) for box in boxes if box]
     if page in PAGES[:2]:

@@ -81,7 +81,7 @@ def test_keyboard_alone(sample: Shop, visitor: Visitor) -> None:
     visitor.open(f"{sample.url}/?id=S0001")
     visitor.sees_query("Red striped T-shirt")
     target = visitor.cards()[3]
-    button = visitor.button(f"Similar to {target.id}")
+    button = visitor.similar(target.id)
     visitor.page.get_by_label("Product id", exact=True).focus()
     for _ in range(40):
         visitor.page.keyboard.press("Tab")
@@ -102,10 +102,10 @@ def test_browse_a_category(shop: Shop, visitor: Visitor) -> None:
     visitor.choose("Category to browse", f"{category.name} ({category.count})")
     assert [each.id for each in visitor.cards()] == [each.id for each in products[:24]]
     visitor.page.get_by_test_id("stPagination").get_by_role("button", name="Page 2", exact=True).click()
-    expect(visitor.button(f"Similar to {products[24].id}")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(visitor.similar(products[24].id)).to_be_visible(timeout=TIMEOUT_MS)
     assert [each.id for each in visitor.cards()] == [each.id for each in products[24:48]]
     assert visitor.loaded() == 24
-    visitor.button(f"Similar to {products[30].id}").click()
+    visitor.similar(products[30].id).click()
     visitor.sees_query(products[30].title)
 
 
@@ -142,7 +142,7 @@ def test_filter_by_range(sample: Shop, visitor: Visitor) -> None:
 def test_scope_k_and_group_by(sample: Shop, visitor: Visitor) -> None:
     """All categories are searched, for k neighbors, grouped by an attribute."""
     visitor.open(f"{sample.url}/?id=S0001")
-    visitor.choose("Search in", "all categories")
+    visitor.choose("Category to search", "all categories")
     visitor.fill("Neighbors", "5")
     visitor.choose("Group by", "color")
     expected = sample.client.search(
@@ -168,7 +168,7 @@ def test_duplicates_are_collapsed(shop: Shop, visitor: Visitor) -> None:
         visitor.sees(f"{others[0].id}  {others[0].title}")
         visitor.page.keyboard.press("Escape")
         visitor.page.get_by_text("Collapse duplicates", exact=True).click()
-        expect(visitor.button("Similar to duplicate-2")).to_be_visible(timeout=TIMEOUT_MS)
+        expect(visitor.similar("duplicate-2")).to_be_visible(timeout=TIMEOUT_MS)
         separate = visitor.cards()
         assert separate == as_cards(shop.client.search(product_id="duplicate-0", k=12).neighbors)
         assert {each.similarity for each in separate[:3]} == {"1.0000"}
@@ -179,7 +179,7 @@ def test_duplicates_are_collapsed(shop: Shop, visitor: Visitor) -> None:
 def test_link_shows_the_same_view(sample: Shop, visitor: Visitor, browser: Browser) -> None:
     """The link to a view shows another visitor the same query, choices and result."""
     visitor.open(f"{sample.url}/?id=S0001")
-    visitor.choose("Search in", "Women")
+    visitor.choose("Category to search", "Women")
     visitor.choose("color", "navy (")
     visitor.choose("color", "red (")
     visitor.fill("price to", "40")
@@ -289,3 +289,18 @@ def test_product_without_an_image(sample: Shop, visitor: Visitor) -> None:
         expect(visitor.page.get_by_alt_text("Bare (no image)")).to_be_visible()
     finally:
         sample.client.delete(["bare"])
+
+
+def test_find_by_title(shop: Shop, visitor: Visitor) -> None:
+    """A part of a title, in any case, shows the products whose title or id contains it, by id; a click searches."""
+    titles = [each.title for each in shop.client.products(page_size=1000)]
+    word = max(titles[len(titles) // 2].split(), key=len)
+    expected = [each for each in shop.client.products() if word.casefold() in each.title.casefold()][:24]
+    visitor.open(shop.url)
+    visitor.fill("Title or id contains", word.upper())
+    assert [(each.id, each.title) for each in visitor.cards()] == [(each.id, each.title) for each in expected]
+    visitor.fill("Title or id contains", "no such * title")
+    visitor.sees("No title or id contains no such * title.")
+    visitor.fill("Title or id contains", expected[0].id)
+    visitor.similar(expected[0].id).click()
+    expect(visitor.page.locator(".st-key-query")).to_contain_text(f"{expected[0].id} in ", timeout=TIMEOUT_MS)

@@ -20,6 +20,7 @@ FULL = View(
     start="image",
     product="a&b=c/../é",
     browse="Men",
+    title="striped *T*",
     page=7,
     category="Women",
     all_categories=True,

@@ -48,6 +48,11 @@ class Visitor:
         """Return the button with exactly this name."""
         return self.page.get_by_role("button", name=name, exact=True)
 
+    def similar(self, product_id: str) -> Locator:
+        """Return the button of the card of a product."""
+        card = self.page.locator(CARD).filter(has=self.page.get_by_text(product_id, exact=True))
+        return card.get_by_role("button", name="Find similar")
+
     def text(self, text: str) -> Locator:
         """Return the first element that contains this text."""
         return self.page.get_by_text(text).first
@@ -67,14 +72,13 @@ class Visitor:
         self.settle()
         cards = []
         for text in self.page.locator(CARD).all_inner_texts():
-            name = re.search(r"Similar to (.+)", text)
+            title, name = text.strip().split("\n")[:2]
+            assert "Find similar" in text, text
             similarity = re.search(r"similarity (\S+)", text)
             distance = re.search(r"distance (\S+)", text)
-            assert name is not None, text
-            title = text.strip().partition("\n")[0]
             cards.append(
                 Card(
-                    name.group(1).replace("\N{WORD JOINER}", ""),
+                    name.replace("\N{WORD JOINER}", ""),
                     title,
                     similarity.group(1) if similarity else "",
                     distance.group(1) if distance else "",
