@@ -21,6 +21,7 @@ from lookalike_client import Client
 from lookalike_client.cli import main as lookalike
 from lookalike_server.__main__ import main as lookalike_server
 from lookalike_server.config import PREFIX, Settings
+from lookalike_server.rpc.server import SERVICES
 from support.paths import MODELS, ROOT
 from support.processes import server_process
 
@@ -240,3 +241,9 @@ def test_readme_grpcurl_call_works_by_reflection(sample_server: tuple[str, Path]
     assert [neighbor["product"]["id"] for neighbor in answer["neighbors"]] == [
         neighbor.product.id for neighbor in expected.neighbors
     ]
+
+
+def test_probes_have_the_names_of_services() -> None:
+    """The page about probes names every service that health knows."""
+    page = (ROOT / "docs" / "load-balancing.md").read_text(encoding="utf-8")
+    assert [name for name in SERVICES if f"`{name}`" not in page] == []

@@ -18,10 +18,10 @@ Lookalike = Callable[..., Result]
 
 @pytest.fixture
 def stocked(real: Client) -> Client:
-    """A catalog of two categories whose products have colour, price and size."""
-    put(real, "a", "Girls", attributes={"colour": "Blue", "price": "1,299", "size": "M"})
-    put(real, "b", "Girls", attributes={"colour": "Red", "price": "12.50 EUR", "size": "L"})
-    put(real, "c", "Boys", attributes={"colour": "Green", "weight": "5"})
+    """A catalog of two categories whose products have color, price and size."""
+    put(real, "a", "Girls", attributes={"color": "Blue", "price": "1,299", "size": "M"})
+    put(real, "b", "Girls", attributes={"color": "Red", "price": "12.50 EUR", "size": "L"})
+    put(real, "c", "Boys", attributes={"color": "Green", "weight": "5"})
     return real
 
 
@@ -34,32 +34,32 @@ def hints(result: Result) -> list[str]:
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (("--where", "color=Blue"), ["no product has the attribute 'color'; did you mean 'colour'?"]),
-        (("--where", "COLOUR=Blue"), ["no product has the attribute 'COLOUR'; did you mean 'colour'?"]),
-        (("--where", "color!=Blue"), ["no product has the attribute 'color'; did you mean 'colour'?"]),
-        (("--where", "colour=blue"), ["no product has colour=blue; did you mean 'Blue'?"]),
+        (("--where", "colors=Blue"), ["no product has the attribute 'colors'; did you mean 'color'?"]),
+        (("--where", "COLOR=Blue"), ["no product has the attribute 'COLOR'; did you mean 'color'?"]),
+        (("--where", "colors!=Blue"), ["no product has the attribute 'colors'; did you mean 'color'?"]),
+        (("--where", "color=blue"), ["no product has color=blue; did you mean 'Blue'?"]),
         (
-            ("--where", "colour=Purple"),
-            ["no product has colour=Purple; the values of 'colour' are: 'Blue', 'Green', 'Red'"],
+            ("--where", "color=Purple"),
+            ["no product has color=Purple; the values of 'color' are: 'Blue', 'Green', 'Red'"],
         ),
         (("--where", "price<=20"), ["a range compares numbers, and the values of 'price' are not, as '1,299'"]),
         (
             ("--group-by", "brand"),
-            ["no product has the attribute 'brand'; the attributes are: 'colour', 'price', 'size', 'weight'"],
+            ["no product has the attribute 'brand'; the attributes are: 'color', 'price', 'size', 'weight'"],
         ),
         (
             ("--category", "Boys", "--where", "size=M"),
-            ["no product of category 'Boys' has the attribute 'size'; the attributes are: 'colour', 'weight'"],
+            ["no product of category 'Boys' has the attribute 'size'; the attributes are: 'color', 'weight'"],
         ),
         (
-            ("--where", "color=Blue", "--group-by", "siz"),
+            ("--where", "colors=Blue", "--group-by", "sizes"),
             [
-                "no product has the attribute 'color'; did you mean 'colour'?",
-                "no product has the attribute 'siz'; did you mean 'size'?",
+                "no product has the attribute 'colors'; did you mean 'color'?",
+                "no product has the attribute 'sizes'; did you mean 'size'?",
             ],
         ),
-        (("--where", "colour=Blue", "--where", "size=L"), []),
-        (("--where", "colour=Red", "--group-by", "size"), []),
+        (("--where", "color=Blue", "--where", "size=L"), []),
+        (("--where", "color=Red", "--group-by", "size"), []),
     ],
 )  # fmt: skip
 def test_a_name_that_nothing_has_is_a_hint(
@@ -97,10 +97,10 @@ def test_an_unknown_product_is_no_matter_of_its_category(lookalike: Lookalike, s
 
 def test_hints_are_extra(lookalike: Lookalike, stocked: Client, server: ScriptedServer) -> None:
     """JSON output asks for no attributes, and a server that does not tell them fails nothing."""
-    assert lookalike("--json", "search", "--id", "a", "--where", "color=Blue").stderr == ""
+    assert lookalike("--json", "search", "--id", "a", "--where", "colors=Blue").stderr == ""
     assert not server.requests("ListCategories")
     server.handlers["ListCategories"] = lambda _, context: Rejection(StatusCode.PERMISSION_DENIED).send(context)
-    result = lookalike("search", "--id", "a", "--where", "color=Blue")
+    result = lookalike("search", "--id", "a", "--where", "colors=Blue")
     assert (result.exit_code, result.stdout.startswith("no products found\n")) == (0, True)
 
 
