@@ -330,10 +330,10 @@ def image_decoder(settings: Settings, model: Model) -> ImageDecoder:
         png=settings.max_png_pixels,
         interlaced_png=settings.max_interlaced_png_pixels,
         webp=settings.max_webp_pixels,
+        avif=settings.max_avif_pixels,
+        heic=settings.max_heic_pixels,
     )
-    return ImageDecoder(
-        model.height, model.width, model.resize, settings.max_image_bytes, settings.max_image_pixels, limits
-    )
+    return ImageDecoder.of_model(model, settings.max_image_bytes, settings.max_image_pixels, limits)
 
 
 def pool(threads: int, name: str) -> ThreadPoolExecutor:

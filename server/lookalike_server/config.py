@@ -177,6 +177,8 @@ class Settings(BaseSettings):
     max_png_pixels: int = Field(12_500_000, ge=1, description="The most pixels of a PNG, GIF or BMP.")
     max_interlaced_png_pixels: int = Field(6_250_000, ge=1, description="The most pixels of an interlaced PNG.")
     max_webp_pixels: int = Field(6_250_000, ge=1, description="The most pixels of a WebP.")
+    max_avif_pixels: int = Field(6_250_000, ge=1, description="The most pixels of an AVIF.")
+    max_heic_pixels: int = Field(12_500_000, ge=1, description="The most pixels of a HEIC.")
     max_decoding_bytes: int = Field(
         256 * MIB,
         ge=1,

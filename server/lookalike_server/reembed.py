@@ -145,7 +145,7 @@ def _embed(
     catalog: Reembedding, model: Model, plan: Plan, settings: Settings, observer: Observer
 ) -> Generator[OfflineBatch[ImageKey]]:
     # No limits: a stored image was accepted once, and must not be lost because the limits are others now.
-    decoder = ImageDecoder(model.height, model.width, model.resize, sys.maxsize, sys.maxsize)
+    decoder = ImageDecoder.of_model(model, sys.maxsize, sys.maxsize)
     threads = settings.decode_threads or available_cores()
     return embed_all(catalog.pending(), decoder, plan, threads, observer)
 

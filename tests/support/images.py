@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pillow_heif
 from PIL import Image
 
 from lookalike_server.domain.inference import Pixels
@@ -27,6 +28,28 @@ def save(image: Image.Image, file_format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
+
+
+def heic(image: Image.Image, **options: Any) -> bytes:
+    """Write a HEIC, in tiles of `tile_size` where that is given."""
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(image).save(buffer, format="HEIF", **options)
+    return buffer.getvalue()
+
+
+def deep_heic(image: Image.Image) -> bytes:
+    """Write a HEIC of 10 bits a channel without subsampling."""
+    samples = np.asarray(image).astype(np.uint16) * 257
+    buffer = io.BytesIO()
+    pillow_heif.from_bytes("RGB;16", image.size, samples.tobytes()).save(buffer, format="HEIF", chroma=444)
+    return buffer.getvalue()
+
+
+def with_alpha(image: Image.Image) -> Image.Image:
+    """Add the image's own brightness as its alpha."""
+    image = image.copy()
+    image.putalpha(image.convert("L"))
+    return image
 
 
 def exif(orientation: int) -> Image.Exif:

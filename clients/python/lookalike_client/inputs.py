@@ -45,7 +45,7 @@ class Cropped:
 
 
 ImageSource = bytes | str | os.PathLike[str] | NDArray[np.uint8] | Cropped
-"""An image: the bytes of a JPEG, PNG, WebP, GIF or BMP file, the path of one (`str` or `os.PathLike`), or decoded
+"""An image: the bytes of a JPEG, PNG, WebP, AVIF, GIF or BMP file, the path of one (`str` or `os.PathLike`), or decoded
 RGB pixels as a uint8 array of shape [height, width, 3]; or a region of one of these."""
 
 VectorSource = NDArray[np.floating[Any]] | Sequence[float]

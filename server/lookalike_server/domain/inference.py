@@ -25,6 +25,15 @@ class Resize(Enum):
     NEAREST = "nearest"
 
 
+class ColorManagement(Enum):
+    """What becomes of the color profile that is embedded in an image."""
+
+    SRGB = "srgb"
+    """The image is converted to sRGB by it."""
+    NONE = "none"
+    """It is ignored, as Keras ignores it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """A box in an upright image, in fractions of its size; 0 <= left < right <= 1, 0 <= top < bottom <= 1."""
@@ -80,6 +89,7 @@ class Model:
     dim: int
     metric: Metric
     precision: str
+    color_management: ColorManagement = ColorManagement.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,7 @@ class _Choice:
     @cached_property
     def _images(self) -> Pixels:
         """The images that are compared; decoded only where something is."""
-        model = self._folder.model
-        decoder = ImageDecoder(model.height, model.width, model.resize, _MAX_PARITY_IMAGE, _MAX_PARITY_IMAGE)
-        return parity_images(decoder)
+        return parity_images(ImageDecoder.of_model(self._folder.model, _MAX_PARITY_IMAGE, _MAX_PARITY_IMAGE))
 
     def of_session(self, load_session: LoadSession) -> PlannedModel:
         """Measure sessions of the caller's."""

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 
 from lookalike_server.domain.inference import Region
+from lookalike_server.inference.color import MAX_PROFILE_BYTES
 from lookalike_server.inference.image_header import ImageHeader, ImageKind
 from lookalike_server.inference.upright import BAND_PIXELS, COPY_BYTES, WHOLE_PIXELS
 
@@ -20,8 +21,12 @@ MAX_SCANS = 32
 """The most scans of a JPEG: each passes over the whole image, however little is in it. Encoders write about ten."""
 
 # Bytes for each pixel that are held at once, where it is not what Pillow stores: libwebp's two RGBA canvases, the bytes
-# that it returns and Pillow's copy of them; a GIF's frame and the background that its disposal asks for.
-_PIXEL_BYTES = {ImageKind.WEBP: 16, ImageKind.GIF: 2}
+# that it returns and Pillow's copy of them; a GIF's frame and the background that its disposal asks for; what libavif
+# and libheif convert a frame to and return, or Pillow's copy of that, beside its transparency of 16 bits.
+_PIXEL_BYTES = {ImageKind.WEBP: 16, ImageKind.GIF: 2, ImageKind.AVIF: 10, ImageKind.HEIC: 10}
+
+# A color profile as Pillow, LittleCMS and the cache of transforms hold it.
+_PROFILE_COPIES = 3
 
 # libjpeg's buffers for rows, for each column of the full image; and what every decoder takes, with Pillow's limit of
 # 1 MiB each for a PNG's decompressed texts and color profile.
@@ -38,12 +43,16 @@ class PixelLimits:
         png: Of a PNG, GIF or BMP.
         interlaced_png: Of an interlaced PNG.
         webp: Of a WebP's canvas.
+        avif: Of an AVIF.
+        heic: Of a HEIC.
     """
 
     progressive_jpeg: int = sys.maxsize
     png: int = sys.maxsize
     interlaced_png: int = sys.maxsize
     webp: int = sys.maxsize
+    avif: int = sys.maxsize
+    heic: int = sys.maxsize
 
     def of(self, kind: ImageKind) -> int:
         """Return the limit of a kind of file."""
@@ -56,6 +65,10 @@ class PixelLimits:
                 return self.interlaced_png
             case ImageKind.WEBP:
                 return self.webp
+            case ImageKind.AVIF:
+                return self.avif
+            case ImageKind.HEIC:
+                return self.heic
             case ImageKind.PNG | ImageKind.GIF | ImageKind.BMP:
                 return self.png
 
@@ -77,9 +90,10 @@ def file_decoding_bytes(
         region: What is cropped from it.
     """
     width, height = -(-header.width // scale), -(-header.height // scale)
-    held = width * height * _PIXEL_BYTES.get(header.kind, header.pixel_bytes) + header.coefficients
-    if header.kind is ImageKind.WEBP:
-        held += file_bytes  # libwebp needs the file in one piece, which Pillow makes of two
+    held = width * height * _PIXEL_BYTES.get(header.kind, header.pixel_bytes) + header.held_bytes
+    if header.kind in (ImageKind.WEBP, ImageKind.AVIF, ImageKind.HEIC):
+        held += file_bytes  # the library needs the file in one piece, which Pillow makes
+    held += _PROFILE_COPIES * min(file_bytes, MAX_PROFILE_BYTES)
     copy_bytes = COPY_BYTES
     if header.kind in (ImageKind.JPEG, ImageKind.PROGRESSIVE_JPEG):
         held += _JPEG_COLUMN_BYTES * header.width

@@ -6,17 +6,24 @@ before any pixel is decoded. A large JPEG is decoded at 1/2, 1/4 or 1/8 of its s
 
 from __future__ import annotations
 
-import io
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image as PilImage
-from PIL import PngImagePlugin
 
 from lookalike_server.domain.errors import invalid
-from lookalike_server.domain.inference import EncodedImage, Image, Pixels, RawImage, Region, Resize
+from lookalike_server.domain.inference import (
+    ColorManagement,
+    EncodedImage,
+    Image,
+    Model,
+    Pixels,
+    RawImage,
+    Region,
+    Resize,
+)
+from lookalike_server.inference.color import ToSrgb, profile_mode, to_srgb
+from lookalike_server.inference.heif_header import is_heic
 from lookalike_server.inference.image_cost import (
     MAX_SCANS,
     MAX_SIDE,
@@ -32,40 +39,9 @@ from lookalike_server.inference.image_header import (
     UnsupportedImageError,
     read_header,
 )
-from lookalike_server.inference.other_formats import name_other
+from lookalike_server.inference.opening import HEIC_IS_READ, open_image, reason_of
+from lookalike_server.inference.other_formats import ACCEPTED, UNREAD_HEIC, name_other
 from lookalike_server.inference.upright import DecodedImage
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-
-# `ImageDecoder` checks its own limit before; Pillow's would warn instead of reject.
-PilImage.MAX_IMAGE_PIXELS = None
-
-# All of a PNG's decompressed texts, which nobody reads; Pillow's own limit is 64 MiB.
-PngImagePlugin.MAX_TEXT_MEMORY = PngImagePlugin.MAX_TEXT_CHUNK
-
-
-def _skipping_large_texts(read: Any) -> Any:
-    """Return what reads a chunk of text as Pillow does, until texts were too large; the others are passed over."""
-
-    def read_chunk(stream: Any, position: int, length: int) -> Any:
-        begin = stream.fp.tell()
-        if stream.text_memory < PngImagePlugin.MAX_TEXT_MEMORY:
-            try:
-                return read(stream, position, length)
-            except ValueError:
-                stream.text_memory = PngImagePlugin.MAX_TEXT_MEMORY
-        stream.fp.seek(begin)
-        return stream.fp.read(length)
-
-    return read_chunk
-
-
-# A valid PNG is read whatever its texts are, which may have the orientation.
-for _name in ("chunk_zTXt", "chunk_iTXt"):
-    setattr(PngImagePlugin.PngStream, _name, _skipping_large_texts(getattr(PngImagePlugin.PngStream, _name)))
-
-# Pillow's warnings about broken files contain the caller's values; Python would print each and remember it forever.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _RESAMPLING = {Resize.BILINEAR: PilImage.Resampling.BILINEAR, Resize.NEAREST: PilImage.Resampling.NEAREST}
 
@@ -87,6 +63,7 @@ class ImageDecoder:
         max_bytes: The largest image file that is accepted.
         max_pixels: The most pixels that an image may have.
         limits: The lower limits of files that cannot shrink while they are decoded.
+        color_management: What becomes of an embedded color profile.
     """
 
     height: int
@@ -95,6 +72,12 @@ class ImageDecoder:
     max_bytes: int
     max_pixels: int
     limits: PixelLimits = NO_LIMITS
+    color_management: ColorManagement = ColorManagement.NONE
+
+    @classmethod
+    def of_model(cls, model: Model, max_bytes: int, max_pixels: int, limits: PixelLimits = NO_LIMITS) -> ImageDecoder:
+        """Make the decoder that a model's folder asks for, with these limits."""
+        return cls(model.height, model.width, model.resize, max_bytes, max_pixels, limits, model.color_management)
 
     def decode(self, image: Image) -> Pixels:
         """Decode and resize one image to uint8 [height, width, 3] in RGB.
@@ -161,14 +144,16 @@ class ImageDecoder:
             raise invalid(field, "is empty; send the bytes of an image file")
         if len(image.data) > self.max_bytes:
             raise invalid(field, f"has {len(image.data):,} bytes; send at most {self.max_bytes:,}")
+        if not HEIC_IS_READ and is_heic(image.data):
+            raise invalid(field, UNREAD_HEIC)
         try:
             header = read_header(image.data)
         except BrokenHeaderError as error:
-            raise invalid(field, f"is a truncated or broken {error} image") from None
+            raise invalid(field, f"is a broken {error}") from None
         except UnsupportedImageError as error:
             raise invalid(field, str(error)) from None
         if header is None:
-            raise invalid(field, name_other(image.data) or "is not a JPEG, PNG, WebP, GIF or BMP image")
+            raise invalid(field, name_other(image.data) or f"is not a {ACCEPTED} image")
         self._check_pixels(header.width, header.height, field)
         limit, kind = self.limits.of(header.kind), header.kind.value
         if header.width * header.height > limit:
@@ -186,17 +171,24 @@ class ImageDecoder:
             if scans > MAX_SCANS:
                 raise invalid(field, f"is a JPEG of {scans:,} scans; send one of at most {MAX_SCANS}")
         try:
-            with PilImage.open(io.BytesIO(image.data), formats=FORMATS) as opened:
-                if opened.size != (header.width, header.height):
-                    raise ValueError("the file has several headers that disagree")
+            with open_image(image.data, header) as opened:
                 # Decodes at the smallest size that is not below this one; does nothing for formats other than JPEG.
                 drafted = opened.draft(None, (header.width // scale, header.height // scale))
                 _read_transparent_color(opened, header, image.data)
                 opened.load()
                 scale = 1 if drafted is None else scale
-                return DecodedImage(opened, header.width, header.height, scale, _orientation(opened))
+                width, height = opened.size if header.kind is ImageKind.HEIC else (header.width, header.height)
+                return DecodedImage(opened, width, height, scale, _orientation(opened), self._color(opened))
         except Exception as error:  # the decoders raise OSError, SyntaxError, ValueError, struct.error ...
-            raise invalid(field, f"is a truncated or broken {header.kind.value} image") from error
+            raise invalid(field, f"is a broken {header.kind.value}: {reason_of(error)}") from error
+
+    def _color(self, opened: PilImage.Image) -> tuple[str, ToSrgb] | None:
+        """Return what converts the image's colors to sRGB, and the mode that it takes."""
+        profile = opened.info.get("icc_profile")
+        if self.color_management is ColorManagement.NONE or not isinstance(profile, bytes):
+            return None
+        mode, convert = profile_mode(profile), to_srgb(profile)
+        return (mode, convert) if mode and convert else None
 
     def _check_pixels(self, width: int, height: int, field: str) -> None:
         if width * height > self.max_pixels:

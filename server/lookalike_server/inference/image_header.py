@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from lookalike_server.inference.heif_boxes import BoxError
+from lookalike_server.inference.heif_header import is_avif, is_heic, read_heif_header
+
 # More blocks than this before the pixels are in no real file: an ICC profile in a JPEG has at most 255.
 _MAX_BLOCKS = 4096
 
@@ -25,6 +28,8 @@ class ImageKind(Enum):
     WEBP = "WebP"
     GIF = "GIF"
     BMP = "BMP"
+    AVIF = "AVIF"
+    HEIC = "HEIC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class ImageHeader:
         width: Columns of the stored image, before EXIF rotates it.
         height: Rows of the stored image.
         pixel_bytes: Bytes that Pillow holds for each decoded pixel.
-        coefficients: Bytes of DCT coefficients that libjpeg holds until the last scan, for the image at full size.
+        held_bytes: Bytes that the decoder holds beside them, for the image at full size: libjpeg's DCT coefficients,
+            until the last scan; the frames of an AVIF or HEIC.
         scans_at: Where a JPEG's scans begin in the file.
     """
 
@@ -44,12 +50,12 @@ class ImageHeader:
     width: int
     height: int
     pixel_bytes: int
-    coefficients: int = 0
+    held_bytes: int = 0
     scans_at: int = 0
 
 
 class BrokenHeaderError(ValueError):
-    """The header of a known format is truncated or invalid; the message is the format's name."""
+    """The header of a known format is truncated or invalid; the message is the format's name, and what is wrong."""
 
 
 class UnsupportedImageError(ValueError):
@@ -57,12 +63,14 @@ class UnsupportedImageError(ValueError):
 
 
 def read_header(data: bytes) -> ImageHeader | None:
-    """Read the header of a JPEG, PNG, WebP, GIF or BMP file; None for anything else.
+    """Read the header of a JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP file; None for anything else.
 
     Raises:
         BrokenHeaderError: The header is truncated or invalid.
         UnsupportedImageError: It is a BMP whose pixels are compressed.
     """
+    if data[4:8] == b"ftyp":
+        return _heif(data)
     for signature, name, read in _READERS:
         if data.startswith(signature) and (name != "WebP" or data[8:12] == b"WEBP"):
             try:
@@ -70,9 +78,23 @@ def read_header(data: bytes) -> ImageHeader | None:
             except (struct.error, IndexError):
                 header = None
             if header is None or header.width < 1 or header.height < 1:
-                raise BrokenHeaderError(name)
+                raise BrokenHeaderError(f"{name}: its header is truncated or invalid")
             return header
     return None
+
+
+def _heif(data: bytes) -> ImageHeader | None:
+    """Read what is in a file of the family of AVIF and HEIC; None for its other members, as videos."""
+    if not (is_avif(data) or is_heic(data)):
+        return None
+    kind = ImageKind.AVIF if is_avif(data) else ImageKind.HEIC
+    try:
+        width, height, held_bytes = read_heif_header(data)
+        return ImageHeader(kind, width, height, 4, held_bytes)
+    except BoxError as error:
+        raise BrokenHeaderError(f"{kind.value}: {error}") from None
+    except (struct.error, IndexError):
+        raise BrokenHeaderError(f"{kind.value}: its header is truncated or invalid") from None
 
 
 def _jpeg(data: bytes) -> ImageHeader | None:

@@ -14,10 +14,10 @@ from typing import Literal, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.domain.inference import Metric, Model, ParityBounds, Resize
+from lookalike_server.domain.inference import ColorManagement, Metric, Model, ParityBounds, Resize
 
-SCHEMA_VERSIONS = (1, 2)
-"""The schema versions that can be read; version 1 spells two keys in British English."""
+SCHEMA_VERSIONS = (1, 2, 3)
+"""The schema versions that can be read: 1 spells two keys in British English, 1 and 2 know no color management."""
 
 MAX_SIDE = 8192
 """The most pixels of a side of a model's input: an image of this size is 192 MiB, and more is a damaged file."""
@@ -68,6 +68,7 @@ class _Input(_Part):
     dtype: Literal["uint8"]
     color: Literal["RGB"] = Field(validation_alias=AliasChoices("color", "colour"))  # codespell:ignore
     resize: Literal["bilinear", "nearest"]
+    color_management: Literal["srgb", "none"] = "none"
 
 
 class _Output(_Part):
@@ -135,6 +136,7 @@ def read_model_folder(folder: Path) -> ModelFolder:
         dim=manifest.output.dim,
         metric=Metric(manifest.output.metric),
         precision=manifest.precision,
+        color_management=ColorManagement(manifest.input.color_management),
     )
     stated = manifest.parity_bounds
     bounds = ParityBounds(stated.min_cosine, stated.min_overlap) if stated else PARITY_BOUNDS

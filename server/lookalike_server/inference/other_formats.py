@@ -24,19 +24,34 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 )
 
 _BRANDS = {
-    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
-    **dict.fromkeys((b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"qt  "), "a video"),
+    **dict.fromkeys((b"mif1", b"msf1", b"mif2"), "HEIF with an image that is neither AV1 nor HEVC"),
+    **dict.fromkeys((b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"M4V ", b"qt  "), "a video"),
+    b"crx ": "a camera's raw file (CR3)",
 }
 """Major brands of files of the ISO base media format (ISO/IEC 14496-12, 4.3)."""
 
-_ACCEPTED_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
-_BEFORE_IMAGE = re.compile(rb"(?:\xef\xbb\xbf|\s)+")
-_BASE64_STARTS = (b"/9j/", b"iVBORw0KGgo", b"R0lGOD", b"UklGR", b"Qk0")
+_BEFORE_IMAGE = re.compile(
+    rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff|[\s\0])+"
+    rb"(?=(?:(\xff\xd8\xff)|(\x89PNG\r\n\x1a\n)|(GIF8)|(RIFF....WEBP)))",
+    re.DOTALL,
+)
+_KINDS = ("JPEG", "PNG", "GIF", "WebP")
+_AS_TEXT: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG\n\x1a\n", "PNG"),
+    (b"\x89PNG\r\r\n\x1a\r\n", "PNG"),
+    (b"\xef\xbf\xbdPNG", "PNG"),
+    (b"\xc2\x89PNG", "PNG"),
+    (b"\xef\xbf\xbd" * 3, "JPEG"),
+    (b"\xc3\xbf\xc3\x98\xc3\xbf", "JPEG"),
+)
+"""How signatures begin once a program has read or written the file as text: other line ends, Latin-1 or UTF-8."""
+_BASE64_STARTS = (b"/9j/", b"iVBORw0KGgo", b"R0lGOD", b"UklGR", b"Qk0", b"AAAA", b"SUkq", b"TU0AK")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]{16,}={0,2}\s*\Z")
 _LOOK_AT = 512
 
-SEND = "send JPEG, PNG, WebP, GIF or BMP"
+ACCEPTED = "JPEG, PNG, WebP, AVIF, GIF or BMP"
+SEND = f"send {ACCEPTED}"
+UNREAD_HEIC = f"is HEIC, which this server does not read; install lookalike-server[heic] beside it, or {SEND}"
 
 
 def name_other(data: bytes) -> str | None:
@@ -46,10 +61,16 @@ def name_other(data: bytes) -> str | None:
             return f"is {name}; {SEND}"
     if data[4:8] == b"ftyp" and (brand := _BRANDS.get(data[8:12])):
         return f"is {brand}; {SEND}"
+    for start, kind in _AS_TEXT:
+        if data.startswith(start):
+            return f"is a broken {kind}: its bytes were changed as those of a text are; read and send it as binary"
     head = data[:_LOOK_AT]
-    blanks = _BEFORE_IMAGE.match(head)
-    if blanks and head[blanks.end() :].startswith(_ACCEPTED_STARTS):
-        return f"has {blanks.end()} bytes before the image (a byte order mark or line ends); send the file as it is"
+    if before := _BEFORE_IMAGE.match(head):
+        kind = next(kind for kind, found in zip(_KINDS, before.groups(), strict=True) if found)
+        return (
+            f"is a broken {kind}: {before.end()} bytes before it (a byte order mark, line ends or zeros); "
+            "send the file as it is"
+        )
     return _name_text(head.lstrip(b"\xef\xbb\xbf \t\r\n"), data)
 
 

@@ -9,6 +9,7 @@ from PIL import Image as PilImage
 
 from lookalike_server.domain.catalog import StoredImage
 from lookalike_server.domain.inference import EncodedImage, Image, Pixels
+from lookalike_server.inference.heif_header import is_heic
 
 _SIGNATURES = (
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -34,8 +35,13 @@ def stored_image_of(image: Image, limit: int) -> StoredImage | None:
         data = _png(image.pixels)
     if len(data) > limit:
         return None
-    media_type = next((name for start, name in _SIGNATURES if data.startswith(start)), "application/octet-stream")
-    return StoredImage(hashlib.sha256(data).hexdigest(), media_type, data, image.region)
+    return StoredImage(hashlib.sha256(data).hexdigest(), _media_type(data), data, image.region)
+
+
+def _media_type(data: bytes) -> str:
+    if data[4:8] == b"ftyp":
+        return "image/heic" if is_heic(data) else "image/avif"
+    return next((name for start, name in _SIGNATURES if data.startswith(start)), "application/octet-stream")
 
 
 def _png(pixels: Pixels) -> bytes:

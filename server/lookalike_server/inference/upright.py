@@ -1,4 +1,4 @@
-"""From decoded pixels to the model's input: rotate upright, convert to RGB on white, crop, resize.
+"""From decoded pixels to the model's input: rotate upright, convert to (s)RGB on white, crop, resize.
 
 A large image is converted in bands of rows, each resized across at once, so that no copy of the whole image is made.
 The result is that of converting everything first, within 1 of 255: Pillow resizes some tall images down before across,
@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image as PilImage
 
 from lookalike_server.domain.inference import Pixels, Region
+from lookalike_server.inference.color import ToSrgb
 
 BAND_PIXELS = 1 << 18
 """About as many pixels are converted at once; their copies fit into a core's cache."""
@@ -57,6 +58,8 @@ class DecodedImage:
         height: Rows of the full image, as it is stored.
         scale: The full image's columns per decoded column.
         orientation: EXIF's orientation tag.
+        color: What converts the colors to sRGB, and the mode that it takes: RGB, L or CMYK. Images of another mode stay
+            as they are.
     """
 
     pixels: PilImage.Image | Pixels
@@ -64,6 +67,7 @@ class DecodedImage:
     height: int
     scale: int = 1
     orientation: int = 1
+    color: tuple[str, ToSrgb] | None = None
 
     def resize(self, size: tuple[int, int], resampling: PilImage.Resampling, region: Region | None) -> PilImage.Image:
         """Rotate upright, convert to RGB, crop to the region, if any, and resize to this width and height."""
@@ -107,6 +111,8 @@ class DecodedImage:
     def _whole_rgb(self, box: _Box) -> PilImage.Image | None:
         """Return the decoded pixels where they are what is resized, so that nothing is copied."""
         pixels = self.pixels
+        if self.color is not None:
+            return None
         if isinstance(pixels, PilImage.Image) and self.orientation not in _UPRIGHT and box == (0, 0, *pixels.size):
             return pixels if pixels.mode in ("RGB", "L") and "transparency" not in pixels.info else None
         return None
@@ -125,7 +131,8 @@ class DecodedImage:
             return PilImage.fromarray(self.pixels[rows[0] : rows[1], columns[0] : columns[1]])
         stored = self.pixels.crop((columns[0], rows[0], columns[1], rows[1]))
         transposition = _UPRIGHT.get(self.orientation)
-        return _to_rgb(stored if transposition is None else stored.transpose(transposition))
+        upright = stored if transposition is None else stored.transpose(transposition)
+        return _to_rgb(upright) if self.color is None else _to_srgb(upright, *self.color)
 
     @property
     def _decoded_size(self) -> tuple[int, int]:
@@ -135,6 +142,15 @@ class DecodedImage:
 
     def _oriented(self, width: int, height: int) -> tuple[int, int]:
         return (height, width) if self.orientation in _SIDEWAYS else (width, height)
+
+
+def _to_srgb(image: PilImage.Image, mode: str, convert: ToSrgb) -> PilImage.Image:
+    if mode == "CMYK":
+        return convert(image) if image.mode == "CMYK" else _to_rgb(image)
+    opaque = _to_rgb(image)
+    if mode == "L" and image.mode in ("LA", "La"):
+        opaque = opaque.convert("L")  # gray on white, in three equal channels
+    return convert(opaque) if opaque.mode == mode and image.mode != "CMYK" else opaque
 
 
 def _to_rgb(image: PilImage.Image) -> PilImage.Image:

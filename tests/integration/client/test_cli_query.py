@@ -57,7 +57,7 @@ def test_embed_names_the_image_that_is_rejected(lookalike: Lookalike, shoe: Path
     bad.write_bytes(b"text")
     result = lookalike("embed", shoe, bad)
     assert result.exit_code == 1
-    assert result.stderr == f"lookalike: {bad}: INVALID_ARGUMENT: is not a JPEG, PNG, WebP, GIF or BMP image\n"
+    assert result.stderr == f"lookalike: {bad}: INVALID_ARGUMENT: is not a JPEG, PNG, WebP, AVIF, GIF or BMP image\n"
 
 
 def test_search_prints_a_table_and_the_stats(lookalike: Lookalike, real: Client, shoe: Path) -> None:

@@ -118,7 +118,7 @@ def test_bad_rows_fail_alone(server: ScriptedServer, real: Client, tmp_path: Pat
     assert sorted(progress.failures, key=lambda row: row.number) == [
         FailedRow(3, "b", "image images/none.jpg: No such file or directory"),
         FailedRow(4, "c", "image images: Is a directory"),
-        FailedRow(5, "d", "INVALID_ARGUMENT: images[0].encoded: is not a JPEG, PNG, WebP, GIF or BMP image"),
+        FailedRow(5, "d", "INVALID_ARGUMENT: images[0].encoded: is not a JPEG, PNG, WebP, AVIF, GIF or BMP image"),
         FailedRow(6, "a", "product_id is already in row 2"),
         FailedRow(7, "", "product_id is empty"),
         FailedRow(8, "e", "INVALID_ARGUMENT: category: is empty"),

@@ -244,7 +244,10 @@ def test_one_bad_product_fails_alone(call: Call, real: Client) -> None:
     assert statuses[0].error is None
     error = statuses[1].error
     assert error.code is StatusCode.INVALID_ARGUMENT
-    assert str(error) == "INVALID_ARGUMENT: products[1].images[0].encoded: is not a JPEG, PNG, WebP, GIF or BMP image"
+    assert (
+        str(error)
+        == "INVALID_ARGUMENT: products[1].images[0].encoded: is not a JPEG, PNG, WebP, AVIF, GIF or BMP image"
+    )
     assert sorted(stored(real)) == ["a", "c"]
 
 

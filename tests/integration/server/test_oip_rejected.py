@@ -164,7 +164,7 @@ BAD: dict[str, tuple[pb.ModelInferRequest, str, str]] = {
     "a file missing": (raw_files([b"a"], 2), "raw_input_contents[0]", "within element 1 of 2"),
     "a file more": (raw_files([b"ab", b"cde"], 1), "raw_input_contents[0]", "7 bytes after the last of 1"),
     "files in a square": (raw_files([b"a"] * 4, 2, 2), "inputs[0].shape", "[2,2]; expected [-1] or [-1,1]"),
-    "a broken file": (raw_files([*files(3), b"broken"]), "encoded[3]", "not a JPEG, PNG, WebP, GIF or BMP"),
+    "a broken file": (raw_files([*files(3), b"broken"]), "encoded[3]", "not a JPEG, PNG, WebP, AVIF, GIF or BMP"),
     "an empty file": (raw_files([*files(1), b""]), "encoded[1]", "is empty"),
     "an unknown output": (
         infer_request(image(), IMAGE, outputs=[Output(name="logits")]),

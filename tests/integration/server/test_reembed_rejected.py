@@ -131,7 +131,7 @@ async def test_an_image_that_is_broken(serve: Serve, data: Path) -> None:
     change(data, f"UPDATE images SET data = substr(data, 1, length(data) / 2) WHERE sha256 = '{sha256}'")  # noqa: S608
     message = rejection(data)
     assert message.startswith(
-        "1 product has an image that cannot be embedded: 'large' (is a truncated or broken JPEG image). "
+        "1 product has an image that cannot be embedded: 'large' (is a broken JPEG: image file is truncated ("
     )
     model = CountingModel()
     done = reembed_catalog(data, load_session=model, drop_missing=True)

@@ -14,7 +14,7 @@ from PIL import Image
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import EncodedImage, RawImage, Region, Resize
 from lookalike_server.inference.image_decoding import ImageDecoder
-from support.images import blocks, exif, png, save
+from support.images import blocks, chunk, exif, heic, png, save, with_alpha
 
 # Pillow warns of broken files; the server has these warnings off.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -40,10 +40,24 @@ def sample_files() -> dict[str, bytes]:
         "animated webp": save(image, "WEBP", **frames),
         "gif": save(image, "GIF", **frames),
         "bmp": save(image, "BMP"),
+        "avif": save(image, "AVIF", exif=exif(6)),
+        "transparent avif": save(with_alpha(image), "AVIF"),
+        "animated avif": save(image, "AVIF", **frames),
+        "heic": heic(image, exif=exif(6)),
+        "heic of tiles": heic(image.resize((160, 130)), tile_size=64),
     }
 
 
 FILES = sample_files()
+
+
+def with_wrong_checksum(kind: bytes) -> bytes:
+    """Write a PNG with a text and one bit of a chunk's checksum flipped."""
+    text = chunk(b"tEXt", b"Comment\0made by hand")
+    data = bytearray(FILES["png"][:33] + text + FILES["png"][33:])
+    begin = data.index(kind)
+    data[begin + 4 + int.from_bytes(data[begin - 4 : begin], "big")] ^= 1
+    return bytes(data)
 
 
 def rejection(data: bytes, decoder: ImageDecoder = DECODER, region: Region | None = None) -> str | None:
@@ -80,7 +94,7 @@ UNKNOWN = {
     "wav": b"RIFF\x24\0\0\0WAVEfmt " + bytes(28),
 } | {name: save(Image.new("RGB", (16, 16)), name) for name in ("TGA", "PCX")}
 
-SEND = "send JPEG, PNG, WebP, GIF or BMP"
+SEND = "send JPEG, PNG, WebP, AVIF, GIF or BMP"
 JPEG = FILES["jpeg"]
 
 OTHERS: dict[str, tuple[bytes, str]] = {
@@ -90,8 +104,11 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "tiff": (save(Image.new("RGB", (16, 16)), "TIFF"), f"is TIFF; {SEND}"),
     "ico": (save(Image.new("RGB", (16, 16)), "ICO"), f"is an icon (ICO); {SEND}"),
     "jpeg 2000": (save(Image.new("RGB", (16, 16)), "JPEG2000"), f"is JPEG 2000; {SEND}"),
-    "avif": (save(Image.new("RGB", (16, 16)), "AVIF"), f"is AVIF; {SEND}"),
-    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", f"is HEIC; {SEND}"),
+    "heif of another codec": (
+        b"\0\0\0\x14ftypmif1\0\0\0\0mif1",
+        f"is HEIF with an image that is neither AV1 nor HEVC; {SEND}",
+    ),
+    "camera's raw file": (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", f"is a camera's raw file (CR3); {SEND}"),
     "jpeg xl": (b"\xff\x0a\xfa\x7f\x01\x90\x08\x06\x01\0", f"is JPEG XL; {SEND}"),
     "video": (b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2", f"is a video; {SEND}"),
     "archive": (b"PK\x03\x04" + bytes(40), f"is a ZIP archive; {SEND}"),
@@ -109,21 +126,51 @@ OTHERS: dict[str, tuple[bytes, str]] = {
         b"<!DOCTYPE html><html><body>404</body></html>",
         "is an HTML page, perhaps the error of the server that the image came from; send the image",
     ),
-    "line end before": (
-        b"\r\n" + JPEG,
-        "has 2 bytes before the image (a byte order mark or line ends); send the file as it is",
-    ),
-    "byte order mark before": (
-        b"\xef\xbb\xbf" + FILES["png"],
-        "has 3 bytes before the image (a byte order mark or line ends); send the file as it is",
-    ),
+    "jpeg xl in boxes": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20), f"is JPEG XL; {SEND}"),
+    "jpeg 2000 code stream": (b"\xff\x4f\xff\x51" + bytes(20), f"is JPEG 2000; {SEND}"),
+    "big tiff": (b"II+\0\x08\0\0\0" + bytes(20), f"is TIFF; {SEND}"),
+    "base64 of avif": (base64.b64encode(FILES["avif"]), "is base64; send the bytes that it encodes"),
+    "svg after a mark": (b"\xef\xbb\xbf<svg width='8'/>", f"is SVG; {SEND}"),
+    "local URL": (b"file:///srv/shoe.jpg", "is a URL; send the bytes of the file, which the server does not fetch"),
 }
+
+BEFORE = "(a byte order mark, line ends or zeros); send the file as it is"
+AS_TEXT = "its bytes were changed as those of a text are; read and send it as binary"
+
+DAMAGED: dict[str, tuple[bytes, str]] = {
+    "line end before": (b"\r\n" + JPEG, f"is a broken JPEG: 2 bytes before it {BEFORE}"),
+    "byte order mark before": (b"\xef\xbb\xbf" + FILES["png"], f"is a broken PNG: 3 bytes before it {BEFORE}"),
+    "both before": (b"\xef\xbb\xbf\r\n" + FILES["webp"], f"is a broken WebP: 5 bytes before it {BEFORE}"),
+    "zeros before": (bytes(4) + FILES["gif"], f"is a broken GIF: 4 bytes before it {BEFORE}"),
+    "line ends changed": (FILES["png"].replace(b"\r\n", b"\n"), f"is a broken PNG: {AS_TEXT}"),
+    "decoded as UTF-8": (FILES["png"].decode("utf-8", "replace").encode(), f"is a broken PNG: {AS_TEXT}"),
+    "jpeg decoded as UTF-8": (JPEG.decode("utf-8", "replace").encode(), f"is a broken JPEG: {AS_TEXT}"),
+    "jpeg as Latin-1": (JPEG.decode("latin-1").encode(), f"is a broken JPEG: {AS_TEXT}"),
+    "checksum of a text": (with_wrong_checksum(b"tEXt"), "is a broken PNG: bad header checksum in tEXt"),
+    "checksum of the header": (with_wrong_checksum(b"IHDR"), "is a broken PNG: bad header checksum in IHDR"),
+    "no header": (FILES["png"][:8] + FILES["png"][33:], "is a broken PNG: its header is truncated or invalid"),
+    "half a png": (FILES["png"][:-300], "is a broken PNG: image file is truncated"),
+    "half a jpeg": (JPEG[:-200], "is a broken JPEG: image file is truncated"),
+    "half an avif": (FILES["avif"][:-40], "is a broken AVIF: it ends early"),
+    "avif without boxes": (FILES["avif"][:40], "is a broken AVIF: "),
+    "half a heic": (FILES["heic"][:-40], "is a broken HEIC: "),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_known_format_that_is_broken(kind: str) -> None:
+    """The error names the format and what is wrong with the file, and nothing of the server's insides."""
+    data, message = DAMAGED[kind]
+    rejected = rejection(data)
+    assert rejected is not None
+    assert rejected.startswith(message)
+    assert "0x" not in rejected
 
 
 @pytest.mark.parametrize("data", UNKNOWN.values(), ids=UNKNOWN)
 def test_not_an_image(data: bytes) -> None:
     """What nothing recognizes is answered with what is accepted, though Pillow reads more."""
-    assert rejection(data) == "is not a JPEG, PNG, WebP, GIF or BMP image"
+    assert rejection(data) == "is not a JPEG, PNG, WebP, AVIF, GIF or BMP image"
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -143,13 +190,15 @@ def test_truncated_at_every_byte(kind: str) -> None:
     assert accepted == list(range(len(data) - len(accepted), len(data)))
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "progressive jpeg", "cmyk jpeg", "png", "webp", "lossless webp", "bmp"])
+@pytest.mark.parametrize(
+    "kind", ["jpeg", "progressive jpeg", "cmyk jpeg", "png", "webp", "lossless webp", "bmp", "avif", "heic"]
+)
 def test_half_a_file(kind: str) -> None:
     """Half a file is always rejected."""
     data = FILES[kind]
     message = rejection(data[: len(data) // 2])
     assert message is not None
-    assert "truncated or broken" in message or "is not a" in message
+    assert "is a broken" in message or "is not a" in message
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -206,7 +255,7 @@ def test_claimed_size(kind: str) -> None:
     side = 10_000 if kind == "webp" else 50_000  # libwebp reserves the memory, unused, when it reads the header
     assert rejection(claims(kind, side, side)) == f"is {side} x {side} pixels; send at most 1,000,000"
     below = rejection(claims(kind, 900, 900))
-    assert below is None if kind == "webp" else below is not None and "truncated or broken" in below
+    assert below is None if kind == "webp" else below is not None and "is a broken" in below
 
 
 def test_limits_are_inclusive() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.domain.inference import Metric, Model, Resize
+from lookalike_server.domain.inference import ColorManagement, Metric, Model, Resize
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
 
 GRAPH = b"any bytes do: reading the folder does not load the graph"
@@ -165,17 +165,26 @@ def test_wrong_value(write: Write, path: str, value: object) -> None:
     assert f"model.json: {path}: " in rejection(write({path: value}))
 
 
-@pytest.mark.parametrize("version", [0, 3, 99])
+def test_color_management(write: Write) -> None:
+    """Folders without the key, which all were before version 3, ignore profiles; the key counts where it is."""
+    assert read_model_folder(write()).model.color_management is ColorManagement.NONE
+    for value in ColorManagement:
+        changes = {"schema_version": 3, "input.color_management": value.value}
+        assert read_model_folder(write(changes)).model.color_management is value
+    assert "input.color_management" in rejection(write({"input.color_management": "adobe"}))
+
+
+@pytest.mark.parametrize("version", [0, 4, 99])
 def test_other_schema_version(write: Write, version: int) -> None:
     """Another schema version is rejected, naming both."""
     message = rejection(write({"schema_version": version}))
-    assert f"has schema version {version}, this server reads 1 to 2" in message
+    assert f"has schema version {version}, this server reads 1 to 3" in message
 
 
 def test_other_schema_version_of_another_form(folder: Path) -> None:
     """The version is checked first, because another one may have no other key in common."""
-    (folder / "model.json").write_text('{"schema_version": 3, "graphs": []}', encoding="utf-8")
-    assert "has schema version 3, this server reads 1 to 2" in rejection(folder)
+    (folder / "model.json").write_text('{"schema_version": 4, "graphs": []}', encoding="utf-8")
+    assert "has schema version 4, this server reads 1 to 3" in rejection(folder)
 
 
 def test_another_graph(write: Write) -> None:

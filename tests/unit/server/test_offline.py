@@ -77,7 +77,7 @@ def test_images_that_cannot_be_read() -> None:
     batches = list(embed_all(Images(10, frozenset({1, 4, 5, 6, 7})), DECODER, plan(1), 1, RecordingObserver()))
     assert [key for batch in batches for key in batch.keys] == [0, 2, 3, 8, 9]
     rejected = dict(each for batch in batches for each in batch.rejected)
-    assert rejected == dict.fromkeys((1, 4, 5, 6, 7), "is not a JPEG, PNG, WebP, GIF or BMP image")
+    assert rejected == dict.fromkeys((1, 4, 5, 6, 7), "is not a JPEG, PNG, WebP, AVIF, GIF or BMP image")
 
 
 @pytest.mark.parametrize(("max_concurrent_batches", "threads"), [(1, 1), (3, 4)])
