@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from lookalike_exporter.errors import ExportError
+from lookalike_exporter.image_reader import read_image
 from lookalike_exporter.request import Report
 from lookalike_exporter.specs import InputSpec
 
@@ -18,9 +19,8 @@ PARITY_IMAGES = 16
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 """[N, height, width, 3] uint8 RGB."""
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "nearest": Image.Resampling.NEAREST}
-_UNREADABLE = (OSError, UnidentifiedImageError, Image.DecompressionBombError)
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp"}
+_UNREADABLE = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ImageSet:
     def batches(self, size: int) -> Iterator[Pixels]:
         """Yield all of them in order: [size or less, height, width, 3] uint8 RGB each."""
         for begin in range(0, len(self.paths), size):
-            yield np.stack([_decode(path, self.spec) for path in self.paths[begin : begin + size]])
+            yield np.stack([read_image(path, self.spec) for path in self.paths[begin : begin + size]])
 
 
 def generate_images(height: int, width: int) -> Pixels:
@@ -89,7 +89,7 @@ def read_parity_images(folder: Path, spec: InputSpec) -> Pixels:
     images = []
     for path in spread(paths, PARITY_IMAGES):
         try:
-            images.append(_decode(path, spec))
+            images.append(read_image(path, spec))
         except _UNREADABLE as error:
             raise ExportError(f"{path}: cannot be decoded for the parity check") from error
     return np.stack(images)
@@ -107,21 +107,21 @@ def find_images(folder: Path, spec: InputSpec, max_images: int, report: Report) 
     Raises:
         ExportError: There is none.
     """
-    paths = [path for path in spread(image_paths(folder), max_images) if _is_readable(path, report)]
+    paths = [path for path in spread(image_paths(folder), max_images) if _is_readable(path, spec, report)]
     if not paths:
         raise ExportError(f"{folder}: none of its images can be decoded")
     return ImageSet(folder, paths, spec)
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """List the files `.jpg`, `.jpeg`, `.png` and `.webp` of a folder in order of path, sub-folders included.
+    """List the image files of a folder by their suffixes, in order of path, sub-folders included.
 
     Raises:
         ExportError: There is none.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     if not paths:
-        raise ExportError(f"{folder}: it has no image (.jpg, .jpeg, .png or .webp)")
+        raise ExportError(f"{folder}: it has no image (.jpg, .jpeg, .png, .webp, .avif, .gif or .bmp)")
     return paths
 
 
@@ -132,19 +132,10 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
     return [paths[i * len(paths) // count] for i in range(count)]
 
 
-def _is_readable(path: Path, report: Report) -> bool:
+def _is_readable(path: Path, spec: InputSpec, report: Report) -> bool:
     try:
-        with Image.open(path) as image:
-            image.convert("RGB")
+        read_image(path, spec)
     except _UNREADABLE:
         report(f"left out: {path} cannot be decoded")
         return False
     return True
-
-
-def _decode(path: Path, spec: InputSpec) -> Pixels:
-    with Image.open(path) as image:
-        # Upright, as the server sees it.
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-        resized = upright.resize((spec.width, spec.height), _RESAMPLING[spec.resize])
-    return np.asarray(resized, np.uint8)

@@ -69,7 +69,7 @@ def export(request: ExportRequest, report: Report) -> Manifest:
     check_destination(out, force=request.force)
     with _stage("network", report):
         backbone = build_backbone(request.network)
-    spec = InputSpec(backbone.height, backbone.width, request.resize)
+    spec = InputSpec(backbone.height, backbone.width, request.resize, color_management=request.color_management)
     model = build_fp32(request, backbone, spec, report)
     graph, variant_report, runtimes = model.graph.onnx, None, None
     if request.precision != "fp32":

@@ -55,6 +55,7 @@ class ExportRequest:
         pooling: `avg`, `max` or `flatten`.
         metric: `cosine` or `euclidean`.
         resize: `bilinear` or `nearest`: how the server resizes images.
+        color_management: `srgb` or `none`: what the server makes of color profiles in images.
         precision: `fp32`, `fp16` or `int8`.
         pca: None for no projection.
         calibration_images: For `int8`: a folder of images of the kind that will be searched.
@@ -71,6 +72,7 @@ class ExportRequest:
     pooling: str
     metric: str
     resize: str
+    color_management: str
     precision: str
     pca: PcaOptions | None
     calibration_images: Path | None

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """The images a graph takes (sizes in pixels), and how the server resizes to them: `bilinear` or `nearest`."""
+    """The images a graph takes (sizes in pixels), and how the server makes them.
+
+    Attributes:
+        height: Rows.
+        width: Columns.
+        resize: `bilinear` or `nearest`.
+        layout: Of a batch.
+        dtype: Of a sample.
+        color: The order of the channels.
+        color_management: `srgb`: colors are converted to sRGB by an image's embedded profile; `none`: it is ignored.
+    """
 
     height: int
     width: int
@@ -13,6 +23,7 @@ class InputSpec:
     layout: str = "NHWC"
     dtype: str = "uint8"
     color: str = "RGB"
+    color_management: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +43,9 @@ def digest_properties(images: InputSpec, embeddings: OutputSpec, preprocess: str
     resized in another way is another model. That is why the keys keep the spelling of the first exports: another
     one would give every model a new digest, and catalogs would have to embed all their images again.
     """
-    return {
+    # Models from before there was color management ignore profiles, and keep their digests.
+    managed = {} if images.color_management == "none" else {"lookalike.color_management": images.color_management}
+    return managed | {
         "lookalike.height": str(images.height),
         "lookalike.width": str(images.width),
         "lookalike.layout": images.layout,

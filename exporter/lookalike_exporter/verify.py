@@ -58,7 +58,7 @@ def verify(
         ExportError: The network or the images cannot be read.
     """
     backbone = build_backbone(request.network)
-    spec = InputSpec(backbone.height, backbone.width, request.resize)
+    spec = InputSpec(backbone.height, backbone.width, request.resize, color_management=request.color_management)
     graph = build_fp32(request, backbone, spec, report).graph
     image_set = find_images(images, spec, max_images, report)
     eval_set = eval_set_of(image_set, request.metric)

@@ -27,7 +27,7 @@ def embed(folder: Path, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def test_manifest_is_the_whole_contract(run: Run, tiny: Path, tmp_path: Path) -> None:
-    """model.json holds exactly the fields of schema version 2, in order, and the digest of the graph's file."""
+    """model.json holds exactly the fields of schema version 3, in order, and the digest of the graph's file."""
     out = tmp_path / "models" / "mine"
     result = run("--model", tiny, "--preprocess", "torch", "--out", out)
     assert result.exit_code == 0, result.output
@@ -36,7 +36,7 @@ def test_manifest_is_the_whole_contract(run: Run, tiny: Path, tmp_path: Path) ->
     manifest = manifest_of(out)
     parity, tools = manifest.pop("parity"), manifest.pop("tools")
     assert list(manifest.items()) == [
-        ("schema_version", 2),
+        ("schema_version", 3),
         ("name", "mine"),
         ("backbone", "tiny"),
         ("weights", f"file:tiny.keras@sha256:{hashlib.sha256(tiny.read_bytes()).hexdigest()[:12]}"),
@@ -49,6 +49,7 @@ def test_manifest_is_the_whole_contract(run: Run, tiny: Path, tmp_path: Path) ->
         }),
         ("input", {
             "height": 32, "width": 40, "layout": "NHWC", "dtype": "uint8", "color": "RGB", "resize": "bilinear",
+            "color_management": "srgb",
         }),
         ("preprocess", "torch"),
         ("output", {"dim": 6, "pooling": "avg", "metric": "cosine", "normalized": True}),
@@ -82,6 +83,7 @@ def test_graph_is_self_contained(run: Run, tiny: Path, tmp_path: Path) -> None:
     ]
     assert [(used.domain, used.version) for used in model.opset_import] == [("", 18)]
     assert {entry.key: entry.value for entry in model.metadata_props} == {
+        "lookalike.color_management": "srgb",
         "lookalike.height": "32",
         "lookalike.width": "40",
         "lookalike.layout": "NHWC",

@@ -1,4 +1,4 @@
-"""Folders of schema version 1 are read as those of version 2.
+"""Folders of schema version 1 are read as those of the current version.
 
 golden/v1 was written by the last exporter of version 1: `full` with every block of a manifest, `plain` without the
 optional ones, and `server`, a manifest of the server's tests that does not say how it was made.
@@ -50,6 +50,7 @@ def test_every_block_is_upgraded() -> None:
         assert new[block] == old[block]
     assert new["input"] == {
         "height": 16, "width": 20, "layout": "NHWC", "dtype": "uint8", "color": "RGB", "resize": "bilinear",
+        "color_management": "none",
     }  # fmt: skip
     assert new["output"] == {"dim": 24, "pooling": "flatten", "metric": "cosine", "normalized": True}
     projection, variant = old["projection"], old["reduced"]
@@ -76,6 +77,7 @@ def test_every_block_is_upgraded() -> None:
         *("--model", "tiny.keras", "--preprocess", "tf", "--pooling", "flatten", "--pca-dim", "24"),
         *("--pca-images", "images", "--center", "--whiten", "--precision", "int8", "--calibration-images", "images"),
         *("--eval-images", "images", "--min-recall", "0.1", "--allow-quality-drop"),
+        *("--color-management", "none"),
     ]
 
 
@@ -89,10 +91,10 @@ def test_upgrade_is_pure_and_done_once(name: str) -> None:
     assert not keys(new) & set(V1_KEYS)
 
 
-@pytest.mark.parametrize("version", [0, 3, "2", None])
+@pytest.mark.parametrize("version", [0, 4, "2", None])
 def test_unknown_version(version: object) -> None:
     """A version that is not known is rejected with those that are."""
-    with pytest.raises(ExportError, match=f"schema_version is {version!r}, this exporter reads 1 to 2; export the"):
+    with pytest.raises(ExportError, match=f"schema_version is {version!r}, this exporter reads 1 to 3; export the"):
         upgrade({"schema_version": version})
 
 

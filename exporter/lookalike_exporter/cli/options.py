@@ -15,6 +15,7 @@ from lookalike_exporter.request import CustomNetwork, ExportRequest, KnownNetwor
 PREPROCESSING = ("caffe", "torch", "tf", "rescale", "none")
 POOLING = ("avg", "max", "flatten")
 PRECISIONS = ("fp32", "fp16", "int8")
+COLOR_MANAGEMENT = ("srgb", "none")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,6 +69,9 @@ _OPTIONS = (
     click.option("--allow-quality-drop", is_flag=True, help="Write a variant below its gate nevertheless."),
     click.option("--parity-images", type=_FOLDER,
                  help="Images to compare the fp32 graph with Keras on, 16 or more; by default generated ones."),
+    # The last, where the arguments of older folders are completed with it.
+    click.option("--color-management", type=click.Choice(COLOR_MANAGEMENT), default="srgb", show_default=True,
+                 help="Convert images to sRGB by their color profiles, or ignore these, as Keras' load_img does."),
 )  # fmt: skip
 
 
@@ -142,6 +146,7 @@ def build_request(context: click.Context) -> ExportRequest:
         pooling=values["pooling"],
         metric=values["metric"],
         resize=values["resize"],
+        color_management=values["color_management"],
         precision=values["precision"],
         pca=_pca(values),
         calibration_images=_calibration_images(values),

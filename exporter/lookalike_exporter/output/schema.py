@@ -4,7 +4,7 @@ from typing import Any
 
 from lookalike_exporter.errors import ExportError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 V1_KEYS = {
     "colour": "color",
@@ -38,13 +38,20 @@ def upgrade(manifest: dict[str, Any]) -> dict[str, Any]:
     version = manifest.get("schema_version")
     if version == SCHEMA_VERSION:
         return manifest
-    if version != 1:
+    if version not in (1, 2):
         raise ExportError(
             f"schema_version is {version!r}, this exporter reads 1 to {SCHEMA_VERSION}; export the model again"
         )
-    renamed: dict[str, Any] = _rename_keys(manifest)
-    arguments = [V1_OPTIONS.get(argument, argument) for argument in manifest.get("arguments") or ()]
-    return renamed | {"schema_version": SCHEMA_VERSION, "arguments": arguments}
+    if version == 1:
+        arguments = [V1_OPTIONS.get(argument, argument) for argument in manifest.get("arguments") or ()]
+        manifest = _rename_keys(manifest) | {"arguments": arguments}
+    arguments = list(manifest.get("arguments") or ())
+    # Version 3 added color management; servers ignored profiles before.
+    return manifest | {
+        "schema_version": SCHEMA_VERSION,
+        "input": manifest["input"] | {"color_management": "none"},
+        "arguments": [*arguments, "--color-management", "none"] if arguments else [],
+    }
 
 
 def _rename_keys(value: Any) -> Any:
