@@ -16,11 +16,11 @@ import sys
 import warnings
 from typing import IO
 
-from PIL import Image, ImageOps
+from PIL import AvifImagePlugin, Image, ImageOps
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP")
 
-MAX_PIXELS = {"JPEG": 50_000_000, "MPO": 50_000_000, "WEBP": 6_250_000}
+MAX_PIXELS = {"JPEG": 50_000_000, "MPO": 50_000_000, "WEBP": 6_250_000, "AVIF": 6_250_000}
 """The most pixels by format; `OTHERS_MAX_PIXELS` for others. The server's default limits."""
 
 OTHERS_MAX_PIXELS = 12_500_000
@@ -69,6 +69,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     Image.MAX_IMAGE_PIXELS = None  # our own limits are lower where it matters
     responses = os.fdopen(os.dup(1), "wb")
     while (data := read_frame(sys.stdin.buffer)) is not None:
