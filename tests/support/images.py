@@ -23,6 +23,13 @@ def blocks(rows: int, columns: int, side: int) -> Pixels:
     return np.repeat(np.repeat(colors, side, axis=0), side, axis=1)
 
 
+def smooth(width: int, height: int) -> Image.Image:
+    """Draw an image with some detail that all formats compress."""
+    across, down = np.arange(width), np.arange(height)[:, np.newaxis]
+    pixels = np.stack([across + 0 * down, across // 3 + down // 2, down + 0 * across], axis=-1)
+    return Image.fromarray((pixels & 255).astype(np.uint8))
+
+
 def save(image: Image.Image, file_format: str, **options: Any) -> bytes:
     """Write an image with Pillow."""
     buffer = io.BytesIO()
@@ -31,7 +38,9 @@ def save(image: Image.Image, file_format: str, **options: Any) -> bytes:
 
 
 def heic(image: Image.Image, **options: Any) -> bytes:
-    """Write a HEIC, in tiles of `tile_size` where that is given."""
+    """Write a HEIC, in tiles of `tile_size` where that is given; one with an orientation says so to its decoder."""
+    if "exif" in options:
+        options["exif"] = options["exif"].tobytes()
     buffer = io.BytesIO()
     pillow_heif.from_pillow(image).save(buffer, format="HEIF", **options)
     return buffer.getvalue()

@@ -51,7 +51,7 @@ _LOOK_AT = 512
 
 ACCEPTED = "JPEG, PNG, WebP, AVIF, GIF or BMP"
 SEND = f"send {ACCEPTED}"
-UNREAD_HEIC = f"is HEIC, which this server does not read; install lookalike-server[heic] beside it, or {SEND}"
+UNREAD_HEIC = f"is HEIC, which this server reads only where lookalike-server[heic] is installed; {SEND}"
 
 
 def name_other(data: bytes) -> str | None:

@@ -19,18 +19,11 @@ from lookalike_server.domain.inference import EncodedImage, RawImage, Region, Re
 from lookalike_server.inference.image_cost import MAX_SCANS, MAX_SIDE, PixelLimits
 from lookalike_server.inference.image_decoding import ImageDecoder
 from support.color_profiles import cmyk_profile, rgb_profile
-from support.images import PNG_SIGNATURE, chunk, deep_heic, exif, heic, png, save, with_alpha
+from support.images import PNG_SIGNATURE, chunk, deep_heic, exif, heic, png, save, smooth, with_alpha
 
 LIMITS = PixelLimits(progressive_jpeg=400, png=500, interlaced_png=300, webp=200, avif=250, heic=350)
 DECODER = ImageDecoder(224, 224, Resize.BILINEAR, max_bytes=10**8, max_pixels=10**8)
 LIMITED = ImageDecoder(8, 8, Resize.BILINEAR, max_bytes=10**8, max_pixels=1000, limits=LIMITS)
-
-
-def smooth(width: int, height: int) -> Image.Image:
-    """Draw an image with some detail that all formats compress."""
-    across, down = np.arange(width), np.arange(height)[:, np.newaxis]
-    pixels = np.stack([across + 0 * down, across // 3 + down // 2, down + 0 * across], axis=-1)
-    return Image.fromarray((pixels & 255).astype(np.uint8))
 
 
 def interlaced(image: Image.Image) -> bytes:
