@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from keras.src.backend.config import keras_home
 from keras.src.utils import file_utils
 from keras.src.utils.naming import to_snake_case
@@ -15,7 +16,11 @@ from keras.src.utils.naming import to_snake_case
 __all__ = ["UNLISTED_LAYERS", "freeze_normalization", "intercept_downloads", "to_snake_case", "weights_cache"]
 
 # Keras' own layers, but it does not find them by name in an .h5.
-UNLISTED_LAYERS = {"LayerScale": LayerScale, "StochasticDepth": StochasticDepth}
+UNLISTED_LAYERS = {
+    "LayerScale": LayerScale,
+    "StochasticDepth": StochasticDepth,
+    "CustomScaleLayer": CustomScaleLayer,
+}
 
 Download = tuple[str, str, str | None]
 """File name, URL, and MD5 or SHA-256 in hex (None where Keras states none)."""

@@ -1,17 +1,23 @@
 """Load a caller's own Keras model, and name the layer where it cannot be exported."""
 
-import json
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 
+from lookalike_exporter.compat.keras2 import load_keras2
 from lookalike_exporter.compat.keras_patches import UNLISTED_LAYERS
-from lookalike_exporter.errors import ExportError, first_line
+from lookalike_exporter.errors import ExportError
+from lookalike_exporter.networks.model_description import (
+    ModelDescription,
+    describe_unloadable,
+    innermost,
+    read_description,
+)
 from lookalike_exporter.request import Size
+
+# The ones that TensorFlow does not compute with channels first on a CPU.
+_CHANNELS_LAST_ONLY = ("Conv", "DepthwiseConv", "SeparableConv", "MaxPooling", "AveragePooling")
 
 
 def load_network(path: Path, input_size: Size | None, layer: str | None) -> tuple[Any, Size]:
@@ -23,20 +29,13 @@ def load_network(path: Path, input_size: Size | None, layer: str | None) -> tupl
         layer: The layer whose output is the result; None for the model's own output.
 
     Returns:
-        A model [N, height, width, 3] float32 -> any one tensor, and the input's height and width.
+        A model [N, height, width, 3] float32 (or integers) -> any one tensor, and the input's height and width.
 
     Raises:
-        ExportError: The file is missing or damaged, a layer cannot be loaded, or the model is not one float32
-            image in, one tensor out.
+        ExportError: The file is missing or damaged, a layer cannot be loaded or not be computed on a CPU, or the
+            model is not one image in, one tensor out, computed in float32.
     """
-    config = _read_config(path)
-    try:
-        network = keras.models.load_model(path, custom_objects=UNLISTED_LAYERS, compile=False, safe_mode=True)
-    except Exception as error:  # a damaged or foreign file fails in Keras with any class
-        reason = _describe_unloadable(config) or f"cannot load it as a Keras model: {_innermost(error)}"
-        if path.suffix == ".h5":
-            reason += " (operations that are not layers are lost in an .h5; a .keras keeps them)"
-        raise ExportError(f"{path}: {reason}") from error
+    network = _load(path, read_description(path))
     if not getattr(network, "inputs", None):
         raise ExportError(
             f"{path}: the model has no input shape: give it a keras.Input((height, width, 3)) and save it again"
@@ -50,86 +49,30 @@ def load_network(path: Path, input_size: Size | None, layer: str | None) -> tupl
             + ("; --layer NAME picks one layer's output" if len(network.inputs) == 1 else "")
         )
     _check_dtypes(network, path)
+    _check_channels(network, path)
     return network, _input_size(network, path, input_size)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """Read the model's description, which names the layers even where Keras cannot make them."""
-    if path.is_dir():
-        raise ExportError(f"{path}: a folder is not a model file; load it where it was made, model.save('x.keras')")
-    if not path.is_file():
-        raise ExportError(f"{path}: no such model file")
-    if path.suffix not in {".keras", ".h5"}:
-        raise ExportError(f"{path}: a model file's name ends in .keras or .h5")
+def _load(path: Path, description: ModelDescription) -> Any:
+    if description.keras < "3":
+        try:
+            return load_keras2(path, description.config)
+        except Exception as error:  # what Keras 3 lacks fails in it with any class
+            reason = describe_unloadable(description) or innermost(error)
+            raise ExportError(
+                f"{path}: saved by Keras {description.keras}: {reason}; re-save like this: build the model with "
+                f"Keras 3 by the code that made it, model.load_weights({path.name!r}), "
+                f"model.save({path.stem + '-keras3.keras'!r})"
+            ) from error
     try:
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                text = archive.read("config.json")
-        else:
-            with h5py.File(path, "r") as file:
-                if "model_config" not in file.attrs:
-                    raise ExportError(
-                        f"{path}: it has weights and no model; save the whole model, model.save('x.keras'), "
-                        f"or for the weights of a known network pass --backbone NAME --weights {path}"
-                    )
-                text = file.attrs["model_config"]
-        config = json.loads(text)
-    except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
-        raise ExportError(f"{path}: damaged, or not a Keras model: {first_line(error)}") from error
-    if not isinstance(config, dict):
-        raise ExportError(f"{path}: damaged, or not a Keras model: its description is not a JSON object")
-    return config
-
-
-def _describe_unloadable(config: dict[str, Any]) -> str | None:
-    """Describe the layer Keras did not load, and what to do; None where the description shows none."""
-    for layer in _layers(config):
-        name, kind = layer.get("name") or layer["config"].get("name"), layer["class_name"]
-        if kind == "Lambda":
-            return (
-                f"layer {name!r} is a Lambda, which is Python code inside the file and is not run. "
-                "Save the model again with one of Keras' layers in its place; "
-                "if it only scales pixels, leave it out and pass --preprocess"
-            )
-        # The .h5 format does not say where a class comes from.
-        if "module" in layer:
-            known = str(layer["module"]).split(".")[0] == "keras"
-        else:
-            known = hasattr(keras.layers, kind) or kind in {"Functional", "Model", "Sequential", *UNLISTED_LAYERS}
-        if not known:
-            return (
-                f"layer {name!r} is of the class {kind!r}, which is not one of Keras' and whose code is not here. "
-                "Save the model again with Keras' own layers in its place"
-            )
-        function = _function(layer["config"])
-        if function is not None:
-            return (
-                f"layer {name!r} uses the function {function!r}, whose code is not here. "
-                "Save the model again with one of Keras' own functions or layers in its place"
-            )
-    return None
-
-
-def _layers(config: Any) -> Iterator[dict[str, Any]]:
-    """Yield the descriptions of all layers, also of nested models and inside wrappers, the model's own last."""
-    if not isinstance(config, dict) or "class_name" not in config or not isinstance(config.get("config"), dict):
-        return
-    nested = config["config"].get("layers", [])
-    for layer in [*(nested if isinstance(nested, list) else []), config["config"].get("layer")]:
-        yield from _layers(layer)
-    yield config
-
-
-def _function(config: dict[str, Any]) -> str | None:
-    """Return the name of a function of the caller's own in a layer's settings; Keras' own are plain strings."""
-    named = (value for value in config.values() if isinstance(value, dict) and value.get("class_name") == "function")
-    return next((str(value.get("config")) for value in named), None)
-
-
-def _innermost(error: BaseException) -> str:
-    """Return the innermost message: Keras repeats the error of a layer inside one of each model around it."""
-    message = str(error).rpartition("Exception encountered:")[2].strip()
-    return message.splitlines()[0] if message else first_line(error)
+        return keras.models.load_model(path, custom_objects=UNLISTED_LAYERS, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged or foreign file fails in Keras with any class
+        reason = describe_unloadable(description)
+        if reason is None:
+            reason = f"cannot load it as a Keras model: {innermost(error)}"
+            if path.suffix == ".h5":
+                reason += " (operations that are not layers are lost in an .h5; a .keras keeps them)"
+        raise ExportError(f"{path}: {reason}") from error
 
 
 def _cut(network: Any, path: Path, layer: str) -> Any:
@@ -147,13 +90,29 @@ def _cut(network: Any, path: Path, layer: str) -> Any:
 
 def _check_dtypes(network: Any, path: Path) -> None:
     dtype = keras.backend.standardize_dtype(network.inputs[0].dtype)
-    other = [layer for layer in network._flatten_layers() if layer.compute_dtype != "float32"]
-    if dtype != "float32" or other:
-        where = f"layer {other[0].name!r} does not ({other[0].compute_dtype})" if other else f"its input is {dtype}"
+    accepts = dtype == "float32" or keras.backend.is_int_dtype(dtype)
+    others = [
+        layer
+        for layer in network._flatten_layers()
+        if layer.compute_dtype != "float32" and not isinstance(layer, keras.layers.InputLayer)
+    ]
+    if not accepts or others:
+        where = f"layer {others[0].name!r} does not ({others[0].compute_dtype})" if others else f"its input is {dtype}"
         raise ExportError(
             f"{path}: the model must compute in float32, {where}; build it again after "
             "keras.config.set_dtype_policy('float32'), give it this one's weights and save that"
         )
+
+
+def _check_channels(network: Any, path: Path) -> None:
+    for layer in network._flatten_layers():
+        kind = type(layer).__name__
+        if getattr(layer, "data_format", None) == "channels_first" and kind.startswith(_CHANNELS_LAST_ONLY):
+            raise ExportError(
+                f"{path}: layer {layer.name!r} ({kind}) has its channels first (NCHW), which TensorFlow does not "
+                "compute on a CPU; build the model again with data_format='channels_last', give it this one's weights, "
+                "which have the same shapes, and save that"
+            )
 
 
 def _input_size(network: Any, path: Path, size: Size | None) -> Size:
@@ -172,6 +131,6 @@ def _input_size(network: Any, path: Path, size: Size | None) -> Size:
         network(keras.Input((height, width, 3)))
     except Exception as error:  # a size that leaves nothing of the image fails with any class
         raise ExportError(
-            f"{path}: --input-size {height}x{width}: the model cannot take it: {_innermost(error)}"
+            f"{path}: --input-size {height}x{width}: the model cannot take it: {innermost(error)}"
         ) from error
     return size
