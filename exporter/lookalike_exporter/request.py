@@ -27,12 +27,16 @@ class KnownNetwork:
 
 @dataclass(frozen=True, slots=True)
 class CustomNetwork:
-    """A caller's Keras file, the preprocessing mode it was trained with, and the layer to end at (None: the last)."""
+    """A caller's Keras file, the preprocessing mode it was trained with, and the layer to end at (None: the last).
+
+    `allow_classifier` says whether it may end in the classes of a classifier.
+    """
 
     model: Path
     preprocess: str
     input_size: Size | None = None
     layer: str | None = None
+    allow_classifier: bool = False
 
 
 @dataclass(frozen=True, slots=True)

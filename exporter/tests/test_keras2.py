@@ -34,11 +34,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_file_by_keras_2_computes_what_it_did(files: Path, name: str, suffix: str) -> None:
     """Every output is that of Keras 2, whatever differs in the file between the two."""
-    network, size = load_network(files / f"{name}.{suffix}", None, None)
-    assert size == (24, 32)
+    loaded = load_network(files / f"{name}.{suffix}", None, None)
+    assert loaded.size == (24, 32)
     expected = np.load(files / f"{name}.npy")
     np.testing.assert_allclose(
-        network.predict(np.load(files / "pixels.npy"), verbose=0), expected, rtol=1e-5, atol=1e-6
+        loaded.network.predict(np.load(files / "pixels.npy"), verbose=0), expected, rtol=1e-5, atol=1e-6
     )
     assert np.ptp(expected, axis=0).max() > 5e-4  # else any weights would do
 
@@ -88,7 +88,7 @@ def test_file_of_the_first_keras_2(files: Path, tmp_path: Path) -> None:
     change_description(path, bare, keras_version="2.1.6-tf")
     pixels = np.load(files / "pixels.npy")
     np.testing.assert_allclose(
-        load_network(path, None, None)[0](pixels), np.load(files / "old_sequential.npy"), rtol=1e-5
+        load_network(path, None, None).network(pixels), np.load(files / "old_sequential.npy"), rtol=1e-5
     )
 
     path = copy(files, "shared.h5", tmp_path)
@@ -103,7 +103,7 @@ def test_file_of_the_first_keras_2(files: Path, tmp_path: Path) -> None:
                 layer["config"] |= {"renorm": False, "fused": True}
 
     change_description(path, rename, keras_version="2.2.4-tf")
-    np.testing.assert_allclose(load_network(path, None, None)[0](pixels), np.load(files / "shared.npy"), rtol=1e-4)
+    np.testing.assert_allclose(load_network(path, None, None).network(pixels), np.load(files / "shared.npy"), rtol=1e-4)
 
 
 def test_setting_that_means_something_is_not_dropped(files: Path, tmp_path: Path) -> None:
@@ -182,8 +182,10 @@ def test_re_saving_is_true(files: Path, tmp_path: Path) -> None:
                               layers.MaxPooling2D(), layers.Flatten(), layers.Dense(4)])  # fmt: skip
     model.load_weights(files / "old_sequential.h5")
     model.save(tmp_path / "old_sequential-keras3.keras")
-    network, _ = load_network(tmp_path / "old_sequential-keras3.keras", None, None)
-    np.testing.assert_allclose(network(np.load(files / "pixels.npy")), np.load(files / "old_sequential.npy"), rtol=1e-5)
+    loaded = load_network(tmp_path / "old_sequential-keras3.keras", None, None)
+    np.testing.assert_allclose(
+        loaded.network(np.load(files / "pixels.npy")), np.load(files / "old_sequential.npy"), rtol=1e-5
+    )
 
 
 def test_migration_leaves_the_description_alone() -> None:

@@ -15,6 +15,7 @@ from lookalike_exporter.graph.conversion_errors import layer_of
 from lookalike_exporter.graph.tf_conversion import convert_function
 
 import tensorflow as tf  # isort: skip
+from tensorflow.core.function.capture.capture_container import FunctionCaptures  # isort: skip
 
 
 class Computes(keras.layers.Layer):  # type: ignore[misc]
@@ -82,9 +83,46 @@ def test_layers_that_keras_and_tf2onnx_disagree_on(layer: Callable[[], Any]) -> 
     np.testing.assert_allclose(session.run(None, {"images": pixels})[0], network(pixels), rtol=1e-4, atol=1e-5)
 
 
+def shifted(constant: Any) -> Any:
+    """The tiny network of pixels that a constant was added to."""
+    image = keras.Input((32, 40, 3))
+    return keras.Model(image, feature_map()(image + constant))
+
+
+def preprocessed(module: Any) -> Any:
+    """The tiny network of pixels that a network of Keras preprocesses."""
+    image = keras.Input((32, 40, 3))
+    return keras.Model(image, feature_map()(module.preprocess_input(image)))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: preprocessed(keras.applications.resnet50),
+        lambda: preprocessed(keras.applications.vgg16),
+        lambda: preprocessed(keras.applications.densenet),
+        lambda: shifted(tf.constant([1.0, 20.0, 300.0])),
+        # TensorFlow treats tensors of more than 128 elements in another way.
+        lambda: shifted(tf.reshape(tf.range(32 * 40 * 3, dtype=tf.float32) / 9, (1, 32, 40, 3))),
+        lambda: shifted(np.arange(3, dtype=np.float32)),
+        lambda: shifted(tf.Variable([1.0, 20.0, 300.0]).value()),
+    ],
+)
+def test_constants_of_a_network_are_in_the_graph(network: Callable[[], Any]) -> None:
+    """A tensor that operations between layers compute with becomes a constant, not an input of the graph."""
+    network = network()
+    converted = convert(network)
+    assert [each.name for each in converted.graph.input] == ["images"]
+    session = onnxruntime.InferenceSession(converted.SerializeToString(), providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(4).uniform(0, 255, (2, 32, 40, 3)).astype(np.float32)
+    np.testing.assert_allclose(session.run(None, {"images": pixels})[0], network(pixels), rtol=1e-4, atol=1e-3)
+
+
 def test_settings_of_tensorflow_are_put_back() -> None:
     """A conversion leaves no trace in the process."""
+    capture = FunctionCaptures.capture_by_value
     convert(feature_map())
+    assert FunctionCaptures.capture_by_value is capture
     assert not tf.config.functions_run_eagerly()
 
 

@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,7 +18,7 @@ from lookalike_exporter.cli import renamed
 from lookalike_exporter.cli.options import build_request, export_options, relocated
 from lookalike_exporter.errors import ExportError
 from lookalike_exporter.output.folder import read_folder
-from lookalike_exporter.request import ExportRequest, KnownNetwork
+from lookalike_exporter.request import CustomNetwork, ExportRequest, KnownNetwork
 
 if TYPE_CHECKING:
     from lookalike_exporter.output.manifest import Manifest
@@ -105,12 +106,15 @@ def verify(model: Path, images: Path, max_images: int, min_recall: float | None,
 
 
 def _parse_arguments(arguments: tuple[str, ...], out: Path, *, force: bool) -> ExportRequest:
-    """Build the request that a manifest's arguments make."""
+    """Build the request that a manifest's arguments make; a classifier was exported before it had to be allowed."""
     given = [*arguments, "--out", str(out), *(["--force"] if force else [])]
     try:
-        return build_request(export.make_context("export", given))
+        request = build_request(export.make_context("export", given))
     except click.UsageError as error:
         raise ExportError(f"the arguments in model.json cannot be used here: {error.format_message()}") from error
+    if isinstance(request.network, CustomNetwork):
+        return replace(request, network=replace(request.network, allow_classifier=True))
+    return request
 
 
 def _run(request: ExportRequest) -> "Manifest":

@@ -42,7 +42,9 @@ _OPTIONS = (
     click.option("--weights", metavar="imagenet|random|FILE", help="For --backbone: where its weights come from."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="For --weights random; 0 by default."),
     click.option("--model", type=click.Path(path_type=Path), help="Your own Keras model, .keras or .h5."),
-    click.option("--layer", metavar="NAME", help="For --model: end at this layer's output instead of the last."),
+    click.option("--layer", metavar="NAME",
+                 help="For --model: end at this layer's output instead of the last; MODEL/LAYER in a nested model."),
+    click.option("--allow-classifier", is_flag=True, help="For --model: export a classifier with its head on."),
     click.option("--input-size", type=_Size(), help="The network's input size, where it can be changed."),
     click.option("--preprocess", type=click.Choice(PREPROCESSING),
                  help="Of the pixels; required with --model, for a --backbone by default what it was trained with."),
@@ -168,11 +170,12 @@ def _network(values: dict[str, Any]) -> KnownNetwork | CustomNetwork:
             raise click.UsageError("--model brings its own weights: not with --backbone, --weights or --seed")
         if preprocess is None:
             raise click.UsageError("--model needs --preprocess: only you know what it was trained on")
-        return CustomNetwork(model, preprocess, values["input_size"], values["layer"])
+        return CustomNetwork(model, preprocess, values["input_size"], values["layer"], values["allow_classifier"])
     if weights is None:
         raise click.UsageError("--backbone needs --weights imagenet, random or FILE")
     if values["layer"] is not None:
         raise click.UsageError("--layer is for --model; a known backbone ends at its feature map")
+    _reject(values, ("allow_classifier",), "is for --model")
     if values["seed"] is not None and weights != "random":
         raise click.UsageError("--seed is for --weights random")
     return KnownNetwork(backbone, weights, values["seed"] or 0, preprocess, values["input_size"])

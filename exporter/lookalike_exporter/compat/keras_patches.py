@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras.src.applications.convnext import LayerScale, StochasticDepth
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from keras.src.backend.config import keras_home
 from keras.src.utils import file_utils
 from keras.src.utils.naming import to_snake_case
 
-__all__ = ["UNLISTED_LAYERS", "freeze_normalization", "intercept_downloads", "to_snake_case", "weights_cache"]
+__all__ = ["UNLISTED_LAYERS", "intercept_downloads", "to_snake_case", "weights_cache"]
 
 # Keras' own layers, but it does not find them by name in an .h5.
 UNLISTED_LAYERS = {
@@ -49,10 +48,3 @@ def intercept_downloads() -> Iterator[list[Download]]:
         yield downloads
     finally:
         file_utils.get_file, keras.Model.load_weights = originals
-
-
-def freeze_normalization(network: Any) -> None:
-    """Make the mean and variance of a network's Normalizations constants: as tensors they become inputs of a graph."""
-    for layer in network._flatten_layers():
-        if isinstance(layer, keras.layers.Normalization) and layer.mean is not None:
-            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)

@@ -1,4 +1,4 @@
-"""tf2onnx 1.17 (with TensorFlow 2.21): an operation it lacks, an optimizer that fails, and functions it skips.
+"""tf2onnx 1.17 with TensorFlow 2.21: an operation and constants it lacks, an optimizer that fails, skipped functions.
 
 `exporter/requirements.lock` holds the versions.
 """
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf2onnx
+from tensorflow.core.function.capture.capture_container import FunctionCaptures
 from tf2onnx.handler import tf_op
 from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
@@ -37,8 +38,11 @@ def patched_tf2onnx() -> Iterator[None]:
     tf2onnx takes an addend behind a convolution for its bias, and fails where that is a scalar: MobileNetV3 has such in
     its hard sigmoid, and the failure would leave all transposes in the graph. TensorFlow runs functions eagerly, so
     that those inside the traced one become part of it: Keras' grouped convolution is one, and tf2onnx skips it.
+    A tensor from outside the traced function, such as the mean that ResNet50's `preprocess_input` subtracts, would
+    become an input of it, and is made a constant.
     """
     merge_bias, eager = TransposeOptimizer._add_handler, tf.config.functions_run_eagerly()
+    capture_tensor = FunctionCaptures.capture_by_value
 
     def add_handler(optimizer: Any, transpose: Any, node: Any) -> Any:
         addend = node.inputs[1]
@@ -46,10 +50,18 @@ def patched_tf2onnx() -> Iterator[None]:
             return optimizer._handle_node_having_branches(transpose, node)
         return merge_bias(optimizer, transpose, node)
 
+    def capture(captures: Any, graph: Any, tensor: Any, name: str | None = None) -> Any:
+        if not hasattr(tensor, "numpy") or tensor.dtype in (tf.resource, tf.variant):
+            return capture_tensor(captures, graph, tensor, name)
+        with graph.as_default(), tf.control_dependencies(None):
+            return tf.constant(tensor.numpy())
+
     TransposeOptimizer._add_handler = add_handler
+    FunctionCaptures.capture_by_value = capture
     tf.config.run_functions_eagerly(True)
     try:
         yield
     finally:
         TransposeOptimizer._add_handler = merge_bias
+        FunctionCaptures.capture_by_value = capture_tensor
         tf.config.run_functions_eagerly(eager)

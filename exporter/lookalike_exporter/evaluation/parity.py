@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from lookalike_exporter.errors import ExportError
+from lookalike_exporter.errors import ExportError, first_line
 from lookalike_exporter.graph.convert import Embedder
 from lookalike_exporter.graph.runner import Runner
 from lookalike_exporter.images import Pixels
@@ -77,8 +77,16 @@ def check_parity(graph: bytes, backbone: Backbone, embedder: Embedder, images: P
 
 
 def embed_by_keras(backbone: Backbone, embedder: Embedder, images: Pixels) -> Vectors:
-    """Embed by Keras and NumPy alone: [N, dim] float64."""
-    features = backbone.network.predict(_preprocess(images, backbone.preprocess), batch_size=4, verbose=0)
+    """Embed by Keras and NumPy alone: [N, dim] float64.
+
+    Raises:
+        ExportError: TensorFlow cannot run the network here.
+    """
+    pixels = _preprocess(images, backbone.preprocess)
+    try:
+        features = backbone.network.predict(pixels, batch_size=4, verbose=0)
+    except Exception as error:  # TensorFlow's errors share no base class but Exception
+        raise ExportError(f"parity: TensorFlow cannot run the network here: {first_line(error)}") from error
     vectors = np.asarray(features, np.float64)
     if embedder.output.pooling == "avg":
         vectors = vectors.mean(axis=(1, 2))

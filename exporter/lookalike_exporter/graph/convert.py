@@ -76,7 +76,9 @@ def wrap(backbone: Backbone, *, pooling: str, metric: str, projection: Projectio
         ExportError: The backbone's output is neither [N, h, w, C] nor [N, dim].
     """
     images = keras.Input((backbone.height, backbone.width, 3), dtype="uint8", name=INPUT)
-    features = backbone.network(preprocess(images, backbone.preprocess), training=False)
+    takes = keras.backend.standardize_dtype(backbone.network.inputs[0].dtype)
+    pixels = preprocess(images, backbone.preprocess) if takes == "float32" else keras.ops.cast(images, takes)
+    features = backbone.network(pixels, training=False)
     shape = tuple(features.shape)
     if len(shape) not in (2, 4) or None in shape[1:]:
         raise ExportError(

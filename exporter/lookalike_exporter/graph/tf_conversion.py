@@ -10,7 +10,6 @@ from typing import Any
 import tf2onnx
 from onnx import ModelProto
 
-from lookalike_exporter.compat.keras_patches import freeze_normalization
 from lookalike_exporter.compat.tf2onnx_patches import patched_tf2onnx
 from lookalike_exporter.errors import ExportError, first_line
 from lookalike_exporter.graph.conversion_errors import check_converted, collect_failures, describe_layer
@@ -28,7 +27,6 @@ def convert_function(function: Any, signature: Sequence[Any], opset: int, networ
     Raises:
         ExportError: An operation has no counterpart in ONNX, or is a branch or a loop; the layer is named.
     """
-    freeze_normalization(network)
     converted: ModelProto
     with collect_failures() as failures, patched_tf2onnx():
         try:

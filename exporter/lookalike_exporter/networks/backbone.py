@@ -9,6 +9,7 @@ import keras
 from lookalike_exporter.errors import ExportError, first_line
 from lookalike_exporter.networks import squeezenet
 from lookalike_exporter.networks.applications import APPLICATIONS, PublishedWeights, build_application
+from lookalike_exporter.networks.classifier_head import is_classifier, layer_below_head
 from lookalike_exporter.networks.custom_models import load_network
 from lookalike_exporter.networks.download import download_url, file_digest
 from lookalike_exporter.networks.weights import load_by_name
@@ -57,7 +58,13 @@ def build_backbone(network: KnownNetwork | CustomNetwork) -> Backbone:
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
     if isinstance(network, CustomNetwork):
-        return load_custom(network.model, network.preprocess, network.input_size, network.layer)
+        return load_custom(
+            network.model,
+            network.preprocess,
+            network.input_size,
+            network.layer,
+            allow_classifier=network.allow_classifier,
+        )
     backbone = build_known(network.architecture, network.weights, network.seed, network.input_size)
     return replace(backbone, preprocess=network.preprocess) if network.preprocess else backbone
 
@@ -101,7 +108,14 @@ def build_known(architecture: str, weights: str, seed: int, input_size: Size | N
     return Backbone(network, name, source, preprocess, height, width)
 
 
-def load_custom(path: Path, preprocess: str, input_size: Size | None = None, layer: str | None = None) -> Backbone:
+def load_custom(
+    path: Path,
+    preprocess: str,
+    input_size: Size | None = None,
+    layer: str | None = None,
+    *,
+    allow_classifier: bool = True,
+) -> Backbone:
     """Load a caller's own Keras model, `.keras` or `.h5`; code inside the file is not run.
 
     Args:
@@ -109,14 +123,32 @@ def load_custom(path: Path, preprocess: str, input_size: Size | None = None, lay
         preprocess: The mode whose pixels it was trained on; `none` where the arithmetic is inside the model.
         input_size: Height and width in pixels, for a model that leaves them open; None for the model's own.
         layer: The layer whose output is the result; None for the model's own output.
+        allow_classifier: Whether the result may be the classes of a classifier.
 
     Raises:
-        ExportError: The file is missing or damaged, a layer cannot be loaded, or the model is not one float32
-            image in, one tensor out.
+        ExportError: The file is missing or damaged, a layer cannot be loaded, the model is not one image in, one
+            tensor out, or it takes integers and they would be preprocessed; or it is a classifier.
     """
-    network, (height, width) = load_network(path, input_size, layer)
+    loaded = load_network(path, input_size, layer)
+    dtype = keras.backend.standardize_dtype(loaded.network.inputs[0].dtype)
+    if dtype != "float32" and preprocess != "none":
+        raise ExportError(
+            f"{path}: --preprocess {preprocess}: the model takes whole numbers ({dtype}), so its preprocessing is "
+            "inside: pass --preprocess none"
+        )
+    if not allow_classifier and is_classifier(loaded.network, loaded.loss):
+        raise ExportError(_describe_classifier(path, loaded.network))
     name = path.stem if layer is None else f"{path.stem}:{layer}"
-    return Backbone(network, name, _file_source(path), preprocess, height, width)
+    return Backbone(loaded.network, name, _file_source(path), preprocess, *loaded.size)
+
+
+def _describe_classifier(path: Path, network: Any) -> str:
+    cut = layer_below_head(network)
+    remedy = "save it without its last layers" if cut is None else f"pass --layer {cut} to end below its head"
+    return (
+        f"{path}: the model is a classifier: it ends in {network.output_shape[-1]} classes, which make poor "
+        f"embeddings; {remedy}, or --allow-classifier to export it as it is"
+    )
 
 
 def _file_source(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Load a caller's own Keras model, and name the layer where it cannot be exported."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,35 @@ from lookalike_exporter.request import Size
 _CHANNELS_LAST_ONLY = ("Conv", "DepthwiseConv", "SeparableConv", "MaxPooling", "AveragePooling")
 
 
-def load_network(path: Path, input_size: Size | None, layer: str | None) -> tuple[Any, Size]:
+@dataclass(frozen=True, slots=True)
+class LoadedNetwork:
+    """A caller's model.
+
+    Attributes:
+        network: [N, height, width, 3] float32 (or integers) -> any one tensor.
+        size: Height and width of the input.
+        loss: What it was trained with, as JSON; empty where it is not known, or the model was cut.
+    """
+
+    network: Any
+    size: Size
+    loss: str
+
+
+def load_network(path: Path, input_size: Size | None, layer: str | None) -> LoadedNetwork:
     """Load a model file; code inside it is not run.
 
     Args:
         path: A `.keras` or `.h5`.
         input_size: Height and width in pixels, for a model that leaves them open; None for the model's own.
-        layer: The layer whose output is the result; None for the model's own output.
-
-    Returns:
-        A model [N, height, width, 3] float32 (or integers) -> any one tensor, and the input's height and width.
+        layer: The layer whose output is the result, of a nested model as MODEL/LAYER; None for the model's own output.
 
     Raises:
         ExportError: The file is missing or damaged, a layer cannot be loaded or not be computed on a CPU, or the
             model is not one image in, one tensor out, computed in float32.
     """
-    network = _load(path, read_description(path))
+    description = read_description(path)
+    network = _load(path, description)
     if not getattr(network, "inputs", None):
         raise ExportError(
             f"{path}: the model has no input shape: give it a keras.Input((height, width, 3)) and save it again"
@@ -50,7 +64,8 @@ def load_network(path: Path, input_size: Size | None, layer: str | None) -> tupl
         )
     _check_dtypes(network, path)
     _check_channels(network, path)
-    return network, _input_size(network, path, input_size)
+    loss = description.loss if layer is None else ""
+    return LoadedNetwork(network, _input_size(network, path, input_size), loss)
 
 
 def _load(path: Path, description: ModelDescription) -> Any:
@@ -76,16 +91,22 @@ def _load(path: Path, description: ModelDescription) -> Any:
 
 
 def _cut(network: Any, path: Path, layer: str) -> Any:
+    name, _, inner = layer.partition("/")
     names = [each.name for each in network.layers]
-    if layer not in names:
-        raise ExportError(f"{path}: --layer: there is no layer {layer!r}; the last ones are {', '.join(names[-5:])}")
+    if name not in names:
+        raise ExportError(f"{path}: --layer: there is no layer {name!r}; the last ones are {', '.join(names[-5:])}")
     # Not `layer.output`, which is the first of several, and inside a nested model another tensor.
     graph = getattr(network, "_functional", network)
-    calls = [node for nodes in graph._nodes_by_depth.values() for node in nodes if node.operation.name == layer]
+    calls = [node for nodes in graph._nodes_by_depth.values() for node in nodes if node.operation.name == name]
     if len(calls) != 1 or len(calls[0].outputs) != 1:
-        raise ExportError(f"{path}: --layer {layer}: the model has more than one output of it; name another layer")
-    inputs = network.inputs if len(network.inputs) > 1 else network.inputs[0]
-    return keras.Model(inputs, calls[0].outputs[0])
+        raise ExportError(f"{path}: --layer {name}: the model has more than one output of it; name another layer")
+    inputs, output = network.inputs if len(network.inputs) > 1 else network.inputs[0], calls[0].outputs[0]
+    if inner:
+        nested = calls[0].operation
+        if not isinstance(nested, keras.Model) or len(calls[0].input_tensors) != 1:
+            raise ExportError(f"{path}: --layer {layer}: {name!r} is not a model of one input with layers inside")
+        output = _cut(nested, path, inner)(calls[0].input_tensors[0])
+    return keras.Model(inputs, output)
 
 
 def _check_dtypes(network: Any, path: Path) -> None:
