@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
@@ -37,7 +36,7 @@ class HeldGraphs(RecordingObserver):
         """Keep the event, and return when graphs may be built."""
         super().__call__(event)
         if isinstance(event, GraphBuilt):
-            self._go_on.wait(60)
+            self._go_on.wait(30)
 
     def let_go(self) -> None:
         """Hold nothing any longer."""
@@ -106,14 +105,15 @@ async def test_a_write_waits_for_the_index(serve: Serve, held: HeldGraphs) -> No
     async with serve(observer=held, full_scan_threshold=THRESHOLD) as served:
         catalog = await behind(held, served, 2 * THRESHOLD)
         late = catalog.products(1)
-        waiting = asyncio.create_task(catalog.upsert(late))
-        hats = catalog.products(3, "Hats")
-        assert await catalog.upsert(hats) == [0] * 3
-        await catalog.check([each.id for each in hats])
+        waiting = served.catalog.UpsertProducts(pb.UpsertProductsRequest(products=late))
+        for _ in range(5):  # each of which was sent after the one that waits
+            hats = catalog.products(3, "Hats")
+            assert await catalog.upsert(hats) == [0] * 3
+            await catalog.check([each.id for each in hats])
         await catalog.check([late[0].id], stored=False)
         assert not waiting.done()
         held.let_go()
-        assert await waiting == [0]
+        assert [result.status.code for result in (await waiting).results] == [0]
         await catalog.check([*list(catalog.vectors)[::7], late[0].id])
 
 
