@@ -60,8 +60,8 @@ def main() -> None:
     # not at the top: the benchmark itself runs where the server is not installed
     from threadpoolctl import threadpool_limits
 
-    from lookalike_server.__main__ import settings_options
     from lookalike_server.app import serve
+    from lookalike_server.command_settings import settings_options
     from lookalike_server.config import Settings, load_settings
     from lookalike_server.domain.inference import Floats, Pixels
     from lookalike_server.domain.protocols import Session

@@ -37,8 +37,8 @@ from lookalike_server.store.maintenance import backup, verify
 from lookalike_server.store.vacuum import vacuum
 from lookalike_server.telemetry import LogObserver, configure_log
 
-
 gc.enable()
+
 
 @click.group(cls=RenamedCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)

@@ -36,7 +36,7 @@ def _rows_of_any_size() -> None:
     def without_limit(self: Any, files: Any, dim: int, _: int, observer: Any) -> None:
         begin(self, files, dim, 1, observer)
 
-    row_files.RowFiles.__init__ = without_limit  # type: ignore[method-assign]
+    row_files.RowFiles.__init__ = without_limit  # type: ignore[method-assign, assignment]
 
 
 def _early_manifest() -> None:

@@ -24,8 +24,8 @@ import click
 import structlog
 import uvloop
 
-from lookalike_server.__main__ import settings_options
 from lookalike_server.app import serve
+from lookalike_server.command_settings import settings_options
 from lookalike_server.config import Settings, load_settings
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.domain.inference import Floats, Pixels

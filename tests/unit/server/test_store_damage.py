@@ -77,7 +77,8 @@ def test_the_first_touch(tmp_path: Path, tree: str) -> None:
         def read() -> None:
             store.row_counts()
             store.products([f"p{number}" for number in range(COUNT)])
-            list(store.rows("Shoes"))
+            list(store.rows_with(store.labels("Shoes")))
+            list(store.attributes("Shoes"))
 
         with pytest.raises(ServerError):
             read()
