@@ -55,7 +55,7 @@ def test_preprocess_input_inside(run: Run, tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         session = onnxruntime.InferenceSession(tmp_path / name / "model.onnx", providers=["CPUExecutionProvider"])
         embeddings.append(session.run(None, {"images": pixels})[0])
-    np.testing.assert_allclose(*embeddings, atol=1e-5)
+    np.testing.assert_allclose(embeddings[0], embeddings[1], atol=1e-5)
 
 
 def channels_first(*inside: Any) -> Any:

@@ -96,7 +96,7 @@ def preprocessed(module: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "network",
+    "build",
     [
         lambda: preprocessed(keras.applications.resnet50),
         lambda: preprocessed(keras.applications.vgg16),
@@ -108,9 +108,9 @@ def preprocessed(module: Any) -> Any:
         lambda: shifted(tf.Variable([1.0, 20.0, 300.0]).value()),
     ],
 )
-def test_constants_of_a_network_are_in_the_graph(network: Callable[[], Any]) -> None:
+def test_constants_of_a_network_are_in_the_graph(build: Callable[[], Any]) -> None:
     """A tensor that operations between layers compute with becomes a constant, not an input of the graph."""
-    network = network()
+    network = build()
     converted = convert(network)
     assert [each.name for each in converted.graph.input] == ["images"]
     session = onnxruntime.InferenceSession(converted.SerializeToString(), providers=["CPUExecutionProvider"])

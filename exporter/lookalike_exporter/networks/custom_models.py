@@ -73,9 +73,9 @@ def _load(path: Path, description: ModelDescription) -> Any:
         try:
             return load_keras2(path, description.config)
         except Exception as error:  # what Keras 3 lacks fails in it with any class
-            reason = describe_unloadable(description) or innermost(error)
+            fault = describe_unloadable(description) or innermost(error)
             raise ExportError(
-                f"{path}: saved by Keras {description.keras}: {reason}; re-save like this: build the model with "
+                f"{path}: saved by Keras {description.keras}: {fault}; re-save like this: build the model with "
                 f"Keras 3 by the code that made it, model.load_weights({path.name!r}), "
                 f"model.save({path.stem + '-keras3.keras'!r})"
             ) from error

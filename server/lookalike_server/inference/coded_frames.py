@@ -17,8 +17,8 @@ _MAX_UNITS = 4096
 _LOOK_AT = 96
 """Bytes of a header that are read: the sizes come before."""
 
-_NO_PICTURE, _SPS = 32, 33
-"""Types of HEVC's units (ITU-T H.265, table 7-1): from the first on they are parts of no picture."""
+_NO_FRAME, _SPS = 32, 33
+"""Types of HEVC's units (ITU-T H.265, table 7-1): from the first on they are parts of no frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _leb128(data: bytes, position: int) -> tuple[int, int]:
 
 def _av1_pixels(bits: _Bits) -> int:
     """Return the most pixels that a frame of this sequence may have."""
-    bits.read(4)  # seq_profile, still_picture
+    bits.read(4)  # profile, and whether it is a single frame
     reduced = bits.read(1)
     if reduced:
         bits.read(5)
@@ -138,7 +138,7 @@ def _skip_operating_points(bits: _Bits) -> None:
 
 
 def hevc_frames(data: bytes, items: list[CodedItem]) -> list[Frames]:
-    """Count the pictures of each HEVC image.
+    """Count the frames of each HEVC image.
 
     Raises:
         BoxError: A bit stream cannot be read.
@@ -157,7 +157,7 @@ def hevc_frames(data: bytes, items: list[CodedItem]) -> list[Frames]:
 
 
 def _configuration(data: bytes, within: Range, left: Iterator[int]) -> tuple[int, int]:
-    """Return the bytes of a unit's length, and the most pixels of a picture (ISO/IEC 14496-15, 8.3.3.1)."""
+    """Return the bytes of a unit's length, and the most pixels of a frame (ISO/IEC 14496-15, 8.3.3.1)."""
     begin, end = within
     position, pixels = begin + 23, 0
     for _ in range(data[begin + 22]):
@@ -184,10 +184,10 @@ def _hevc_frames(data: bytes, within: Range, length_size: int, pixels: int, left
         position += length_size
         if size > end - position:
             raise BoxError("a part of its image ends early")
-        kind = data[position] >> 1 & 63 if size else _NO_PICTURE
+        kind = data[position] >> 1 & 63 if size else _NO_FRAME
         if kind == _SPS:
             pixels = max(pixels, _sps_pixels(data[position : position + min(size, _LOOK_AT)]))
-        elif kind < _NO_PICTURE and size > 2 and data[position + 2] & 128:  # a picture's first slice
+        elif kind < _NO_FRAME and size > 2 and data[position + 2] & 128:  # a frame's first slice
             count += 1
         position += size
     return _frames(count, pixels)

@@ -108,9 +108,9 @@ class _Columns:
 
 
 def _columns(version: int) -> _Columns:
-    images = (
-        "images" if version >= 4 else "pictures" if version >= 2 else "(SELECT '' AS sha256, '' AS data LIMIT 0)"
-    )  # codespell:ignore
+    images = "images"
+    if version < 4:
+        images = "pictures" if version >= 2 else "(SELECT '' AS sha256, '' AS data LIMIT 0)"  # codespell:ignore
     return _Columns(images, "crc32" if version >= 5 else "NULL", has_segments=version >= 3)
 
 

@@ -48,7 +48,7 @@ class Writer:
     """Owns the thread and, until `close`, the only connection that writes.
 
     Attributes:
-        damage: Is told of errors that say that the file is damaged; the store has one for its reads too.
+        damage: Gets the errors that say that the file is damaged; the store has one for its reads too.
     """
 
     def __init__(self, connection: Connection, wal: Wal, on_commit: Callable[[IndexChange], None]) -> None:

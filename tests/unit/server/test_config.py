@@ -134,11 +134,11 @@ def test_wrong_file(file: Path, text: str, message: str) -> None:
 
 def test_an_unknown_setting_is_named_before_a_missing_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A typing error explains what is missing; so does a wrong value."""
-    file.write_text('modell = "models/shoes"\n', encoding="utf-8")
-    assert rejection({}, file) == f"modell in {file} is not a setting; did you mean model?"
-    monkeypatch.setenv("LOOKALIKE_MODELL", "models/shoes")
-    assert rejection({}) == "LOOKALIKE_MODELL is not a setting; did you mean LOOKALIKE_MODEL?"
-    monkeypatch.delenv("LOOKALIKE_MODELL")
+    file.write_text('models = "models/shoes"\n', encoding="utf-8")
+    assert rejection({}, file) == f"models in {file} is not a setting; did you mean model?"
+    monkeypatch.setenv("LOOKALIKE_MODELS", "models/shoes")
+    assert rejection({}) == "LOOKALIKE_MODELS is not a setting; did you mean LOOKALIKE_MODEL?"
+    monkeypatch.delenv("LOOKALIKE_MODELS")
     assert rejection({"hnsw_m": "1"}) == "hnsw_m: must be 2 or more (got '1')"
 
 
