@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -169,12 +169,15 @@ class CatalogReader:
 
     def labels(self, category: str) -> Labels:
         """Read the labels of a category's embeddings, int64 [n]."""
-        ((labels,),) = self._read(
-            "SELECT json_group_array(label) FROM products JOIN embeddings ON product_id = products.id"
-            " WHERE category = ?",
+        labels: list[int] = []
+        for found, text in self._read(
+            "SELECT category, json_group_array(label) FROM products JOIN embeddings ON product_id = products.id"
+            " WHERE category = ? GROUP BY category",
             (category,),
-        )
-        return np.array(json.loads(labels), dtype=np.int64)
+        ):
+            self._check_category(found, (category,))
+            labels = json.loads(text)
+        return np.array(labels, dtype=np.int64)
 
     def rows_with(self, labels: Labels) -> Iterator[IndexRow]:
         """Read the embeddings that have these labels (int64 [n]), without attributes."""
@@ -187,10 +190,12 @@ class CatalogReader:
 
     def attributes(self, category: str) -> Iterator[tuple[int, Mapping[str, str]]]:
         """Read the attributes of a category's embeddings, each with its label."""
-        for label, attributes in self._read(
-            "SELECT label, attributes FROM products JOIN embeddings ON product_id = products.id WHERE category = ?",
+        for found, label, attributes in self._read(
+            "SELECT category, label, attributes FROM products JOIN embeddings ON product_id = products.id"
+            " WHERE category = ?",
             (category,),
         ):
+            self._check_category(found, (category,))
             yield label, json.loads(attributes)
 
     def rows_of(self, categories: Sequence[str]) -> Iterator[tuple[str, IndexRow]]:
@@ -201,10 +206,7 @@ class CatalogReader:
             " JOIN embeddings ON product_id = products.id WHERE category IN (SELECT value FROM json_each(?))",
             (json.dumps(categories),),
         ):
-            if category not in wanted:
-                self.damage.raise_if_damage(
-                    DamagedFileError(f"the index by category leads to a row of {category!r} instead")
-                )
+            self._check_category(category, wanted)
             yield category, IndexRow(label, product_id, image_index, _vector(blob), json.loads(attributes))
 
     def segments(self) -> dict[str, list[SegmentFile]]:
@@ -213,6 +215,10 @@ class CatalogReader:
         for category, *file in self._read("SELECT category, file, size, sha256 FROM segments ORDER BY category, id"):
             files.setdefault(category, []).append(SegmentFile(*file))
         return files
+
+    def _check_category(self, found: str, wanted: Collection[str]) -> None:
+        if found not in wanted:
+            self.damage.raise_if_damage(DamagedFileError(f"the index by category leads to a row of {found!r} instead"))
 
     def close(self) -> None:
         """Close the connections of all threads."""
