@@ -4,14 +4,14 @@ A label identifies one version of one image, which never changes: what a file sa
 labels there are the store says. Rows that were added since come from the store, and those that were deleted are not
 live. Attributes, which do change, are not in the file.
 
-A file is a head, then the blocks of the matrix at multiples of the page's size. The head has a digest of the blocks,
-and the manifest has the sha256 of the head (see `trusted_files.py`): at every start hundreds of megabytes are hashed,
-so that has to be fast. All of it is read and compared before a row is used.
+A file is a head, then the blocks of the matrix at multiples of the page's size. The head has its own digest, that of
+the blocks, and the name of the file, so that no file is taken for another. All of it is read and compared before a row
+is used: hundreds of megabytes at every start, so that has to be a faster hash than the sha256 in the manifest (see
+`trusted_files.py`), which is there for `verify`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -33,12 +33,13 @@ from lookalike_server.domain.inference import Floats
 from lookalike_server.index.pacing import Pacing
 from lookalike_server.index.row_blocks import check_room, map_file
 from lookalike_server.index.row_storage import CHUNK_BYTES, Matrix, Slots, block_rows
-from lookalike_server.index.trusted_files import ROWS, TrustedFiles
+from lookalike_server.index.trusted_files import PART, ROWS, TrustedFiles
 
 FORMAT = 1
 _MIN_GROWTH = 9 / 8  # of the rows that are worth another file
 _PIECE_BYTES = 1 << 20  # that are read at once, into a core's own cache
 _LENGTH = 8  # bytes at the beginning that say how long the head is
+_BODY = _LENGTH + 16  # where what the digest behind them is of begins
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,8 +106,7 @@ class RowFiles:
 
     def _write(self, rows: RowColumns, pacing: Pacing) -> SegmentFile:
         check_room(self._files.folder, 4 * self._dim * len(rows.labels))
-        head = _head(rows)
-        return self._files.write(ROWS, lambda file: _write(file, head, rows.vectors, pacing), len(head))
+        return self._files.write(ROWS, lambda file: _write(file, rows, pacing))
 
 
 def _stride(dim: int) -> int:
@@ -118,9 +118,10 @@ def _padded(size: int) -> int:
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def _kind(dim: int) -> dict[str, object]:
+def _kind(dim: int, name: str) -> dict[str, object]:
     return {
         "format": FORMAT,
+        "name": name,
         "dim": dim,
         "block_rows": block_rows(dim),
         "page": mmap.PAGESIZE,
@@ -128,7 +129,7 @@ def _kind(dim: int) -> dict[str, object]:
     }
 
 
-def _head(rows: RowColumns) -> bytes:
+def _head(rows: RowColumns, name: str) -> bytes:
     digest = xxhash.xxh3_128()
     for chunk in rows.vectors.chunks(_PIECE_BYTES):
         digest.update(chunk.data)
@@ -136,11 +137,12 @@ def _head(rows: RowColumns) -> bytes:
     arrays = io.BytesIO()
     for array in (rows.labels, rows.image_indexes, ids, np.frombuffer(digest.digest(), dtype=np.uint8)):
         np.lib.format.write_array(arrays, array, allow_pickle=False)
-    body = json.dumps(_kind(rows.vectors.shape[1])).encode() + b"\n" + arrays.getvalue()
-    return (_LENGTH + len(body)).to_bytes(_LENGTH, "little") + body
+    body = json.dumps(_kind(rows.vectors.shape[1], name)).encode() + b"\n" + arrays.getvalue()
+    return (_BODY + len(body)).to_bytes(_LENGTH, "little") + xxhash.xxh3_128_digest(body) + body
 
 
-def _write(file: IO[bytes], head: bytes, vectors: Matrix, pacing: Pacing) -> None:
+def _write(file: IO[bytes], rows: RowColumns, pacing: Pacing) -> None:
+    head, vectors = _head(rows, Path(file.name).name.removesuffix(PART)), rows.vectors
     file.write(head)
     begin = _padded(len(head))
     height, dim = block_rows(vectors.shape[1]), vectors.shape[1]
@@ -163,11 +165,11 @@ def _read(path: Path, trusted: SegmentFile, dim: int) -> RowColumns:
             raise ValueError(f"its size is {size} bytes, not {trusted.size}")
         length = int.from_bytes(os.pread(file.fileno(), _LENGTH, 0), "little")
         head = os.pread(file.fileno(), min(length, size), 0)
-        if hashlib.sha256(head).hexdigest() != trusted.sha256:
-            raise ValueError("it is damaged: the sha256 of its head differs")
-        opened = io.BytesIO(head[_LENGTH:])
+        if len(head) <= _BODY or xxhash.xxh3_128_digest(head[_BODY:]) != head[_LENGTH:_BODY]:
+            raise ValueError("it is damaged: the digest of its head differs")
+        opened = io.BytesIO(head[_BODY:])
         kind = json.loads(opened.readline())
-        if kind != _kind(dim):
+        if kind != _kind(dim, trusted.name):
             raise ValueError(f"it was written with other settings: {kind}")
         labels, image_indexes, ids, digest = (np.lib.format.read_array(opened, allow_pickle=False) for _ in range(4))
         begin, count = _padded(length), len(labels)

@@ -20,6 +20,7 @@ from lookalike_server.domain.protocols import SegmentManifest
 
 GRAPH = ".graph"
 ROWS = ".rows"
+PART = ".part"
 
 
 class TrustedFiles:
@@ -76,20 +77,19 @@ class TrustedFiles:
         except Exception as error:  # noqa: BLE001 - an error of a cache must stop nothing
             self._observer(GraphFileFailed(category, error))
 
-    def write(self, kind: str, encode: Callable[[IO[bytes]], None], trusted: int | None = None) -> SegmentFile:
+    def write(self, kind: str, encode: Callable[[IO[bytes]], None]) -> SegmentFile:
         """Write a new file, which is whole and flushed on return, and gone after an error.
 
         Args:
             kind: How its name ends.
-            encode: Writes its contents, of which the first `trusted` bytes (None: all) are in its sha256.
-            trusted: What follows has to be covered by digests in these bytes.
+            encode: Writes its contents; the name of what it writes to is the file's and `PART`.
 
         Raises:
             OSError: The disk is full or fails.
             Exception: `encode` raised it.
         """
         name = f"{uuid.uuid4().hex}{kind}"
-        part = self.folder / f"{name}.part"
+        part = self.folder / f"{name}{PART}"
         try:
             with part.open("w+b") as file:
                 encode(file)
@@ -98,10 +98,7 @@ class TrustedFiles:
                 # Read back, because the manifest must describe what the file system has.
                 size = file.tell()
                 file.seek(0)
-                if trusted is None:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                else:
-                    sha256 = hashlib.sha256(file.read(trusted)).hexdigest()
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             part.rename(self.folder / name)
             _sync(self.folder)
         except BaseException:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 
 from crash.disks import fill, memory
 from lookalike_server.domain.catalog import EmbeddedProduct, IndexRow, Labels, SegmentFile
@@ -329,13 +330,14 @@ def test_a_file_of_another_version_or_settings(folder: Path, setting: str) -> No
         path = folder / "index" / old.name
         data = path.read_bytes()
         size = int.from_bytes(data[:8], "little")
-        line, _, arrays = data[8:size].partition(b"\n")
+        line, _, arrays = data[24:size].partition(b"\n")
         kind = json.loads(line)
         kind[setting] = 7
         # As many bytes, so that nothing else of the file moves.
-        head = data[:8] + json.dumps(kind).encode().ljust(len(line))[: len(line)] + b"\n" + arrays
-        path.write_bytes(head + data[size:])
-        trusted = SegmentFile(old.name, len(data), hashlib.sha256(head).hexdigest())
+        body = json.dumps(kind).encode().ljust(len(line))[: len(line)] + b"\n" + arrays
+        changed = data[:8] + xxhash.xxh3_128_digest(body) + body + data[size:]
+        path.write_bytes(changed)
+        trusted = SegmentFile(old.name, len(changed), hashlib.sha256(changed).hexdigest())
         store.replace_segments("Shoes", [trusted if file is old else file for file in files]).result(60)
     with running(folder) as catalog:
         catalog.check("Shoes", "Hats")
