@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lookalike_server.domain import events
+from lookalike_server.domain.catalog import EmbeddedProduct
 from lookalike_server.domain.errors import Code, LookalikeError, ServerError
 from lookalike_server.store.catalog_check import CatalogCheck
 from lookalike_server.store.catalog_store import Store
@@ -19,9 +22,10 @@ from lookalike_server.store.migrations import MIGRATIONS
 from lookalike_server.store.sqlite import FILE
 from support.fakes import RecordingObserver
 from support.sqlite_pages import TABLES, flip_bit, leaves, zero_page
-from support.store_fixtures import DIM, MODEL, embedded, ignore, opened, put, vectors
+from support.store_fixtures import DIM, MODEL, embedded, ignore, opened, product, put, vectors
 
 COUNT = 600
+WIDE = replace(MODEL, dim=1024)
 
 
 class Excluding:
@@ -174,6 +178,40 @@ def test_a_check_that_is_stopped(tmp_path: Path) -> None:
         running.start()
         running.close()
     assert all(isinstance(event, events.CatalogChecked) for event in observer.events)
+
+
+class Searching(Excluding):
+    """Stands in for an index that is being searched until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = 0
+        self.waiting = threading.Event()
+        self.idle = threading.Event()
+
+    def wait_for_searches(self) -> None:
+        """Wait, as long as a search takes."""
+        self.waits += 1
+        self.waiting.set()
+        assert self.idle.wait(60)
+
+
+def test_searches_go_first(tmp_path: Path) -> None:
+    """The check waits for searches before each piece, and reads no vector while one runs."""
+    with opened(tmp_path, WIDE) as store:
+        drawn = np.ones((COUNT, 1, WIDE.dim), dtype=np.float32)
+        store.upsert_all(
+            [(EmbeddedProduct(product(f"p{number}"), each), None) for number, each in enumerate(drawn)]
+        ).result(60)
+        observer, index = RecordingObserver(), Searching()
+        running = CatalogCheck(store, index, observer)
+        running.start()
+        assert index.waiting.wait(60)
+        assert observer.events == []
+        index.idle.set()
+        running.join()
+        assert observer.events == [events.CatalogChecked(COUNT, 0)]
+        assert index.waits > COUNT * 4 * WIDE.dim // (512 << 10)
 
 
 LEFT = {"a graph": "index/0123.graph", "an older graph": "index/0123.npz", "a write-ahead log": f"{FILE}-wal"}
