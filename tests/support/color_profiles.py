@@ -18,7 +18,8 @@ _PRIMARIES: dict[str, tuple[Sequence[tuple[float, float]], tuple[float, float], 
     "sRGB": (((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)), _D65, None),
     "Display P3": (((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), _D65, None),
     "Adobe RGB": (((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), _D65, 563 / 256),
-    "ProPhoto": (((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001)), _D50_XY, 1.8),
+    # better known as ProPhoto  # codespell:ignore
+    "ROMM RGB": (((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001)), _D50_XY, 1.8),
 }
 """The chromaticities of red, green and blue, of white, and the gamma; None for sRGB's own curve."""
 

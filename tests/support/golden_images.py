@@ -78,7 +78,7 @@ def files() -> Iterator[tuple[str, bytes]]:
         "gray-16.png",
         png(96, 72, 16, 0, [row.tobytes() for row in np.asarray(image.convert("L")).astype(">u2") * 257]),
     )
-    yield "prophoto.png", save(transform_to(image, "ProPhoto"), "PNG", icc_profile=rgb_profile("ProPhoto"))
+    yield "romm.png", save(transform_to(image, "ROMM RGB"), "PNG", icc_profile=rgb_profile("ROMM RGB"))
     yield (
         "adobe-transparent.png",
         save(with_alpha(transform_to(image, "Adobe RGB")), "PNG", icc_profile=rgb_profile("Adobe RGB")),

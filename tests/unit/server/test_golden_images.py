@@ -27,7 +27,7 @@ def test_the_files_differ_by_what_they_are_for() -> None:
     with np.load(EXPECTED) as expected:
         pixels = {name: expected[name].astype(int) for name in expected.files}
     assert len(pixels) == len(FILES) * len(WAYS)
-    for name in ("p3.jpg", "prophoto.png", "adobe.webp", "p3.avif", "gray-profile.png", "cmyk-profile.jpg"):
+    for name in ("p3.jpg", "romm.png", "adobe.webp", "p3.avif", "gray-profile.png", "cmyk-profile.jpg"):
         managed, plain = (pixels[f"{name} bilinear {way}"] for way in ("srgb", "none"))
         assert np.abs(managed - plain).mean() > 2
     deep, shallow = (pixels[f"transparent-color-color-{depth}.png bilinear srgb"] for depth in (16, 8))

@@ -79,7 +79,7 @@ KINDS: dict[str, Callable[[Image.Image], bytes]] = {
     "rgba heic": lambda image: heic(with_alpha(image)),
     "heic of tiles": lambda image: heic(image, tile_size=512),
     "10-bit heic": lambda image: deep_heic(image),
-    "wide-gamut png": as_format("PNG", compress_level=1, icc_profile=rgb_profile("ProPhoto")),
+    "wide-gamut png": as_format("PNG", compress_level=1, icc_profile=rgb_profile("ROMM RGB")),
     "wide-gamut progressive jpeg": as_format("JPEG", progressive=True, icc_profile=rgb_profile("Display P3")),
     "cmyk jpeg with a profile": as_format("JPEG", lambda image: image.convert("CMYK"), icc_profile=cmyk_profile()),
 }
