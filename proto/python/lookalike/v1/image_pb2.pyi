@@ -33,8 +33,9 @@ class Image(_message.Message):
     RGB_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
     encoded: _builtins.bytes
-    """The bytes of a JPEG, PNG, WebP, GIF (first frame) or BMP file. At most the server's `max_image_bytes`
-    (10 MiB unless set otherwise) and `max_image_pixels` (50 million unless set otherwise).
+    """The bytes of a JPEG, PNG, WebP, AVIF, GIF (first frame) or BMP file, or of a HEIC file where the server reads it.
+    At most the server's `max_image_bytes` (10 MiB unless set otherwise) and `max_image_pixels` (50 million unless set
+    otherwise; formats have lower limits of their own).
     """
     @_builtins.property
     def rgb(self) -> Global___RawImage:

@@ -23,8 +23,9 @@ export interface Image {
   source:
     | //
     /**
-     * The bytes of a JPEG, PNG, WebP, GIF (first frame) or BMP file. At most the server's `max_image_bytes`
-     * (10 MiB unless set otherwise) and `max_image_pixels` (50 million unless set otherwise).
+     * The bytes of a JPEG, PNG, WebP, AVIF, GIF (first frame) or BMP file, or of a HEIC file where the server reads it.
+     * At most the server's `max_image_bytes` (10 MiB unless set otherwise) and `max_image_pixels` (50 million unless set
+     * otherwise; formats have lower limits of their own).
      */
     { $case: "encoded"; value: Buffer }
     | //
