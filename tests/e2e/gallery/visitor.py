@@ -72,7 +72,7 @@ class Visitor:
         self.settle()
         cards = []
         for text in self.page.locator(CARD).all_inner_texts():
-            title, name = text.strip().split("\n")[:2]
+            title, name = [line for line in text.splitlines() if line.strip()][:2]
             assert "Find similar" in text, text
             similarity = re.search(r"similarity (\S+)", text)
             distance = re.search(r"distance (\S+)", text)
