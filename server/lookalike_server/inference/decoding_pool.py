@@ -51,9 +51,10 @@ class DecodingPool:
         Raises:
             LookalikeError: As `ImageDecoder.decode`; DEADLINE_EXCEEDED when the deadline passed in the queue.
         """
-        async with self.queue.enter(call, decoder.decoded_bytes(image), bulk=bulk):
+        header = decoder.header(image)
+        async with self.queue.enter(call, decoder.decoded_bytes(image, header), bulk=bulk):
             started = self._clock()
-            pixels = await asyncio.get_running_loop().run_in_executor(self._threads, decoder.decode, image)
+            pixels = await asyncio.get_running_loop().run_in_executor(self._threads, decoder.decode, image, header)
             return pixels, self._clock() - started
 
     async def run(self, call: Call, function: Callable[[*Ts], T], *arguments: *Ts) -> T:

@@ -79,21 +79,29 @@ class ImageDecoder:
         """Make the decoder that a model's folder asks for, with these limits."""
         return cls(model.height, model.width, model.resize, max_bytes, max_pixels, limits, model.color_management)
 
-    def decode(self, image: Image) -> Pixels:
+    def decode(self, image: Image, header: ImageHeader | None = None) -> Pixels:
         """Decode and resize one image to uint8 [height, width, 3] in RGB.
 
         Raises:
             LookalikeError: INVALID_ARGUMENT with the field, when it is not an image, broken, or too large.
         """
         if isinstance(image, EncodedImage):
-            decoded = self._decode_file(image, self._header(image))
+            decoded = self._decode_file(image, header or self._header(image))
         elif self.is_model_input(image):
             return image.pixels
         else:
             decoded = self._from_pixels(image)
         return np.asarray(decoded.resize((self.width, self.height), _RESAMPLING[self.resize], image.region))
 
-    def decoded_bytes(self, image: Image) -> int:
+    def header(self, image: Image) -> ImageHeader | None:
+        """Read and check a file's header, for the two that need it; None of raw pixels.
+
+        Raises:
+            LookalikeError: As `decode`.
+        """
+        return self._header(image) if isinstance(image, EncodedImage) else None
+
+    def decoded_bytes(self, image: Image, header: ImageHeader | None = None) -> int:
         """Predict the most memory that `decode` will take at once, in bytes, from the image's header alone.
 
         Takes microseconds, and memory for nothing. What the image itself takes as it was received is not counted.
@@ -102,7 +110,7 @@ class ImageDecoder:
             LookalikeError: As `decode`, for all that the header shows.
         """
         if isinstance(image, EncodedImage):
-            header = self._header(image)
+            header = header or self._header(image)
             scale = self._reduction(header, image.region)
             return file_decoding_bytes(header, scale, self.width, len(image.data), image.region)
         if self.is_model_input(image):
