@@ -371,6 +371,7 @@ class Partition:
             self._rows, self._owners = compaction.rows, compaction.owners
             self._attributes, self._slots = compaction.attributes, compaction.slots
             self._segments, self._end = segments, end
+            self._compaction = None  # now: its rows are the partition's own
             self._outline()
             return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,3 +156,21 @@ def test_a_compaction_that_is_stopped() -> None:
     category.partition.maintain(Pacing())
     category.check()
     assert category.partition.deleted_count == 0
+
+
+def test_changes_right_after_the_copy_is_swapped_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that is removed as soon as the lock is free, before the compaction has ended, is removed once."""
+    category = half_deleted()
+    partition = category.partition
+    swap = vars(Partition)["_swap"]
+
+    def swapped(*arguments: Any) -> bool:
+        done: bool = swap(*arguments)
+        if done:
+            category.change([1, 999], {5000: vectors(1, DIM, Metric.COSINE, seed=3)[0]}, {101: "blue"})
+        return done
+
+    monkeypatch.setattr(Partition, "_swap", swapped)
+    partition.maintain(Pacing())
+    category.check()
+    assert partition.deleted_count == 2
