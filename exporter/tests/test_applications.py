@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from keras.src.applications.convnext import ConvNeXt
 from networks import feature_map  # noqa: F401 - first: it sets what Keras reads when it is imported
 
 from lookalike_exporter.errors import EX_UNAVAILABLE, ExportError
@@ -92,6 +93,18 @@ def test_network_becomes_a_graph(name: str, size: tuple[int, int], dim: int) -> 
     assert embedder.output.dim == dim
     parity = check_parity(to_onnx(embedder, {}), backbone, embedder, generate_images(*size)[:4])
     assert parity.cosine_min > 0.99999
+
+
+@pytest.mark.parametrize("size", [(32, 64), (64, 32), (32, 96)])
+def test_map_of_one_row(size: tuple[int, int]) -> None:
+    """A ConvNeXt whose last map is one row becomes a graph, where tf2onnx makes one of shapes that do not fit."""
+    keras.utils.set_random_seed(1)
+    network = ConvNeXt(depths=[1] * 4, projection_dims=[8, 16, 24, 32], include_top=False, weights=None,
+                       input_shape=(*size, 3), name="small")  # fmt: skip
+    assert network.output_shape[1:3] == (size[0] // 32, size[1] // 32)
+    backbone = backbones.Backbone(network, "small", "random(seed=1)", "none", *size)
+    embedder = wrap(backbone, pooling="avg", metric="cosine")
+    assert check_parity(to_onnx(embedder, {}), backbone, embedder, generate_images(*size)[:4]).cosine_min > 0.99999
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2", "inceptionv3", "mobilenetv3large", "squeezenet"])

@@ -32,8 +32,13 @@ class _Erfc:
 
 
 @contextmanager
-def patched_tf2onnx() -> Iterator[None]:
+def patched_tf2onnx(*, move_transposes: bool = True) -> Iterator[None]:
     """Convert with the patches in place, and restore both libraries afterwards.
+
+    Args:
+        move_transposes: Whether tf2onnx merges the transposes around convolutions. Where a map has a height of 1 and
+            another width (ConvNeXt at 32 x 64 pixels ends in 1 x 2), its result may be a graph of which the shapes do
+            not fit.
 
     tf2onnx takes an addend behind a convolution for its bias, and fails where that is a scalar: MobileNetV3 has such in
     its hard sigmoid, and the failure would leave all transposes in the graph. TensorFlow runs functions eagerly, so
@@ -56,6 +61,9 @@ def patched_tf2onnx() -> Iterator[None]:
         with graph.as_default(), tf.control_dependencies(None):
             return tf.constant(tensor.numpy())
 
+    optimizers = tf2onnx.optimizer._optimizers.copy()
+    if not move_transposes:
+        del tf2onnx.optimizer._optimizers["optimize_transpose"]
     TransposeOptimizer._add_handler = add_handler
     FunctionCaptures.capture_by_value = capture
     tf.config.run_functions_eagerly(True)
@@ -63,5 +71,7 @@ def patched_tf2onnx() -> Iterator[None]:
         yield
     finally:
         TransposeOptimizer._add_handler = merge_bias
+        tf2onnx.optimizer._optimizers.clear()
+        tf2onnx.optimizer._optimizers.update(optimizers)
         FunctionCaptures.capture_by_value = capture_tensor
         tf.config.run_functions_eagerly(eager)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import onnx
 import tensorflow as tf
 
 from lookalike_exporter.errors import ExportError, first_line
@@ -125,5 +126,11 @@ def to_onnx(embedder: Embedder, properties: dict[str, str]) -> bytes:
     converted = convert_function(function, signature, OPSET, embedder.model)
     try:
         return serialize(converted, OPSET, properties)
+    except onnx.shape_inference.InferenceError:  # see `patched_tf2onnx`
+        converted = convert_function(function, signature, OPSET, embedder.model, move_transposes=False)
     except Exception as error:  # the checker's errors share no base class but Exception
+        raise ExportError(f"the network cannot be converted to ONNX: {first_line(error)}") from error
+    try:
+        return serialize(converted, OPSET, properties)
+    except Exception as error:  # as above
         raise ExportError(f"the network cannot be converted to ONNX: {first_line(error)}") from error

@@ -15,7 +15,9 @@ from lookalike_exporter.errors import ExportError, first_line
 from lookalike_exporter.graph.conversion_errors import check_converted, collect_failures, describe_layer
 
 
-def convert_function(function: Any, signature: Sequence[Any], opset: int, network: Any) -> ModelProto:
+def convert_function(
+    function: Any, signature: Sequence[Any], opset: int, network: Any, *, move_transposes: bool = True
+) -> ModelProto:
     """Convert a TensorFlow function.
 
     Args:
@@ -23,12 +25,13 @@ def convert_function(function: Any, signature: Sequence[Any], opset: int, networ
         signature: Its inputs, as `tf.TensorSpec`.
         opset: The ONNX operator set.
         network: The Keras model that the function calls.
+        move_transposes: Whether those around convolutions are merged; graphs without are right, and slower.
 
     Raises:
         ExportError: An operation has no counterpart in ONNX, or is a branch or a loop; the layer is named.
     """
     converted: ModelProto
-    with collect_failures() as failures, patched_tf2onnx():
+    with collect_failures() as failures, patched_tf2onnx(move_transposes=move_transposes):
         try:
             converted, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=opset)
         except Exception as error:  # what TensorFlow or tf2onnx cannot do fails with any class
