@@ -95,7 +95,9 @@ def test_network_becomes_a_graph(name: str, size: tuple[int, int], dim: int) -> 
     assert parity.cosine_min > 0.99999
 
 
-@pytest.mark.parametrize("size", [(32, 64), (64, 32), (32, 96)])
+@pytest.mark.parametrize(
+    "size", [(32, 64), pytest.param((64, 32), marks=pytest.mark.slow), pytest.param((32, 96), marks=pytest.mark.slow)]
+)
 def test_map_of_one_row(size: tuple[int, int]) -> None:
     """A ConvNeXt whose last map is one row becomes a graph, where tf2onnx makes one of shapes that do not fit."""
     keras.utils.set_random_seed(1)
