@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from crash.catalog import Catalog
-from lookalike_server.index.partition import GONE_RATIO
+from lookalike_server.index.segments import GONE_RATIO
 from support.processes import SERVE, ServerProcess
 from support.serving import until
 
