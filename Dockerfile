@@ -13,7 +13,7 @@ WORKDIR /src
 COPY Makefile ./
 COPY proto ./proto
 COPY server ./server
-RUN if [ "$RUNTIME" = gpu ]; then make wheels EXTRA=gpu; else make wheels; fi
+RUN if [ "$RUNTIME" = gpu ]; then make server-wheels EXTRA=gpu; else make server-wheels; fi
 
 FROM python:3.12-slim
 ARG RUNTIME

@@ -308,14 +308,18 @@ $(JAVA)/target/ready: $(JAVA)/pom.xml $(JAVA)/service_config.json $(PROTOS) \
 
 # Without HNSWLIB_NO_NATIVE hnswlib is compiled for this very processor and dies on another; without --no-cache-dir pip
 # may take one that was compiled so.
-.PHONY: wheels
-wheels: ## build the wheels of server and client, and all the server needs, into dist/wheels, for this kind of processor in general (EXTRA=gpu)
+.PHONY: server-wheels
+server-wheels: ## build the server's wheels and all it needs into dist/wheels, for this kind of processor in general (EXTRA=gpu)
 	$(PYTHON) -m venv .venv-build
 	.venv-build/bin/$(PIP_INSTALL) --require-hashes -r server/build.lock
 	HNSWLIB_NO_NATIVE=1 .venv-build/bin/python -m pip wheel --quiet --no-cache-dir --require-hashes \
 		--no-build-isolation --wheel-dir dist/wheels -r server/requirements$(EXTRA:%=-%).lock
+	.venv-build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/wheels ./proto/python ./server
+
+.PHONY: wheels
+wheels: server-wheels ## build the wheels of server and client, and all the server needs, into dist/wheels (EXTRA=gpu)
 	.venv-build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/wheels \
-		./proto/python ./server ./clients/python ./clients/loadtest
+		./clients/python ./clients/loadtest
 
 .PHONY: image
 image: ## build the container image
