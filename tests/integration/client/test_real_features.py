@@ -24,7 +24,7 @@ def products() -> list[ProductInput]:
         ProductInput(
             f"image/{number}",
             "Men" if number % 3 else "Wörter, mit Komma",  # codespell:ignore
-            title=["plain", 'quoted "and", comma', " two\nlines\r\n", "靴 👟"][number % 4],
+            title=[" plain ", 'quoted "and", comma', " two\nlines\r\n", "靴 👟"][number % 4],
             image_uri=f"images/{number}.png",
             attributes={"color": ["red", "bl;ue"][number % 2], f"only {number}": "a\tb"},
             images=[png(number + 100 * image) for image in range(1 + number % 3)],

@@ -31,6 +31,7 @@ def read(text: str, delimiter: str = ",") -> list[Record]:
         ('"a, ""b""",c\n', [['a, "b"', "c"]]),
         ('"two\r\nlines",c\n', [["two\r\nlines", "c"]]),
         (' "a,b" , "c" \n', [["a,b", "c"]]),
+        (' a ," b ",c\n', [["a", " b ", "c"]]),
         ('12" TV,5\'10"\n', [['12" TV', "5'10\""]]),
         ('"",""\n', [["", ""]]),
         ('a,""', [["a", ""]]),
@@ -39,7 +40,7 @@ def read(text: str, delimiter: str = ",") -> list[Record]:
     ],
 )
 def test_good_records(text: str, cells: list[list[str]]) -> None:
-    """Cells as they are written, without the blanks around them; a quote inside a cell stands for itself."""
+    """Cells are without blanks around them, but with those in quotes; a quote inside a cell stands for itself."""
     assert read(text) == [Record(each) for each in cells]
 
 

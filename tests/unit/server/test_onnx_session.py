@@ -188,5 +188,5 @@ def test_bf16_is_the_default() -> None:
     model = {"model": MODELS / "tiny"}
     assert load_settings(model).inference_precision == "bf16"
     assert load_settings(model | {"inference_precision": "fp32"}).inference_precision == "fp32"
-    with pytest.raises(LookalikeError, match="inference_precision: Input should be 'bf16' or 'fp32'"):
+    with pytest.raises(LookalikeError, match="inference_precision: must be one of 'bf16' or 'fp32'"):
         load_settings(model | {"inference_precision": "f16"})

@@ -2,7 +2,7 @@
 
 Columns: `product_id`, the partition column, `title`, `image` (a path relative to the CSV), or others that are named;
 every further column is an attribute; an empty cell means that the product does not have it. Blanks around cells do not
-count. UTF-8, with or without a byte order mark, or UTF-16.
+count, but for those of a title in quotes. UTF-8, with or without a byte order mark, or UTF-16.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class CatalogFile:
             yield self._row(number, record, notes)
 
     def _row(self, number: int, record: Record, notes: CatalogNotes) -> CatalogRow | FailedRow:
-        columns, cells = self._columns, record.cells
+        columns, cells = self._columns, [cell.strip() for cell in record.cells]
         product_id = cells[columns.id] if columns.id < len(cells) else ""
         if record.problem:
             return FailedRow(number, product_id, record.problem)
@@ -122,7 +122,7 @@ class CatalogFile:
                 " choose with --columns or --ignore-columns"
             )
             return FailedRow(number, product_id, reason)
-        return CatalogRow(number, product_id, cells[columns.category], cells[columns.title], image, attributes)
+        return CatalogRow(number, product_id, cells[columns.category], record.cells[columns.title], image, attributes)
 
     def _is_row(self, line: str) -> bool:
         """Return whether a line can hardly be anything but a row: as many cells, an id, and the name of an image."""
@@ -141,7 +141,8 @@ class CatalogFile:
         record = next(read_records(_and_then(first, lines), self._delimiter), None) or Record([])
         if record.problem:
             raise CatalogError(f"{self.path} has no header: {record.problem}")
-        return find_columns(self.path, record.cells, self.options, needs_images=self.needs_images)
+        header = [cell.strip() for cell in record.cells]
+        return find_columns(self.path, header, self.options, needs_images=self.needs_images)
 
 
 def _and_then(first: str, lines: Iterator[str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ _IN_THE_MIDDLE = 'closes in the middle of a cell; write "" for a quote in a cell
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record: its cells without the blanks around them, and why it cannot be used, where it cannot.
+    """A record: its cells without the blanks around them, but with those in quotes; or why it cannot be used.
 
     Attributes:
         cells: The cells; only those before the quote in question where there is a problem.
@@ -32,7 +32,7 @@ class Record:
     @property
     def is_blank(self) -> bool:
         """Whether no cell has anything in it, as the rows that spreadsheets add below a table."""
-        return not self.problem and not any(self.cells)
+        return not self.problem and not any(cell.strip() for cell in self.cells)
 
 
 def read_records(
@@ -86,8 +86,8 @@ class _Reader:
                 end = text.find(self._delimiter, end)
             else:
                 end = text.find(self._delimiter, position)
-                cell = text[position : None if end < 0 else end]
-            cells.append(cell.strip())
+                cell = text[position : None if end < 0 else end].strip()
+            cells.append(cell)
             if end < 0:
                 return Record(cells)
             position = end + len(self._delimiter)

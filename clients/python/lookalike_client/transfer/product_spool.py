@@ -64,7 +64,7 @@ class ProductSpool:
         """
         attributes = sorted(self._attributes)
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, quoting=csv.QUOTE_ALL)  # so that a title keeps the blanks around it
             writer.writerow(["product_id", self.category_column(), "title", "image", *attributes])
             for product, _ in self._products():
                 own = (product.id, product.category, product.title, product.image_uri)
