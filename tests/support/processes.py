@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -51,13 +51,15 @@ def server_process(
         log = []
         for line in process.stderr:
             log.append(line)
-            if found := re.search(rb'"port": (\d+)', line):
+            if b'"event": "serving"' in line:
+                serving = json.loads(line)
                 break
         else:
             raise AssertionError(f"the server ended before it served: {b''.join(log).decode()}")
         # A full pipe would block the server.
         reader.start()
-        yield ServerProcess(process, f"127.0.0.1:{int(found.group(1))}", rest)
+        address = f"127.0.0.1:{serving['port']}" if "port" in serving else serving["listen"]
+        yield ServerProcess(process, address, rest)
     finally:
         if process.poll() is None:
             process.kill()

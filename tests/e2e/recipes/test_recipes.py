@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ class Images:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Images]:
-    """Provide some images of each recipe where its page expects them, as links, so that nothing is copied."""
+    """Provide some images of each recipe where its page expects them."""
     return {"food": _food(tmp_path_factory.mktemp("food")), "fashion": _fashion(tmp_path_factory.mktemp("fashion"))}
 
 
@@ -205,12 +206,15 @@ def _fashion(folder: Path) -> Images:
     for gender, (query, *others) in by_gender.items():
         queries.append(Query(catalog / query["image"], gender))
         chosen.append(others[:GROUP_SIZE])
-    listed = [{**row, "image": str(catalog / row["image"])} for row in chain.from_iterable(chosen)]
+    listed = list(chain.from_iterable(chosen))
+    for row in listed:  # copied, because links out of the folder are rejected
+        (folder / row["image"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(catalog / row["image"], folder / row["image"])
     with (folder / "catalog.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(listed[0]))
         writer.writeheader()
         writer.writerows(listed)
-    products = {row["product_id"]: (Path(row["image"]), row["gender"]) for row in listed}
+    products = {row["product_id"]: (folder / row["image"], row["gender"]) for row in listed}
     variables: dict[str, Path | str] = {
         "CATALOG": folder / "catalog.csv",
         "IMAGE": queries[0].image,
