@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,18 @@ CUTS = min(20, int(os.environ.get("CRASH_POWER_CUTS", "2")))
 CUTS_PER_TEST = 10
 
 
-async def _faults_after_cuts(disk: Ext4, catalog: GraphCatalog, cuts: int) -> list[str]:
-    """Cut the power under load until something is wrong, at most `cuts` times, and return what is."""
+def _is_built(catalog: GraphCatalog) -> bool:
+    return any(line["event"] == "graph_built" for line in catalog.log())
+
+
+def _has_rows(catalog: GraphCatalog) -> bool:
+    return any(name.endswith(".rows") for names in catalog.manifest().values() for name in names)
+
+
+async def _faults_after_cuts(
+    disk: Ext4, catalog: GraphCatalog, cuts: int, ready: Callable[[GraphCatalog], bool] = _is_built
+) -> list[str]:
+    """Cut the power under load until something is wrong, at most `cuts` times, and return what is; first once ready."""
 
     def cut(server: ServerProcess) -> None:
         disk.cut_power()
@@ -32,7 +43,7 @@ async def _faults_after_cuts(disk: Ext4, catalog: GraphCatalog, cuts: int) -> li
 
     with catalog.served() as server:
         assert await catalog.change(server, 100) == []
-        await until(lambda: any(line["event"] == "graph_built" for line in catalog.log()))
+        await until(lambda: ready(catalog))
     for _ in range(cuts):
         await catalog.live_and_die(cut)
         disk.unmount()
@@ -64,5 +75,4 @@ def test_rows_on_disk_survive_power_cuts(tmp_path: Path) -> None:
     with ext4(tmp_path) as disk:
         command = graph_variant("rows-of-any-size")
         catalog = GraphCatalog(disk.folder / "data", seed=3, command=command, log=tmp_path / "server.log")
-        assert asyncio.run(_faults_after_cuts(disk, catalog, min(CUTS_PER_TEST, CUTS))) == []
-        assert any(name.endswith(".rows") for names in catalog.manifest().values() for name in names)
+        assert asyncio.run(_faults_after_cuts(disk, catalog, min(CUTS_PER_TEST, CUTS), _has_rows)) == []
