@@ -20,6 +20,7 @@ from lookalike_server.index.category_index import CategoryIndex
 from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.store.catalog_store import Store
+from support.damaged_files import cut, flipped
 from support.fakes import RecordingObserver
 from support.index_model import vectors
 from support.paths import GOLDEN
@@ -185,27 +186,6 @@ def test_a_graph_that_grew_by_little_is_not_written_again(tmp_path: Path) -> Non
     with running(tmp_path) as catalog:
         catalog.check()
         assert catalog.observer.graphs_built == ["Shoes"]
-
-
-def flipped(share: float) -> Callable[[Path], None]:
-    """Return a function that flips one bit, at this fraction of the file."""
-
-    def damage(path: Path) -> None:
-        data = bytearray(path.read_bytes())
-        data[int(share * (len(data) - 1))] ^= 0x10
-        path.write_bytes(data)
-
-    return damage
-
-
-def cut(share: float) -> Callable[[Path], None]:
-    """Return a function that truncates the file to this fraction."""
-
-    def damage(path: Path) -> None:
-        data = path.read_bytes()
-        path.write_bytes(data[: int(share * len(data))])
-
-    return damage
 
 
 def replaced_by_a_folder(path: Path) -> None:

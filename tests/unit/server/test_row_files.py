@@ -30,6 +30,7 @@ from lookalike_server.index.row_storage import GrowingMatrix, block_rows
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.trusted_files import TrustedFiles
 from lookalike_server.store.catalog_store import Store
+from support.damaged_files import cut, flipped
 from support.fakes import RecordingObserver
 from support.index_model import vectors
 from support.index_sources import HeldSource
@@ -251,26 +252,6 @@ def test_a_catalog_restored_beside_newer_files(folder: Path) -> None:
         catalog.index.wait_until_idle()
     with running(folder) as catalog:
         catalog.check("Shoes", "Hats")
-
-
-def flipped(share: float) -> Callable[[Path], None]:
-    """Return a function that flips one bit, at this fraction of the file."""
-
-    def damage(path: Path) -> None:
-        data = bytearray(path.read_bytes())
-        data[int(share * (len(data) - 1))] ^= 0x10
-        path.write_bytes(data)
-
-    return damage
-
-
-def cut(share: float) -> Callable[[Path], None]:
-    """Return a function that truncates the file to this fraction."""
-
-    def damage(path: Path) -> None:
-        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-
-    return damage
 
 
 def swapped_rows(path: Path) -> None:
