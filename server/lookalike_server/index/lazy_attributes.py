@@ -38,9 +38,10 @@ class LazyAttributes:
         Args:
             slot_of: Returns the slot of a label, or None if there is no such row.
         """
-        if self._read is None:
+        read = self._read  # which another thread may end with
+        if read is None:
             return None
-        rows = ((slot_of(label), attributes) for label, attributes in self._read())
+        rows = ((slot_of(label), attributes) for label, attributes in read())
         return AttributeColumns.from_rows((slot, attributes) for slot, attributes in rows if slot is not None)
 
     def install(self, columns: AttributeColumns) -> None:
