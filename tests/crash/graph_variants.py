@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from lookalike_server import flushing
 from lookalike_server.__main__ import main
 from lookalike_server.domain.catalog import SegmentFile
 from lookalike_server.index import graph_files, row_files, trusted_files
@@ -81,7 +82,8 @@ def _trusted_failures() -> None:
 
 def _unflushed_graphs() -> None:
     """A bug: files of graphs and their folder are not flushed before the manifest names them."""
-    vars(trusted_files)["os"] = SimpleNamespace(**{**vars(os), "fsync": lambda _: None})
+    for module in (trusted_files, flushing):
+        vars(module)["os"] = SimpleNamespace(**{**vars(os), "fsync": lambda _: None})
 
 
 def _name_by(name: Callable[[], str]) -> None:

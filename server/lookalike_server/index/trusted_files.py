@@ -17,6 +17,7 @@ from typing import IO
 from lookalike_server.domain.catalog import SegmentFile
 from lookalike_server.domain.events import GraphFileFailed, Observer
 from lookalike_server.domain.protocols import SegmentManifest
+from lookalike_server.flushing import flush
 
 GRAPH = ".graph"
 ROWS = ".rows"
@@ -100,17 +101,9 @@ class TrustedFiles:
                 file.seek(0)
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             part.rename(self.folder / name)
-            _sync(self.folder)
+            flush(self.folder)
         except BaseException:
             for path in (part, self.folder / name):  # the second one, if the folder could not be flushed
                 path.unlink(missing_ok=True)
             raise
         return SegmentFile(name, size, sha256)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.flushing import flush
 from lookalike_server.store.checksums import checksum
 from lookalike_server.store.lost_file import why_lost
 from lookalike_server.store.migrations import MIGRATIONS
@@ -40,9 +40,9 @@ def backup(folder: Path, target: Path) -> int:
             (products,) = copy.execute("SELECT count(*) FROM products").fetchone()
             # A single file, without a WAL beside it.
             copy.execute("PRAGMA journal_mode = DELETE")
-        _sync(part)
+        flush(part)
         part.rename(target)
-        _sync(target.parent)
+        flush(target.parent)
     except FILE_ERRORS as error:
         part.unlink(missing_ok=True)
         raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot copy the catalog to {target}: {error}") from error
@@ -183,11 +183,3 @@ def _parse(text: str) -> object:
         return json.loads(text)
     except ValueError:
         return None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
