@@ -153,7 +153,7 @@ FLOOR := 88
 .PHONY: test
 test: $(TEST_ENVIRONMENTS) $(if $(shell command -v chromium),.venv-gallery/ready models/default/model.json) ## run a test of every capability, in minutes
 	$(EXPORTER_TESTS) -m "not slow and not nightly" --durations 5 $(PYTEST)
-	$(SERVER_TESTS) tests -m "not slow" --durations 15 $(if $(COVERAGE),--cov --cov-report term:skip-covered --cov-fail-under $(FLOOR)) $(PYTEST)
+	$(SERVER_TESTS) tests -m "not slow and not nightly" --durations 15 $(if $(COVERAGE),--cov --cov-report term:skip-covered --cov-fail-under $(FLOOR)) $(PYTEST)
 	@if command -v chromium > /dev/null; then set -x; $(GALLERY_TESTS) -m "not slow and not nightly" --durations 5 $(PYTEST); \
 	else echo "test: skipped the gallery's tests, for want of a browser: apt-get install chromium"; fi
 
@@ -165,8 +165,9 @@ test-all: test ## run every test, also the exporter's matrix, all languages, the
 	@if command -v chromium > /dev/null; then set -x; $(GALLERY_TESTS) -m "slow and not nightly" --durations 5 $(PYTEST); fi
 
 .PHONY: test-nightly
-test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json ## run what takes long by nature: coverage, real images, kills and full disks by the hundred, fuzzing for hours
+test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json ## run what takes long by nature: coverage, real images, benchmarks, kills and full disks by the hundred, fuzzing for hours
 	$(MAKE) --no-print-directory test COVERAGE=1
+	$(SERVER_TESTS) tests -m nightly $(PYTEST)
 	$(EXPORTER_TESTS) -m nightly $(PYTEST)
 	$(GALLERY_TESTS) -m nightly $(PYTEST)
 	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q --timeout 3600 tests/crash $(PYTEST)

@@ -10,7 +10,7 @@ from support.benchmark_runs import bench
 from support.paths import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_rejections_fairness_and_an_older_version_are_measured(tmp_path: Path) -> None:
     """Each scenario of the front door has its rows, and the bounds that are required of them."""
     _, written = bench(

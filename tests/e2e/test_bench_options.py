@@ -11,7 +11,7 @@ from support.catalogs import write_products
 from support.paths import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_limit_is_named_with_its_runtime_and_precision(tmp_path: Path) -> None:
     """The result over the limit says which runtime, shape and precision that was, and the run on what processor."""
     table, written = bench(tmp_path, "--scenarios", "throughput,jpeg", "--precision", "fp32", "--peers", "plain")
@@ -30,7 +30,7 @@ def test_the_limit_is_named_with_its_runtime_and_precision(tmp_path: Path) -> No
     assert on_openvino == ("OpenVINO" not in written["skipped"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_older_checkout_and_an_import_are_measured(tmp_path: Path) -> None:
     """`--before` serves from another checkout's environment; `--import-products` limits what is imported."""
     catalog = write_products(tmp_path, *(f"product-{number}" for number in range(80)))

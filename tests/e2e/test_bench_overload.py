@@ -9,7 +9,7 @@ import pytest
 from support.benchmark_runs import bench
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_overload_is_measured_over_the_capacity(tmp_path: Path) -> None:
     """Each load is a row of its own that says what could be sent; over a device of fixed pace goodput has a bound."""
     _, written = bench(tmp_path, "--scenarios", "overload", "--workloads", "embed", "--loads", "2", "--pace", "50")
