@@ -61,8 +61,9 @@ def main() -> None:
     from threadpoolctl import threadpool_limits
 
     from lookalike_server.app import serve
-    from lookalike_server.command_settings import settings_options
-    from lookalike_server.config import Settings, load_settings
+    from lookalike_server.commands.options import settings_options
+    from lookalike_server.config import Settings
+    from lookalike_server.config_loading import load_settings
     from lookalike_server.domain.inference import Floats, Pixels
     from lookalike_server.domain.protocols import Session
     from lookalike_server.frontend.supervisor import supervise

@@ -1,35 +1,22 @@
-"""The settings: flags override LOOKALIKE_... variables, those a file, that the defaults; unknown ones are errors."""
+"""The settings: every one with its range, default and description."""
 
 from __future__ import annotations
 
-import os
-import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.renamed import SETTINGS as RENAMED
-from lookalike_server.setting_errors import setting_error
+from pydantic import BaseModel, ConfigDict, Field
 
 PREFIX = "LOOKALIKE_"
-CLIENT_PREFIX = "LOOKALIKE_CLIENT_"  # variables of the command line client, which may be set beside ours
-CONFIG_VARIABLE = "LOOKALIKE_CONFIG"
-NO_MODEL = Path()
-"""The model where none is given, for commands that need none."""
+"""How the variable of a setting begins."""
 
 MIB = 1024 * 1024
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting with its range, default and description; flags, documentation and `show-config` come from here."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Path = Field(description="The model folder, written by `lookalike-exporter export`.")
     data_dir: Path = Field(Path("data"), description="The folder of the catalog; created when missing.")
@@ -269,95 +256,6 @@ def flag(setting: str) -> str:
     return f"--{setting.replace('_', '-')}"
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The settings in force, and for each where its value came from: a flag, a variable, a file, or "default"."""
-
-    settings: Settings
-    sources: Mapping[str, str]
-
-
-def load_settings(flags: Mapping[str, Any], config: Path | None = None, *, complete: bool = True) -> Settings:
-    """Load the settings; see `load`."""
-    return load(flags, config, complete=complete).settings
-
-
-def load(flags: Mapping[str, Any], config: Path | None = None, *, complete: bool = True) -> Loaded:
-    """Load the settings with their sources.
-
-    Args:
-        flags: The command line's values by setting; None where a flag was not given.
-        config: A TOML file; without it the file that LOOKALIKE_CONFIG names, if any.
-        complete: Whether what serving needs must be there; without, a missing model is `NO_MODEL`.
-
-    Raises:
-        LookalikeError: FAILED_PRECONDITION with the setting at fault, its value, and what it may be.
-    """
-    variables = _variables()
-    given = {key: value for key, value in flags.items() if value is not None}
-    sources = dict.fromkeys(Settings.model_fields, "default") | {
-        key: variable for key in Settings.model_fields if (variable := f"{PREFIX}{key}".upper()) in variables
-    }
-    if config is None and os.environ.get(CONFIG_VARIABLE):
-        config = Path(os.environ[CONFIG_VARIABLE])
-    read: dict[str, Any] = {}
-    if config is not None:
-        read = {key: value for key, value in _read_toml(config).items() if sources[key] == "default"}
-    sources |= dict.fromkeys(read, str(config)) | {key: flag(key) for key in given}
-    given = read | given
-    if not complete and sources["model"] == "default":
-        given["model"] = NO_MODEL
-    try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        raise _wrong(setting_error(error)) from None
-    if complete:
-        _check_tls(settings)
-    return Loaded(settings, sources)
-
-
-def _check_tls(settings: Settings) -> None:
-    if (settings.tls_certificate_file is None) != (settings.tls_key_file is None):
-        raise _wrong("tls_certificate_file and tls_key_file go together: give both, or neither")
-    if settings.tls_client_ca_file and not settings.tls_certificate_file:
-        raise _wrong("tls_client_ca_file needs TLS: give tls_certificate_file and tls_key_file too")
-
-
-def _variables() -> set[str]:
-    """Return our variables that are set; names count in any case, as for pydantic-settings, and empty values do not."""
-    variables = {key.upper() for key, value in os.environ.items() if key.upper().startswith(PREFIX) and value}
-    for key in sorted(variables):
-        # pydantic-settings ignores unknown variables even with extra="forbid"; a typing error must be an error.
-        name = key.removeprefix(PREFIX).lower()
-        if key == CONFIG_VARIABLE or key.startswith(CLIENT_PREFIX) or name in Settings.model_fields:
-            continue
-        if name in RENAMED:
-            raise _wrong(f"{key} was renamed to {PREFIX}{RENAMED[name].upper()}")
-        raise _wrong(f"{key} is not a setting; {_remedy(name, lambda near: f'{PREFIX}{near.upper()}')}")
-    return variables
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        read = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _wrong(f"cannot read the configuration {path}: {error}") from None
-    for key, value in read.items():
-        if key in Settings.model_fields:
-            continue
-        if key in RENAMED:
-            raise _wrong(f"{key} in {path} was renamed to {RENAMED[key]}")
-        if isinstance(value, dict):
-            raise _wrong(f"{key} in {path} is a table; settings are not in tables, write them above the first one")
-        raise _wrong(f"{key} in {path} is not a setting; {_remedy(key, str)}")
-    return read
-
-
-def _remedy(unknown: str, spell: Callable[[str], str]) -> str:
-    """Say which setting is meant, in the spelling of its source, or where all are listed."""
-    near = get_close_matches(unknown.lower().replace("-", "_"), Settings.model_fields, n=1)
-    return f"did you mean {spell(near[0])}?" if near else "`lookalike-server show-config` lists them"
-
-
-def _wrong(message: str) -> LookalikeError:
-    return LookalikeError(Code.FAILED_PRECONDITION, message)
+def variable(setting: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"{PREFIX}{setting.upper()}"

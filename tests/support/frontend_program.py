@@ -25,8 +25,9 @@ import structlog
 import uvloop
 
 from lookalike_server.app import serve
-from lookalike_server.command_settings import settings_options
-from lookalike_server.config import Settings, load_settings
+from lookalike_server.commands.options import settings_options
+from lookalike_server.config import Settings
+from lookalike_server.config_loading import load_settings
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.domain.inference import Floats, Pixels
 from lookalike_server.domain.protocols import Session

@@ -8,7 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lookalike_server.config import Settings, load_settings
+from lookalike_server.config import Settings
+from lookalike_server.config_loading import load_settings
 from lookalike_server.domain.inference import Floats, Pixels
 from lookalike_server.engine.runtime_choice import plan_model
 from lookalike_server.inference.autotune import measure_plan

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import structlog
 
-from lookalike_server.config import Settings, load_settings
+from lookalike_server.config import Settings
+from lookalike_server.config_loading import load_settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import BatchProfile
 from lookalike_server.engine.model_loading import load_model

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lookalike_server.config import load_settings
+from lookalike_server.config_loading import load_settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.onnx_session import OnnxSession

@@ -10,7 +10,8 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from lookalike_server.config import Settings, flag, load_settings
+from lookalike_server.config import Settings, flag
+from lookalike_server.config_loading import load_settings
 from lookalike_server.domain.errors import LookalikeError
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -1,4 +1,4 @@
-"""The settings in force as a TOML file that the server reads, with where each value came from."""
+"""The `show-config` command: the settings in force as a TOML file that the server reads, with their sources."""
 
 from __future__ import annotations
 
@@ -7,7 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lookalike_server.config import Loaded, Settings
+import click
+
+from lookalike_server.commands.options import fail, settings_options
+from lookalike_server.config import Settings
+from lookalike_server.config_loading import Loaded, load
+from lookalike_server.domain.errors import LookalikeError
+from lookalike_server.renamed import RenamedFlags
+
+
+@click.command("show-config", cls=RenamedFlags)
+@settings_options
+def show_config_command(config: Path | None, **flags: str | None) -> None:
+    """Print the settings in force as a file for --config: each with its description and where its value came from."""
+    try:
+        loaded = load(flags, config, complete=False)
+    except LookalikeError as error:
+        fail(str(error))
+    for line in toml_lines(loaded):
+        click.echo(line)
 
 
 def toml_lines(loaded: Loaded) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from lookalike_server.command_settings import fail, setting_option
+from lookalike_server.commands.options import fail, setting_option
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.rpc.access.api_keys import ApiKey, new_certificate, new_key
 from lookalike_server.rpc.access.identity import MAX_NAME, Role, is_name

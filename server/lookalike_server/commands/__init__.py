@@ -1,0 +1,1 @@
+"""The commands of `lookalike-server`, each imported only when it is called, as some are called every few seconds."""
