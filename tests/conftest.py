@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lookalike.v1 import catalog_service_pb2_grpc, embedding_service_pb2_grpc, search_service_pb2_grpc
 from lookalike_server.app import running
@@ -16,6 +17,10 @@ from lookalike_server.engine.model_loading import LoadSession
 from support.fakes import RecordingObserver
 from support.paths import MODELS
 from support.serving import Serve, Served, connect
+
+# How long an example takes says something of the machine, and is no contract.
+settings.register_profile("lookalike", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lookalike")
 
 
 @pytest.fixture

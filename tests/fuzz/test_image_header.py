@@ -10,7 +10,7 @@ import resource
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike_server.domain.errors import Code, LookalikeError
@@ -39,7 +39,7 @@ DECODER = ImageDecoder(
     8, 8, Resize.BILINEAR, 10**7, LIMIT, PixelLimits(avif=LIMIT, heic=LIMIT), color_management=ColorManagement.SRGB
 )
 
-fuzz = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fuzz = settings(max_examples=EXAMPLES)
 
 EDIT = st.tuples(
     st.floats(0, 1, exclude_max=True) | st.floats(0, 0.1),

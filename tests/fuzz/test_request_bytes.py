@@ -31,7 +31,6 @@ SLACK = 64 * 1024  # bytes of a block of the parser that nothing is in yet
 
 fuzz = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 

@@ -116,7 +116,7 @@ damage = st.tuples(
 
 
 @given(st.sampled_from(["utf-8", "utf-16", "utf-8-sig"]), st.booleans(), st.lists(damage, min_size=1, max_size=3))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_any_damage_is_a_sentence_or_costs_rows(
     tmp_path: Path, encoding: str, compressed: bool, damages: list[tuple[int, int, bytes]]
 ) -> None:

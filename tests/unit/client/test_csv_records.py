@@ -99,7 +99,7 @@ cell = st.text(st.sampled_from('ab,"\r\n \xe9'), max_size=8).map(str.strip)
 
 
 @given(st.lists(st.lists(cell, min_size=2, max_size=5), max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_pythons_writer_writes_is_read(rows: list[list[str]]) -> None:
     """Any cells without blanks around them come back from a CSV of Python's own module."""
     file = io.StringIO(newline="")
@@ -110,7 +110,7 @@ def test_what_pythons_writer_writes_is_read(rows: list[list[str]]) -> None:
 @given(
     st.lists(st.tuples(st.sampled_from(["{}", '"{}"', '5" {}', '"{} ""x"""']), st.booleans()), min_size=1, max_size=12)
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_row_of_a_file_with_bad_quotes_is_lost(rows: list[tuple[str, bool]]) -> None:
     """Wherever quotes are left open, every row is a record, in its order, with its own id."""
     titles = ['"24 inch' if bad else form.format("t") for form, bad in rows]

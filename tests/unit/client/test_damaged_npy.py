@@ -52,7 +52,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 
 @given(st.sampled_from(sorted(FILES)), st.lists(damage, min_size=1, max_size=3))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_any_damage_is_one_sentence(tmp_path: Path, name: str, damages: list[tuple[int, int, bytes]]) -> None:
     """Bytes replaced, removed and inserted: the file is read, or the error is one line; a row may fail alone."""
     data = FILES[name]

@@ -56,7 +56,7 @@ def test_no_number(text: str) -> None:
 
 
 @given(st.text(st.sampled_from("0123456789.,-+ '$€EURe\xa0"), max_size=12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_it_returns_is_read_by_the_servers_filters(text: str) -> None:
     """Any result is a number to the server, and a text is plain exactly where the server reads it as it is."""
     plain = plain_number(text)

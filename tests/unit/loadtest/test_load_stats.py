@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hdrh.histogram import HdrHistogram
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike.v1 import embedding_service_pb2, product_pb2, response_stats_pb2, search_service_pb2
@@ -23,7 +23,6 @@ FULL = 8
 SECOND = 1_000_000
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, HIGHEST_US), min_size=1, max_size=300))
 def test_histograms_keep_three_digits(values: list[int]) -> None:
     """Each percentile is the value of the nearest rank, at most a thousandth above it."""
@@ -40,7 +39,6 @@ def test_histograms_keep_three_digits(values: list[int]) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, HIGHEST_US), max_size=50), min_size=1, max_size=4))
 def test_histograms_of_tests_merge(parts: list[list[int]]) -> None:
     """What `encoded` gives can be read and added by the library alone, and is then what one test had counted."""
@@ -170,7 +168,6 @@ def test_response_stats_are_read_past_the_answer() -> None:
     ) == details._replace(entries=0)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_answers_of_another_form_have_no_details(data: bytes) -> None:
     """Whatever the bytes are, reading them gives details or None, and never an error."""

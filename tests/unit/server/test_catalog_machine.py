@@ -195,4 +195,4 @@ class Catalog(RuleBasedStateMachine):
 
 
 TestCatalog = pytest.mark.slow(Catalog.TestCase)
-TestCatalog.settings = settings(derandomize=True, deadline=None, database=None, max_examples=40, stateful_step_count=40)
+TestCatalog.settings = settings(derandomize=True, database=None, max_examples=40, stateful_step_count=40)

@@ -305,7 +305,7 @@ def test_region_of_pixels_of_the_models_size() -> None:
 _SPANS = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=2, max_size=2, unique=True).map(sorted)
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=200)
+@settings(derandomize=True, database=None, max_examples=200)
 @given(_SPANS, _SPANS)
 @example([1 - 2**-53, 1.0], [0.0, 5e-324])
 def test_region_shows_the_pixels_it_touches(across: list[float], down: list[float]) -> None:

@@ -339,10 +339,9 @@ _STEPS = st.one_of(
 
 @settings(
     derandomize=True,
-    deadline=None,
     database=None,
     max_examples=40,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(_STEPS, min_size=10, max_size=60), st.lists(_CHOICES, min_size=1, max_size=3), st.integers(1, 20))
 def test_any_history(

@@ -146,10 +146,9 @@ _CONDITIONS = st.lists(
 
 @settings(
     derandomize=True,
-    deadline=None,
     database=None,
     max_examples=80,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(_STEPS, max_size=50), _CONDITIONS)
 @pytest.mark.parametrize("full_scan_threshold", [4, 10**9])

@@ -152,7 +152,7 @@ def test_empty_categories_are_dropped(make_index: MakeIndex, full_scan_threshold
     assert index.small_categories.shards == ()
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=100)
+@settings(derandomize=True, database=None, max_examples=100)
 @given(st.integers(1, 70), st.integers(1, 20), st.integers(0, 2**32 - 1))
 def test_equal_distance_at_any_slot(dim: int, places: int, seed: int) -> None:
     """Equal rows have bitwise equal distances, alone or among any others."""

@@ -105,7 +105,7 @@ async def _iterate(count: int) -> None:
         await asyncio.sleep(0)
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=150)
+@settings(derandomize=True, database=None, max_examples=150)
 @given(
     callers=CALLERS,
     batch=st.integers(1, 8),
@@ -133,7 +133,7 @@ def test_every_caller_gets_its_own_result(
             assert outcome == caller.color
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=75)
+@settings(derandomize=True, database=None, max_examples=75)
 @given(callers=CALLERS, batch=st.integers(1, 8), max_concurrent_batches=st.integers(1, 3))
 def test_failing_runs_give_no_wrong_results(callers: list[Caller], batch: int, max_concurrent_batches: int) -> None:
     """With a model that fails every third run, a caller gets its own result or INTERNAL, never another's result."""
