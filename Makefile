@@ -198,9 +198,19 @@ bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the l
 
 # Needs no environment and no network: with WHEELS it installs those for itself, else PYTHON has what the server needs.
 .PHONY: bench-gpu
-bench-gpu: ## measure on a GPU, unattended (MODELS=folder WHEELS=folder BENCH="--provider cuda")
-	PYTHONPATH=.:server:proto/python:clients/python:clients/loadtest $(PYTHON) -m benchmarks.gpu --models $(MODELS) $(WHEELS:%=--wheels %) \
-		--out benchmarks/results $(BENCH)
+bench-gpu: ## measure on a GPU, unattended (MODELS=folder WHEELS=folder RUNTIME=folder BENCH="--provider cuda")
+	PYTHONPATH=.:server:proto/python:clients/python:clients/loadtest $(PYTHON) -m benchmarks.gpu --models $(MODELS) \
+		$(WHEELS:%=--wheels %) $(RUNTIME:%=--runtime %) --out benchmarks/results $(BENCH)
+
+# Random weights, because only speed is measured; the small model with real ones shows that embeddings are right.
+GPU_MODELS := resnet50-random-fp32 resnet50-random-fp16 squeezenet-imagenet-fp32 squeezenet-imagenet-fp16
+
+.PHONY: gpu-parcel
+gpu-parcel: .venv-bench/ready $(GPU_MODELS:%=models/%/model.json) ## make what a GPU machine without a network needs, in dist/gpu (PARCEL="--architecture 90")
+	PYTHONPATH=. $(BENCH_BIN)/python -m benchmarks.gpu.parcel --models $(GPU_MODELS:%=models/%) --out dist/gpu $(PARCEL)
+
+$(GPU_MODELS:%=models/%/model.json): models/%/model.json: | .venv-exporter/ready
+	@set -- $(subst -, ,$*); $(EXPORTER_BIN)/lookalike-exporter export --backbone $$1 --weights $$2 --precision $$3 --out models/$*
 
 .PHONY: lint
 lint: .venv/ready .venv-proto/ready types ## check style, types, import layers, spelling, versions, protos and fresh stubs

@@ -24,6 +24,7 @@ class Model:
 
     folder: Path
     name: str
+    weights: str
     precision: str
     digest: str
     graph: Path
@@ -40,6 +41,7 @@ def read_model(folder: Path) -> Model:
     return Model(
         folder=folder.resolve(),
         name=manifest["name"],
+        weights=manifest["weights"],
         precision=manifest["precision"],
         digest=manifest["graph"]["sha256"],
         graph=(folder / manifest["graph"]["file"]).resolve(),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 
-def environment_with(wheels: Path, site: Path) -> dict[str, str]:
+def environment_with(wheels: Path, runtime: Path | None, site: Path) -> dict[str, str]:
     """Return an environment in which these wheels come before what is installed, and PYTHONPATH before them.
 
     Args:
         wheels: A folder of wheels; all are installed, and nothing is resolved or fetched.
+        runtime: A folder with ONNX Runtime unpacked, as a parcel has it.
         site: An empty folder for the packages.
     """
     found = sorted(map(str, wheels.glob("*.whl")))
@@ -22,6 +24,8 @@ def environment_with(wheels: Path, site: Path) -> dict[str, str]:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--root-user-action", "ignore", "--target", str(site)]
     subprocess.run([*command, *found], check=True)
+    if runtime is not None:
+        shutil.copytree(runtime, site, dirs_exist_ok=True)
     # ONNX Runtime looks for CUDA's libraries beside itself; where the wheels have none, the installed ones do
     if not (site / "nvidia").exists():
         package = importlib.util.find_spec("nvidia")

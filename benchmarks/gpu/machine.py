@@ -23,7 +23,7 @@ _GPU_FIELDS = (
     "pcie.link.gen.max",
     "pcie.link.width.max",
 )
-_LIBRARIES = ("onnxruntime", "nvidia-", "tensorrt", "grpcio", "numpy", "protobuf", "uvloop", "hnswlib", "pillow")
+_LIBRARIES = ("onnxruntime", "nvidia-", "tensorrt", "grpcio", "numpy", "protobuf", "uvloop", "faiss", "pillow")
 _BUILD = """
 import json, onnxruntime
 built_for = getattr(onnxruntime, "cuda_version", "")
@@ -50,6 +50,14 @@ def about(commit: str, settings: dict[str, Any]) -> dict[str, Any]:
         "settings": settings,
         "note": "server, load processes and bare session share the machine and the GPU; turns are paired",
     }
+
+
+def gpu_memory_mib() -> int | None:
+    """Return the memory in use on the first GPU, in MiB; None where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    used = _output_of(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
+    return int(used.splitlines()[0]) if used else None
 
 
 def _gpu() -> dict[str, str]:

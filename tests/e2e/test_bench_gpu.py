@@ -34,7 +34,7 @@ def bench(models: Path, out: Path, *more: str) -> tuple[subprocess.CompletedProc
                 "--generators",
                 "2",
                 "--frontend-processes",
-                "0",
+                "1",
                 *more,
             ),
         ],
@@ -50,25 +50,43 @@ def bench(models: Path, out: Path, *more: str) -> tuple[subprocess.CompletedProc
 
 
 def test_every_step_runs_and_is_written(tmp_path: Path) -> None:
-    """Unattended and without a GPU it measures every result, judges none, and writes what it measured and on what."""
+    """Unattended and without a GPU each step measures all its results, judges none, and writes what it measured."""
     shutil.copytree(MODELS / "tiny", tmp_path / "models" / "tiny")
     (tmp_path / "models" / "again").symlink_to("tiny")
     done, written = bench(tmp_path / "models", tmp_path / "out", "--batches", "1,4", "--commit", "abc")
     assert done.returncode == 0, done.stderr
-    assert written["skipped"] == {}
-    assert {(each["model"], each["batch"]) for each in written["bare"]} == {("tiny", 1), ("tiny", 4)}
-    names = [result["name"] for result in written["results"]]
-    assert len(names) == 7
-    assert all(result["met"] is None for result in written["results"])
-    assert all(name in done.stdout for name in names)
+    steps = written["steps"]
+    assert {name: step["skipped"] for name, step in steps.items()} == {name: {} for name in steps}
+    assert {(each["model"], each["batch"]) for each in steps["bare"]["bare"]} == {("tiny", 1), ("tiny", 4)}
+    assert {name: len(step["results"]) for name, step in steps.items()} == {
+        "smoke": 1,
+        "bare": 0,
+        "serve": 7,
+        "frontends": 5,
+    }
+    results = [result for step in steps.values() for result in step["results"]]
+    assert all(result["met"] is None for result in results)
+    assert all(result["name"] in done.stdout for result in results)
     assert written["about"]["commit"] == "abc"
     assert {"gpu", "cpu", "versions", "onnxruntime", "settings"} <= set(written["about"])
+
+
+def test_a_step_that_fails_does_not_stop_the_next(tmp_path: Path) -> None:
+    """Without a result of bare runs the server is measured with its defaults, and both are said."""
+    done, written = bench(
+        MODELS, tmp_path, "--batches", "1", "--provider", "tensorrt", "--steps", "smoke,bare", "--budget", "60"
+    )
+    assert done.returncode == 1
+    skipped = {**written["steps"]["smoke"]["skipped"], **written["steps"]["bare"]["skipped"]}
+    assert any(name.startswith("smoke tiny") and "tensorrt" in reason for name, reason in skipped.items())
+    assert any(name.startswith("bare tiny") and "tensorrt" in reason for name, reason in skipped.items())
 
 
 def test_what_does_not_fit_into_the_budget_is_named(tmp_path: Path) -> None:
     """Without time nothing is measured, nothing is guessed, and the table says what was skipped and why."""
     done, written = bench(MODELS, tmp_path, "--batches", "1", "--budget", "2")
-    assert written["results"] == []
-    assert written["skipped"]
+    skipped = {name: why for step in written["steps"].values() for name, why in step["skipped"].items()}
+    assert not any(step["results"] for step in written["steps"].values())
+    assert skipped
     assert done.returncode == 1
-    assert all(f"Skipped: {name}: {reason}" in done.stdout for name, reason in written["skipped"].items())
+    assert all(f"Skipped: {name}: {reason}" in done.stdout for name, reason in skipped.items())

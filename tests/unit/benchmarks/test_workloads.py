@@ -15,7 +15,7 @@ from benchmarks.workloads import PRODUCTS, WORKLOADS, WRITTEN, as_echo, workload
 from lookalike import vector_codec
 from lookalike.v1 import catalog_service_pb2, search_service_pb2
 
-MODEL = Model(Path(), "tiny", "fp32", "", Path(), "images", 8, 8, "bilinear", 16)
+MODEL = Model(Path(), "tiny", "none", "fp32", "", Path(), "images", 8, 8, "bilinear", 16)
 TARGET = Target("lookalike", "127.0.0.1:1")
 
 
