@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -21,6 +22,7 @@ from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import CatalogDamaged, Observer
 from lookalike_server.domain.inference import Model
+from lookalike_server.domain.observing import Observers
 from lookalike_server.engine.engine import Engine
 from lookalike_server.engine.model_loading import LoadSession
 from lookalike_server.engine.runtime_choice import plan_model
@@ -49,6 +51,9 @@ from lookalike_server.store.sqlite import SQLITE_VERSION, SqliteError
 from lookalike_server.telemetry import LogObserver, configure_log
 from lookalike_server.watchdog.thread import Watchdog
 
+if TYPE_CHECKING:
+    from lookalike_server.metrics.metrics import Metrics
+
 _WAITING_ROWS_SECONDS = 0.0005  # for which a search may compare rows that wait for a graph
 _CATCH_UP_SECONDS = 2.0  # without a change, after which no row waits for a graph any more
 _GARBAGE_OBJECTS = 50_000  # new objects after which cycles are looked for; a call makes about sixty
@@ -59,13 +64,14 @@ INDEX_FOLDER = "index"
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A running server: its port, and the parts that a test may want to look at."""
+    """A running server: its port, the parts that a test may want to look at, and what receives their events."""
 
     port: int
     engine: Engine
     batcher: MicroBatcher
     index: CategoryIndex
     server: RpcServer
+    observer: Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,7 @@ async def serve(
         with Watchdog() as watchdog:
             async with running(settings, load_session=load_session, reloads=reloads) as app:
                 watchdog.log_stalls()
+                watchdog.report_lag(app.observer)
                 if settings.watchdog:
                     watchdog.arm(app.batcher.runs, partial(_report_hang, app.server, loop), exits_on_stall=True)
                 ready.set()
@@ -141,6 +148,7 @@ async def running(
     observer: Observer | None = None,
     load_session: LoadSession | None = None,
     reloads: Reloads | None = None,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[App]:
     """Run a server while the block runs: SERVING inside it, drained and closed after it, or cut where that raises.
 
@@ -149,6 +157,7 @@ async def running(
         observer: Receives what happens; the log without it.
         load_session: Loads the model; ONNX Runtime without it.
         reloads: Where to add what can be reloaded; nothing is without it.
+        metrics: Count what happens too, and get what there is to read.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be used.
@@ -160,10 +169,14 @@ async def running(
             stack.callback(log_observer.flush)
             if reloads is not None:
                 reloads.add("observer", log_observer.reconfigure)
+        if metrics is not None:
+            observer = Observers(observer, metrics)
         # Listen at once, so that health can say NOT_SERVING while the rest loads.
         gate = Gate()
         address = listen_address(settings)
         server = rpc_server(settings, gate, observer)
+        if metrics is not None:
+            metrics.attach_server(server)
         if reloads is not None:
             reloads.add("credentials", server.reload_credentials)
         port = await server.start(address)
@@ -172,6 +185,8 @@ async def running(
         loop = asyncio.get_running_loop()
         on_damage = partial(loop.call_soon_threadsafe, partial(server.report_damage, damaged=True))
         loaded = await stack.enter_async_context(loading(settings, observer, load_session, on_damage))
+        if metrics is not None:
+            metrics.attach_engine(loaded.engine, loaded.index, settings.data_dir)
         gate.open(loaded.engine)
         await server.open()
         plan = loaded.plan
@@ -188,7 +203,7 @@ async def running(
             preferred_batch_size=plan.preferred_batch_size,
         )
         try:
-            yield App(port, loaded.engine, loaded.batcher, loaded.index, server)
+            yield App(port, loaded.engine, loaded.batcher, loaded.index, server, observer)
             log.info("draining", seconds=settings.shutdown_grace_seconds)
             if not await server.drain(settings.shutdown_grace_seconds):
                 log.warning("shutdown_grace_exceeded")
@@ -257,6 +272,7 @@ async def loading(
             index.apply,
             product_cache_bytes=settings.product_cache_bytes,
             on_damage=report_damage,
+            observer=observer,
         )
         stack.push_async_callback(asyncio.to_thread, store.close)
         if store.is_open_to_others:
@@ -286,6 +302,7 @@ async def loading(
             decode_threads,
             settings.max_decoding_bytes,
             settings.bulk_max_wait_seconds,
+            observer=observer,
         )
         search_threads = settings.search_threads or available_cores()
         engine = Engine(

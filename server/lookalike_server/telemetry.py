@@ -15,6 +15,7 @@ from typing import Any, assert_never
 import structlog
 
 from lookalike_server.domain import events
+from lookalike_server.domain.observing import E, SelectiveObserver
 
 
 def configure_log(log_format: str, level: str, **context: str | int) -> None:
@@ -102,7 +103,20 @@ class _FaultLog:
             self.log.error(event, **fields, repeated=repeated)
 
 
-class LogObserver:
+_NOT_LOGGED = (
+    events.ImagesEmbedded,
+    events.EmbeddingMissed,
+    events.StageCompleted,
+    events.SearchPredicted,
+    events.CallStarted,
+    events.CallRejected,
+    events.TransactionCommitted,
+    events.EventLoopLagged,
+)
+"""What is counted only."""
+
+
+class LogObserver(SelectiveObserver):
     """Logs faults as errors, what an operator should see as warnings, and every call and batch at debug level.
 
     Faults of one kind are logged once a second, with the number of the others.
@@ -125,6 +139,10 @@ class LogObserver:
     def flush(self) -> None:
         """Log how many faults there were since the last line about them; call it when no more events come."""
         self._faults.flush(all_of_them=True)
+
+    def receiver(self, kind: type[E]) -> Callable[[E], None] | None:
+        """Receive what is logged, whatever the level is."""
+        return None if issubclass(kind, _NOT_LOGGED) else self
 
     def __call__(self, event: events.Event) -> None:
         """Log one event."""
@@ -187,6 +205,17 @@ class LogObserver:
                 self._log.error("credentials_not_reloaded", file=event.file, reason=event.reason)
             case events.AuditLogFailed():
                 self._faults.error("audit_log_failed", event.error, file=event.file)
+            case (
+                events.ImagesEmbedded()
+                | events.EmbeddingMissed()
+                | events.StageCompleted()
+                | events.SearchPredicted()
+                | events.CallStarted()
+                | events.CallRejected()
+                | events.TransactionCommitted()
+                | events.EventLoopLagged()
+            ):
+                pass  # counted only
             case _:
                 assert_never(event)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 
 class Code(Enum):
@@ -19,6 +19,22 @@ class Code(Enum):
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
     DATA_LOSS = "data_loss"
+
+
+class Rejection(StrEnum):
+    """Why the server did not serve what it could have served at another time; the values are labels of metrics."""
+
+    QUEUE_FULL = "queue_full"
+    DEADLINE = "deadline"
+    QUOTA = "quota"
+    BYTES = "bytes"
+    EVENT_LOOP = "event_loop"
+    SILENT = "silent"
+    INDEX_BEHIND = "index_behind"
+    DISK_FULL = "disk_full"
+    STARTING = "starting"
+    DRAINING = "draining"
+    ENGINE_LOST = "engine_lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +54,7 @@ class LookalikeError(Exception):
         field: Path of the request's field at fault, as in `products[2].images[0].encoded`, or None.
         resource: What was not found, or None.
         retry_after: Seconds after which a retry makes sense, or None.
+        rejection: Why the server rejected what it could have served at another time, or None.
     """
 
     def __init__(
@@ -48,6 +65,7 @@ class LookalikeError(Exception):
         field: str | None = None,
         resource: Resource | None = None,
         retry_after: float | None = None,
+        rejection: Rejection | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -55,6 +73,7 @@ class LookalikeError(Exception):
         self.field = field
         self.resource = resource
         self.retry_after = retry_after
+        self.rejection = rejection
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}" if self.field else self.message
@@ -70,9 +89,9 @@ def not_found(kind: str, name: str) -> LookalikeError:
     return LookalikeError(Code.NOT_FOUND, f"no {kind} {name!r}", resource=Resource(kind, name))
 
 
-def exhausted(message: str, retry_after: float) -> LookalikeError:
+def exhausted(message: str, retry_after: float, rejection: Rejection) -> LookalikeError:
     """RESOURCE_EXHAUSTED: the server is full; a retry makes sense after `retry_after` seconds."""
-    return LookalikeError(Code.RESOURCE_EXHAUSTED, message, retry_after=retry_after)
+    return LookalikeError(Code.RESOURCE_EXHAUSTED, message, retry_after=retry_after, rejection=rejection)
 
 
 class ServerError(Exception):
@@ -89,6 +108,7 @@ def disk_full() -> ServerError:
         LookalikeError(
             Code.RESOURCE_EXHAUSTED,
             "the catalog's disk is full and nothing was stored; free some space on it, then retry",
+            rejection=Rejection.DISK_FULL,
         )
     )
 
@@ -107,6 +127,6 @@ def deadline_exceeded() -> LookalikeError:
     return LookalikeError(Code.DEADLINE_EXCEEDED, "the call's deadline passed before its response was ready")
 
 
-def unavailable(message: str) -> LookalikeError:
+def unavailable(message: str, rejection: Rejection) -> LookalikeError:
     """UNAVAILABLE: the server is not ready yet, or no longer."""
-    return LookalikeError(Code.UNAVAILABLE, message, retry_after=1.0)
+    return LookalikeError(Code.UNAVAILABLE, message, retry_after=1.0, rejection=rejection)

@@ -1,16 +1,19 @@
 """What the stages report to the observer: one hook, and one object of details per event.
 
-A new log line or metric touches only `telemetry.py`; a new event is a class here and the line that reports it.
+A new log line touches only `telemetry.py`, a new metric only `metrics/`; a new event is a class here and the line that
+reports it. Events of every call are not frozen, because that takes three times as long to make one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
+
+from lookalike_server.domain.errors import Rejection
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BatchCompleted:
     """The model ran a batch of `size` images, padded to `padded_size`, in `seconds`."""
 
@@ -35,14 +38,78 @@ class ImagesDropped:
     expired: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class ImagesEmbedded:
+    """Images of a batch have their embeddings.
+
+    Attributes:
+        queue_seconds: How long each waited for the batch.
+        late_seconds: Of each whose finish was predicted, by how much it was later than that; negative where sooner.
+    """
+
+    queue_seconds: Sequence[float]
+    late_seconds: Sequence[float]
+
+
+@dataclass(slots=True)
 class EmbeddingReused:
     """An embedding was in the cache, or (not `cached`) the same image was already being embedded."""
 
     cached: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class EmbeddingMissed:
+    """An image was looked up in the cache and was not there, nor being embedded."""
+
+
+@dataclass(slots=True)
+class StageCompleted:
+    """A stage of one call or image took so many seconds.
+
+    Attributes:
+        stage: "read" a request, "decode" an image, "search" the index and the products, or "write" to the catalog until
+            it is durable and searchable; batches and the queue in front of them have events of their own.
+        seconds: With what the stage itself waits for, such as a thread.
+    """
+
+    stage: Literal["read", "decode", "search", "write"]
+    seconds: float
+
+
+@dataclass(slots=True)
+class SearchPredicted:
+    """A search without an image had to wait for its turn.
+
+    Attributes:
+        late_seconds: By how much it was answered later than predicted; negative where sooner.
+    """
+
+    late_seconds: float
+
+
+@dataclass(slots=True)
+class CallStarted:
+    """A call of this method began.
+
+    Attributes:
+        method: Its full gRPC name.
+        kind: "unary", "client_stream", "server_stream" or "bidi_stream".
+    """
+
+    method: str
+    kind: str
+
+
+@dataclass(slots=True)
+class CallRejected:
+    """A call ended because the server rejected it; its `CallCompleted` follows."""
+
+    method: str
+    reason: Rejection
+
+
+@dataclass(slots=True)
 class CallCompleted:
     """A call ended with this gRPC code.
 
@@ -66,6 +133,21 @@ class ItemFailed:
     """One item of a request failed by a fault of the server; its caller got INTERNAL."""
 
     error: Exception
+
+
+@dataclass(slots=True)
+class TransactionCommitted:
+    """The catalog committed a transaction of so many write operations, which took `seconds` with its flush."""
+
+    operations: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class EventLoopLagged:
+    """A timer of the event loop, which is set many times a second, was `seconds` late."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +291,16 @@ Event: TypeAlias = (
     BatchCompleted
     | BatchFailed
     | ImagesDropped
+    | ImagesEmbedded
     | EmbeddingReused
+    | EmbeddingMissed
+    | StageCompleted
+    | SearchPredicted
+    | CallStarted
+    | CallRejected
     | CallCompleted
+    | TransactionCommitted
+    | EventLoopLagged
     | ItemFailed
     | SearchFellBack
     | RecallMeasured

@@ -17,7 +17,7 @@ from itertools import takewhile
 from typing import Any
 
 from lookalike_server.domain.calls import Call, Caller
-from lookalike_server.domain.errors import LookalikeError, deadline_exceeded, exhausted
+from lookalike_server.domain.errors import LookalikeError, Rejection, deadline_exceeded, exhausted
 from lookalike_server.engine.api import ArrivingCall, Work
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.latency_model import Lateness
@@ -170,8 +170,13 @@ class Admission:
             raise exhausted(
                 "the server is busy and would answer after the call's deadline; try again later or with a longer one",
                 wait,
+                Rejection.DEADLINE,
             )
         return predicted
+
+    def completion_seconds(self, predicted: float) -> float:
+        """Correct a call's predicted seconds by how late calls have been lately."""
+        return self._lateness.correct(predicted)
 
     def record_completion(self, predicted: float, actual: float) -> None:
         """Learn from a call that was answered: its predicted and its actual seconds."""

@@ -6,8 +6,8 @@ Decoding, searching and reading block, so they run in pools of threads; the even
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar, TypeVarTuple
@@ -27,8 +27,9 @@ from lookalike_server.domain.catalog import (
     StoredImage,
 )
 from lookalike_server.domain.errors import LookalikeError, invalid, not_found
-from lookalike_server.domain.events import ItemFailed, Observer
+from lookalike_server.domain.events import ItemFailed, Observer, SearchPredicted, StageCompleted
 from lookalike_server.domain.inference import EmbedResult, Floats, Image, Model, ResponseStats, Runtime
+from lookalike_server.domain.observing import receiver
 from lookalike_server.domain.protocols import CatalogStore, VectorIndex
 from lookalike_server.domain.search import EmbeddedQuery, Query, SearchResult
 from lookalike_server.engine.admission import IMAGE, NOTHING, SEARCH, Admission, Demand
@@ -39,6 +40,7 @@ from lookalike_server.engine.index_backlog import IndexBacklog
 from lookalike_server.inference.batcher import MicroBatcher
 from lookalike_server.inference.embedder import ImageEmbedder
 from lookalike_server.scheduling.fair_queue import FairQueue
+from lookalike_server.scheduling.queue_length import QueueLength
 from lookalike_server.search.coalescer import Coalescer
 from lookalike_server.search.retriever import Retriever, coalescing_key
 
@@ -96,10 +98,14 @@ class Engine(EngineApi):
         self._index = index
         self._store = store
         self._searchers = searchers
+        self._decode = decode
+        self._batcher = batcher
         self.stream_window = bulk_images
         self._search_seconds = 0.0  # a moving average
         self._bulk = FairQueue(bulk_images, clock=clock)
         self._observer = observer
+        self._on_stage = receiver(observer, StageCompleted)
+        self._on_predicted = receiver(observer, SearchPredicted)
         self._clock = clock
         self._retriever = Retriever(index, store, model.metric)
         self._searches = Coalescer[EmbeddedQuery, SearchResult | LookalikeError](
@@ -126,6 +132,22 @@ class Engine(EngineApi):
 
     def __repr__(self) -> str:
         return f"<Engine bulk: {self._bulk!r} reads: {self._reads!r} writes: {self._writes!r}>"
+
+    def queue_lengths(self) -> Mapping[tuple[str, str], QueueLength]:
+        """Return what waits in each queue, by its name and class, "interactive" or "bulk"; in any thread."""
+        lengths: dict[tuple[str, str], QueueLength] = {}
+        lengths["decode", "interactive"], lengths["decode", "bulk"] = self._decode.lengths()
+        lengths["inference", "interactive"], lengths["inference", "bulk"] = self._batcher.lengths()
+        lengths["bulk", "bulk"], _ = self._bulk.lengths()  # all of it is bulk work, so it has no class of its own
+        lengths["search", "interactive"] = self._searches.length()
+        lengths["read", "interactive"], _ = self._reads.lengths()
+        lengths["write", "interactive"], _ = self._writes.lengths()
+        return lengths
+
+    @property
+    def decoding_bytes(self) -> int:
+        """About how many bytes the images take that are being decoded."""
+        return self._decode.units
 
     async def admit(self, work: Work, call: Call) -> ArrivingCall:
         return self._admission.admit(work, call)
@@ -168,8 +190,13 @@ class Engine(EngineApi):
             raise result
         seconds = self._clock() - started
         self._search_seconds += _LEARNING_RATE * (seconds - self._search_seconds)
+        if self._on_stage is not None:
+            self._on_stage(StageCompleted("search", seconds))
         if predicted:
-            self._admission.record_completion(predicted, self._clock() - call.arrived)
+            actual = self._clock() - call.arrived
+            if query.image is None and self._on_predicted is not None:
+                self._on_predicted(SearchPredicted(actual - self._admission.completion_seconds(predicted)))
+            self._admission.record_completion(predicted, actual)
         stats = stats._replace(search=seconds, exact=result.stats.exact)
         return replace(result, stats=self._complete_stats(stats, call))
 
@@ -192,7 +219,7 @@ class Engine(EngineApi):
 
     async def update_attributes(self, update: AttributeUpdate, call: Call) -> Product:
         async with self._writes.enter(call, 1):
-            known = await asyncio.wrap_future(
+            known = await self._written(
                 self._store.update_attributes(
                     update.product_id, update.attributes, update.clear, update.idempotency_key, call.categories
                 )
@@ -252,7 +279,7 @@ class Engine(EngineApi):
         images = [await self._embedder.stored_image(image, call) for image in upsert.images]
         embedded = EmbeddedProduct(upsert.product, np.stack(vectors), images)
         async with self._writes.enter(call, 1):
-            await asyncio.wrap_future(self._store.upsert(embedded, upsert.idempotency_key, call.categories))
+            await self._written(self._store.upsert(embedded, upsert.idempotency_key, call.categories))
 
     async def _upsert(self, call: Call, upserts: Sequence[ProductUpsert]) -> list[Exception | None]:
         vectors = embedded_products([each for each in upserts if each.vectors], self.model.metric)
@@ -270,7 +297,16 @@ class Engine(EngineApi):
         self, products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]], call: Call
     ) -> list[object]:
         async with self._writes.enter(call, len(products)):
-            return await asyncio.wrap_future(self._store.upsert_all(products, call.categories))
+            return await self._written(self._store.upsert_all(products, call.categories))
+
+    async def _written(self, writing: Future[T]) -> T:
+        """Wait for a write, and report how long it took."""
+        if self._on_stage is None:
+            return await asyncio.wrap_future(writing)
+        began = self._clock()
+        result = await asyncio.wrap_future(writing)
+        self._on_stage(StageCompleted("write", self._clock() - began))
+        return result
 
     def _error(self, outcome: object) -> Exception | None:
         if not isinstance(outcome, Exception):
@@ -280,9 +316,7 @@ class Engine(EngineApi):
 
     async def _delete(self, delete: ProductDelete, call: Call) -> None:
         async with self._writes.enter(call, 1):
-            known = await asyncio.wrap_future(
-                self._store.delete(delete.product_id, delete.idempotency_key, call.categories)
-            )
+            known = await self._written(self._store.delete(delete.product_id, delete.idempotency_key, call.categories))
         if not known:
             raise not_found("product", delete.product_id)
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from lookalike_server.domain.calls import Call
 from lookalike_server.domain.catalog import ProductUpsert
-from lookalike_server.domain.errors import LookalikeError, deadline_exceeded, exhausted
+from lookalike_server.domain.errors import LookalikeError, Rejection, deadline_exceeded, exhausted
 
 MAX_WAIT_SECONDS = 5.0
 """The longest that a call waits: after a longer one, callers had better spread their writes."""
@@ -105,6 +105,7 @@ class IndexBacklog:
                     f"the category {category!r} has received products faster than its index takes them in; try again"
                     " later",
                     backlog,
+                    Rejection.INDEX_BEHIND,
                 )
             await asyncio.sleep(min(self._poll_seconds, longest - now))
 

@@ -59,6 +59,7 @@ async def _serve(
             preferred_batch_size=plan.preferred_batch_size,
         )
         watchdog.log_stalls()
+        watchdog.report_lag(observer)
         if settings.watchdog:
             watchdog.arm(loaded.batcher.runs, partial(beats.report_hang, ENGINE), exits_on_stall=False)
         control.report(READY)

@@ -32,8 +32,9 @@ async def run_frontend(
     """
     log = structlog.get_logger()
     control.start()
-    watchdog.log_stalls()  # the supervisor does the rest
     observer = LogObserver()
+    watchdog.log_stalls()  # the supervisor does the rest
+    watchdog.report_lag(observer)
     control.reloads.add("observer", observer.reconfigure)
     gate = Gate()
     server = rpc_server(settings, gate, observer, shares_port=True)
@@ -42,7 +43,7 @@ async def run_frontend(
     threads = settings.decode_threads or max(1, available_cores() // settings.frontend_processes)
     with pool(threads, "decoder") as decode_threads:
         max_bytes = settings.max_decoding_bytes // settings.frontend_processes
-        decoding = DecodingPool(decode_threads, threads, max_bytes, settings.bulk_max_wait_seconds)
+        decoding = DecodingPool(decode_threads, threads, max_bytes, settings.bulk_max_wait_seconds, observer=observer)
         engine = IpcEngine(lambda model: image_decoder(settings, model), decoding, observer)
         serving = asyncio.create_task(_serve(gate, server, engine, control))
         watching = asyncio.create_task(

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from lookalike_server.domain import calls, catalog, filters, inference, search
-from lookalike_server.domain.errors import Code, LookalikeError, Resource, ServerError
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection, Resource, ServerError
 
 LENGTH = struct.Struct("<Q")
 
@@ -117,9 +117,14 @@ def _array(data: bytes, dtype: str, shape: tuple[int, ...]) -> Any:
 
 
 def _lookalike_error(
-    code: Code, message: str, field: str | None, resource: Resource | None, retry_after: float | None
+    code: Code,
+    message: str,
+    field: str | None,
+    resource: Resource | None,
+    retry_after: float | None,
+    rejection: Rejection | None,
 ) -> LookalikeError:
-    return LookalikeError(code, message, field=field, resource=resource, retry_after=retry_after)
+    return LookalikeError(code, message, field=field, resource=resource, retry_after=retry_after, rejection=rejection)
 
 
 _DATA = (
@@ -132,7 +137,7 @@ _REDUCERS |= {
     np.ndarray: lambda array: (_array, (array.tobytes(), array.dtype.str, array.shape)),
     LookalikeError: lambda error: (
         _lookalike_error,
-        (error.code, error.message, error.field, error.resource, error.retry_after),
+        (error.code, error.message, error.field, error.resource, error.retry_after, error.rejection),
     ),
     ServerError: lambda error: (ServerError, (error.public,)),
 }

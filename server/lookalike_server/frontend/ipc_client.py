@@ -23,7 +23,7 @@ from lookalike_server.domain.catalog import (
     ProductUpsert,
     StoredImage,
 )
-from lookalike_server.domain.errors import Code, LookalikeError, exhausted, unavailable
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection, exhausted, unavailable
 from lookalike_server.domain.events import ItemFailed, Observer
 from lookalike_server.domain.inference import EmbedResult, Image, Model, Pixels, RawImage, ResponseStats
 from lookalike_server.domain.search import Query, SearchResult
@@ -118,7 +118,7 @@ class IpcEngine(EngineApi):
             queue = self._decoding.queue
             wait = queue.wait_seconds(call)
             if wait > 0 and time.monotonic() + wait + queue.seconds > call.deadline:
-                raise exhausted("the server is busy decoding images; try again later", wait)
+                raise exhausted("the server is busy decoding images; try again later", wait, Rejection.DEADLINE)
         if time.monotonic() < self._admit_until:
             await self._call("check_admission", work, call)
         return _ARRIVED
@@ -239,4 +239,4 @@ def _complete_stats(stats: ResponseStats, decode: float, call: Call) -> Response
 
 
 def _engine_unavailable() -> LookalikeError:
-    return unavailable("the engine process has ended and is being restarted; try again")
+    return unavailable("the engine process has ended and is being restarted; try again", Rejection.ENGINE_LOST)

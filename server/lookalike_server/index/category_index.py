@@ -6,7 +6,7 @@ The store calls `apply`, one call at a time. `Maintenance` has the thread that l
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from lookalike_server.index.maintenance import IndexFiles, Maintenance
 from lookalike_server.index.partition import Partition
 from lookalike_server.index.recall import RecallSampler
 from lookalike_server.index.row_blocks import RowBlocks
+from lookalike_server.index.row_counts import RowCounts
 from lookalike_server.index.row_files import RowFiles
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.small_categories import SmallCategories
@@ -199,6 +200,23 @@ class CategoryIndex:
     def recall(self, category: str) -> float | None:
         """Return the recent recall of the category's graphs (see `VectorIndex`)."""
         return self._recall.recall(category)
+
+    def recalls(self) -> dict[str, float]:
+        """Return the recent recall of each category whose searches were repeated; in any thread."""
+        return self._recall.recalls()
+
+    def row_counts(self) -> Iterator[tuple[str | None, RowCounts]]:
+        """Yield each category with its rows, also while it is not loaded; and under None rows of no one category.
+
+        In any thread. A category that changes its place meanwhile may come twice, or not at all.
+        """
+        for category, partition in list(self._partitions.items()):
+            yield category, partition.counts
+        for category, unloaded in list(self._unloaded.items()):
+            yield category, RowCounts(unloaded.count)
+        for category, rows in self._unloaded_small.counts():
+            yield category, RowCounts(rows)
+        yield from self._small.row_counts()
 
     def backlog_seconds(self, category: str) -> float:
         """Predict how long writes to a category should wait for its graphs (see `VectorIndex`)."""

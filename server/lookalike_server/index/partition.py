@@ -24,6 +24,7 @@ from lookalike_server.index.compaction import PIECE_ROWS, Compaction
 from lookalike_server.index.lazy_attributes import ReadAttributes
 from lookalike_server.index.pacing import Pacing
 from lookalike_server.index.partition_rows import PartitionRows
+from lookalike_server.index.row_counts import RowCounts
 from lookalike_server.index.row_files import RowColumns
 from lookalike_server.index.row_storage import Slots
 from lookalike_server.index.segment import PartitionSettings, Segment, looked_up
@@ -113,6 +114,14 @@ class Partition:
     def waiting(self) -> int:
         """Rows that are in no graph."""
         return self.row_count - self._segments.end + len(self._segments.loose)
+
+    @property
+    def counts(self) -> RowCounts:
+        """Its rows; those of a category that is to have no graph do not wait for one."""
+        with self._lock:  # so that rows and graphs are of the same moment
+            waits = bool(self.segments) or self._needs_graph
+            dead = self.deleted_count
+            return RowCounts(self.row_count - dead, dead, self.waiting if waits else 0)
 
     @property
     def backlog(self) -> int:

@@ -36,6 +36,10 @@ class RecallSampler:
         """Return the recent recall of a category's graphs, 0 to 1; None before the first repeat."""
         return self._recalls.get(category)
 
+    def recalls(self) -> dict[str, float]:
+        """Return the recent recall of each category where searches were repeated; in any thread."""
+        return dict(self._recalls)
+
     def offer(self, category: str, query: IndexQuery, found: IndexResult, snapshot: Snapshot) -> None:
         """Maybe repeat a search of this snapshot with this result, later."""
         if found.exact or self._random.random() >= self._sample_rate:

@@ -7,12 +7,13 @@ all categories leave it, a few at a time, and the shard is dropped.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from lookalike_server.domain.catalog import IndexRow
 from lookalike_server.domain.filters import Condition
 from lookalike_server.index.lazy_loading import PartitionChange
+from lookalike_server.index.row_counts import RowCounts
 from lookalike_server.index.row_storage import BLOCK_BYTES, rows_in
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.shard import Shard
@@ -86,6 +87,15 @@ class SmallCategories:
         with self._lock:
             shard = self._shard_of.get(category)
             return shard.rows(category) if shard is not None else []
+
+    def row_counts(self) -> Iterator[tuple[str | None, RowCounts]]:
+        """Yield each category with its rows, and each shard's deleted ones under None."""
+        for shard in self.shards:
+            with self._lock:  # one shard at a time, because searches wait
+                counts, dead = shard.counts(), shard.deleted_count
+            yield None, RowCounts(0, dead)
+            for category, rows in counts:
+                yield category, RowCounts(rows)
 
     def drop(self, category: str) -> None:
         """Remove a category, if it is here."""

@@ -66,6 +66,10 @@ class SmallCategoryLoader:
         """Count the rows of a category that is not in memory yet; 0 for any other."""
         return self._counts.get(category, 0)
 
+    def counts(self) -> list[tuple[str, int]]:
+        """Return each category that is not in memory yet with the number of its rows; in any thread."""
+        return list(self._counts.items())
+
     @property
     def is_pending(self) -> bool:
         """Whether there is anything left to read in the background."""

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from functools import partial
 
 from lookalike_server.domain.calls import ANYBODY, Caller
-from lookalike_server.domain.errors import Code, LookalikeError, deadline_exceeded, exhausted, unavailable
-from lookalike_server.domain.events import BatchCompleted, BatchFailed, ImagesDropped, Observer
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection, deadline_exceeded, exhausted, unavailable
+from lookalike_server.domain.events import BatchCompleted, BatchFailed, ImagesDropped, ImagesEmbedded, Observer
 from lookalike_server.domain.inference import EmbedResult, Pixels, ResponseStats
+from lookalike_server.domain.observing import receiver
 from lookalike_server.inference.batch_runner import BatchOutcome, BatchRunner, QueuedImage
 from lookalike_server.inference.latency_model import LatencyModel
 from lookalike_server.inference.plan import Plan
 from lookalike_server.inference.run_watch import RunWatch
 from lookalike_server.inference.scheduling import ScheduledBatch, take_batch
 from lookalike_server.scheduling.fair_order import Turns, Waiting, count_ahead
+from lookalike_server.scheduling.queue_length import QueueLength
 
 _COMPETING_SECONDS = 10.0
 """How long batches stay small after two callers had images: each waits for the running batch of the other one."""
@@ -72,6 +74,7 @@ class MicroBatcher:
         self._max_queue_size = max_queue_size
         self._bulk_wait = bulk_wait
         self._observer = observer
+        self._on_embedded = receiver(observer, ImagesEmbedded)
         self._clock = clock
         # Dicts, because they are ordered and a caller that cancels is removed at once.
         self._interactive: dict[QueuedImage, None] = {}
@@ -118,7 +121,7 @@ class MicroBatcher:
             LookalikeError: RESOURCE_EXHAUSTED or UNAVAILABLE, as `embed`; the future raises the others.
         """
         if self._closed:
-            raise unavailable("the server is stopping")
+            raise unavailable("the server is stopping", Rejection.DRAINING)
         now = self._clock()
         predicted = 0.0 if bulk else self._admit(now, deadline, caller)
         idle = not (self._running or self._interactive or self._bulk)
@@ -147,7 +150,7 @@ class MicroBatcher:
         self._interactive.clear()
         self._bulk.clear()
         for entry in waiting:
-            entry.fail(unavailable("the server is stopping"))
+            entry.fail(unavailable("the server is stopping", Rejection.DRAINING))
         await self._runner.close()
 
     def predict(
@@ -194,6 +197,7 @@ class MicroBatcher:
                 f"the image would be embedded in about {seconds * 1e3:.0f} ms, after the call's deadline;"
                 " try again later or with a longer deadline",
                 wait,
+                Rejection.DEADLINE,
             )
         return predicted
 
@@ -207,6 +211,11 @@ class MicroBatcher:
         """How long a full batch takes at present."""
         return self._latency.batch_seconds(self._plan.preferred_batch_size)
 
+    def lengths(self) -> tuple[QueueLength, QueueLength]:
+        """Return how many interactive and how many bulk images wait; in any thread."""
+        now = self._clock()
+        return QueueLength.of(self._interactive, now), QueueLength.of(self._bulk, now)
+
     def is_full(self, caller: Caller = ANYBODY) -> bool:
         """Whether no further interactive image of this caller is queued: of a full queue it has its share."""
         if len(self._interactive) < self._max_queue_size:
@@ -218,7 +227,9 @@ class MicroBatcher:
 
     def full(self, wait: float) -> LookalikeError:
         """Return the error of an image for which the queue is full, where the next one starts in `wait` seconds."""
-        return exhausted(f"{len(self._interactive)} images are waiting already; try again later", wait)
+        return exhausted(
+            f"{len(self._interactive)} images are waiting already; try again later", wait, Rejection.QUEUE_FULL
+        )
 
     def _dispatch(self) -> None:
         """Start as many batches as the model can take."""
@@ -285,6 +296,8 @@ class MicroBatcher:
         entries, size = outcome.scheduled.batch, len(outcome.scheduled.batch)
         if not size:
             return
+        if self._on_embedded is not None:
+            self._on_embedded(self._embedded(outcome))
         if not alone:
             self._latency.record_batch(size, outcome.seconds)
         for entry in entries:
@@ -301,6 +314,19 @@ class MicroBatcher:
                     padded_size=outcome.padded_size,
                 )
                 entry.future.set_result(EmbedResult(vector, stats))
+
+    def _embedded(self, outcome: BatchOutcome) -> ImagesEmbedded:
+        """Say how long the images of a batch waited, and how much later than predicted they are done."""
+        entries, started = outcome.scheduled.batch, outcome.started
+        ended = started + outcome.seconds
+        return ImagesEmbedded(
+            [started - entry.arrived for entry in entries],
+            [
+                ended - entry.arrived - self._latency.completion_seconds(entry.predicted)
+                for entry in entries
+                if entry.predicted > 0.0
+            ],
+        )
 
     def _drop(self, scheduled: ScheduledBatch[QueuedImage]) -> None:
         """Fail the expired images, and report those and the cancelled ones."""

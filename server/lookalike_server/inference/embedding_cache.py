@@ -20,8 +20,9 @@ from functools import partial
 import xxhash
 
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.domain.events import EmbeddingReused, Observer
+from lookalike_server.domain.events import EmbeddingMissed, EmbeddingReused, Observer
 from lookalike_server.domain.inference import EmbedResult, EncodedImage, Floats, Image, ResponseStats
+from lookalike_server.domain.observing import receiver
 
 _OVERHEAD = 200  # bytes that an entry takes beside its vector, about
 _RARE = 0.02
@@ -56,6 +57,7 @@ class EmbeddingCache:
         """Hold at most `capacity` bytes; with 0 every image is computed for itself."""
         self._capacity = capacity
         self._observer = observer
+        self._on_miss = receiver(observer, EmbeddingMissed)
         self._vectors: OrderedDict[bytes, Floats] = OrderedDict()
         self._bytes = 0
         self._computations: dict[tuple[bytes, bool], _Computation] = {}
@@ -93,6 +95,8 @@ class EmbeddingCache:
                 self._observer(EmbeddingReused(cached=True))
                 return EmbedResult(vector, ResponseStats(cache_hit=True))
             if computation is None:
+                if self._on_miss is not None:
+                    self._on_miss(EmbeddingMissed())
                 computation = self._start(key, compute)
             else:
                 self._observer(EmbeddingReused(cached=False))

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import grpc
 
 from lookalike_server.domain.calls import Call
+from lookalike_server.domain.errors import Rejection
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -24,6 +25,7 @@ class CallRecord:
         request_id: The call's `x-request-id`.
         code: The name of its gRPC code, once it has failed.
         fault: The error where it is a fault of the server.
+        rejection: Why the server rejected the call, where it did.
     """
 
     arrived: float
@@ -31,6 +33,7 @@ class CallRecord:
     request_id: str
     code: str = "OK"
     fault: Exception | None = None
+    rejection: Rejection | None = None
 
 
 CURRENT: ContextVar[Call] = ContextVar("call")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from lookalike_server.domain.errors import LookalikeError, unavailable
+from lookalike_server.domain.errors import LookalikeError, Rejection, unavailable
 from lookalike_server.engine.api import EngineApi
 from lookalike_server.rpc.draining import Draining
 
@@ -81,5 +81,5 @@ class Gate:
 
     def _rejection(self) -> LookalikeError:
         if self._drains:
-            return unavailable("the server is shutting down; call another one")
-        return unavailable("the server is starting and its model is not ready yet; try again")
+            return unavailable("the server is shutting down; call another one", Rejection.DRAINING)
+        return unavailable("the server is starting and its model is not ready yet; try again", Rejection.STARTING)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from lookalike_server.domain.calls import Call, Caller
-from lookalike_server.domain.errors import exhausted
+from lookalike_server.domain.errors import Rejection, exhausted
 from lookalike_server.scheduling.overload import Overload
 
 _BUSY_CALLS = 16
@@ -99,6 +99,7 @@ class LoopLoad:
             raise exhausted(
                 "the server is busy and would answer after the call's deadline; try again later or with a longer one",
                 wait,
+                Rejection.EVENT_LOOP,
             )
 
     def _ahead(self, caller: Caller) -> float:

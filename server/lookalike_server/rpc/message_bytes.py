@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from lookalike_server.domain.calls import Caller
-from lookalike_server.domain.errors import exhausted
+from lookalike_server.domain.errors import Rejection, exhausted
 
 _RETRY_SECONDS = 0.1
 
@@ -52,6 +52,11 @@ class MessageBytes:
     def __repr__(self) -> str:
         return f"<MessageBytes [{self._total:,} of {self._budget:,}]>"
 
+    @property
+    def total(self) -> int:
+        """The bytes of all messages."""
+        return self._total
+
     def check(self, caller: Caller) -> None:
         """Reject a call while the budget is used up.
 
@@ -59,7 +64,9 @@ class MessageBytes:
             LookalikeError: RESOURCE_EXHAUSTED.
         """
         if self._total >= self._budget and self._has_its_share(caller):
-            raise exhausted("the server has too many bytes of requests in memory; try again later", _RETRY_SECONDS)
+            raise exhausted(
+                "the server has too many bytes of requests in memory; try again later", _RETRY_SECONDS, Rejection.BYTES
+            )
 
     async def wait(self, caller: Caller) -> None:
         """Wait until the budget is not used up."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lookalike_server.domain.calls import Caller
-from lookalike_server.domain.errors import Code, LookalikeError, exhausted
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection, exhausted
 
 _MAX_CALLERS = 10_000
 """Callers remembered at once; beyond them those that are gone the longest are forgotten."""
@@ -204,7 +204,7 @@ def _quota(path: Path, table: str, values: Any) -> Quota:
 
 
 def _over(quota: str, retry_after: float) -> LookalikeError:
-    return exhausted(f"this caller is over its quota of {quota}; try again later", retry_after)
+    return exhausted(f"this caller is over its quota of {quota}; try again later", retry_after, Rejection.QUOTA)
 
 
 def _wrong(message: str) -> LookalikeError:

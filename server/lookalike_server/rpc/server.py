@@ -81,6 +81,7 @@ class RpcServer:
         self._audit_log = audit_log
         self._gate = gate
         self._certificates = certificates
+        self._message_bytes = MessageBytes(message_bytes)
         self._authenticator = authenticator
         self._stopping: asyncio.Task[None] | None = None
         self._server = make_server(
@@ -89,7 +90,7 @@ class RpcServer:
                     gate,
                     authenticator,
                     quotas,
-                    MessageBytes(message_bytes),
+                    self._message_bytes,
                     observer,
                     limits,
                     {
@@ -113,6 +114,16 @@ class RpcServer:
         self._health = HealthService(observer, gate.draining)
         self._health.add_to(self._server)
         add_reflection((*SERVICES, health.SERVICE_NAME), self._server, observer, gate.draining)
+
+    @property
+    def message_bytes(self) -> int:
+        """How many bytes of requests and responses are in memory."""
+        return self._message_bytes.total
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The certificates in force, PEM: the server's own and those between it and a root; None without TLS."""
+        return self._certificates.certificate if self._certificates is not None else None
 
     async def start(self, address: Address) -> int:
         """Listen, and return the port, which for port 0 is any free one.

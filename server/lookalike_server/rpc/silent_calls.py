@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
-from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection
 
 MAX_SILENT_CALLS = 1024
 """Each takes up to 60 KB while it sends nothing."""
@@ -75,6 +75,7 @@ class _Awaiting(AbstractAsyncContextManager[None]):
                     Code.RESOURCE_EXHAUSTED,
                     "too many calls send nothing, and this one has sent nothing for the longest; send it again at once",
                     retry_after=1.0,
+                    rejection=Rejection.SILENT,
                 ) from None
             raise LookalikeError(
                 Code.DEADLINE_EXCEEDED,

@@ -11,7 +11,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from lookalike_server.domain.errors import Code, LookalikeError, ServerError
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection, ServerError
 
 GRPC_CODES = {code: grpc.StatusCode[code.name] for code in Code}
 
@@ -53,6 +53,11 @@ def to_status(error: Exception) -> status_pb2.Status:
 def code_of(error: Exception) -> grpc.StatusCode:
     """Return the code that a call ends with by this error."""
     return GRPC_CODES[_public_error(error).code]
+
+
+def rejection_of(error: Exception) -> Rejection | None:
+    """Return why the server rejected a call that ends with this error; None where it did not."""
+    return _public_error(error).rejection
 
 
 def code_name(number: int) -> str:

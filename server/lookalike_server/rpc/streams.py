@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from lookalike_server.domain.errors import Code, LookalikeError, unavailable
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection, unavailable
 from lookalike_server.rpc.draining import Draining
 
 Q = TypeVar("Q")
@@ -67,7 +67,7 @@ async def serve_each(
             if task is None or task.cancelling():
                 raise
             # Not this task was cancelled but what it waited for, as when the server stops.
-            return fail(message, unavailable("the server stops"))
+            return fail(message, unavailable("the server stops", Rejection.DRAINING))
         except Exception as error:  # noqa: BLE001 - this item's own response carries it
             return fail(message, error)
 
@@ -131,4 +131,7 @@ async def serve_each(
 
 
 def _drained() -> LookalikeError:
-    return unavailable("the server is shutting down; what it has responded to is done, so send the rest to another one")
+    return unavailable(
+        "the server is shutting down; what it has responded to is done, so send the rest to another one",
+        Rejection.DRAINING,
+    )

@@ -36,7 +36,13 @@ class TlsFiles:
 
 
 class Certificates:
-    """What the files had when they were last good."""
+    """What the files had when they were last good.
+
+    Attributes:
+        certificate: The certificates in force: PEM, the server's own first.
+    """
+
+    certificate: bytes
 
     def __init__(self, files: TlsFiles, warn: Callable[[str], None]) -> None:
         """Read the files.
@@ -88,6 +94,7 @@ class Certificates:
         except OSError as error:
             raise _unusable(f"cannot read {error.filename}: {error.strerror}") from None
         _check(files)
+        self.certificate = pair[1]
         return grpc.ssl_server_certificate_configuration([pair], roots)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from lookalike_server.domain.calls import Call, Caller
 from lookalike_server.domain.errors import deadline_exceeded
 from lookalike_server.scheduling.fair_order import Turns, Waiting, count_ahead, fair_order
+from lookalike_server.scheduling.queue_length import QueueLength
 
 _LEARNING_RATE = 0.1  # weight of the newest entry in the moving average of how long entries stay inside
 
@@ -119,6 +120,16 @@ class FairQueue:
     def entries(self) -> Sequence[Waiting]:
         """The interactive entries that wait or are inside."""
         return [*self._interactive, *(entry for entry in self._inside if not entry.bulk)]
+
+    @property
+    def units(self) -> int:
+        """The units of all entries that are inside."""
+        return self._units
+
+    def lengths(self) -> tuple[QueueLength, QueueLength]:
+        """Return how much interactive work and how much bulk work waits; in any thread."""
+        now = self._clock()
+        return QueueLength.of(self._interactive, now), QueueLength.of(self._bulk, now)
 
     def _has_room(self, units: int) -> bool:
         return len(self._inside) < self.slots and (not self._inside or self._units + units <= self._capacity)

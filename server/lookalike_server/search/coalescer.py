@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 from lookalike_server.domain.calls import Call, Caller
 from lookalike_server.domain.errors import deadline_exceeded
 from lookalike_server.scheduling.fair_order import Turns, Waiting, count_ahead, fair_order
+from lookalike_server.scheduling.queue_length import QueueLength
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -38,6 +39,7 @@ class _Pending(Generic[Q, R]):
     is_cheap: bool
     deadline: float
     caller: Caller
+    arrived: float
     future: asyncio.Future[R]
 
 
@@ -91,7 +93,13 @@ class Coalescer(Generic[Q, R]):
         """
         loop = asyncio.get_running_loop()
         pending: _Pending[Q, R] = _Pending(
-            query, self._key(query), self._is_cheap(query), call.deadline, call.caller, loop.create_future()
+            query,
+            self._key(query),
+            self._is_cheap(query),
+            call.deadline,
+            call.caller,
+            self._clock(),
+            loop.create_future(),
         )
         if not self._scheduled:
             self._scheduled = True
@@ -113,6 +121,10 @@ class Coalescer(Generic[Q, R]):
             return 0.0
         ahead = count_ahead(call.caller, call.deadline, [*self._pending, *arriving], self._turns.ahead())
         return (ahead + 1) * self._seconds / self._slots
+
+    def length(self) -> QueueLength:
+        """Return how many queries wait; in any thread."""
+        return QueueLength.of(self._pending, self._clock())
 
     @property
     def seconds(self) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 from lookalike_server.domain.catalog import EmbeddedProduct, IdempotencyKey, IndexChange, Product, SegmentFile
 from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.events import Observer
 from lookalike_server.domain.inference import Model
 from lookalike_server.store.damage import REMEDY, Damage, is_damage
 from lookalike_server.store.lost_file import reject_lost_file
@@ -47,6 +48,7 @@ class Store(CatalogReader):
         wall_clock: Callable[[], float] = time.time,
         product_cache_bytes: int = 0,
         on_damage: Callable[[Exception], None] = lambda _: None,
+        observer: Observer | None = None,
     ) -> None:
         """Open the catalog, and create it if it is missing.
 
@@ -59,6 +61,7 @@ class Store(CatalogReader):
             product_cache_bytes: Bytes of products that are kept in memory.
             on_damage: Called once, in any thread, with the first error that says that the file is damaged; all writes
                 are rejected from then on.
+            observer: Receives every transaction that is committed, in the thread that writes.
 
         Raises:
             LookalikeError: FAILED_PRECONDITION if another process has the folder, it cannot be written, or the file is
@@ -81,7 +84,7 @@ class Store(CatalogReader):
                 remedy = f"; {REMEDY}" if is_damage(error) else ""
                 raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {path}: {error}{remedy}") from error
             undo.pop_all()
-        self._writer = Writer(self._connection, self._wal, self._apply)
+        self._writer = Writer(self._connection, self._wal, self._apply, observer)
         self._writer.damage = self.damage
 
     def products(self, ids: Sequence[str]) -> dict[str, Product]:

@@ -20,12 +20,15 @@ import contextlib
 import errno
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from lookalike_server.domain.catalog import IndexChange
 from lookalike_server.domain.errors import disk_full
+from lookalike_server.domain.events import Observer, TransactionCommitted
+from lookalike_server.domain.observing import receiver
 from lookalike_server.store.damage import Damage
 from lookalike_server.store.delivery import Delivery
 from lookalike_server.store.wal import Wal
@@ -51,8 +54,15 @@ class Writer:
         damage: Gets the errors that say that the file is damaged; the store has one for its reads too.
     """
 
-    def __init__(self, connection: Connection, wal: Wal, on_commit: Callable[[IndexChange], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        wal: Wal,
+        on_commit: Callable[[IndexChange], None],
+        observer: Observer | None = None,
+    ) -> None:
         self._connection = connection
+        self._on_committed = receiver(observer, TransactionCommitted) if observer is not None else None
         self.damage = Damage()
         self._wal = wal
         self._delivery = Delivery(on_commit)
@@ -123,6 +133,7 @@ class Writer:
         done: list[tuple[Step, WriteResult]] = []
         try:
             self._reset_wal()
+            began = time.monotonic()
             self._connection.execute("BEGIN IMMEDIATE")
             if savepoints:
                 for item in items:
@@ -144,6 +155,9 @@ class Writer:
                 for item in pending:
                     item.complete(self.damage.public_error(public_error(error)))
             return
+        if self._on_committed is not None:
+            operations = sum(len(step.items) for step, _ in done)
+            self._on_committed(TransactionCommitted(operations, time.monotonic() - began))
         self._delivery.deliver(done, at_once=self._jobs.empty())
         if self._wal.record_write(sum(result.size + _OVERHEAD * len(step.items) for step, result in done)):
             self._checkpoint()

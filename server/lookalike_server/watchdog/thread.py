@@ -11,6 +11,8 @@ from types import TracebackType
 
 import structlog
 
+from lookalike_server.domain.events import EventLoopLagged, Observer
+from lookalike_server.domain.observing import receiver
 from lookalike_server.inference.run_watch import RunWatch
 from lookalike_server.watchdog.loop_stalls import StallLog, stack
 from lookalike_server.watchdog.own_time import OwnTime
@@ -42,6 +44,7 @@ class Watchdog:
         loop_thread = f"/proc/self/task/{threading.get_native_id()}"
         self._silence = Silence(lambda: self._beaten, WaitedSeconds(lambda: loop_thread))
         self._stalls: StallLog | None = None
+        self._on_lag: Callable[[EventLoopLagged], None] | None = None
         self._run_hangs: RunHangs | None = None
         self._exits_on_stall = False
         self._closed = threading.Event()
@@ -62,6 +65,10 @@ class Watchdog:
         """Log stalls from now on; for when all is loaded, because importing a library may hold the interpreter."""
         self._stalls = StallLog(self._loop_thread)
 
+    def report_lag(self, observer: Observer) -> None:
+        """Report from now on by how much each beat is late."""
+        self._on_lag = receiver(observer, EventLoopLagged)
+
     def arm(self, runs: RunWatch, on_hang: Callable[[bool], object], *, exits_on_stall: bool) -> None:
         """Exit with EXIT_STATUS when a run of the model hangs, or the event loop; for when all is loaded and warm.
 
@@ -75,7 +82,10 @@ class Watchdog:
         self._exits_on_stall = exits_on_stall
 
     def _beat(self) -> None:
-        self._beaten = time.monotonic()
+        now = time.monotonic()
+        if self._on_lag is not None:
+            self._on_lag(EventLoopLagged(max(0.0, now - self._beaten - BEAT_SECONDS)))
+        self._beaten = now
         self._on_beat()
         self._loop.call_later(BEAT_SECONDS, self._beat)
 

@@ -7,8 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
-from lookalike_server.domain.events import CallCompleted, Observer
+from lookalike_server.domain.events import CallCompleted, CallRejected, CallStarted, Observer
+from lookalike_server.domain.observing import receiver
 from lookalike_server.rpc.call_context import CallRecord, Context
+from lookalike_server.rpc.interceptors.handlers import Method
 
 _TOKENS = ("lk_", "eyJ", "Bearer ", "bearer ")
 """How keys, JSON web tokens and whole headers begin."""
@@ -26,10 +28,27 @@ def return_request_id(context: Context, record: CallRecord) -> None:
     context.set_trailing_metadata((("x-request-id", record.request_id),))
 
 
-def report(observer: Observer, method: str, record: CallRecord) -> None:
-    """Report a call that has ended."""
-    seconds = time.monotonic() - record.arrived
-    observer(CallCompleted(method, record.code, seconds, record.request_id, record.fault))
+class CallReports:
+    """What the observer gets of the calls of one method."""
+
+    def __init__(self, observer: Observer, method: Method) -> None:
+        self._method = method
+        self._started = receiver(observer, CallStarted)
+        self._rejected = receiver(observer, CallRejected)
+        self._completed = receiver(observer, CallCompleted)
+
+    def begin(self) -> None:
+        """Report a call that begins."""
+        if self._started is not None:
+            self._started(CallStarted(self._method.name, self._method.kind))
+
+    def end(self, record: CallRecord) -> None:
+        """Report a call that has ended."""
+        if record.rejection is not None and self._rejected is not None:
+            self._rejected(CallRejected(self._method.name, record.rejection))
+        if self._completed is not None:
+            seconds = time.monotonic() - record.arrived
+            self._completed(CallCompleted(self._method.name, record.code, seconds, record.request_id, record.fault))
 
 
 def _request_id(metadata: Sequence[tuple[str, str | bytes]]) -> str:

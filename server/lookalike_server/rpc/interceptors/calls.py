@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 import grpc
 
 from lookalike_server.domain.calls import ANYBODY
-from lookalike_server.domain.events import Observer
+from lookalike_server.domain.events import Observer, StageCompleted
+from lookalike_server.domain.observing import receiver
 from lookalike_server.rpc.audit_log import AUDITED, AuditLog
 from lookalike_server.rpc.auth import WRITES, Authenticator
 from lookalike_server.rpc.call_context import CURRENT, STREAM_CHECK, Context
@@ -91,7 +92,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             handler: Any = await continuation(handler_call_details)
             if handler is None or not name.startswith(SERVICES):
                 return handler
-            method = Method(name, handler.response_streaming)
+            method = Method(name, handler.request_streaming, handler.response_streaming)
             wrapped = self._wrapped[name] = make_handler(
                 self._serving(method, self._behavior(method, handler)), streams_responses=method.streams_responses
             )
@@ -108,6 +109,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._message_bytes,
             self._silent_calls,
             message_timeout=self._limits.message_timeout,
+            on_read=receiver(self._observer, StageCompleted),
         )
         writer = ResponseWriter(
             handler.response_serializer,
@@ -132,7 +134,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _serving(self, method: Method, proceed: Behavior) -> Behavior:
         """Return what serves a call of this method by `proceed`, and does around it what every call needs."""
-        gate, authenticator, quotas, observer = self._gate, self._authenticator, self._quotas, self._observer
+        gate, authenticator, quotas = self._gate, self._authenticator, self._quotas
+        reports = access_log.CallReports(self._observer, method)
         default_seconds = self._limits.default_deadline_seconds
         guarded = method.name not in PROBES
         draining = gate.draining
@@ -140,6 +143,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def serve(context: Context) -> bytes | None:
             record = access_log.begin(context)
+            reports.begin()
             inside = False
             usage = None
             caller, categories = ANYBODY, None
@@ -179,6 +183,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     usage.leave()
                 if audited is not None:
                     audited.end(record.code)
-                access_log.report(observer, method.name, record)
+                reports.end(record)
 
         return serve

@@ -22,10 +22,18 @@ Behavior: TypeAlias = Callable[[Context], Awaitable[bytes | None]]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method: its full name, as in `/lookalike.v1.SearchService/Search`, and whether it streams responses."""
+    """A method: its full name, as in `/lookalike.v1.SearchService/Search`, and which of its two sides stream."""
 
     name: str
+    streams_requests: bool
     streams_responses: bool
+
+    @property
+    def kind(self) -> str:
+        """Its kind, as gRPC's metrics call it."""
+        if self.streams_requests:
+            return "bidi_stream" if self.streams_responses else "client_stream"
+        return "server_stream" if self.streams_responses else "unary"
 
 
 def service_method(handler: Any) -> Callable[[Any, Any], Any]:

@@ -7,6 +7,7 @@ have streaming handlers, which is the same on the wire, and a busy server reject
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from lookalike_server.domain.calls import Call
 from lookalike_server.domain.errors import LookalikeError, invalid
+from lookalike_server.domain.events import StageCompleted
 from lookalike_server.engine.api import Work
 from lookalike_server.rpc.call_context import CURRENT, STREAM_CHECK, Context
 from lookalike_server.rpc.decompression import declared_size
@@ -82,6 +84,7 @@ class RequestReader:
         silent_calls: SilentCalls,
         *,
         message_timeout: float,
+        on_read: Callable[[StageCompleted], None] | None = None,
     ) -> None:
         """Take what reads and what limits it.
 
@@ -94,6 +97,7 @@ class RequestReader:
             message_bytes: Where the bytes in memory are counted.
             silent_calls: Where calls wait for their messages.
             message_timeout: The most seconds that a caller may take for a message.
+            on_read: Receives how long each request took from its admission until it was parsed; those of streams not.
         """
         self._name = name
         self._parse = parse
@@ -103,6 +107,7 @@ class RequestReader:
         self._message_bytes = message_bytes
         self._silent_calls = silent_calls
         self._message_timeout = message_timeout
+        self._on_read = on_read
         self._work = WORK.get(name)
         self._is_loop_bound = _LOOP_BOUND.get(name)
         self._loop_load = LoopLoad() if self._is_loop_bound else None
@@ -124,9 +129,11 @@ class RequestReader:
         self, respond: Respond, context: Context, call: Call, on_loop: LoopCall | None = None
     ) -> bytes | None:
         if self._work is None:
+            began = time.monotonic()
             data = await self._read(call, context)
         else:
             arriving = await self._gate.engine.admit(self._work, call)
+            began = time.monotonic()
             try:
                 data = await self._read(call, context)
             finally:
@@ -141,6 +148,8 @@ class RequestReader:
             else:
                 request = await asyncio.to_thread(self._message, data)
             del data  # what has been parsed need not stay in memory twice
+            if self._on_read is not None:
+                self._on_read(StageCompleted("read", time.monotonic() - began))
             if on_loop and self._is_loop_bound and not self._is_loop_bound(request):
                 on_loop.wait_elsewhere()
             return await respond(request, context)

@@ -19,7 +19,7 @@ from lookalike.v1 import (
     search_service_pb2_grpc,
 )
 from lookalike_server.domain.catalog import ProductDelete, ProductUpsert
-from lookalike_server.domain.errors import unavailable
+from lookalike_server.domain.errors import Rejection, unavailable
 from lookalike_server.domain.inference import RawImage
 from lookalike_server.rpc.audit_log import note_ids, note_item, note_results
 from lookalike_server.rpc.call_context import CURRENT, Context
@@ -156,7 +156,9 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         async for embedded in self._gate.engine.export(*from_pb.export_range(request), CURRENT.get()):
             yield to_pb.export_response(embedded, self._max_message_bytes)
             if self._gate.draining.streams_end:
-                raise unavailable("the server is shutting down; go on after the last product, at another one")
+                raise unavailable(
+                    "the server is shutting down; go on after the last product, at another one", Rejection.DRAINING
+                )
 
     async def ListCategories(
         self, request: catalog_service_pb2.ListCategoriesRequest, context: Context
