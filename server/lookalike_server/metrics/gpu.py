@@ -44,7 +44,7 @@ class Gpus:
         if self._nvml is None and not self._is_missing:
             self._is_missing = True
             try:
-                import pynvml  # type: ignore[import-untyped]
+                import pynvml
             except ImportError:
                 return None
             try:
