@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +17,9 @@ from lookalike_server.engine.model_loading import LoadSession
 from support.fakes import RecordingObserver
 from support.paths import MODELS
 from support.serving import Serve, Served, connect
+
+if TYPE_CHECKING:
+    from lookalike_server.metrics.metrics import Metrics
 
 # How long an example takes says something of the machine, and is no contract.
 settings.register_profile("lookalike", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -35,7 +38,10 @@ def serve(tmp_path: Path, provider: str) -> Serve:
 
     @asynccontextmanager
     async def start(
-        load_session: LoadSession | None = None, observer: RecordingObserver | None = None, **settings: Any
+        load_session: LoadSession | None = None,
+        observer: RecordingObserver | None = None,
+        metrics: Metrics | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Served]:
         chosen: dict[str, Any] = {
             "model": MODELS / "tiny",
@@ -52,7 +58,7 @@ def serve(tmp_path: Path, provider: str) -> Serve:
         } | settings
         observer = observer or RecordingObserver()
         async with (
-            running(Settings(**chosen), observer=observer, load_session=load_session) as app,
+            running(Settings(**chosen), observer=observer, load_session=load_session, metrics=metrics) as app,
             connect(f"127.0.0.1:{app.port}") as channel,
         ):
             yield Served(

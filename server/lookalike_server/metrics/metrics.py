@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=events.Event)
 
-UNCOUNTED = (events.CategoriesLoaded, events.CatalogChecked, events.CredentialsFileReloaded)
+UNCOUNTED = (
+    events.CategoriesLoaded,
+    events.CatalogChecked,
+    events.CredentialsFileReloaded,
+    events.RecallMeasured,  # the index has the average
+)
 """What is for the log only."""
 
 

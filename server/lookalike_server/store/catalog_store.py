@@ -11,8 +11,9 @@ from typing import Any
 
 from lookalike_server.domain.catalog import EmbeddedProduct, IdempotencyKey, IndexChange, Product, SegmentFile
 from lookalike_server.domain.errors import Code, LookalikeError
-from lookalike_server.domain.events import Observer
+from lookalike_server.domain.events import Observer, TransactionCommitted
 from lookalike_server.domain.inference import Model
+from lookalike_server.domain.observing import receiver
 from lookalike_server.store.damage import REMEDY, Damage, is_damage
 from lookalike_server.store.lost_file import reject_lost_file
 from lookalike_server.store.private_folder import make_private
@@ -84,8 +85,9 @@ class Store(CatalogReader):
                 remedy = f"; {REMEDY}" if is_damage(error) else ""
                 raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot use {path}: {error}{remedy}") from error
             undo.pop_all()
-        self._writer = Writer(self._connection, self._wal, self._apply, observer)
+        self._writer = Writer(self._connection, self._wal, self._apply)
         self._writer.damage = self.damage
+        self._writer.on_transaction = receiver(observer, TransactionCommitted) if observer is not None else None
 
     def products(self, ids: Sequence[str]) -> dict[str, Product]:
         """Read products by id, from memory where they are there; unknown ids are missing from the result."""

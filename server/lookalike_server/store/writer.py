@@ -27,8 +27,7 @@ from typing import Any, Protocol
 
 from lookalike_server.domain.catalog import IndexChange
 from lookalike_server.domain.errors import disk_full
-from lookalike_server.domain.events import Observer, TransactionCommitted
-from lookalike_server.domain.observing import receiver
+from lookalike_server.domain.events import TransactionCommitted
 from lookalike_server.store.damage import Damage
 from lookalike_server.store.delivery import Delivery
 from lookalike_server.store.wal import Wal
@@ -52,17 +51,12 @@ class Writer:
 
     Attributes:
         damage: Gets the errors that say that the file is damaged; the store has one for its reads too.
+        on_transaction: Receives every transaction that is committed, in the writer's thread; None for nobody.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        wal: Wal,
-        on_commit: Callable[[IndexChange], None],
-        observer: Observer | None = None,
-    ) -> None:
+    def __init__(self, connection: Connection, wal: Wal, on_commit: Callable[[IndexChange], None]) -> None:
         self._connection = connection
-        self._on_committed = receiver(observer, TransactionCommitted) if observer is not None else None
+        self.on_transaction: Callable[[TransactionCommitted], None] | None = None
         self.damage = Damage()
         self._wal = wal
         self._delivery = Delivery(on_commit)
@@ -155,9 +149,9 @@ class Writer:
                 for item in pending:
                     item.complete(self.damage.public_error(public_error(error)))
             return
-        if self._on_committed is not None:
+        if self.on_transaction is not None:
             operations = sum(len(step.items) for step, _ in done)
-            self._on_committed(TransactionCommitted(operations, time.monotonic() - began))
+            self.on_transaction(TransactionCommitted(operations, time.monotonic() - began))
         self._delivery.deliver(done, at_once=self._jobs.empty())
         if self._wal.record_write(sum(result.size + _OVERHEAD * len(step.items) for step, result in done)):
             self._checkpoint()

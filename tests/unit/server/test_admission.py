@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lookalike_server.domain.calls import Call, Caller
-from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection
 from lookalike_server.engine.admission import Admission, Demand
 from lookalike_server.engine.api import Work
 from lookalike_server.scheduling.fair_queue import FairQueue
@@ -52,6 +52,8 @@ class Stages:
         """Return why a call is rejected."""
         with pytest.raises(LookalikeError) as caught:
             self.check(work, call)
+        if caught.value.code is Code.RESOURCE_EXHAUSTED:
+            assert caught.value.rejection in (Rejection.DEADLINE, Rejection.QUEUE_FULL)
         return caught.value
 
     def check(self, work: Work | Demand, call: Call) -> None:

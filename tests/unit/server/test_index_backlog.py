@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2
 
 from lookalike_server.domain.calls import Call
 from lookalike_server.domain.catalog import Product, ProductUpsert
-from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection
 from lookalike_server.engine.index_backlog import MAX_WAIT_SECONDS, IndexBacklog
 from lookalike_server.rpc.status import to_status
 
@@ -80,6 +80,7 @@ async def test_a_write_that_would_wait_too_long_is_rejected() -> None:
         await index.upsert("Shoes", "Shoes")
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
     assert caught.value.retry_after == left
+    assert caught.value.rejection is Rejection.INDEX_BEHIND
     assert index.stored == []
     retry = error_details_pb2.RetryInfo()
     assert to_status(caught.value).details[0].Unpack(retry)

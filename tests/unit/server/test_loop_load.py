@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lookalike_server.domain.calls import Call, Caller
-from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection
 from lookalike_server.rpc.loop_load import LoopCall, LoopLoad
 
 GREEDY, QUIET = Caller("greedy"), Caller("quiet")
@@ -55,6 +55,7 @@ def test_a_call_that_would_end_too_late_is_rejected(busy: Loop) -> None:
     error = busy.rejection(busy.call(0.5))
     assert error.code is Code.RESOURCE_EXHAUSTED
     assert error.retry_after == pytest.approx(0.6, rel=0.1)
+    assert error.rejection is Rejection.EVENT_LOOP
     busy.load.enter(busy.call(0.7))
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection
 from lookalike_server.rpc.silent_calls import SilentCalls
 
 
@@ -34,6 +34,7 @@ async def test_the_longest_silent_makes_room() -> None:
             await each
         assert caught.value.code is Code.RESOURCE_EXHAUSTED
         assert caught.value.retry_after
+        assert caught.value.rejection is Rejection.SILENT
     message.set()
     await asyncio.gather(*waiting[2:])
 
