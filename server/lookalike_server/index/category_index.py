@@ -205,18 +205,18 @@ class CategoryIndex:
         """Return the recent recall of each category whose searches were repeated; in any thread."""
         return self._recall.recalls()
 
-    def row_counts(self) -> Iterator[tuple[str | None, RowCounts]]:
-        """Yield each category with its rows, also while it is not loaded; and under None rows of no one category.
+    def row_counts(self, most: int) -> Iterator[tuple[str | None, RowCounts]]:
+        """Yield categories with their rows, at least the largest `most`, and under None the rows of the others.
 
-        In any thread. A category that changes its place meanwhile may come twice, or not at all.
+        In any thread, and also what is not loaded. What changes its place meanwhile may come twice, or not at all.
         """
         for category, partition in list(self._partitions.items()):
             yield category, partition.counts
         for category, unloaded in list(self._unloaded.items()):
             yield category, RowCounts(unloaded.count)
-        for category, rows in self._unloaded_small.counts():
-            yield category, RowCounts(rows)
-        yield from self._small.row_counts()
+        for largest, others in (self._unloaded_small.largest(most), self._small.largest(most)):
+            yield from largest.items()
+            yield None, others
 
     def backlog_seconds(self, category: str) -> float:
         """Predict how long writes to a category should wait for its graphs (see `VectorIndex`)."""

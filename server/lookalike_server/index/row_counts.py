@@ -17,7 +17,3 @@ class RowCounts(NamedTuple):
     live: int
     dead: int = 0
     waiting: int = 0
-
-    def plus(self, other: RowCounts) -> RowCounts:
-        """Add those of another category."""
-        return RowCounts(self.live + other.live, self.dead + other.dead, self.waiting + other.waiting)

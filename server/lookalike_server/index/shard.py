@@ -20,7 +20,7 @@ from lookalike_server.index.row_storage import Matrix, Slots
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.snapshot import RowOwner, Snapshot
 
-_SLOT_BYTES = np.dtype(np.int64).itemsize
+SLOT_BYTES = np.dtype(np.int64).itemsize
 _EARLY_SHARE = 32  # a shard with a 32nd of its rows gets memory for all of them
 
 
@@ -67,9 +67,9 @@ class Shard:
         """Count the rows of a category."""
         return len(self._slots_of(category))
 
-    def counts(self) -> list[tuple[str, int]]:
-        """Return each category with the number of its rows."""
-        return [(category, len(slots) // _SLOT_BYTES) for category, slots in self._slots.items()]
+    def sizes(self) -> list[tuple[int, str]]:
+        """Return the bytes of each category's slots, `SLOT_BYTES` for each row, with its name; searches wait for it."""
+        return list(zip(map(len, self._slots.values()), self._slots, strict=True))
 
     def rows(self, category: str) -> list[IndexRow]:
         """Return the rows of a category."""

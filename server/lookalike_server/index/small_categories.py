@@ -6,8 +6,9 @@ all categories leave it, a few at a time, and the shard is dropped.
 
 from __future__ import annotations
 
+import heapq
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from lookalike_server.domain.catalog import IndexRow
@@ -16,7 +17,7 @@ from lookalike_server.index.lazy_loading import PartitionChange
 from lookalike_server.index.row_counts import RowCounts
 from lookalike_server.index.row_storage import BLOCK_BYTES, rows_in
 from lookalike_server.index.segment import PartitionSettings
-from lookalike_server.index.shard import Shard
+from lookalike_server.index.shard import SLOT_BYTES, Shard
 from lookalike_server.index.snapshot import Snapshot
 
 _SPARSE_RATIO = 0.2  # of a shard's rows; with more deleted ones, all categories leave it
@@ -88,14 +89,21 @@ class SmallCategories:
             shard = self._shard_of.get(category)
             return shard.rows(category) if shard is not None else []
 
-    def row_counts(self) -> Iterator[tuple[str | None, RowCounts]]:
-        """Yield each category with its rows, and each shard's deleted ones under None."""
+    def largest(self, most: int) -> tuple[dict[str, RowCounts], RowCounts]:
+        """Return the rows of the largest `most` categories by name, and of the others together with all deleted ones.
+
+        In any thread; the lock is held for one shard at a time, because searches wait for it.
+        """
+        found: list[tuple[int, str]] = []
+        live = dead = 0
         for shard in self.shards:
-            with self._lock:  # one shard at a time, because searches wait
-                counts, dead = shard.counts(), shard.deleted_count
-            yield None, RowCounts(0, dead)
-            for category, rows in counts:
-                yield category, RowCounts(rows)
+            with self._lock:
+                sizes = shard.sizes()
+                live += shard.row_count - shard.deleted_count
+                dead += shard.deleted_count
+            found = heapq.nlargest(most, [*found, *sizes])
+        largest = {category: RowCounts(size // SLOT_BYTES) for size, category in found}
+        return largest, RowCounts(live - sum(rows.live for rows in largest.values()), dead)
 
     def drop(self, category: str) -> None:
         """Remove a category, if it is here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import replace
 from lookalike_server.domain.catalog import IndexRow
 from lookalike_server.domain.protocols import RowSource
 from lookalike_server.index.lazy_loading import PartitionChange, ReadPriority
+from lookalike_server.index.row_counts import RowCounts
 from lookalike_server.index.row_storage import rows_in
 
 _BATCH_ROWS = 1024  # that are read by one statement in the background
@@ -66,9 +68,14 @@ class SmallCategoryLoader:
         """Count the rows of a category that is not in memory yet; 0 for any other."""
         return self._counts.get(category, 0)
 
-    def counts(self) -> list[tuple[str, int]]:
-        """Return each category that is not in memory yet with the number of its rows; in any thread."""
-        return list(self._counts.items())
+    def largest(self, most: int) -> tuple[dict[str, RowCounts], RowCounts]:
+        """Return the rows of the largest `most` categories by name, and of the others together; in any thread."""
+        counts = self._counts.copy()
+        largest = {
+            category: RowCounts(rows)
+            for rows, category in heapq.nlargest(most, zip(counts.values(), counts, strict=True))
+        }
+        return largest, RowCounts(sum(counts.values()) - sum(rows.live for rows in largest.values()))
 
     @property
     def is_pending(self) -> bool:

@@ -75,6 +75,7 @@ class MicroBatcher:
         self._bulk_wait = bulk_wait
         self._observer = observer
         self._on_embedded = receiver(observer, ImagesEmbedded)
+        self._on_completed = receiver(observer, BatchCompleted)
         self._clock = clock
         # Dicts, because they are ordered and a caller that cancels is removed at once.
         self._interactive: dict[QueuedImage, None] = {}
@@ -304,7 +305,8 @@ class MicroBatcher:
             if entry.predicted > 0.0:
                 actual = outcome.started + outcome.seconds - entry.arrived
                 self._latency.record_completion(entry.predicted, actual)
-        self._observer(BatchCompleted(size, outcome.padded_size, outcome.seconds))
+        if self._on_completed is not None:
+            self._on_completed(BatchCompleted(size, outcome.padded_size, outcome.seconds))
         for entry, vector in zip(entries, outcome.vectors, strict=True):
             if not entry.future.done():
                 stats = ResponseStats(

@@ -59,17 +59,18 @@ class DecodingPool:
             LookalikeError: As `ImageDecoder.decode`; DEADLINE_EXCEEDED when the deadline passed in the queue.
         """
         header = decoder.header(image)
+        units = decoder.decoded_bytes(image, header)
         entered = False
         try:
-            async with self.queue.enter(call, decoder.decoded_bytes(image, header), bulk=bulk):
+            async with self.queue.enter(call, units, bulk=bulk):
                 entered = True
                 started = self._clock()
                 pixels = await asyncio.get_running_loop().run_in_executor(self._threads, decoder.decode, image, header)
                 seconds = self._clock() - started
-        except BaseException as error:
+        except (LookalikeError, asyncio.CancelledError) as error:
             if not entered and self._observer is not None:
-                is_late = isinstance(error, LookalikeError)
-                self._observer(ImagesDropped(cancelled=not is_late, expired=is_late))
+                expired = isinstance(error, LookalikeError)  # the only error of a queue
+                self._observer(ImagesDropped(cancelled=int(not expired), expired=int(expired)))
             raise
         if self._on_decoded is not None:
             self._on_decoded(StageCompleted("decode", seconds))

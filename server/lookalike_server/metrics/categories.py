@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from lookalike_server.index.row_counts import RowCounts
@@ -19,21 +18,23 @@ def bounded(counts: Iterable[tuple[str | None, RowCounts]]) -> dict[str, RowCoun
     """Return the rows of the largest categories by name and of the others together, `OTHERS` always among them.
 
     Args:
-        counts: Categories with their rows, in any order, and under None rows of no one category.
+        counts: Categories with their rows, in any order, one more than are kept, because one may be called `OTHERS`;
+            and under None the rows of others.
     """
-    named: dict[str, RowCounts] = {}
-    others = RowCounts(0)
+    named: list[tuple[int, str, RowCounts]] = []
+    totals = [0, 0, 0]
     for category, rows in counts:
-        if category is None or category == OTHERS:
-            others = others.plus(rows)
-        else:
-            named[category] = rows
-    largest = heapq.nsmallest(MAX_CATEGORIES, named, key=lambda each: (-named[each].live, each))
-    kept = {category: named.pop(category) for category in largest}
-    sums = Counter[str]()
-    for rows in named.values():
-        sums.update(rows._asdict())
-    return {**kept, OTHERS: others.plus(RowCounts(sums["live"], sums["dead"], sums["waiting"]))}
+        live, dead, waiting = rows
+        totals[0] += live
+        totals[1] += dead
+        totals[2] += waiting
+        if category is not None and category != OTHERS:
+            named.append((live, category, rows))
+    largest = {category: rows for _, category, rows in heapq.nlargest(MAX_CATEGORIES, named)}
+    for kept in largest.values():
+        for at, count in enumerate(kept):
+            totals[at] -= count
+    return {**largest, OTHERS: RowCounts(*totals)}
 
 
 def bounded_recalls(recalls: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:

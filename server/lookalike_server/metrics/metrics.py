@@ -79,9 +79,11 @@ class Metrics(SelectiveObserver, Collector):
         self._stages = Histograms(definitions.STAGE, "read", "decode", "queue", "inference", "search", "write")
         self._queue, self._inference = self._stages.of("queue"), self._stages.of("inference")
         self._batches = Histograms(definitions.BATCH_SIZE)
+        self._batch = self._batches.of()
         self._padding = Counts(definitions.PADDING)
         self._dropped = Counts(definitions.DROPPED, "cancelled", "expired")
-        self._late = Histograms(definitions.LATE)
+        self._lates = Histograms(definitions.LATE)
+        self._late = self._lates.of()
         self._lookups = Counts(definitions.LOOKUPS, "hit", "in_flight", "miss")
         self._lag = Histograms(definitions.LOOP_LAG)
         self._graphs = Counts(definitions.GRAPH_BUILDS)
@@ -128,7 +130,7 @@ class Metrics(SelectiveObserver, Collector):
             self._batches,
             self._padding,
             self._dropped,
-            self._late,
+            self._lates,
             self._lookups,
             self._lag,
             self._graphs,
@@ -165,7 +167,7 @@ class Metrics(SelectiveObserver, Collector):
             events.ImagesEmbedded: self._on_images_embedded,
             events.BatchCompleted: self._on_batch_completed,
             events.ImagesDropped: self._on_images_dropped,
-            events.SearchPredicted: lambda event: self._late.of().observe(event.late_seconds),
+            events.SearchPredicted: lambda event: self._late.observe(event.late_seconds),
             events.EmbeddingReused: lambda event: self._lookups.add("hit" if event.cached else "in_flight"),
             events.EmbeddingMissed: lambda _: self._lookups.add("miss"),
             events.EventLoopLagged: lambda event: self._lag.of().observe(event.seconds),
@@ -196,12 +198,11 @@ class Metrics(SelectiveObserver, Collector):
     def _on_images_embedded(self, event: events.ImagesEmbedded) -> None:
         for seconds in event.queue_seconds:
             self._queue.observe(seconds)
-        late = self._late.of()
         for seconds in event.late_seconds:
-            late.observe(seconds)
+            self._late.observe(seconds)
 
     def _on_batch_completed(self, event: events.BatchCompleted) -> None:
-        self._batches.of().observe(event.size)
+        self._batch.observe(event.size)
         self._inference.observe(event.seconds)
         if event.padded_size > event.size:
             self._padding.add(count=event.padded_size - event.size)

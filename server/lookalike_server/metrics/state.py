@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from lookalike_server import __version__
 from lookalike_server.metrics import definitions
-from lookalike_server.metrics.categories import bounded, bounded_recalls
+from lookalike_server.metrics.categories import MAX_CATEGORIES, bounded, bounded_recalls
 from lookalike_server.metrics.cells import gauge
 from lookalike_server.metrics.gpu import Gpus
 from lookalike_server.store.sqlite import FILE
@@ -67,7 +67,7 @@ class State:
         yield gauge(definitions.MESSAGE_BYTES, ((), self.server.message_bytes if self.server is not None else 0))
 
     def _rows(self) -> Iterable[Metric]:
-        counts = bounded(self.index.row_counts()) if self.index is not None else {}
+        counts = bounded(self.index.row_counts(MAX_CATEGORIES + 1)) if self.index is not None else {}
         recalls = bounded_recalls(self.index.recalls(), counts) if self.index is not None else {}
         yield gauge(definitions.ROWS, *(((name,), rows.live) for name, rows in counts.items()))
         yield gauge(definitions.DEAD_ROWS, *(((name,), rows.dead) for name, rows in counts.items()))
