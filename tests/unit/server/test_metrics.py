@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -180,3 +183,26 @@ def test_a_server_without_metrics_does_not_import_the_client_library() -> None:
     assert "lookalike_server.app" in modules
     assert "prometheus_client" not in modules
     assert "lookalike_server.metrics" not in modules
+
+
+def test_gpus(tmp_path: Path) -> None:
+    """What NVIDIA's driver says of each GPU is exported, and what it does not say is absent."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++ to compile a driver with; `apt-get install g++`")
+    source, library = ROOT / "tests/support/fake_nvml.cpp", tmp_path / "libnvidia-ml.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    program = (
+        "from lookalike_server.metrics.metrics import Metrics; from prometheus_client import generate_latest;"
+        " print(generate_latest(Metrics().registry).decode())"
+    )
+    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    lines = [line for line in run.stdout.splitlines() if line.startswith("lookalike_gpu_")]
+    assert lines == [
+        'lookalike_gpu_memory_used_bytes{gpu="0"} 100.0',
+        'lookalike_gpu_memory_used_bytes{gpu="1"} 200.0',
+        'lookalike_gpu_memory_total_bytes{gpu="0"} 1000.0',
+        'lookalike_gpu_memory_total_bytes{gpu="1"} 2000.0',
+        'lookalike_gpu_utilization_ratio{gpu="0"} 0.37',
+    ]
