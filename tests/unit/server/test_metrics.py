@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pytest
 
 from lookalike_server.domain import events
-from lookalike_server.domain.errors import Rejection, exhausted
+from lookalike_server.domain.errors import LookalikeError, Rejection, deadline_exceeded, disk_full, exhausted, invalid
 from lookalike_server.domain.observing import Observers, receiver
 from lookalike_server.frontend.ipc import dumps, loads
 from lookalike_server.index.row_counts import RowCounts
@@ -23,6 +23,8 @@ from lookalike_server.metrics.categories import MAX_CATEGORIES, OTHERS, bounded,
 from lookalike_server.metrics.cells import Counts
 from lookalike_server.metrics.definitions import Definition
 from lookalike_server.metrics.metrics import UNCOUNTED, Metrics
+from lookalike_server.rpc.gate import Gate
+from lookalike_server.rpc.status import rejection_of
 from lookalike_server.telemetry import LogObserver
 from support.fakes import RecordingObserver
 from support.paths import ROOT
@@ -168,6 +170,19 @@ def test_the_least_recall_stands_for_the_others() -> None:
     """A poor recall is seen also where its category has no series of its own."""
     assert bounded_recalls({"a": 0.9, "b": 0.8, "c": 0.3}, ["a", OTHERS]) == {"a": 0.9, OTHERS: 0.3}
     assert bounded_recalls({"a": 0.9}, ["a", OTHERS]) == {"a": 0.9}
+
+
+def test_reasons_of_rejections() -> None:
+    """A server that starts, one that drains and one with a full disk say so, and another error is no rejection."""
+    gate = Gate()
+    with pytest.raises(LookalikeError) as starting:
+        gate.enter()
+    gate.announce_drain()
+    with pytest.raises(LookalikeError) as draining:
+        gate.enter()
+    errors = (starting.value, draining.value, disk_full(), invalid("k", "is 0"), deadline_exceeded(), KeyError("x"))
+    reasons = [Rejection.STARTING, Rejection.DRAINING, Rejection.DISK_FULL, None, None, None]
+    assert [rejection_of(error) for error in errors] == reasons
 
 
 def test_a_rejection_keeps_its_reason_between_processes() -> None:
