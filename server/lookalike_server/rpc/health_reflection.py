@@ -41,15 +41,20 @@ _Serve: TypeAlias = "Callable[[Context], Awaitable[Any]]"
 
 
 class HealthService:
-    """Health: Check, List and Watch. A watcher that does not read misses changes; it delays nobody."""
+    """Health: Check, List and Watch. A watcher that does not read misses changes; it delays nobody.
+
+    Attributes:
+        is_hung: Whether the model's run or process hangs.
+        is_damaged: Whether the catalog is damaged.
+    """
 
     def __init__(self, observer: Observer, draining: Draining, read_seconds: float = _READ_SECONDS) -> None:
         self._observer = observer
         self._draining = draining
         self._read_seconds = read_seconds
         self._statuses: dict[str, Any] = {}
-        self._hung = False
-        self._damaged = False
+        self.is_hung = False
+        self.is_damaged = False
         self._changed = asyncio.Event()
 
     def set(self, service: str, status: Any) -> None:
@@ -59,18 +64,18 @@ class HealthService:
 
     def report_hang(self, *, hung: bool) -> None:
         """Say NOT_SERVING of whatever is SERVING while the model's run or process hangs, and tell those who watch."""
-        self._hung = hung
+        self.is_hung = hung
         self._tell_watchers()
 
     def report_damage(self, *, damaged: bool) -> None:
         """Say NOT_SERVING of whatever is SERVING while the catalog is damaged, and tell those who watch."""
-        self._damaged = damaged
+        self.is_damaged = damaged
         self._tell_watchers()
 
     def _status(self, service: str) -> Any:
         """Return a service's status; raises KeyError where there is no such service."""
         status = self._statuses[service]
-        hides = (self._hung or self._damaged) and status == MESSAGES.HealthCheckResponse.SERVING
+        hides = (self.is_hung or self.is_damaged) and status == MESSAGES.HealthCheckResponse.SERVING
         return MESSAGES.HealthCheckResponse.NOT_SERVING if hides else status
 
     def _tell_watchers(self) -> None:

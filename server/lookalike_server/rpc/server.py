@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from grpc_health.v1 import health, health_pb2
@@ -29,6 +30,7 @@ from lookalike_server.rpc.listening import Address, why_not
 from lookalike_server.rpc.message_bytes import MessageBytes
 from lookalike_server.rpc.oip.service import InferenceService
 from lookalike_server.rpc.quotas import Quotas
+from lookalike_server.rpc.readiness import Readiness
 from lookalike_server.rpc.tls import Certificates
 from lookalike_server.rpc.v1.product_wire import import_request, upsert_request
 from lookalike_server.rpc.v1.raw_image_wire import embed_request
@@ -50,7 +52,11 @@ _CLOSE_SECONDS = 1.0
 
 
 class RpcServer:
-    """Listens from `start` on; health says NOT_SERVING until `open`, and again from `announce_drain` on."""
+    """Listens from `start` on; health says NOT_SERVING until `open`, and again from `announce_drain` on.
+
+    Attributes:
+        on_readiness: Called with what health says from now on, and why, whenever that may have changed.
+    """
 
     def __init__(
         self,
@@ -78,6 +84,8 @@ class RpcServer:
             certificates: For TLS; without them it is in the clear.
             audit_log: Where writes are recorded; the server closes it.
         """
+        self.on_readiness: Callable[[Readiness], object] = lambda _: None
+        self._state = Readiness.STARTING
         self._audit_log = audit_log
         self._gate = gate
         self._certificates = certificates
@@ -131,7 +139,7 @@ class RpcServer:
         Raises:
             LookalikeError: FAILED_PRECONDITION when the address cannot be listened on.
         """
-        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._set_state(Readiness.STARTING)
         try:
             if self._certificates is None:
                 port = self._server.add_insecure_port(str(address))
@@ -144,21 +152,32 @@ class RpcServer:
         await self._server.start()
         return port
 
+    @property
+    def readiness(self) -> Readiness:
+        """What health says, and why."""
+        if self._state is not Readiness.SERVING:
+            return self._state
+        if self._health.is_hung:
+            return Readiness.HUNG
+        return Readiness.DAMAGED if self._health.is_damaged else Readiness.SERVING
+
     async def open(self) -> None:
         """Report SERVING; the gate is open."""
-        self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._set_state(Readiness.SERVING)
 
     async def suspend(self) -> None:
         """Report NOT_SERVING until it is opened again; the gate is suspended."""
-        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._set_state(Readiness.ENGINE_LOST)
 
     def report_hang(self, *, hung: bool) -> None:
         """Report NOT_SERVING while the model's run or process hangs; calls are still taken, as it may yet go on."""
         self._health.report_hang(hung=hung)
+        self.on_readiness(self.readiness)
 
     def report_damage(self, *, damaged: bool) -> None:
         """Report NOT_SERVING while the catalog is damaged; calls are still taken, and what can be read is."""
         self._health.report_damage(damaged=damaged)
+        self.on_readiness(self.readiness)
 
     def reload_credentials(self) -> None:
         """Read the files of keys, issuers and certificates again; of one that cannot be used the last version stays."""
@@ -169,7 +188,7 @@ class RpcServer:
     async def announce_drain(self, seconds: float) -> None:
         """Report NOT_SERVING and serve everything for so long: callers that watch health move on, and lose nothing."""
         self._gate.announce_drain()
-        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._set_state(Readiness.DRAINING)
         await asyncio.sleep(seconds)
 
     async def drain(self, seconds: float) -> bool:
@@ -207,6 +226,12 @@ class RpcServer:
             self._audit_log.close()
             self._audit_log = None
 
-    def _set_health(self, status: Any) -> None:
+    def _set_state(self, state: Readiness) -> None:
+        if self._state is Readiness.DRAINING:
+            return  # for good, also where an engine process comes back meanwhile
+        self._state = state
+        serves = state is Readiness.SERVING
+        response = health_pb2.HealthCheckResponse
         for service in ("", *SERVICES):
-            self._health.set(service, status)
+            self._health.set(service, response.SERVING if serves else response.NOT_SERVING)
+        self.on_readiness(self.readiness)
