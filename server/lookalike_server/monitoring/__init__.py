@@ -1,0 +1,1 @@
+"""What monitoring systems ask over HTTP: the metrics, whether the process lives, and whether it serves."""
