@@ -39,6 +39,7 @@ from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.plan import Plan
 from lookalike_server.inference.processor import available_cores
+from lookalike_server.metrics_assembly import metrics_listener
 from lookalike_server.priority import lower_priority
 from lookalike_server.reloading import Reloads
 from lookalike_server.rpc.gate import Gate
@@ -64,7 +65,7 @@ INDEX_FOLDER = "index"
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A running server: its port, the parts that a test may want to look at, and what receives their events."""
+    """A running server: its ports, the parts that a test may want to look at, and what receives their events."""
 
     port: int
     engine: Engine
@@ -72,6 +73,7 @@ class App:
     index: CategoryIndex
     server: RpcServer
     observer: Observer
+    metrics_port: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ async def running(
         observer: Receives what happens; the log without it.
         load_session: Loads the model; ONNX Runtime without it.
         reloads: Where to add what can be reloaded; nothing is without it.
-        metrics: Count what happens too, and get what there is to read.
+        metrics: Count what happens too, and get what there is to read; made where the settings ask for metrics.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be used.
@@ -169,14 +171,26 @@ async def running(
             stack.callback(log_observer.flush)
             if reloads is not None:
                 reloads.add("observer", log_observer.reconfigure)
-        if metrics is not None:
-            observer = Observers(observer, metrics)
         # Listen at once, so that health can say NOT_SERVING while the rest loads.
         gate = Gate()
         address = listen_address(settings)
+        listener = stack.enter_context(metrics_listener(settings, address))
+        if listener is not None and metrics is None:
+            from lookalike_server.metrics.metrics import Metrics  # takes a while to import
+
+            metrics = Metrics()
+        if metrics is not None:
+            observer = Observers(observer, metrics)
         server = rpc_server(settings, gate, observer)
         if metrics is not None:
             metrics.attach_server(server)
+        if listener is not None and metrics is not None:
+            from lookalike_server.monitoring.serving import serving_metrics, source_of
+
+            source = source_of(metrics.registry)
+            await stack.enter_async_context(
+                serving_metrics(listener.address, listener.sockets, source, lambda: server.readiness)
+            )
         if reloads is not None:
             reloads.add("credentials", server.reload_credentials)
         port = await server.start(address)
@@ -203,7 +217,9 @@ async def running(
             preferred_batch_size=plan.preferred_batch_size,
         )
         try:
-            yield App(port, loaded.engine, loaded.batcher, loaded.index, server, observer)
+            yield App(
+                port, loaded.engine, loaded.batcher, loaded.index, server, observer, listener.port if listener else None
+            )
             log.info("draining", seconds=settings.shutdown_grace_seconds)
             if not await server.drain(settings.shutdown_grace_seconds):
                 log.warning("shutdown_grace_exceeded")

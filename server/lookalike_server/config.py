@@ -24,6 +24,11 @@ class Settings(BaseModel):
         "127.0.0.1:50051",
         description="HOST:PORT, [IPV6]:PORT or unix:PATH to listen on; port 0 is any free one.",
     )
+    metrics_listen: str | None = Field(
+        None,
+        description="PORT (of this machine alone), HOST:PORT or [IPV6]:PORT of /metrics, /healthz and /readyz over"
+        " HTTP; none of them without it.",
+    )
     tls_certificate_file: Path | None = Field(
         None, description="The server's certificate and those between it and a root, in PEM; read again on a change."
     )

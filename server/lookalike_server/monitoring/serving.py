@@ -7,12 +7,22 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
+from prometheus_client.registry import Collector
 
 from lookalike_server.monitoring.http_server import HttpServer
 from lookalike_server.monitoring.metrics_page import MetricsPage, Source
 from lookalike_server.monitoring.pages import Pages
 from lookalike_server.rpc.listening import Address
 from lookalike_server.rpc.readiness import Readiness
+
+
+def source_of(collector: Collector) -> Source:
+    """Return a source that always has these metrics."""
+
+    async def source() -> Collector:
+        return collector
+
+    return source
 
 
 @asynccontextmanager
@@ -29,9 +39,8 @@ async def serving_metrics(
     """
     page = MetricsPage(source)
     server = HttpServer(Pages(page, readiness))
-    port = sockets[0].getsockname()[1]
     await server.start(sockets)
-    structlog.get_logger().info("metrics_listening", host=address.host, port=port, local=address.is_local)
+    structlog.get_logger().info("metrics_listening", host=address.host, port=address.port, local=address.is_local)
     try:
         yield
     finally:
