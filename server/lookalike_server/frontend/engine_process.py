@@ -12,7 +12,9 @@ from lookalike_server.app import loading
 from lookalike_server.config import Settings
 from lookalike_server.engine.model_loading import LoadSession
 from lookalike_server.frontend.control_channel import READY, ControlChannel
+from lookalike_server.frontend.counting import counting
 from lookalike_server.frontend.ipc_server import IpcServer
+from lookalike_server.frontend.shared_snapshots import SharedSnapshots
 from lookalike_server.telemetry import LogObserver
 from lookalike_server.watchdog.beats import ENGINE, Beats
 from lookalike_server.watchdog.thread import Watchdog
@@ -22,7 +24,12 @@ _MAX_QUEUE_SLOTS = 1024
 
 
 async def run_engine(
-    settings: Settings, load_session: LoadSession | None, beats: Beats, control: ControlChannel, watchdog: Watchdog
+    settings: Settings,
+    load_session: LoadSession | None,
+    beats: Beats,
+    snapshots: SharedSnapshots | None,
+    control: ControlChannel,
+    watchdog: Watchdog,
 ) -> None:
     """Load, serve every frontend that the supervisor connects, and close everything when it says so.
 
@@ -30,7 +37,7 @@ async def run_engine(
         LookalikeError: FAILED_PRECONDITION when the model or the catalog cannot be loaded.
     """
     control.start()
-    serving = asyncio.ensure_future(_serve(settings, load_session, beats, control, watchdog))
+    serving = asyncio.ensure_future(_serve(settings, load_session, beats, snapshots, control, watchdog))
     draining = asyncio.ensure_future(control.draining.wait())
     await asyncio.wait((serving, draining), return_when=asyncio.FIRST_COMPLETED)
     draining.cancel()
@@ -42,15 +49,23 @@ async def run_engine(
 
 
 async def _serve(
-    settings: Settings, load_session: LoadSession | None, beats: Beats, control: ControlChannel, watchdog: Watchdog
+    settings: Settings,
+    load_session: LoadSession | None,
+    beats: Beats,
+    snapshots: SharedSnapshots | None,
+    control: ControlChannel,
+    watchdog: Watchdog,
 ) -> None:
-    observer = LogObserver()
-    control.reloads.add("observer", observer.reconfigure)
+    log_observer = LogObserver()
+    control.reloads.add("observer", log_observer.reconfigure)
     async with AsyncExitStack() as stack:
-        stack.callback(observer.flush)
+        stack.callback(log_observer.flush)
+        observer, metrics = await stack.enter_async_context(counting(log_observer, snapshots, ENGINE))
         on_damage = partial(beats.report_damage, ENGINE)
         loaded = await stack.enter_async_context(loading(settings, observer, load_session, on_damage))
         plan, engine = loaded.plan, loaded.engine
+        if metrics is not None:
+            metrics.attach_engine(engine, loaded.index, settings.data_dir)
         structlog.get_logger().info(
             "ready",
             provider=plan.throughput_session.provider,

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import wait
@@ -27,9 +27,12 @@ from lookalike_server.frontend.control_channel import CONNECT, DRAIN, FAILED, MA
 from lookalike_server.frontend.engine_process import run_engine
 from lookalike_server.frontend.frontend_process import run_frontend
 from lookalike_server.frontend.port_reservation import reserve_port
+from lookalike_server.frontend.shared_snapshots import SharedSnapshots
 from lookalike_server.frontend.watching import SUPERVISOR_LOOK_SECONDS, is_hung, silence_of
+from lookalike_server.metrics_assembly import MetricsListener, metrics_listener
 from lookalike_server.reloading import Reloads
 from lookalike_server.rpc.listening import Address
+from lookalike_server.rpc.readiness import Readiness
 from lookalike_server.rpc_assembly import listen_address
 from lookalike_server.telemetry import configure_log
 from lookalike_server.watchdog.beats import ENGINE, SUPERVISOR, Beats
@@ -57,8 +60,8 @@ def supervise(
             keeps exiting.
     """
     configure_log(settings.log_format, settings.log_level, process="supervisor", pid=os.getpid())
-    with reserve_port(listen_address(settings)) as address:
-        Supervisor(settings, address, load_session, read_settings).run()
+    with reserve_port(listen_address(settings)) as address, metrics_listener(settings, address) as metrics:
+        Supervisor(settings, address, load_session, read_settings, metrics).run()
     structlog.get_logger().info("stopped")
 
 
@@ -71,6 +74,7 @@ class Supervisor:
         address: Address,
         load_session: LoadSession | None,
         read_settings: Callable[[], Settings] | None,
+        metrics: MetricsListener | None = None,
     ) -> None:
         self._settings = settings
         self._address = address
@@ -78,14 +82,26 @@ class Supervisor:
         self._reloads = Reloads()
         if read_settings is not None:
             self._reloads.add("log_level", self._reload_log_level)
-        self._beats = beats = Beats(2 + settings.frontend_processes)
+        slots = ENGINE + 1 + settings.frontend_processes
+        self._beats = beats = Beats(slots + 1)
         self._own_time = OwnTime(SUPERVISOR_LOOK_SECONDS)
-        self._engine = Child("engine", partial(run_engine, settings, load_session, beats), ENGINE)
+        snapshots = None if metrics is None else SharedSnapshots(slots)
+        self._engine = Child("engine", partial(run_engine, settings, load_session, beats, snapshots), ENGINE)
         self._frontends = [
-            Child(f"frontend {number}", partial(run_frontend, settings, address, beats), ENGINE + number)
-            for number in range(1, settings.frontend_processes + 1)
+            Child(f"frontend {slot - ENGINE}", partial(run_frontend, settings, address, beats, slot, snapshots), slot)
+            for slot in range(ENGINE + 1, slots)
         ]
-        self._children = (self._engine, *self._frontends)
+        self._metrics: Child | None = None
+        self._metrics_sockets: Sequence[socket.socket] = ()
+        if metrics is not None and snapshots is not None:
+            # Imported here, because most servers do not need them, and before any process is forked, for all of them.
+            from lookalike_server.frontend import publishing  # noqa: F401
+            from lookalike_server.frontend.metrics_process import run_metrics
+            from lookalike_server.metrics.metrics import Metrics  # noqa: F401
+
+            serve = partial(run_metrics, metrics, beats, snapshots, [each.slot for each in self._frontends])
+            self._metrics, self._metrics_sockets = Child("metrics", serve, slots), metrics.sockets
+        self._children = (self._engine, *self._frontends, *filter(None, [self._metrics]))
         self._signals, self._wakeup = socket.socketpair()
         self._stopping = False
         self._serving = False
@@ -193,14 +209,17 @@ class Supervisor:
         if pid == 0:
             channels = [other.channel for other in self._children if other.channel is not None]
             inherited = [ours, self._signals, self._wakeup, *channels]
+            if child is not self._metrics:
+                inherited += self._metrics_sockets
             run_child(self._settings, child, theirs, inherited, self._beats, self._read_settings)
         theirs.close()
         child.pid, child.channel, child.ready_at, child.error = pid, ours, 0.0, ""
         self._beats.start(child.slot, pid)
         child.silence, child.killed = silence_of(self._beats, child.slot), False
         structlog.get_logger().info("process_started", child=child.name, child_pid=pid)
-        for frontend in self._frontends if child is self._engine else [child]:
-            self._connect(frontend)
+        for frontend in self._frontends:
+            if child in (self._engine, frontend):
+                self._connect(frontend)
 
     def _connect(self, frontend: Child) -> None:
         """Pass a new connection's ends to a frontend and the engine, where both are running."""
@@ -229,14 +248,14 @@ class Supervisor:
         child.channel.close()
         status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
         pid, child.pid, child.channel, child.silence = child.pid, 0, None, None
+        self._beats.start(child.slot, 0)
         stable = child.ready_at and time.monotonic() - child.ready_at > STABLE_SECONDS
         first_start = not child.ready_at and not child.exits
         for lost in self._frontends if child is self._engine else [child]:
             lost.ready_at = 0.0
         self._log_serving()
         if self._stopping:
-            if not any(frontend.pid for frontend in self._frontends):
-                self._send(self._engine, DRAIN)
+            self._end_the_rest()
             return
         child.exits = 1 if stable else child.exits + 1
         child.start_at = time.monotonic() + FIRST_RESTART_SECONDS * 2 ** (child.exits - 1)
@@ -244,6 +263,8 @@ class Supervisor:
         structlog.get_logger().error("process_exited", child=child.name, child_pid=pid, how=how, exits=child.exits)
         if child.error and first_start:
             self._fail(child.error)
+        elif child is self._metrics:
+            child.exits = min(child.exits, MAX_EXITS)  # the server serves without it, and so it is tried for good
         elif child.exits == MAX_EXITS:
             why = child.error or "the log above has the reason, if the process could log one"
             self._fail(f"the {child.name} process exited {MAX_EXITS} times in a row, the last time {how}; {why}")
@@ -253,14 +274,22 @@ class Supervisor:
         self._stop(STOP)
 
     def _stop(self, command: bytes) -> None:
-        """End the frontends, and the engine after them."""
+        """End the frontends, and the others after them."""
         if not self._stopping:
             structlog.get_logger().info("draining", seconds=self._settings.shutdown_grace_seconds)
         self._stopping = True
+        self._beats.report_readiness(SUPERVISOR, Readiness.DRAINING)
         for frontend in self._frontends:
             self._send(frontend, command)
-        if not any(frontend.pid for frontend in self._frontends):
-            self._send(self._engine, DRAIN)
+        self._end_the_rest()
+
+    def _end_the_rest(self) -> None:
+        """End the engine once no frontend needs it, and the process of the metrics after it."""
+        if any(frontend.pid for frontend in self._frontends):
+            return
+        self._send(self._engine, DRAIN)
+        if self._metrics and not self._engine.pid:
+            self._send(self._metrics, DRAIN)
 
     @staticmethod
     def _send(child: Child, command: bytes) -> None:

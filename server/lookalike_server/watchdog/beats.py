@@ -9,15 +9,17 @@ from __future__ import annotations
 import mmap
 import time
 
+from lookalike_server.rpc.readiness import Readiness
+
 SUPERVISOR, ENGINE = 0, 1
 """The slots of the supervisor and of the engine process; those of the frontends follow."""
 
-_BEAT, _PID, _HUNG, _DAMAGED = range(4)
-_FIELDS = 4
+_BEAT, _PID, _HUNG, _DAMAGED, _READINESS = range(5)
+_FIELDS = 5
 
 
 class Beats:
-    """One slot for each process: its last beat, its pid, whether it hangs, and whether its catalog is damaged.
+    """One slot for each process: its last beat, its pid, whether it hangs or its catalog is damaged, and its readiness.
 
     Made before the processes are forked. Each field is 8 bytes that are stored at once, so nobody reads half of one.
     """
@@ -30,6 +32,7 @@ class Beats:
         """Begin a process: as if it had just beaten."""
         at = slot * _FIELDS
         self._fields[at + _PID], self._fields[at + _HUNG], self._fields[at + _DAMAGED] = pid, 0.0, 0.0
+        self._fields[at + _READINESS] = Readiness.STARTING
         self._fields[at + _BEAT] = time.monotonic()
 
     def beat(self, slot: int) -> None:
@@ -43,6 +46,10 @@ class Beats:
     def report_damage(self, slot: int) -> None:
         """Report that the catalog of a process is damaged."""
         self._fields[slot * _FIELDS + _DAMAGED] = True
+
+    def report_readiness(self, slot: int, readiness: Readiness) -> None:
+        """Report what a process' health says from now on."""
+        self._fields[slot * _FIELDS + _READINESS] = readiness
 
     def last(self, slot: int) -> float:
         """Return when the process last beat, in seconds of CLOCK_MONOTONIC."""
@@ -59,3 +66,7 @@ class Beats:
     def is_damaged(self, slot: int) -> bool:
         """Whether the process says that its catalog is damaged."""
         return bool(self._fields[slot * _FIELDS + _DAMAGED])
+
+    def readiness(self, slot: int) -> Readiness:
+        """Return what the process' health says."""
+        return Readiness(int(self._fields[slot * _FIELDS + _READINESS]))
