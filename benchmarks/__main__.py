@@ -27,7 +27,7 @@ from benchmarks.scenarios.bench import Bench, Log
 from benchmarks.suite import Suite
 
 OF_MODEL = ("throughput", "jpeg", "latency", "overload", "idle", "cancel", "before", "curves")  # with our server up
-SCENARIOS = (*OF_MODEL, "import", "null", "frontends", "cpu", *FRONT_DOOR)
+SCENARIOS = (*OF_MODEL, "import", "null", "frontends", "cpu", "metrics", *FRONT_DOOR)
 CATALOG_SCENARIOS = ("catalog", "crossover")  # the second chooses defaults and runs only when it is named
 NULL_DIM = 4
 DEVICE_DIM = 2048  # of the device that only takes time: as many dimensions as ResNet50's
@@ -164,6 +164,8 @@ def _measure_model(
                 suite.measure_frontends(small_model("device", DEVICE_DIM))
             if "cpu" in scenarios:
                 suite.measure_processor_time(small_model("null", NULL_DIM), small_model("device", DEVICE_DIM))
+            if "metrics" in scenarios:
+                suite.measure_metrics(small_model("null", NULL_DIM))
             if door := [name for name in scenarios if name in (*FRONT_DOOR, "overload")]:
                 suite.measure_front_door(door, settings["front_door"])
         finally:

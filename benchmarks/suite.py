@@ -13,7 +13,16 @@ from benchmarks.environment import computes_bf16, processor_kind
 from benchmarks.front_door import FrontDoor
 from benchmarks.front_door_options import FrontDoorOptions
 from benchmarks.processes import StartError
-from benchmarks.scenarios import curves, frontends, importing, latency, pressure, processor_time, throughput
+from benchmarks.scenarios import (
+    curves,
+    frontends,
+    importing,
+    latency,
+    metrics,
+    pressure,
+    processor_time,
+    throughput,
+)
 from benchmarks.scenarios.bench import Bench, Result
 from benchmarks.scenarios.curves import Curve
 from benchmarks.servers.base import ServerVariant, Target
@@ -107,6 +116,11 @@ class Suite:
                 self._add(processor_time.over_echo(null, target, bounce, "null model", 1.4))
             with timed_device(device.model, 0, frontends.DEVICE_US) as (target, _):
                 self._add(processor_time.over_echo(device, target, bounce, "timed device", None))
+
+    def measure_metrics(self, null: Bench) -> None:
+        """Run the scenario of the metrics' cost, over the model and over the null model."""
+        self._add(*metrics.over_none(self.bench, self.flags, "this model", metrics.KEPT))
+        self._add(*metrics.over_none(null, self.flags, "null model", metrics.KEPT_WITHOUT_A_MODEL))
 
     def measure_front_door(self, names: Sequence[str], options: FrontDoorOptions) -> None:
         """Run the front door's scenarios, which need servers of their own."""

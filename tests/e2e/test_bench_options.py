@@ -49,6 +49,18 @@ def test_an_older_checkout_and_an_import_are_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_cost_of_metrics_is_measured(tmp_path: Path) -> None:
+    """`metrics` compares servers with and without metrics: calls a second with a bound each, and processor time."""
+    _, written = bench(tmp_path, "--scenarios", "metrics")
+    results = {result["name"]: result for result in written["results"]}
+    for model, bound in (("this model", ">= 0.99"), ("null model", ">= 0.97")):
+        assert results[f"calls a second with metrics, {model}"]["bound"] == bound
+        cost = results[f"processor time a call with metrics, {model}"]
+        assert cost["value"]["median"] > 0
+        assert cost["met"] is None
+
+
+@pytest.mark.slow
 def test_what_is_missing_is_skipped_with_the_reason(tmp_path: Path) -> None:
     """Without a catalog or an older checkout the run goes on, and the table names both and why."""
     missing = tmp_path / "none.csv"
