@@ -25,8 +25,8 @@ KEPT_WITHOUT_A_MODEL = 0.97
 
 _SCRAPE_SECONDS = 1.0
 _TIMEOUT = 30.0
-_A_BATCH = ("--max-concurrent-batches", "1", "--preferred-batch-size", "4")
-"""So that both servers run the model in the same way."""
+_ALIKE = ("--provider", "cpu", "--max-concurrent-batches", "1", "--preferred-batch-size", "4")
+"""So that both servers run the model in the same way, and on the runtime that every machine has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def over_none(bench: Bench, flags: Sequence[str], model: str, kept: float) -> li
     """
     port = free_port()
     with_metrics, without = (
-        ours(bench.model, (*flags, *_A_BATCH, *more)) for more in (("--metrics-listen", str(port)), ())
+        ours(bench.model, (*flags, *_ALIKE, *more)) for more in (("--metrics-listen", str(port)), ())
     )
     with with_metrics.start() as counting, without.start() as plain:
         first, second = partial(_turn, bench, counting, port), partial(_turn, bench, plain, None)
