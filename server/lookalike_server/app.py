@@ -50,6 +50,7 @@ from lookalike_server.store.catalog_store import Store
 from lookalike_server.store.damage import REMEDY, DamagedFileError
 from lookalike_server.store.sqlite import SQLITE_VERSION, SqliteError
 from lookalike_server.telemetry import LogObserver, configure_log
+from lookalike_server.tracing.environment import flush_seconds, open_tracing
 from lookalike_server.watchdog.thread import Watchdog
 
 if TYPE_CHECKING:
@@ -181,7 +182,13 @@ async def running(
             metrics = Metrics()
         if metrics is not None:
             observer = Observers(observer, metrics)
-        server = rpc_server(settings, gate, observer)
+        begin_span = None
+        if (tracing := open_tracing(observer)) is not None:
+            seconds = flush_seconds(settings.shutdown_grace_seconds)
+            # Where a second signal cuts what is under way, that is cut too.
+            stack.push_async_exit(lambda cut, *_: tracing.close(0.0 if cut else seconds))
+            observer, begin_span = Observers(observer, tracing), tracing.begin
+        server = rpc_server(settings, gate, observer, begin_span)
         if metrics is not None:
             metrics.attach_server(server)
         if listener is not None and metrics is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from lookalike_server.config import Settings
+from lookalike_server.domain.calls import BeginSpan
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import Observer
 from lookalike_server.rpc.audit_log import AuditLog
@@ -36,7 +37,14 @@ def listen_address(settings: Settings) -> Address:
     return address
 
 
-def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_port: bool = False) -> RpcServer:
+def rpc_server(
+    settings: Settings,
+    gate: Gate,
+    observer: Observer,
+    begin_span: BeginSpan | None = None,
+    *,
+    shares_port: bool = False,
+) -> RpcServer:
     """Make a gRPC server in front of this gate.
 
     Raises:
@@ -71,6 +79,7 @@ def rpc_server(settings: Settings, gate: Gate, observer: Observer, *, shares_por
         audit_log=None
         if settings.audit_log is None
         else AuditLog(settings.audit_log, settings.audit_log_max_bytes, settings.audit_log_max_files, observer),
+        begin_span=begin_span,
     )
 
 

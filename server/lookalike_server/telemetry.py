@@ -15,6 +15,7 @@ from typing import Any, assert_never
 import structlog
 
 from lookalike_server.domain import events
+from lookalike_server.domain.calls import TraceContext
 from lookalike_server.domain.observing import E, SelectiveObserver
 
 
@@ -87,7 +88,7 @@ class _FaultLog:
                 self.is_counting = True
                 return
             repeated, burst.count, burst.until = burst.count, 0, now + FAULT_SECONDS
-        self.log.error(event, **fields, **({"repeated": repeated} if repeated else {}), exc_info=error)
+        self.log.error(event, **fields, **_repeated(repeated), exc_info=error)
 
     def flush(self, *, all_of_them: bool) -> None:
         """Log the last of those that were counted with the number of the others: if its second is over, or anyway."""
@@ -112,8 +113,9 @@ _NOT_LOGGED = (
     events.CallRejected,
     events.TransactionCommitted,
     events.EventLoopLagged,
+    events.StageTraced,
 )
-"""What is counted only."""
+"""What is counted or traced only."""
 
 
 class LogObserver(SelectiveObserver):
@@ -203,6 +205,8 @@ class LogObserver(SelectiveObserver):
                 self._log.info("credentials_reloaded", file=event.file)
             case events.CredentialsFileRejected():
                 self._log.error("credentials_not_reloaded", file=event.file, reason=event.reason)
+            case events.TraceExportFailed():
+                self._log.warning("trace_export_failed", reason=event.reason, **_repeated(event.repeated))
             case events.AuditLogFailed():
                 self._faults.error("audit_log_failed", event.error, file=event.file)
             case (
@@ -214,8 +218,9 @@ class LogObserver(SelectiveObserver):
                 | events.CallRejected()
                 | events.TransactionCommitted()
                 | events.EventLoopLagged()
+                | events.StageTraced()
             ):
-                pass  # counted only
+                pass  # counted or traced only
             case _:
                 assert_never(event)
 
@@ -229,12 +234,22 @@ class LogObserver(SelectiveObserver):
 
 
 def _call_fields(event: events.CallCompleted) -> dict[str, str | float]:
-    return {
+    fields: dict[str, str | float] = {
         "method": event.method,
         "code": event.code,
         "ms": _ms(event.seconds),
         "request_id": event.request_id,
     }
+    return fields | _trace_fields(event.trace)
+
+
+def _trace_fields(trace: TraceContext | None) -> dict[str, str | float]:
+    """Name a call's place in a trace as OpenTelemetry's logs do."""
+    return {} if trace is None else {"trace_id": f"{trace.trace_id:032x}", "span_id": f"{trace.span_id:016x}"}
+
+
+def _repeated(count: int) -> dict[str, int]:
+    return {"repeated": count} if count else {}
 
 
 def _ms(seconds: float) -> float:

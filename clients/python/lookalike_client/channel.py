@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from lookalike_client.errors import LookalikeError
+from lookalike_client.tracing import trace_metadata
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """The largest message sent or received."""
@@ -86,5 +87,6 @@ def is_loopback(target: str) -> bool:
 
 
 def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
-    """Return the metadata of every call: the token, if there is one."""
-    return (("authorization", f"Bearer {token}"),) if token else ()
+    """Return the metadata of a call that is made now: the token, if there is one, and the current trace context."""
+    authorization = (("authorization", f"Bearer {token}"),) if token else ()
+    return authorization + trace_metadata()

@@ -40,7 +40,7 @@ class Connection:
     ) -> None:
         self.target = target
         self.timeout = timeout
-        self._metadata = call_metadata(token)
+        self._token = token
         options = channel_options(target)
         self._channel = (
             grpc.secure_channel(target, tls.credentials(), options) if tls else grpc.insecure_channel(target, options)
@@ -51,6 +51,10 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.target}>"
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return call_metadata(self._token)
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +120,7 @@ class AsyncConnection:
     ) -> None:
         self.target = target
         self.timeout = timeout
-        self._metadata = call_metadata(token)
+        self._token = token
         options = channel_options(target)
         self._channel = (
             aio.secure_channel(target, tls.credentials(), options) if tls else aio.insecure_channel(target, options)
@@ -127,6 +131,10 @@ class AsyncConnection:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.target}>"
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return call_metadata(self._token)
 
     async def __aenter__(self) -> Self:
         return self

@@ -10,32 +10,53 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from lookalike_server.domain.calls import TraceContext
 from lookalike_server.domain.errors import Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class TracedImage:
+    """An image whose call's trace is recorded, and when it arrived in the queue, in `time.monotonic()`."""
+
+    trace: TraceContext
+    arrived: float
 
 
 @dataclass(slots=True)
 class BatchCompleted:
-    """The model ran a batch of `size` images, padded to `padded_size`, in `seconds`."""
+    """The model ran a batch of `size` images, padded to `padded_size`, in `seconds`.
+
+    It began at `started`, in `time.monotonic()`; `traced` are those of its images whose calls' traces are recorded.
+    """
 
     size: int
     padded_size: int
     seconds: float
+    started: float = 0.0
+    traced: Sequence[TracedImage] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BatchFailed:
-    """The model raised an error; every caller of this batch got INTERNAL."""
+    """The model raised an error; every caller of this batch got INTERNAL.
+
+    The batch left the queue at `started`, in `time.monotonic()`; `traced` are those of its images whose calls' traces
+    are recorded.
+    """
 
     size: int
     error: Exception
+    started: float = 0.0
+    traced: Sequence[TracedImage] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ImagesDropped:
-    """Images left the queue before they reached the model."""
+    """Images left the queue before they reached the model; `traced` are those whose calls' traces are recorded."""
 
     cancelled: int = 0
     expired: int = 0
+    traced: Sequence[TracedImage] = ()
 
 
 @dataclass(slots=True)
@@ -56,6 +77,26 @@ class EmbeddingReused:
     """An embedding was in the cache, or (not `cached`) the same image was already being embedded."""
 
     cached: bool
+    trace: TraceContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageTraced:
+    """A stage of a call whose trace is recorded ended.
+
+    Attributes:
+        stage: receive (the request), decode, search, read or write (the store); the model's are in the batch's events.
+        trace: The call's.
+        started: When it began, in `time.monotonic()`.
+        seconds: How long it took.
+        error: What it raised, if anything.
+    """
+
+    stage: str
+    trace: TraceContext
+    started: float
+    seconds: float
+    error: BaseException | None
 
 
 @dataclass(slots=True)
@@ -107,6 +148,7 @@ class CallRejected:
 
     method: str
     reason: Rejection
+    trace: TraceContext | None = None
 
 
 @dataclass(slots=True)
@@ -119,6 +161,7 @@ class CallCompleted:
         seconds: From its arrival.
         request_id: Its `x-request-id`.
         fault: The error where it is a fault of the server, which the caller did not see.
+        trace: Where it is in a trace, recorded or not; None without tracing.
     """
 
     method: str
@@ -126,6 +169,7 @@ class CallCompleted:
     seconds: float
     request_id: str
     fault: Exception | None
+    trace: TraceContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +324,19 @@ class CredentialsFileRejected:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceExportFailed:
+    """Spans could not be sent to the collector, or there were more than can be; nothing else is affected.
+
+    Attributes:
+        reason: What the exporter said last.
+        repeated: How often it said something since the last such event.
+    """
+
+    reason: str
+    repeated: int
+
+
+@dataclass(frozen=True, slots=True)
 class AuditLogFailed:
     """A line could not be written to the audit log; the write itself is not affected."""
 
@@ -298,6 +355,7 @@ Event: TypeAlias = (
     | SearchPredicted
     | CallStarted
     | CallRejected
+    | StageTraced
     | CallCompleted
     | TransactionCommitted
     | EventLoopLagged
@@ -317,6 +375,7 @@ Event: TypeAlias = (
     | CatalogCheckFailed
     | CredentialsFileReloaded
     | CredentialsFileRejected
+    | TraceExportFailed
     | AuditLogFailed
 )
 

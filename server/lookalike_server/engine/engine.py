@@ -32,6 +32,7 @@ from lookalike_server.domain.inference import EmbedResult, Floats, Image, Model,
 from lookalike_server.domain.observing import receiver
 from lookalike_server.domain.protocols import CatalogStore, VectorIndex
 from lookalike_server.domain.search import EmbeddedQuery, Query, SearchResult
+from lookalike_server.domain.stages import stage
 from lookalike_server.engine.admission import IMAGE, NOTHING, SEARCH, Admission, Demand
 from lookalike_server.engine.allowed_categories import check_category, narrowed, split_upserts
 from lookalike_server.engine.api import ArrivingCall, EngineApi, Work
@@ -185,9 +186,10 @@ class Engine(EngineApi):
         elif query.vector is not None:
             vectors = normalized(query.vector[np.newaxis], self.model.metric)
         started = self._clock()
-        result = await self._searches.submit(EmbeddedQuery(query, vectors), call)
-        if isinstance(result, LookalikeError):
-            raise result
+        with stage("search", call, self._observer):
+            result = await self._searches.submit(EmbeddedQuery(query, vectors), call)
+            if isinstance(result, LookalikeError):
+                raise result
         seconds = self._clock() - started
         self._search_seconds += _LEARNING_RATE * (seconds - self._search_seconds)
         if self._on_stage is not None:
@@ -220,9 +222,10 @@ class Engine(EngineApi):
     async def update_attributes(self, update: AttributeUpdate, call: Call) -> Product:
         async with self._writes.enter(call, 1):
             known = await self._written(
+                call,
                 self._store.update_attributes(
                     update.product_id, update.attributes, update.clear, update.idempotency_key, call.categories
-                )
+                ),
             )
         if not known:
             raise not_found("product", update.product_id)
@@ -279,7 +282,7 @@ class Engine(EngineApi):
         images = [await self._embedder.stored_image(image, call) for image in upsert.images]
         embedded = EmbeddedProduct(upsert.product, np.stack(vectors), images)
         async with self._writes.enter(call, 1):
-            await self._written(self._store.upsert(embedded, upsert.idempotency_key, call.categories))
+            await self._written(call, self._store.upsert(embedded, upsert.idempotency_key, call.categories))
 
     async def _upsert(self, call: Call, upserts: Sequence[ProductUpsert]) -> list[Exception | None]:
         vectors = embedded_products([each for each in upserts if each.vectors], self.model.metric)
@@ -297,15 +300,15 @@ class Engine(EngineApi):
         self, products: Sequence[tuple[EmbeddedProduct, IdempotencyKey | None]], call: Call
     ) -> list[object]:
         async with self._writes.enter(call, len(products)):
-            return await self._written(self._store.upsert_all(products, call.categories))
+            return await self._written(call, self._store.upsert_all(products, call.categories))
 
-    async def _written(self, writing: Future[T]) -> T:
+    async def _written(self, call: Call, writing: Future[T]) -> T:
         """Wait for a write, and report how long it took."""
-        if self._on_stage is None:
-            return await asyncio.wrap_future(writing)
         began = self._clock()
-        result = await asyncio.wrap_future(writing)
-        self._on_stage(StageCompleted("write", self._clock() - began))
+        with stage("write", call, self._observer):
+            result = await asyncio.wrap_future(writing)
+        if self._on_stage is not None:
+            self._on_stage(StageCompleted("write", self._clock() - began))
         return result
 
     def _error(self, outcome: object) -> Exception | None:
@@ -316,7 +319,9 @@ class Engine(EngineApi):
 
     async def _delete(self, delete: ProductDelete, call: Call) -> None:
         async with self._writes.enter(call, 1):
-            known = await self._written(self._store.delete(delete.product_id, delete.idempotency_key, call.categories))
+            known = await self._written(
+                call, self._store.delete(delete.product_id, delete.idempotency_key, call.categories)
+            )
         if not known:
             raise not_found("product", delete.product_id)
 
@@ -354,7 +359,8 @@ class Engine(EngineApi):
 
     async def _read(self, call: Call, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         async with self._reads.enter(call):
-            return await asyncio.get_running_loop().run_in_executor(self._searchers, function, *arguments)
+            with stage("read", call, self._observer):
+                return await asyncio.get_running_loop().run_in_executor(self._searchers, function, *arguments)
 
     async def _each(self, operation: Callable[[T], Awaitable[None]], items: Iterable[T]) -> list[Exception | None]:
         """Run the operation on all items concurrently; return what each raised, or None.

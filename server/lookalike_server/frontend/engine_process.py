@@ -10,12 +10,14 @@ import structlog
 
 from lookalike_server.app import loading
 from lookalike_server.config import Settings
+from lookalike_server.domain.observing import Observers
 from lookalike_server.engine.model_loading import LoadSession
 from lookalike_server.frontend.control_channel import READY, ControlChannel
 from lookalike_server.frontend.counting import counting
 from lookalike_server.frontend.ipc_server import IpcServer
 from lookalike_server.frontend.shared_snapshots import SharedSnapshots
 from lookalike_server.telemetry import LogObserver
+from lookalike_server.tracing.environment import flush_seconds, open_tracing
 from lookalike_server.watchdog.beats import ENGINE, Beats
 from lookalike_server.watchdog.thread import Watchdog
 
@@ -61,6 +63,9 @@ async def _serve(
     async with AsyncExitStack() as stack:
         stack.callback(log_observer.flush)
         observer, metrics = await stack.enter_async_context(counting(log_observer, snapshots, ENGINE))
+        if (tracing := open_tracing(observer)) is not None:
+            stack.push_async_callback(tracing.close, flush_seconds(settings.shutdown_grace_seconds))
+            observer = Observers(observer, tracing)
         on_damage = partial(beats.report_damage, ENGINE)
         loaded = await stack.enter_async_context(loading(settings, observer, load_session, on_damage))
         plan, engine = loaded.plan, loaded.engine

@@ -9,6 +9,7 @@ import structlog
 
 from lookalike_server.app import image_decoder, pool
 from lookalike_server.config import Settings
+from lookalike_server.domain.observing import Observers
 from lookalike_server.frontend.control_channel import READY, ControlChannel
 from lookalike_server.frontend.counting import counting
 from lookalike_server.frontend.ipc_client import IpcEngine
@@ -21,6 +22,7 @@ from lookalike_server.rpc.listening import Address
 from lookalike_server.rpc.server import RpcServer
 from lookalike_server.rpc_assembly import rpc_server
 from lookalike_server.telemetry import LogObserver
+from lookalike_server.tracing.environment import flush_seconds, open_tracing
 from lookalike_server.watchdog.beats import Beats
 from lookalike_server.watchdog.thread import Watchdog
 
@@ -54,8 +56,11 @@ async def run_frontend(
     control.reloads.add("observer", log_observer.reconfigure)
     async with counting(log_observer, snapshots, slot) as (observer, metrics):
         watchdog.report_lag(observer)
+        begin_span = None
+        if (tracing := open_tracing(observer)) is not None:
+            observer, begin_span = Observers(observer, tracing), tracing.begin
         gate = Gate()
-        server = rpc_server(settings, gate, observer, shares_port=True)
+        server = rpc_server(settings, gate, observer, begin_span, shares_port=True)
         server.on_readiness = partial(beats.report_readiness, slot)
         control.reloads.add("credentials", server.reload_credentials)
         await server.start(address)
@@ -70,6 +75,8 @@ async def run_frontend(
                 metrics.attach_decoding(decoding.queue)
             engine = IpcEngine(lambda model: image_decoder(settings, model), decoding, observer)
             await _serve_until_drained(gate, server, engine, settings, beats, control)
+        if tracing is not None:
+            await tracing.close(0.0 if control.stopping.is_set() else flush_seconds(settings.shutdown_grace_seconds))
         log_observer.flush()
 
 

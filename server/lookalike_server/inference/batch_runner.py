@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from lookalike_server.domain.calls import ANYBODY, Caller
+from lookalike_server.domain.calls import ANYBODY, Caller, TraceContext
 from lookalike_server.domain.inference import EmbedResult, Floats, Pixels
 from lookalike_server.domain.protocols import Session
 from lookalike_server.inference.plan import Plan
@@ -37,6 +37,7 @@ class QueuedImage:
         future: Resolves to the caller's result; cancelled when the caller goes.
         arrived_idle: Whether nothing was queued or running when it arrived.
         caller: Whose it is.
+        trace: Its call's; None where it is not recorded.
     """
 
     pixels: Pixels
@@ -46,6 +47,7 @@ class QueuedImage:
     future: asyncio.Future[EmbedResult]
     arrived_idle: bool
     caller: Caller = ANYBODY
+    trace: TraceContext | None = None
 
     @property
     def abandoned(self) -> bool:

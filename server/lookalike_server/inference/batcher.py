@@ -14,9 +14,16 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from lookalike_server.domain.calls import ANYBODY, Caller
+from lookalike_server.domain.calls import ANYBODY, Caller, TraceContext
 from lookalike_server.domain.errors import Code, LookalikeError, Rejection, deadline_exceeded, exhausted, unavailable
-from lookalike_server.domain.events import BatchCompleted, BatchFailed, ImagesDropped, ImagesEmbedded, Observer
+from lookalike_server.domain.events import (
+    BatchCompleted,
+    BatchFailed,
+    ImagesDropped,
+    ImagesEmbedded,
+    Observer,
+    TracedImage,
+)
 from lookalike_server.domain.inference import EmbedResult, Pixels, ResponseStats
 from lookalike_server.domain.observing import receiver
 from lookalike_server.inference.batch_runner import BatchOutcome, BatchRunner, QueuedImage
@@ -37,11 +44,13 @@ class _RunningBatch:
 
     Attributes:
         entries: Its images.
+        started: When it left the queue.
         expected_end: When it is predicted to be done.
         exclusive: Whether it is a single image on the latency session, beside which nothing runs.
     """
 
     entries: Sequence[QueuedImage]
+    started: float
     expected_end: float
     exclusive: bool
 
@@ -114,9 +123,17 @@ class MicroBatcher:
         return await self.submit(pixels, deadline, bulk=bulk, caller=caller)
 
     def submit(
-        self, pixels: Pixels, deadline: float, *, bulk: bool, caller: Caller = ANYBODY
+        self,
+        pixels: Pixels,
+        deadline: float,
+        *,
+        bulk: bool,
+        caller: Caller = ANYBODY,
+        trace: TraceContext | None = None,
     ) -> asyncio.Future[EmbedResult]:
         """Queue one image as `embed` does, and return its future; an image whose future is cancelled leaves the queue.
+
+        `trace` is its call's, where that is recorded.
 
         Raises:
             LookalikeError: RESOURCE_EXHAUSTED or UNAVAILABLE, as `embed`; the future raises the others.
@@ -126,7 +143,8 @@ class MicroBatcher:
         now = self._clock()
         predicted = 0.0 if bulk else self._admit(now, deadline, caller)
         idle = not (self._running or self._interactive or self._bulk)
-        entry = QueuedImage(pixels, deadline, now, predicted, asyncio.get_running_loop().create_future(), idle, caller)
+        future: asyncio.Future[EmbedResult] = asyncio.get_running_loop().create_future()
+        entry = QueuedImage(pixels, deadline, now, predicted, future, idle, caller, trace)
         queue = self._bulk if bulk else self._interactive
         queue[entry] = None
         if not bulk and caller.name != self._last_caller:
@@ -138,11 +156,11 @@ class MicroBatcher:
             # Still queued only when the caller was cancelled before a batch took its image.
             if future.cancelled() and entry in queue:
                 del queue[entry]
-                self._observer(ImagesDropped(cancelled=1, expired=0))
+                self._observer(ImagesDropped(cancelled=1, expired=0, traced=_traced((entry,))))
 
-        entry.future.add_done_callback(leave)
+        future.add_done_callback(leave)
         self._dispatch()
-        return entry.future
+        return future
 
     async def close(self) -> None:
         """Fail whoever waits with UNAVAILABLE, wait for the running batches and close the sessions."""
@@ -274,7 +292,7 @@ class MicroBatcher:
         exclusive = alone and self._plan.latency_session is not self._plan.throughput_session
         session = self._plan.latency_session if exclusive else self._plan.throughput_session
         expected = self._plan.idle.seconds if alone else self._latency.batch_seconds(len(entries))
-        batch = _RunningBatch(entries, now + expected, exclusive)
+        batch = _RunningBatch(entries, now, now + expected, exclusive)
         self._running.add(batch)
         self._runner.submit(session, entries, expected, partial(self._finish, batch, alone))
 
@@ -285,7 +303,7 @@ class MicroBatcher:
             self._dispatch()
         finally:
             if isinstance(outcome, Exception):
-                self._observer(BatchFailed(len(batch.entries), outcome))
+                self._observer(BatchFailed(len(batch.entries), outcome, batch.started, _traced(batch.entries)))
                 for entry in batch.entries:
                     entry.fail(LookalikeError(Code.INTERNAL, "the model failed on this batch"))
             else:
@@ -306,7 +324,9 @@ class MicroBatcher:
                 actual = outcome.started + outcome.seconds - entry.arrived
                 self._latency.record_completion(entry.predicted, actual)
         if self._on_completed is not None:
-            self._on_completed(BatchCompleted(size, outcome.padded_size, outcome.seconds))
+            self._on_completed(
+                BatchCompleted(size, outcome.padded_size, outcome.seconds, outcome.started, _traced(entries))
+            )
         for entry, vector in zip(entries, outcome.vectors, strict=True):
             if not entry.future.done():
                 stats = ResponseStats(
@@ -335,4 +355,9 @@ class MicroBatcher:
         for entry in scheduled.expired:
             entry.fail(deadline_exceeded())
         if scheduled.expired or scheduled.cancelled:
-            self._observer(ImagesDropped(cancelled=len(scheduled.cancelled), expired=len(scheduled.expired)))
+            dropped = _traced((*scheduled.cancelled, *scheduled.expired))
+            self._observer(ImagesDropped(len(scheduled.cancelled), len(scheduled.expired), dropped))
+
+
+def _traced(entries: Sequence[QueuedImage]) -> list[TracedImage]:
+    return [TracedImage(entry.trace, entry.arrived) for entry in entries if entry.trace is not None]

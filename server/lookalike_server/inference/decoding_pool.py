@@ -13,6 +13,7 @@ from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.domain.events import ImagesDropped, Observer, StageCompleted
 from lookalike_server.domain.inference import Image, Pixels
 from lookalike_server.domain.observing import receiver
+from lookalike_server.domain.stages import stage
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.scheduling.fair_queue import FairQueue
 
@@ -65,7 +66,10 @@ class DecodingPool:
             async with self.queue.enter(call, units, bulk=bulk):
                 entered = True
                 started = self._clock()
-                pixels = await asyncio.get_running_loop().run_in_executor(self._threads, decoder.decode, image, header)
+                with stage("decode", call, self._observer):
+                    pixels = await asyncio.get_running_loop().run_in_executor(
+                        self._threads, decoder.decode, image, header
+                    )
                 seconds = self._clock() - started
         except (LookalikeError, asyncio.CancelledError) as error:
             if not entered and self._observer is not None:

@@ -57,11 +57,11 @@ class ImageEmbedder:
         """
         if isinstance(image, RawImage) and self._decoder.is_model_input(image):
             compute: Callable[[], Awaitable[EmbedResult]] = partial(
-                self._batcher.submit, image.pixels, call.deadline, bulk=bulk, caller=call.caller
+                self._batcher.submit, image.pixels, call.deadline, bulk=bulk, caller=call.caller, trace=call.trace
             )  # there is nothing to decode
         else:
             compute = partial(self._decode_and_embed, image, call, bulk=bulk)
-        return self._cache.get_or_compute(image, compute, bulk=bulk)
+        return self._cache.get_or_compute(image, compute, bulk=bulk, trace=call.trace)
 
     async def stored_image(self, image: Image, call: Call) -> StoredImage | None:
         """Make the file that the catalog keeps of an image; None where it is too large or none is kept."""
@@ -71,5 +71,5 @@ class ImageEmbedder:
 
     async def _decode_and_embed(self, image: Image, call: Call, *, bulk: bool) -> EmbedResult:
         pixels, decode = await self._decoding.decode(self._decoder, image, call, bulk=bulk)
-        result = await self._batcher.submit(pixels, call.deadline, bulk=bulk, caller=call.caller)
+        result = await self._batcher.submit(pixels, call.deadline, bulk=bulk, caller=call.caller, trace=call.trace)
         return EmbedResult(result.vector, result.stats._replace(decode=decode))

@@ -19,6 +19,7 @@ from functools import partial
 
 import xxhash
 
+from lookalike_server.domain.calls import TraceContext
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.events import EmbeddingMissed, EmbeddingReused, Observer
 from lookalike_server.domain.inference import EmbedResult, EncodedImage, Floats, Image, ResponseStats
@@ -71,12 +72,18 @@ class EmbeddingCache:
         return self._hit_rate < _RARE
 
     async def get_or_compute(
-        self, image: Image, compute: Callable[[], Awaitable[EmbedResult]], *, bulk: bool
+        self,
+        image: Image,
+        compute: Callable[[], Awaitable[EmbedResult]],
+        *,
+        bulk: bool,
+        trace: TraceContext | None = None,
     ) -> EmbedResult:
         """Return the image's embedding: from the cache, from a computation under way, or by `compute`.
 
         A caller that is cancelled does not disturb the others; the computation is cancelled with the last of them. Bulk
-        and interactive calls do not share computations, because bulk ones may take far longer.
+        and interactive calls do not share computations, because bulk ones may take far longer. `trace` is the caller's,
+        where that is recorded.
 
         Raises:
             Exception: What `compute` raises.
@@ -92,14 +99,14 @@ class EmbeddingCache:
             self._misses = self._misses + 1 if first else 0
             if vector is not None:
                 self._vectors.move_to_end(key[0])
-                self._observer(EmbeddingReused(cached=True))
+                self._observer(EmbeddingReused(cached=True, trace=trace))
                 return EmbedResult(vector, ResponseStats(cache_hit=True))
             if computation is None:
                 if self._on_miss is not None:
                     self._on_miss(EmbeddingMissed())
                 computation = self._start(key, compute)
             else:
-                self._observer(EmbeddingReused(cached=False))
+                self._observer(EmbeddingReused(cached=False, trace=trace))
             try:
                 return await self._wait(computation)
             except LookalikeError as error:

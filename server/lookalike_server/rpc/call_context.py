@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from lookalike_server.domain.calls import Call
+from lookalike_server.domain.calls import Call, TraceContext
 from lookalike_server.domain.errors import Rejection
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -26,6 +26,7 @@ class CallRecord:
         code: The name of its gRPC code, once it has failed.
         fault: The error where it is a fault of the server.
         rejection: Why the server rejected the call, where it did.
+        trace: Where it is in a trace; None without tracing.
     """
 
     arrived: float
@@ -34,6 +35,13 @@ class CallRecord:
     code: str = "OK"
     fault: Exception | None = None
     rejection: Rejection | None = None
+    trace: TraceContext | None = None
+
+    @property
+    def trailers(self) -> tuple[tuple[str, str], ...]:
+        """What the caller gets back at the end: its request id, and its place in a trace."""
+        request_id = ("x-request-id", self.request_id)
+        return (request_id,) if self.trace is None else (request_id, ("traceresponse", str(self.trace)))
 
 
 CURRENT: ContextVar[Call] = ContextVar("call")

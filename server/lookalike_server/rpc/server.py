@@ -17,6 +17,7 @@ from lookalike.v1 import (
     search_service_pb2,
     search_service_pb2_grpc,
 )
+from lookalike_server.domain.calls import BeginSpan
 from lookalike_server.domain.events import Observer
 from lookalike_server.rpc.accepting import make_server
 from lookalike_server.rpc.audit_log import AuditLog
@@ -70,6 +71,7 @@ class RpcServer:
         message_bytes: int,
         certificates: Certificates | None = None,
         audit_log: AuditLog | None = None,
+        begin_span: BeginSpan | None = None,
     ) -> None:
         """Assemble the server; it listens from `start` on.
 
@@ -83,6 +85,7 @@ class RpcServer:
             message_bytes: The most bytes of requests and responses in memory.
             certificates: For TLS; without them it is in the clear.
             audit_log: Where writes are recorded; the server closes it.
+            begin_span: Begins the span of a call; without it nothing is traced.
         """
         self.on_readiness: Callable[[Readiness], object] = lambda _: None
         self._state = Readiness.STARTING
@@ -107,6 +110,7 @@ class RpcServer:
                         "/lookalike.v1.CatalogService/ImportProducts": import_request,
                     },
                     audit_log,
+                    begin_span,
                 ),
             ),
             options=channel_options(connections),

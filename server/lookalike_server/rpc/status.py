@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -65,8 +66,10 @@ def code_name(number: int) -> str:
     return _NAMES.get(number, str(number))
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, request_id: str) -> NoReturn:
-    """End the call with this error as `to_status` describes it, and its request id."""
+async def abort(
+    context: grpc.aio.ServicerContext[Any, Any], error: Exception, own_trailers: Sequence[tuple[str, str]]
+) -> NoReturn:
+    """End the call with this error as `to_status` describes it, and with trailers of its own."""
     public = _public_error(error)
     retry = None if public.retry_after is None else _milliseconds(public.retry_after)
     if public.field is None and public.resource is None:
@@ -74,7 +77,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, r
         details = _serialized(public.code, public.message, retry)
     else:
         details = bytes(to_status(public).SerializeToString())
-    trailers: list[tuple[str, str | bytes]] = [(DETAILS_KEY, details), ("x-request-id", request_id)]
+    trailers: list[tuple[str, str | bytes]] = [(DETAILS_KEY, details), *own_trailers]
     if retry is not None:
         trailers.append((PUSHBACK_KEY, str(retry)))
     await context.abort(GRPC_CODES[public.code], _shortened(str(public)), tuple(trailers))

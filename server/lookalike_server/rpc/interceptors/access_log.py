@@ -23,9 +23,9 @@ def begin(context: Context) -> CallRecord:
     return CallRecord(arrived, metadata, _request_id(metadata))
 
 
-def return_request_id(context: Context, record: CallRecord) -> None:
-    """Send a call's request id back, where it does not end by an error, which brings its own."""
-    context.set_trailing_metadata((("x-request-id", record.request_id),))
+def return_trailers(context: Context, record: CallRecord) -> None:
+    """Send a call's request id and trace back, where it does not end by an error, which brings its own trailers."""
+    context.set_trailing_metadata(record.trailers)
 
 
 class CallReports:
@@ -45,10 +45,12 @@ class CallReports:
     def end(self, record: CallRecord) -> None:
         """Report a call that has ended."""
         if record.rejection is not None and self._rejected is not None:
-            self._rejected(CallRejected(self._method.name, record.rejection))
+            self._rejected(CallRejected(self._method.name, record.rejection, record.trace))
         if self._completed is not None:
             seconds = time.monotonic() - record.arrived
-            self._completed(CallCompleted(self._method.name, record.code, seconds, record.request_id, record.fault))
+            self._completed(
+                CallCompleted(self._method.name, record.code, seconds, record.request_id, record.fault, record.trace)
+            )
 
 
 def _request_id(metadata: Sequence[tuple[str, str | bytes]]) -> str:

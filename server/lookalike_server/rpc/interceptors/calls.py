@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from lookalike_server.domain.calls import ANYBODY
+from lookalike_server.domain.calls import ANYBODY, BeginSpan
 from lookalike_server.domain.events import Observer, StageCompleted
 from lookalike_server.domain.observing import receiver
 from lookalike_server.rpc.audit_log import AUDITED, AuditLog
@@ -71,8 +71,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         limits: CallLimits,
         parsers: Mapping[str, Callable[[bytes], Any]],
         audit_log: AuditLog | None,
+        begin_span: BeginSpan | None,
     ) -> None:
         """Take what calls need, and by method the parsers that replace the generated ones."""
+        self._begin_span = begin_span
         self._audit_log = audit_log
         self._gate = gate
         self._authenticator = authenticator
@@ -110,6 +112,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._silent_calls,
             message_timeout=self._limits.message_timeout,
             on_read=receiver(self._observer, StageCompleted),
+            observer=self._observer,
         )
         writer = ResponseWriter(
             handler.response_serializer,
@@ -140,10 +143,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         guarded = method.name not in PROBES
         draining = gate.draining
         audit_log = self._audit_log if method.name in WRITES else None
+        begin_span = self._begin_span if guarded else None
 
         async def serve(context: Context) -> bytes | None:
             record = access_log.begin(context)
             reports.begin()
+            if begin_span is not None:
+                record.trace = begin_span(method.name, record.metadata, record.request_id, record.arrived)
             inside = False
             usage = None
             caller, categories = ANYBODY, None
@@ -168,7 +174,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     async with asyncio.timeout(seconds):
                         response = await proceed(context)
                 await draining.may_respond()
-                access_log.return_request_id(context, record)
+                access_log.return_trailers(context, record)
                 return response  # noqa: TRY300 - what follows must come after it in any case
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the call's status
                 await draining.may_respond()

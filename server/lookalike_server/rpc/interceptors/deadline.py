@@ -22,9 +22,10 @@ def call_times(
 
     The remaining time is read once, because gRPC measures it by the wall clock and we by a monotonic one.
     """
+    trace = record.trace if record.trace is not None and record.trace.sampled else None
     remaining = cast("float | None", context.time_remaining())  # None without a deadline, whatever its stub says
     if remaining is not None:
-        return Call(record.arrived, record.arrived + remaining, caller, categories), None
+        return Call(record.arrived, record.arrived + remaining, caller, categories, trace), None
     if method.streams_responses:
-        return Call(record.arrived, math.inf, caller, categories), None
-    return Call(record.arrived, record.arrived + default_seconds, caller, categories), default_seconds
+        return Call(record.arrived, math.inf, caller, categories, trace), None
+    return Call(record.arrived, record.arrived + default_seconds, caller, categories, trace), default_seconds

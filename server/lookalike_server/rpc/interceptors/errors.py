@@ -15,4 +15,4 @@ async def end_call(context: Context, record: CallRecord, error: Exception) -> No
     record.code = code_of(error).name
     record.rejection = rejection_of(error)
     record.fault = None if isinstance(error, LookalikeError) else error
-    await abort(context, error, record.request_id)
+    await abort(context, error, record.trailers)

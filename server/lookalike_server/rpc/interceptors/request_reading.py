@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError
 
 from lookalike_server.domain.calls import Call
 from lookalike_server.domain.errors import LookalikeError, invalid
-from lookalike_server.domain.events import StageCompleted
+from lookalike_server.domain.events import Observer, StageCompleted
+from lookalike_server.domain.stages import stage
 from lookalike_server.engine.api import Work
 from lookalike_server.rpc.call_context import CURRENT, STREAM_CHECK, Context
 from lookalike_server.rpc.decompression import declared_size
@@ -85,6 +86,7 @@ class RequestReader:
         *,
         message_timeout: float,
         on_read: Callable[[StageCompleted], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Take what reads and what limits it.
 
@@ -98,6 +100,7 @@ class RequestReader:
             silent_calls: Where calls wait for their messages.
             message_timeout: The most seconds that a caller may take for a message.
             on_read: Receives how long each request took from its admission until it was parsed; those of streams not.
+            observer: Receives how long requests took to arrive.
         """
         self._name = name
         self._parse = parse
@@ -106,6 +109,7 @@ class RequestReader:
         self._quotas = quotas
         self._message_bytes = message_bytes
         self._silent_calls = silent_calls
+        self._observer = observer
         self._message_timeout = message_timeout
         self._on_read = on_read
         self._work = WORK.get(name)
@@ -130,12 +134,14 @@ class RequestReader:
     ) -> bytes | None:
         if self._work is None:
             began = time.monotonic()
-            data = await self._read(call, context)
+            with stage("receive", call, self._observer):
+                data = await self._read(call, context)
         else:
             arriving = await self._gate.engine.admit(self._work, call)
             began = time.monotonic()
             try:
-                data = await self._read(call, context)
+                with stage("receive", call, self._observer):
+                    data = await self._read(call, context)
             finally:
                 arriving.arrived()
         size = self._size(data)
