@@ -259,8 +259,8 @@ UV_COMPILE = tools/uv.sh pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --no-header $(addprefix --no-emit-package lookalike-,proto server client loadtest)
 lock: .venv-uv/ready ## upgrade every lock file to the newest versions
 	$(UV_COMPILE) --upgrade tests/requirements.in -o tests/requirements.lock
-	$(UV_COMPILE) --upgrade server/pyproject.toml --extra cpu -c tests/requirements.lock -o server/requirements.lock
-	$(UV_COMPILE) --upgrade server/pyproject.toml --extra gpu -c server/requirements.lock -o server/requirements-gpu.lock
+	$(UV_COMPILE) --upgrade server/pyproject.toml --extra cpu --extra otel -c tests/requirements.lock -o server/requirements.lock
+	$(UV_COMPILE) --upgrade server/pyproject.toml --extra gpu --extra otel -c server/requirements.lock -o server/requirements-gpu.lock
 	$(UV_COMPILE) --upgrade server/build.in -c tests/requirements.lock -o server/build.lock
 	$(UV_COMPILE) --upgrade tools/uv.in -o tools/uv.lock
 	$(UV_COMPILE) --upgrade proto/requirements.in -o proto/requirements.lock
