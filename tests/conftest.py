@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from support.serving import Serve, Served, connect
 
 if TYPE_CHECKING:
     from lookalike_server.metrics.metrics import Metrics
+    from support.otlp_receiver import OtlpReceiver
 
 # How long an example takes says something of the machine, and is no contract.
 settings.register_profile("lookalike", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -78,3 +79,15 @@ async def served(serve: Serve) -> AsyncIterator[Served]:
     """One server over the tiny model and an empty catalog."""
     async with serve() as one:
         yield one
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
+    """Receive spans; the servers of this test send theirs to it, at the latest when they end."""
+    # Here, because most tests need no OpenTelemetry.
+    from support.otlp_receiver import otlp_receiver
+
+    monkeypatch.setenv("no_grpc_proxy", "127.0.0.1")
+    with otlp_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{receiver.target}")
+        yield receiver
