@@ -64,6 +64,11 @@ class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
 
     def __init__(self) -> None:
         self.target = ""
+        self.answering = threading.Event()
+        """Cleared while exports are to wait."""
+        self.answering.set()
+        self.asked = threading.Event()
+        """Set once an export has begun."""
         self.requests: list[bytes] = []
         """As they came, to search in."""
         self._spans: list[ReceivedSpan] = []
@@ -71,6 +76,8 @@ class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name is the protocol's
         """Receive spans."""
+        self.asked.set()
+        self.answering.wait(TIMEOUT_SECONDS)
         with self._grown:
             self.requests.append(request.SerializeToString())
             for resource_spans in request.resource_spans:
@@ -103,6 +110,7 @@ def otlp_receiver() -> Iterator[OtlpReceiver]:
     try:
         yield receiver
     finally:
+        receiver.answering.set()
         server.stop(None).wait()
 
 

@@ -12,7 +12,7 @@ from lookalike_server.domain.events import Observer
 if TYPE_CHECKING:
     from lookalike_server.tracing.tracing import Tracing
 
-_MAX_FLUSH_SECONDS = 3.0
+_MAX_FLUSH_SECONDS = 5.0
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 

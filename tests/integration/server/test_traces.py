@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, search_service_pb2
+from lookalike.v1 import catalog_service_pb2, embedding_service_pb2, image_pb2, search_service_pb2
 from support.credentials import add_key, bearer
 from support.fakes import FailingSession
 from support.otlp_receiver import OtlpReceiver, ReceivedSpan
@@ -211,7 +211,7 @@ async def test_no_content_is_in_spans(serve: Serve, collector: OtlpReceiver, tmp
             search_service_pb2.SearchRequest(image=encoded(noise(1)), category=private["category"]),
             search_service_pb2.SearchRequest(product_id=private["id"]),
             search_service_pb2.SearchRequest(product_id="the-product-that-is-missing"),
-            search_service_pb2.SearchRequest(vector={"values": [0.25] * 7}, category=private["category"]),
+            search_service_pb2.SearchRequest(vector=image_pb2.Vector(values=[0.25] * 7), category=private["category"]),
         ):
             await asyncio.gather(served.search.Search(request, metadata=metadata), return_exceptions=True)
         assert (await rejected(served.embedding.Embed(embed(1))))[0] is grpc.StatusCode.UNAUTHENTICATED

@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import structlog
 
 from lookalike_server.domain import events
+from lookalike_server.domain.calls import TraceContext
 from lookalike_server.telemetry import LogObserver, configure_log
 
 
@@ -94,6 +96,14 @@ def test_a_fault_is_logged_at_once(pipe: _Pipe, clock: _Clock) -> None:
     assert (line["event"], line["request_id"], line["method"]) == ("call_failed", "id-1", "/a/B")
     assert "RuntimeError: broken" in line["exception"]
     assert "repeated" not in line
+
+
+def test_a_call_is_logged_with_its_trace(pipe: _Pipe, clock: _Clock) -> None:
+    """A line about a call has its trace and its span, as OpenTelemetry writes them, so that one leads to the other."""
+    trace = TraceContext(0xAB, 0xCD, sampled=False)
+    LogObserver(clock)(replace(failed(1), trace=trace))
+    (line,) = lines(pipe)
+    assert (line["trace_id"], line["span_id"]) == (f"{0:030}ab", f"{0:014}cd")
 
 
 def test_a_burst_is_one_line_a_second(pipe: _Pipe, clock: _Clock) -> None:
