@@ -37,7 +37,7 @@ def silent_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def test_a_collector_that_is_down_costs_a_few_events(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls are answered, and however many exports fail, each kind of failure is reported once in a while."""
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # and does not listen: connections are refused
+        unused.bind(("127.0.0.1", 0))  # and does not listen: nobody takes the connections
         monkeypatch.setenv("no_grpc_proxy", "127.0.0.1")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
