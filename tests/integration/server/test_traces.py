@@ -127,6 +127,8 @@ async def test_rejected_and_cancelled_calls_say_so(serve: Serve, collector: Otlp
         1: [],
         8: ["rejected"],
     }
+    (reason,) = codes[8].span.events[0].attributes
+    assert (reason.key, reason.value.string_value) == ("lookalike.reason", "queue_full")
     assert not any(call.is_error for call in codes.values())
     (queue,) = [span for span in collector.spans("queue") if span.parent == codes[1].span_id]
     assert queue.attributes == {"lookalike.dropped": True}
