@@ -144,8 +144,11 @@ async def test_a_fault_is_an_error_of_call_stage_and_batch(serve: Serve, collect
 
     async with serve(load_session=failing) as served:
         sessions[-1].begin()
-        assert (await rejected(served.embedding.Embed(embed(1))))[0] is grpc.StatusCode.INTERNAL
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.embedding.Embed(embed(1))
     call, stages = of_call(collector, EMBED)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert dict(caught.value.trailing_metadata() or ())["traceresponse"] == f"00-{call.trace_id}-{call.span_id}-01"
     (batch,) = collector.spans("batch")
     assert all(span.is_error for span in (call, batch, *stages["inference"]))
     assert stages["inference"][0].links == [batch.span_id]
