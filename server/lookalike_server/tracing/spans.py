@@ -83,6 +83,8 @@ class CallSpans:
         self._calls = calls
         self._parts = parts
         self._wall_clock = _WallClock()
+        self.any_recorded = False
+        """Whether there was anything to export."""
         self._open: dict[int, Span] = {}
         self._counts: OrderedDict[int, int] = OrderedDict()
 
@@ -99,6 +101,7 @@ class CallSpans:
         if sampled:
             span.set_attribute("lookalike.request_id", request_id)
             self._open[context.span_id] = span
+            self.any_recorded = True
         return TraceContext(context.trace_id, context.span_id, sampled)
 
     def __call__(self, event: events.Event) -> None:
@@ -184,6 +187,7 @@ class CallSpans:
             self._counts.popitem(last=False)
         if count > MAX_PARTS:
             return
+        self.any_recorded = True
         parent = set_span_in_context(NonRecordingSpan(self._span_context(trace)), _NO_PARENT)
         span = self._parts.start_span(name, parent, SpanKind.INTERNAL, attributes, links, self._wall_clock(started))
         if error is not None:

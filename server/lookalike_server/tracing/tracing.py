@@ -86,7 +86,9 @@ class Tracing(SelectiveObserver):
                 self._log.mute()
                 for exporter in self._exporters:
                     exporter.shutdown()  # which ends an export under way
-                self._observer(TraceExportFailed(f"not all spans could be exported within {seconds:g} s at the end", 0))
+                if self._spans.any_recorded:
+                    reason = f"not all spans could be exported within {seconds:g} s at the end"
+                    self._observer(TraceExportFailed(reason, 0))
 
 
 def _resource() -> Resource:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lookalike.v1 import embedding_service_pb2
+from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.domain.events import TraceExportFailed
 from support.fakes import RecordingObserver
 from support.otlp_receiver import OtlpReceiver
@@ -69,6 +71,14 @@ async def test_a_server_that_is_cut_does_not_export(serve: Serve, silent_collect
             await embed(served, 1)
             raise asyncio.CancelledError
     assert "within 0 s" in observer.of(TraceExportFailed)[-1].reason
+
+
+async def test_a_start_that_fails_reports_no_spans(serve: Serve, silent_collector: None, tmp_path: Path) -> None:
+    """A server that never served had nothing to export, and says nothing of it."""
+    observer = RecordingObserver()
+    with pytest.raises(LookalikeError):
+        await serve(observer=observer, model=tmp_path / "missing").__aenter__()
+    assert observer.of(TraceExportFailed) == []
 
 
 async def test_spans_that_a_slow_collector_does_not_take_are_dropped(
