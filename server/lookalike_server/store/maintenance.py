@@ -18,6 +18,7 @@ from lookalike_server.flushing import flush
 from lookalike_server.store.checksums import checksum
 from lookalike_server.store.lost_file import why_lost
 from lookalike_server.store.migrations import MIGRATIONS
+from lookalike_server.store.quick_check import QUICK_SECONDS, quick_problems
 from lookalike_server.store.sqlite import FILE, FILE_ERRORS, connect
 
 _MAX_PROBLEMS = 100  # of one kind; a broken file can have thousands
@@ -49,8 +50,13 @@ def backup(folder: Path, target: Path) -> int:
     return int(products)
 
 
-def verify(folder: Path) -> Iterator[str]:
+def verify(folder: Path, *, quick: bool = False, quick_seconds: float = QUICK_SECONDS) -> Iterator[str]:
     """Check the catalog in `folder`, which a server may use meanwhile, and yield a sentence for every problem.
+
+    Args:
+        folder: Of the catalog.
+        quick: Check only what takes seconds; see `quick_check`.
+        quick_seconds: For which SQLite's part of that may run.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION if there is no catalog, or a newer version wrote it.
@@ -74,6 +80,9 @@ def verify(folder: Path) -> Iterator[str]:
             )
         if version < 1:
             yield f"{folder / FILE} is not a catalog: it has no schema version"
+            return
+        if quick:
+            yield from _first_problems("the file", quick_problems(folder, connection, version, quick_seconds))
             return
         columns = _columns(version)
         for what, check in (
