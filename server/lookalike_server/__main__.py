@@ -14,6 +14,7 @@ from lookalike_server.renamed import RenamedCommands
 
 _COMMANDS = {
     "serve": "serve",
+    "doctor": "doctor",
     "health": "health",
     "backup": "catalog",
     "verify": "catalog",

@@ -16,6 +16,7 @@ from lookalike_server.allocator import return_freed_memory
 from lookalike_server.app import serve
 from lookalike_server.commands.options import fail, settings_options, settings_or_fail
 from lookalike_server.config_loading import load_settings
+from lookalike_server.doctor.at_start import log_machine
 from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.renamed import RenamedFlags
 from lookalike_server.telemetry import configure_log
@@ -34,6 +35,7 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
         faulthandler.enable(sys.__stderr__)
     # Calls run concurrently: if each used every core for its matrix product, they would wait for each other's threads.
     threadpool_limits(limits=1, user_api="blas")
+    log_machine(settings)
     try:
         if settings.frontend_processes:
             from lookalike_server.frontend.supervisor import supervise  # which one process does not need

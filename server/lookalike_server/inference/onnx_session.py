@@ -55,7 +55,7 @@ class OnnxSession(Session):
         """
         self.skipped: list[str] = []
         """The reasons why `auto` skipped the providers before the one that runs."""
-        self._ort = ort or _onnxruntime()
+        self._ort = ort or import_onnxruntime()
         self._folder = folder
         self._cuda = cuda or CudaOptions()
         names = list(PROVIDERS) if provider == "auto" else [provider]
@@ -143,7 +143,12 @@ class OnnxSession(Session):
         return lambda: self._session.run_with_iobinding(binding, options)
 
 
-def _onnxruntime() -> Any:
+def import_onnxruntime() -> Any:
+    """Import `onnxruntime`, without its telemetry.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when it is not installed.
+    """
     # ONNX Runtime would send telemetry and keep a file for it in the user's home directory.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:

@@ -45,7 +45,7 @@ class OpenVinoModel:
         """
         self._folder = folder
         self._precision = inference_precision
-        self._openvino = openvino or _import_openvino()
+        self._openvino = openvino or import_openvino()
         try:
             self._core = self._openvino.Core()
             self._graph = self._core.read_model(str(folder.graph))
@@ -232,7 +232,12 @@ class _Request:
         return embeddings
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
+    """Import `openvino`, without its telemetry.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when it cannot be loaded.
+    """
     # OpenVINO's tools would send usage figures; without this module they fall back to a stub that sends nothing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None makes its import fail
     try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _FILES = Path("/")
+_CORE_BYTES = 16 << 10  # more than /proc/cpuinfo has about one core
 
 
 def available_cores(files: Path = _FILES) -> int:
@@ -18,7 +19,7 @@ def available_cores(files: Path = _FILES) -> int:
         files: Where /proc and /sys are.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([affinity, *(math.ceil(quota) for quota in _quotas(files))]))
+    return max(1, min([affinity, *(math.ceil(quota) for quota in cpu_quotas(files))]))
 
 
 def processor(files: Path = _FILES) -> str:
@@ -41,14 +42,20 @@ def _flags(facts: dict[str, str]) -> list[str]:
 def _cpuinfo(files: Path) -> dict[str, str]:
     """Read what Linux says of the first core; nothing elsewhere."""
     try:
-        first = (files / "proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+        with (files / "proc/cpuinfo").open("rb", buffering=0) as file:
+            # The kernel makes up the text as it is read, which takes long for hundreds of cores.
+            first = (file.read(_CORE_BYTES) or b"").decode("utf-8", "replace").partition("\n\n")[0]
     except OSError:
         return {}
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
 
 
-def _quotas(files: Path) -> Iterator[float]:
-    """Read the quotas, in cores, of our control group and those around it (cgroup v1 and v2)."""
+def cpu_quotas(files: Path = _FILES) -> Iterator[float]:
+    """Read the quotas, in cores, of our control group and those around it (cgroup v1 and v2).
+
+    Args:
+        files: Where /proc and /sys are.
+    """
     try:
         lines = (files / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -131,6 +131,11 @@ def check_exposure(
 
 def why_not(address: Address) -> LookalikeError:
     """Return the error of an address that gRPC could not listen on."""
+    return bind_problem(address) or _unusable(str(address), "gRPC could not open it; its log above says why")
+
+
+def bind_problem(address: Address) -> LookalikeError | None:
+    """Try an address of a host, and return why nobody can listen there now; None where somebody could."""
     for family, host in address.resolved:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             try:
@@ -138,7 +143,7 @@ def why_not(address: Address) -> LookalikeError:
                 probe.bind((host, address.port))
             except OSError as error:
                 return bind_failure(address, error)
-    return _unusable(str(address), "gRPC could not open it; its log above says why")
+    return None
 
 
 def bind_failure(address: Address, error: OSError) -> LookalikeError:

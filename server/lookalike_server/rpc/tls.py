@@ -86,16 +86,25 @@ class Certificates:
         return tuple(file_version(each) for each in (files.certificate, files.key, files.client_ca) if each)
 
     def _read(self) -> Any:
-        files = self._files
-        check_private(files.key)
-        try:
-            pair = (files.key.read_bytes(), files.certificate.read_bytes())
-            roots = files.client_ca.read_bytes() if files.client_ca else None
-        except OSError as error:
-            raise _unusable(f"cannot read {error.filename}: {error.strerror}") from None
-        _check(files)
+        pair, roots = read_files(self._files)
         self.certificate = pair[1]
         return grpc.ssl_server_certificate_configuration([pair], roots)
+
+
+def read_files(files: TlsFiles) -> tuple[tuple[bytes, bytes], bytes | None]:
+    """Read and check the files: the key and the certificate, and the authorities.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION when they cannot be read or do not fit together.
+    """
+    check_private(files.key)
+    try:
+        pair = (files.key.read_bytes(), files.certificate.read_bytes())
+        roots = files.client_ca.read_bytes() if files.client_ca else None
+    except OSError as error:
+        raise _unusable(f"cannot read {error.filename}: {error.strerror}") from None
+    _check(files)
+    return pair, roots
 
 
 def check_private(path: Path) -> None:

@@ -96,6 +96,22 @@ def verify(folder: Path, *, quick: bool = False, quick_seconds: float = QUICK_SE
             yield from _first_problems(what, check(connection, columns))
 
 
+def described(folder: Path) -> tuple[int, str | None, bool]:
+    """Return a catalog's schema version, the digest of its model (None without one), and whether it has embeddings.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION if there is no catalog, or it cannot be read.
+    """
+    try:
+        with closing(_opened(folder)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            digest = connection.execute("SELECT value FROM meta WHERE key = 'model_digest'").fetchone()
+            has_rows = connection.execute("SELECT 1 FROM embeddings LIMIT 1").fetchone() is not None
+    except FILE_ERRORS as error:
+        raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot read the catalog in {folder}: {error}") from error
+    return int(version), digest[0] if digest else None, has_rows
+
+
 def _first_problems(what: str, problems: Iterator[str]) -> Iterator[str]:
     try:
         for number, problem in enumerate(problems):

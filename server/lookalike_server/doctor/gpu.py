@@ -1,0 +1,77 @@
+"""The GPU and its driver, as the driver says under /proc; no library is loaded for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from lookalike_server.doctor.finding import Finding, error, ok, skipped, warning
+from lookalike_server.doctor.processor import ROOT
+from lookalike_server.inference.providers import ON_GPU
+
+_DRIVER = "proc/driver/nvidia"
+
+
+def check_gpu(provider: str, packages: Mapping[str, str], files: Path = ROOT) -> Finding:
+    """Check that there is a GPU where one is wanted, and that one that is there is used.
+
+    Args:
+        provider: The setting.
+        packages: Versions by name, of `installed_packages`.
+        files: Where /proc is.
+    """
+    driver = driver_version(files)
+    gpus = gpu_names(files)
+    has_build = "onnxruntime-gpu" in packages
+    facts = {"driver": driver, "gpus": len(gpus)}
+    if driver is None or not gpus:
+        missing = "there is no driver of NVIDIA's" if driver is None else f"driver {driver} has no GPU"
+        if provider in ON_GPU:
+            return error(
+                "gpu",
+                f"{missing}, and --provider {provider} needs one",
+                "install the driver; in a container, give it the GPU (--gpus all, or the device plugin of Kubernetes)",
+                **facts,
+            )
+        if has_build and provider == "auto":
+            return warning(
+                "gpu",
+                f"{missing}, so the build for GPUs runs the model on the CPU",
+                "give this machine its GPU, or pip uninstall onnxruntime-gpu and pip install 'lookalike-server[cpu]'",
+                **facts,
+            )
+        return skipped("gpu", f"{missing}; the CPU runs the model")
+    named = f"{', '.join(gpus)}, driver {driver}"
+    if provider == "auto" and not has_build:
+        return warning(
+            "gpu",
+            f"{named}: it is not used, because the installed build of ONNX Runtime is for CPUs",
+            "pip uninstall onnxruntime, then pip install 'lookalike-server[gpu]'; or set --provider cpu",
+            **facts,
+        )
+    unused = "" if provider in ON_GPU or provider == "auto" else f"; not used, because of --provider {provider}"
+    return ok("gpu", named + unused, **facts)
+
+
+def driver_version(files: Path = ROOT) -> str | None:
+    """Return the version of NVIDIA's kernel module; None where there is none."""
+    try:
+        text = (files / _DRIVER / "version").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"Kernel Module.*?(\d+(?:\.\d+)+)", text)
+    return found[1] if found else "unknown"
+
+
+def gpu_names(files: Path = ROOT) -> list[str]:
+    """Return the models of the GPUs that the driver has."""
+    names = []
+    for path in sorted((files / _DRIVER / "gpus").glob("*/information")):
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        found = re.search(r"^Model:\s*(.+)$", text, re.MULTILINE)
+        names.append(found[1].strip() if found else "an unknown GPU")
+    return names
