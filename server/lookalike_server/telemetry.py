@@ -17,6 +17,7 @@ import structlog
 from lookalike_server.domain import events
 from lookalike_server.domain.calls import TraceContext
 from lookalike_server.domain.observing import E, SelectiveObserver
+from lookalike_server.rejection_log import RejectionLog, StartTimer
 
 
 def configure_log(log_format: str, level: str, **context: str | int) -> None:
@@ -110,7 +111,6 @@ _NOT_LOGGED = (
     events.StageCompleted,
     events.SearchPredicted,
     events.CallStarted,
-    events.CallRejected,
     events.TransactionCommitted,
     events.EventLoopLagged,
     events.StageTraced,
@@ -121,26 +121,28 @@ _NOT_LOGGED = (
 class LogObserver(SelectiveObserver):
     """Logs faults as errors, what an operator should see as warnings, and every call and batch at debug level.
 
-    Faults of one kind are logged once a second, with the number of the others.
+    Faults of one kind are logged once a second, with the number of the others; rejected calls once a minute.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, timer: StartTimer = threading.Timer) -> None:
         # Bound once: a lazy logger looks up its configuration for every event.
         self._log: Any = structlog.get_logger().bind()
         self._debug = self._log.is_enabled_for(logging.DEBUG)
         self._clock = clock
         self._progress_logged = -math.inf
         self._faults = _FaultLog(self._log, clock)
+        self._rejections = RejectionLog(self._log, clock, timer)
 
     def reconfigure(self) -> None:
         """Log by the configuration of now."""
         self._log = structlog.get_logger().bind()
         self._debug = self._log.is_enabled_for(logging.DEBUG)
-        self._faults.log = self._log
+        self._faults.log = self._rejections.log = self._log
 
     def flush(self) -> None:
-        """Log how many faults there were since the last line about them; call it when no more events come."""
+        """Log the faults and rejected calls since the last line about them; call it when no more events come."""
         self._faults.flush(all_of_them=True)
+        self._rejections.flush()
 
     def receiver(self, kind: type[E]) -> Callable[[E], None] | None:
         """Receive what is logged, whatever the level is."""
@@ -161,6 +163,8 @@ class LogObserver(SelectiveObserver):
                     self._log.debug("call_completed", **_call_fields(event))
                 else:
                     self._faults.error("call_failed", event.fault, **_call_fields(event))
+            case events.CallRejected():
+                self._rejections.add(event)
             case events.BatchCompleted():
                 self._log.debug(
                     "batch_completed", size=event.size, padded_size=event.padded_size, ms=_ms(event.seconds)
@@ -215,7 +219,6 @@ class LogObserver(SelectiveObserver):
                 | events.StageCompleted()
                 | events.SearchPredicted()
                 | events.CallStarted()
-                | events.CallRejected()
                 | events.TransactionCommitted()
                 | events.EventLoopLagged()
                 | events.StageTraced()
