@@ -84,7 +84,12 @@ def _limit_checks(settings: Settings) -> Sequence[tuple[str, Check]]:
     frontends = settings.frontend_processes
     threads = sizing.threads(available_cores(), frontends)
     graphs = sum(_size(path) for path in settings.data_dir.glob("index/*.graph"))
-    idle = sizing.idle_bytes(_size(settings.model / "model.onnx"), graphs, frontends)
+    idle = sizing.idle_bytes(
+        model_bytes=_size(settings.model / "model.onnx"),
+        max_batch_size=settings.max_batch_size,
+        graph_bytes=graphs,
+        frontend_processes=frontends,
+    )
     busy = idle + settings.embedding_cache_bytes + settings.product_cache_bytes
     busy += settings.max_decoding_bytes + settings.max_inflight_message_bytes
     judges = settings.jwt_jwks_file is not None or settings.tls_client_ca_file is not None

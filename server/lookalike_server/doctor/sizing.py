@@ -1,26 +1,26 @@
-"""How much memory, disk and how many threads a server takes: the formulas of docs/sizing.md.
+"""How much memory, disk and how many threads a server takes: the formulas of docs/sizing.md, for the doctor too.
 
-Each constant is rounded up from what was measured. A test measures a server again, and compares this file and the page.
+A test compares the constants with the page, and the formulas with a process.
 """
 
 from __future__ import annotations
 
 MIB = 1 << 20
 
-PROCESS_BYTES = 90 * MIB
-"""Anonymous memory of a process without a catalog: Python, gRPC, the runtime, and a small model."""
+PROCESS_BYTES = 80 * MIB
+"""Anonymous memory of a process with the model: Python, gRPC, ONNX Runtime or OpenVINO, Faiss."""
 
-AUTOTUNE_BYTES = 50 * MIB
-"""More in the first start on a CPU, which measures both runtimes; the next one loads the faster only."""
-
-FRONTEND_BYTES = 70 * MIB
-"""Anonymous memory of a front-end process, which has no model."""
+FRONTEND_BYTES = 64 * MIB
+"""Anonymous memory of a front-end process, and of the supervisor."""
 
 MODEL_COPIES = 3
-"""How often the weights of a model may be in memory: the graph as it was read, and sessions packed from it."""
+"""How often the weights of a model may be in memory: as they were read, and packed for one and for many images."""
+
+RUN_PIXEL_BYTES = 128
+"""Bytes that a run may keep for each pixel of its images: the largest layers of a convolutional network."""
 
 ROW_BYTES = 450
-"""Anonymous memory of a row besides its vector: id, label, attributes."""
+"""Anonymous memory of a row besides its vector: its id, its label, its attributes."""
 
 LINK_BYTES = 10
 """Bytes of a graph's node for each of its `hnsw_m` links: 4 for each of twice as many, and those of upper levels."""
@@ -28,38 +28,55 @@ LINK_BYTES = 10
 FIXED_THREADS = 16
 """Threads of a process besides its pools: gRPC, the writer, the index, the watchdog."""
 
-POOLS = 5
-"""Threads for each core: decoding, searching, the model's (which may be of two sessions), and Faiss."""
+THREADS_PER_CORE = 5
+"""Threads for each core: decoding, searching, two sessions of the model, Faiss."""
 
 PAGE_BYTES = 4096
-"""SQLite's page."""
+"""SQLite's page; a row of at most a page is in one, and a longer one in pages of its own."""
 
 CELL_BYTES = 60
 """Bytes of an embedding's row in SQLite besides its vector."""
 
-PRODUCT_BYTES = 600
-"""Bytes of a product in SQLite with its indexes and an idempotency key, with short texts."""
+PRODUCT_BYTES = 250
+"""Bytes of a product in SQLite, with its entries in indexes, besides what its texts have beyond 100 characters."""
 
-WAL_BYTES = 48 * MIB
-"""The most of the write-ahead log while nobody reads for long; it is copied into the file each 16 MiB."""
+IMAGE_BYTES = 200
+"""Bytes of a stored image in SQLite besides its file: its sha256, also in an index and in its embedding's row."""
+
+WAL_BYTES = 32 * MIB
+"""The write-ahead log, which is copied into the file each 16 MiB."""
+
+USUAL_PIXELS = 224 * 224
+"""Of a model's input, where it is not known."""
 
 
 def threads(cores: int, frontend_processes: int = 0) -> int:
-    """Return the threads of all processes."""
-    return FIXED_THREADS + POOLS * cores + frontend_processes * (FIXED_THREADS + cores)
+    """Return the most threads of all processes together."""
+    return FIXED_THREADS + THREADS_PER_CORE * cores + frontend_processes * (FIXED_THREADS + cores)
 
 
-def idle_bytes(model_bytes: int, graph_bytes: int = 0, frontend_processes: int = 0, rows: int = 0) -> int:
+def idle_bytes(
+    *,
+    model_bytes: int,
+    max_batch_size: int,
+    pixels: int = USUAL_PIXELS,
+    graph_bytes: int = 0,
+    rows: int = 0,
+    frontend_processes: int = 0,
+) -> int:
     """Return the anonymous memory without a call: processes, model, graphs, and what each row has.
 
     Args:
-        model_bytes: Of the model's graph file.
+        model_bytes: Of the model's `model.onnx`.
+        max_batch_size: The setting.
+        pixels: Of the model's input.
         graph_bytes: Of the index's graphs, which have as much in memory as on the disk.
-        frontend_processes: The setting.
         rows: Embeddings in the catalog.
+        frontend_processes: The setting.
     """
-    processes = PROCESS_BYTES + AUTOTUNE_BYTES + frontend_processes * FRONTEND_BYTES
-    return processes + MODEL_COPIES * model_bytes + graph_bytes + ROW_BYTES * rows
+    frontends = (frontend_processes + 1) * FRONTEND_BYTES if frontend_processes else 0
+    model = MODEL_COPIES * model_bytes + RUN_PIXEL_BYTES * pixels * max_batch_size
+    return PROCESS_BYTES + frontends + model + graph_bytes + ROW_BYTES * rows
 
 
 def graph_bytes(rows: int, dim: int, hnsw_m: int, *, cosine: bool) -> int:
@@ -72,9 +89,29 @@ def row_bytes(rows: int, dim: int) -> int:
     return rows * 4 * dim
 
 
-def file_bytes(rows: int, dim: int, products: int, image_bytes: int = 0) -> int:
-    """Return the bytes of `catalog.sqlite`, whose pages of 4 KiB a row may leave half empty."""
-    cell = 4 * dim + CELL_BYTES
-    in_page = PAGE_BYTES // cell
-    of_row = PAGE_BYTES / in_page if in_page else cell + PAGE_BYTES / 4
-    return int(rows * of_row + products * PRODUCT_BYTES + image_bytes * 17 / 16)
+def file_bytes(rows: int, dim: int, products: int, images: int = 0, image_bytes: int = 0) -> int:
+    """Return the bytes of `catalog.sqlite`.
+
+    Args:
+        rows: Embeddings.
+        dim: Dimensions of each.
+        products: With at least an embedding each.
+        images: Stored images, each counted once.
+        image_bytes: Of the file of each, in the mean.
+    """
+    of_rows = rows * stored_bytes(4 * dim + CELL_BYTES)
+    return int(of_rows + products * PRODUCT_BYTES + images * (stored_bytes(image_bytes) + IMAGE_BYTES))
+
+
+def stored_bytes(payload: int) -> float:
+    """Return what a row of so many bytes takes in SQLite's pages, which it may leave half empty.
+
+    What does not fit into a page has pages of its own but for a part (https://sqlite.org/fileformat2.html, 1.6).
+    """
+    usable, least = PAGE_BYTES, (PAGE_BYTES - 12) * 32 // 255 - 23
+    own_pages, local = 0, payload
+    if payload > usable - 35:
+        rest = least + (payload - least) % (usable - 4)
+        local = rest if rest <= usable - 35 else least
+        own_pages = -(-(payload - local) // (usable - 4))
+    return PAGE_BYTES * (own_pages + 1 / max(1, usable // (local + 10)))
