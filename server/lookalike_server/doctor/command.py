@@ -42,8 +42,13 @@ def run_doctor(flags: Mapping[str, str | None], config: Path | None, *, as_json:
         click.echo(json.dumps(report(seen), indent=2))
     else:
         counts = Counter(finding.status for finding in seen)
-        click.echo(", ".join(f"{counts[status]} {status}" for status in Status if counts[status]))
+        click.echo(", ".join(_counted(status, counts[status]) for status in Status if counts[status]))
     return 1 if worst is Status.ERROR else 0
+
+
+def _counted(status: Status, count: int) -> str:
+    plural = "s" if status in (Status.WARNING, Status.ERROR) and count > 1 else ""
+    return f"{count} {status}{plural}"
 
 
 def summary_status(findings: list[Finding]) -> Status:

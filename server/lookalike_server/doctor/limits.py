@@ -6,11 +6,15 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from lookalike_server.control_groups import group_folders, read_text
 from lookalike_server.doctor.finding import Finding, error, ok, warning
 from lookalike_server.doctor.processor import ROOT
 
 OWN_FILES = 256
-"""Open files of a process besides its connections: libraries, the catalog, files of the index, event loops."""
+"""Open files of a process besides its connections: libraries, event loops, three of the catalog for each thread."""
+
+LEAST_FILES = 64
+"""Without which a process hardly starts; one with two cores and no caller has 30."""
 
 _MIB = 1 << 20
 _UNLIMITED_BYTES = 1 << 60  # of cgroup v1, which writes a number near 2**63
@@ -31,12 +35,14 @@ def check_open_files(soft: int, hard: int, max_connections: int) -> Finding:
     raised = f"ulimit -n {needed}, or LimitNOFILE={needed} of systemd, or --ulimit nofile={needed} of a container"
     if 0 <= hard < needed:
         raised += f" (the hard limit is {hard:,}: only root can raise it)"
-    if soft < OWN_FILES:
-        return error("open_files", f"at most {soft:,} open files; the server alone needs {OWN_FILES}", raised, **facts)
+    if soft < LEAST_FILES:
+        return error(
+            "open_files", f"at most {soft:,} open files; the server alone needs {LEAST_FILES}", raised, **facts
+        )
     return warning(
         "open_files",
         f"at most {soft:,} open files: --max-connections {max_connections} needs {needed:,}, and connections beyond"
-        f" {soft - OWN_FILES:,} or so fail",
+        f" {max(0, soft - OWN_FILES):,} may fail",
         f"{raised}; or lower --max-connections",
         **facts,
     )
@@ -124,25 +130,9 @@ def thread_limit(files: Path = ROOT, *, own: int | None = None) -> int | None:
 
 
 def _group_values(files: Path, name: str, controller: str, old_name: str) -> Iterator[int]:
-    """Read a limit of our control group and those around it (cgroup v2 and v1)."""
-    try:
-        lines = (files / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
+    """Read a limit of our control group and those around it."""
+    for folder, is_old in group_folders(files, controller):
+        try:
+            yield int(read_text(f"{folder}/{old_name if is_old else name}") or "")
+        except ValueError:  # "max", or no file
             continue
-        parts = [f"{files}/sys/fs/cgroup", *([controllers] if controllers else []), *filter(None, path.split("/"))]
-        # In a container its own group is the root, whatever path the host knows it by.
-        for depth in range(len(parts), 1 if controllers else 0, -1):
-            yield from _number("/".join([*parts[:depth], old_name if controllers else name]))
-
-
-def _number(path: str) -> Iterator[int]:
-    """Yield the number in a file; nothing where there is none, or no limit."""
-    try:
-        with open(path, encoding="ascii") as file:  # noqa: PTH123 - a start has no time for paths
-            yield int(file.read())
-    except (OSError, ValueError):
-        return

@@ -8,6 +8,8 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
+from lookalike_server.control_groups import group_folders, read_text
+
 _FILES = Path("/")
 _CORE_BYTES = 16 << 10  # more than /proc/cpuinfo has about one core
 
@@ -56,30 +58,14 @@ def cpu_quotas(files: Path = _FILES) -> Iterator[float]:
     Args:
         files: Where /proc and /sys are.
     """
-    try:
-        lines = (files / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = files / "sys/fs/cgroup" / controllers
-        group = root / path.lstrip("/")
-        # In a container its own group is the root, whatever path the host knows it by.
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(root) and (quota := _quota(folder)) is not None:
-                yield quota
-
-
-def _quota(folder: Path) -> float | None:
-    """Read the quota of one group, in cores; None where it has none."""
-    try:
-        if (folder / "cpu.max").exists():
-            limit, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+    for folder, is_old in group_folders(files, "cpu"):
+        if is_old:
+            limit, period = read_text(f"{folder}/cpu.cfs_quota_us"), read_text(f"{folder}/cpu.cfs_period_us")
         else:
-            limit = (folder / "cpu.cfs_quota_us").read_text(encoding="utf-8").strip()
-            period = (folder / "cpu.cfs_period_us").read_text(encoding="utf-8").strip()
-        return int(limit) / int(period) if limit not in ("max", "-1") else None
-    except (OSError, ValueError):
-        return None
+            limit, _, period = (read_text(f"{folder}/cpu.max") or "").partition(" ")
+        try:
+            quota = int(limit or "") / int(period or "")
+        except ValueError:  # "max", or no file
+            continue
+        if quota > 0:
+            yield quota

@@ -12,6 +12,7 @@ from lookalike_server.doctor.clock import check_clock, is_synchronized
 from lookalike_server.doctor.finding import Finding, Status
 from lookalike_server.doctor.gpu import check_gpu
 from lookalike_server.doctor.limits import (
+    LEAST_FILES,
     OWN_FILES,
     check_memory,
     check_open_files,
@@ -137,7 +138,8 @@ def test_gpu(
         (-1, -1, Status.OK),
         (100 + OWN_FILES, -1, Status.OK),
         (99 + OWN_FILES, 100_000, Status.WARNING),
-        (OWN_FILES - 1, 100_000, Status.ERROR),
+        (LEAST_FILES, 100_000, Status.WARNING),
+        (LEAST_FILES - 1, 100_000, Status.ERROR),
     ],
 )
 def test_open_files(soft: int, hard: int, status: Status) -> None:
