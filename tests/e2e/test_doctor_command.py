@@ -122,6 +122,23 @@ def test_beside_the_server(tmp_path: Path) -> None:
         assert (code, checks["data_dir"]["status"]) == (1, "error")
 
 
+def test_beside_a_server_that_asks_for_certificates(tmp_path: Path) -> None:
+    """A server with mutual TLS answers nobody without a certificate, and is still known by its lock and its port."""
+    authority = Authority(tmp_path)
+    pair = authority.pair("server", "127.0.0.1")
+    tls = (
+        *("--tls-certificate-file", str(pair.certificate), "--tls-key-file", str(pair.key)),
+        *("--tls-client-ca-file", str(authority.pem)),
+    )
+    data = tmp_path / "data"
+    with server_process(MODELS / "tiny", data, "--provider", "cpu", *tls) as server:
+        arguments = (*MODEL, "--data-dir", str(data), "--provider", "cpu", "--listen", server.address, *tls)
+        code, checks = examined(*arguments)
+        if checks["data_dir"]["facts"]["locked_by"] is None:
+            pytest.skip("this kernel does not list locks in /proc/locks")
+        assert (code, checks["port"]["facts"]["health"]) == (0, "NOT_ASKED"), checks
+
+
 def test_nothing_secret(tmp_path: Path) -> None:
     """Neither keys nor what damaged files of keys hold is printed, whatever is wrong with them."""
     keys = tmp_path / "keys.json"

@@ -17,11 +17,17 @@ _SECONDS = 3.0
 
 
 def server_health(settings: Settings) -> str | None:
-    """Ask whoever listens where these settings say; None where nobody answers as a gRPC server with health."""
+    """Ask whoever listens where these settings say; None where nobody answers as a gRPC server with health.
+
+    Returns:
+        "SERVING", "NOT_SERVING", or "NOT_ASKED" of a server that answers nobody without a client's certificate.
+    """
     try:
         target = dial_target(settings.listen)
     except LookalikeError:
         return None
+    if settings.tls_client_ca_file is not None:
+        return "NOT_ASKED" if _listens(target) else None
     own = settings.tls_certificate_file
     answer = ask_health(target, _SECONDS, ProbeTls(own_certificate=own) if own else None)
     return answer if answer in ("SERVING", "NOT_SERVING") else None
@@ -62,6 +68,18 @@ def _taken(
         message = problem.message if problem else f"cannot listen on {settings.listen}: another server listens there"
         return error("port", message, "" if problem else "stop it or choose another path", health=answer)
     return ok("port", f"the server that runs (process {owner}) listens on {settings.listen}: {answer}", health=answer)
+
+
+def _listens(target: str) -> bool:
+    """Whether anybody accepts connections at HOST:PORT or unix:PATH."""
+    if target.startswith(_UNIX):
+        return _answers(target.removeprefix(_UNIX))
+    host, _, port = target.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _SECONDS):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _answers(path: str) -> bool:
