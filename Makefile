@@ -26,6 +26,14 @@ BENCH_BIN := .venv-bench/bin
 GALLERY_BIN := .venv-gallery/bin
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 UV_INSTALL := tools/uv.sh pip install --quiet --python
+# hnswlib has no wheels, and compiles itself for this very processor, to die on another. On x86-64 Linux it is compiled
+# for x86-64-v3 instead (AVX2, FMA; processors since 2013), and the linker records that in it, so that the server can say
+# so elsewhere. HNSWLIB_LEVEL= compiles it for every processor of this kind; its searches take a half longer then.
+HNSWLIB_LEVEL ?= $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),x86-64-v3)
+HNSWLIB_BUILD := HNSWLIB_NO_NATIVE=1
+ifneq ($(HNSWLIB_LEVEL),)
+HNSWLIB_BUILD += CFLAGS=-march=$(HNSWLIB_LEVEL) CXXFLAGS=-march=$(HNSWLIB_LEVEL) LDFLAGS=-Wl,-z,$(HNSWLIB_LEVEL)
+endif
 OURS := proto/python server clients/python clients/loadtest
 PROTOS := $(wildcard proto/lookalike/v1/*.proto proto/inference/*.proto)
 
@@ -51,7 +59,7 @@ setup: .venv/ready ## create the environment of the server, the clients and thei
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	@$(PYTHON) -m venv --without-pip .venv
 	@$(UV_INSTALL) .venv --require-hashes -r server/build.lock
-	@$(UV_INSTALL) .venv --require-hashes --no-build-isolation -r tests/requirements.lock
+	@$(HNSWLIB_BUILD) $(UV_INSTALL) .venv --require-hashes --no-build-isolation -r tests/requirements.lock
 	@$(UV_INSTALL) .venv --no-deps --no-build-isolation $(OURS:%=-e %)
 	@touch $@
 
@@ -84,7 +92,7 @@ setup: .venv/ready ## create the environment of the server, the clients and thei
 .venv-bench/ready: benchmarks/requirements.lock | .venv-uv/ready
 	@echo "setup: .venv-bench (peers, bare session, charts)"
 	@$(PYTHON) -m venv .venv-bench
-	@$(UV_INSTALL) .venv-bench --require-hashes -r benchmarks/requirements.lock
+	@$(HNSWLIB_BUILD) $(UV_INSTALL) .venv-bench --require-hashes -r benchmarks/requirements.lock
 	@touch $@
 
 .venv-gallery/ready: clients/web/requirements.lock proto/python/pyproject.toml clients/python/pyproject.toml | .venv-uv/ready
@@ -194,7 +202,7 @@ gallery-screenshots: .venv/ready .venv-gallery/ready models/default/model.json #
 
 .PHONY: bench
 bench: .venv/ready .venv-bench/ready $(MODEL)/model.json ## measure beside the limit and the peers, in one run (MODEL=models/NAME BENCH="--scenarios catalog")
-	PYTHONPATH=.:proto/python:clients/python:clients/loadtest $(BENCH_BIN)/python -m benchmarks --model $(MODEL) $(BENCH)
+	$(HNSWLIB_BUILD) PYTHONPATH=.:proto/python:clients/python:clients/loadtest $(BENCH_BIN)/python -m benchmarks --model $(MODEL) $(BENCH)
 
 # Needs no environment and no network: with WHEELS it installs those for itself, else PYTHON has what the server needs.
 .PHONY: bench-gpu
@@ -317,13 +325,12 @@ $(JAVA)/target/ready: $(JAVA)/pom.xml $(JAVA)/service_config.json $(PROTOS) \
 
 ##@ Release
 
-# Without HNSWLIB_NO_NATIVE hnswlib is compiled for this very processor and dies on another; without --no-cache-dir pip
-# may take one that was compiled so.
+# Without --no-cache-dir pip may take an hnswlib that was compiled for another processor.
 .PHONY: server-wheels
 server-wheels: ## build the server's wheels and all it needs into dist/wheels, for this kind of processor in general (EXTRA=gpu)
 	$(PYTHON) -m venv .venv-build
 	.venv-build/bin/$(PIP_INSTALL) --require-hashes -r server/build.lock
-	HNSWLIB_NO_NATIVE=1 .venv-build/bin/python -m pip wheel --quiet --no-cache-dir --require-hashes \
+	$(HNSWLIB_BUILD) .venv-build/bin/python -m pip wheel --quiet --no-cache-dir --require-hashes \
 		--no-build-isolation --wheel-dir dist/wheels -r server/requirements$(EXTRA:%=-%).lock
 	.venv-build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/wheels ./proto/python ./server
 

@@ -24,6 +24,7 @@ from lookalike_server.domain.events import CatalogDamaged, Observer
 from lookalike_server.domain.inference import Model
 from lookalike_server.domain.observing import Observers
 from lookalike_server.engine.engine import Engine
+from lookalike_server.engine.graph_library import check_graph_library
 from lookalike_server.engine.model_loading import LoadSession
 from lookalike_server.engine.runtime_choice import plan_model
 from lookalike_server.index.category_index import CategoryIndex
@@ -251,9 +252,10 @@ async def loading(
         on_damage: Called once the catalog turns out to be damaged, in any thread.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the model or the catalog cannot be used.
+        LookalikeError: FAILED_PRECONDITION when the model, the library of graphs or the catalog cannot be used.
     """
     log = structlog.get_logger()
+    check_graph_library(settings.graph_library)
     async with AsyncExitStack() as stack:
         # In threads, because health must be answered meanwhile.
         folder = await asyncio.to_thread(read_model_folder, settings.model)

@@ -37,6 +37,11 @@ def has_avx2(files: Path = _FILES) -> bool:
     return not flags or "avx2" in flags
 
 
+def instruction_sets(files: Path = _FILES) -> frozenset[str]:
+    """Return the processor's instruction sets by Linux' names; none where the system does not say."""
+    return frozenset(_flags(_cpuinfo(files)))
+
+
 def _flags(facts: dict[str, str]) -> list[str]:
     return facts.get("flags", "").split()
 
