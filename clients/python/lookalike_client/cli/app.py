@@ -10,6 +10,7 @@ from typing import Any, cast
 import click
 
 from lookalike_client.cli.catalog import categories, delete, get, update
+from lookalike_client.cli.completion import completion_option
 from lookalike_client.cli.export_command import export
 from lookalike_client.cli.image import image
 from lookalike_client.cli.import_command import import_command
@@ -106,6 +107,7 @@ class _Group(click.Group):
     help="The deadline of one call.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+@completion_option
 @click.version_option(package_name="lookalike-client", prog_name="lookalike")
 @click.pass_context
 def main(
