@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from lookalike_server import __version__
+from lookalike_server.commands.examples import epilog
 from lookalike_server.renamed import RenamedCommands
 
 _COMMANDS = {
@@ -48,6 +49,7 @@ class Commands(RenamedCommands):
             if was_enabled:
                 gc.enable()
         command: Any = getattr(module, f"{cmd_name.replace('-', '_')}_command")
+        command.epilog = epilog(cmd_name)
         return command  # type: ignore[no-any-return]
 
 

@@ -11,6 +11,7 @@ import click
 
 from lookalike_client.cli.catalog import categories, delete, get, update
 from lookalike_client.cli.completion import completion_option
+from lookalike_client.cli.examples import epilog
 from lookalike_client.cli.export_command import export
 from lookalike_client.cli.image import image
 from lookalike_client.cli.import_command import import_command
@@ -47,7 +48,9 @@ class _Group(click.Group):
         if command := super().get_command(ctx, cmd_name):
             return command
         for entry_point in entry_points(group=_PLUGINS, name=cmd_name):
-            return cast("click.Command", entry_point.load())
+            command = cast("click.Command", entry_point.load())
+            command.epilog = command.epilog or epilog(cmd_name)
+            return command
         if error := removed_command(cmd_name):
             raise error
         if cmd_name == "load":
@@ -66,7 +69,11 @@ class _Group(click.Group):
             raise CommandFailed(str(error)) from error
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Group,
+    epilog=epilog(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--server",
     metavar="HOST:PORT",
@@ -148,4 +155,5 @@ for _command in (
     wait,
     quickstart,
 ):
+    _command.epilog = epilog(str(_command.name))
     main.add_command(_command)
