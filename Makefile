@@ -178,6 +178,7 @@ test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json
 	$(SERVER_TESTS) tests -m nightly $(PYTEST)
 	$(EXPORTER_TESTS) -m nightly $(PYTEST)
 	$(GALLERY_TESTS) -m nightly $(PYTEST)
+	$(MAKE) --no-print-directory release
 	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q --timeout 3600 tests/crash $(PYTEST)
 	FUZZ_EXAMPLES=300000 $(BIN)/python -m pytest -q --timeout 14400 tests/fuzz $(PYTEST)
 
@@ -334,6 +335,16 @@ server-wheels: ## build the server's wheels and all it needs into dist/wheels, f
 		--no-build-isolation --wheel-dir dist/wheels -r server/requirements$(EXTRA:%=-%).lock
 	.venv-build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/wheels ./proto/python ./server
 
+# Into WHEELS, beside wheels of ours: who installs them needs no compiler then.
+.PHONY: hnswlib-wheel
+hnswlib-wheel: ## compile hnswlib's wheel for PYTHON into WHEELS (dist/wheels)
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv $$folder/build; \
+	$$folder/build/bin/$(PIP_INSTALL) --require-hashes -r server/build.lock; \
+	sed -n '/^hnswlib==/,/[^\]$$/p' server/requirements.lock > $$folder/hnswlib.lock; \
+	$(HNSWLIB_BUILD) $$folder/build/bin/python -m pip wheel --quiet --no-cache-dir --require-hashes --no-deps \
+		--no-build-isolation --wheel-dir $(or $(WHEELS),dist/wheels) -r $$folder/hnswlib.lock
+
 .PHONY: wheels
 wheels: server-wheels ## build the wheels of server and client, and all the server needs, into dist/wheels (EXTRA=gpu)
 	.venv-build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/wheels \
@@ -344,8 +355,8 @@ image: ## build the container image
 	docker build --tag lookalike-server:local .
 
 .PHONY: release
-release: .venv-release/ready ## build wheels and sdists of every distribution into dist/release, check them, and use each once
-	$(RELEASE_BIN)/python tools/release.py
+release: .venv-release/ready .venv/ready ## build wheels and sdists of every distribution into dist/release, and use them on every Python that is here
+	PYTHONPATH=. $(RELEASE_BIN)/python tools/release.py
 
 .venv-release/ready: tools/requirements.lock | .venv-uv/ready
 	@echo "setup: .venv-release (build, twine)"
