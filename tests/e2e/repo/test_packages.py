@@ -30,7 +30,15 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / folder, scratch / "source" / folder, ignore=ignored)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", scratch / "env"], check=True)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    install = [ROOT / "tools" / "uv.sh", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--offline"]
+    install: list[str | Path] = [
+        ROOT / "tools" / "uv.sh",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--offline",
+    ]
     packages = next((scratch / "env" / "lib").glob("python*/site-packages"))
     # After our own wheels, which are found first. A plain path: the editable installs of its .pth files stay unseen.
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()), encoding="utf-8")
