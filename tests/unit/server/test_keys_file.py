@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -104,6 +105,20 @@ def test_a_file_that_others_can_read(path: Path) -> None:
         assert "chmod 600" in keys(path, "add", "x", "--role", "reader").stderr
     path.chmod(0o400)
     assert read_keys(path).entries
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to other users")
+def test_a_file_of_another_user_is_read_through_its_group(path: Path) -> None:
+    """The group may read what the server does not own, never write it, nor may others; a change leaves it so."""
+    add_key(path)
+    os.chown(path, 4711, 4711)
+    for mode in (0o644, 0o660, 0o444):
+        path.chmod(mode)
+        assert "is open to other users" in rejection(path)
+    path.chmod(0o640)
+    assert read_keys(path).entries
+    assert keys(path, "add", "x", "--role", "reader").exit_code == 0
+    assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (4711, 4711, 0o640)
 
 
 def entry(**changed: Any) -> dict[str, Any]:

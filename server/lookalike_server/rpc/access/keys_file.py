@@ -31,8 +31,10 @@ def read_keys(path: Path) -> KeyTable:
     """
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
+            status = os.fstat(file.fileno())
+            mode = stat.S_IMODE(status.st_mode)
+            # One who does not own the file can be given it through its group alone, as PostgreSQL's keys are.
+            if mode & (0o077 if status.st_uid == os.geteuid() else 0o037):
                 raise _wrong(f"{path} is open to other users (mode {mode:04o}): run `chmod 600 {path}`")
             data = file.read()
     except OSError as error:
@@ -66,7 +68,7 @@ def read_keys(path: Path) -> KeyTable:
 def changing(path: Path) -> Iterator[list[ApiKey]]:
     """Read the keys for a change (a missing file has none), and write them in one step when the block ends.
 
-    Commands that run at once wait for each other. A file keeps its owner; a new one is its writer's.
+    Commands that run at once wait for each other. A file keeps its owner and mode; a new one is its writer's alone.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION where it cannot be read or written.
@@ -103,6 +105,7 @@ def _write(path: Path, entries: Sequence[ApiKey]) -> None:
                 # Else root's command would take the file from the server's user.
                 if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
                     os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
