@@ -52,14 +52,19 @@ class HealthService:
         self._observer = observer
         self._draining = draining
         self._read_seconds = read_seconds
-        self._statuses: dict[str, Any] = {}
+        states = MESSAGES.HealthCheckResponse
+        self._statuses: dict[str, Any] = {LIVENESS: states.SERVING, STARTUP: states.NOT_SERVING}
         self.is_hung = False
         self.is_damaged = False
         self._changed = asyncio.Event()
 
     def set(self, service: str, status: Any) -> None:
-        """Set the status of a service (empty: of the server), and tell those who watch it."""
+        """Set the status of a service (empty: of the server, and so of its probes), and tell those who watch it."""
         self._statuses[service] = status
+        if not service:
+            self._statuses[READINESS] = status
+            if status == MESSAGES.HealthCheckResponse.SERVING:
+                self._statuses[STARTUP] = status
         self._tell_watchers()
 
     def report_hang(self, *, hung: bool) -> None:

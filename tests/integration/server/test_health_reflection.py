@@ -306,3 +306,45 @@ async def test_faults_stay_in_the_log() -> None:
     await server.stop(None)
     assert [event.method for event in observer.of(CallCompleted)] == ["Check", "Watch"]
     assert all("no status" in str(event.fault) for event in observer.of(CallCompleted))
+
+
+async def test_probes_say_what_their_names_mean() -> None:
+    """A start and a drain are no reason to start again, nor is damage, which readiness shows; a hang is one."""
+    service = HealthService(RecordingObserver(), Draining())
+    server = grpc.aio.server()
+    service.add_to(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    states = health_pb2.HealthCheckResponse
+
+    async def serving() -> set[str]:
+        """Return which probes succeed."""
+        async with connect(f"127.0.0.1:{port}") as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            names = ("liveness", "readiness", "startup")
+            answers = {name: await stub.Check(health_pb2.HealthCheckRequest(service=name)) for name in names}
+        return {name for name, answer in answers.items() if answer.status == states.SERVING}
+
+    service.set("", states.NOT_SERVING)
+    assert await serving() == {"liveness"}
+    service.set("", states.SERVING)
+    assert await serving() == {"liveness", "readiness", "startup"}
+    service.report_damage(damaged=True)
+    assert await serving() == {"liveness", "startup"}
+    service.report_damage(damaged=False)
+    service.report_hang(hung=True)
+    assert await serving() == {"startup"}
+    service.report_hang(hung=False)
+    service.set("", states.NOT_SERVING)
+    assert await serving() == {"liveness", "startup"}
+    await server.stop(None)
+
+
+async def test_probes_of_a_server_that_drains(served: Served) -> None:
+    """A server in its lame duck is alive and has started, but is not ready."""
+    stub: Any = health_pb2_grpc.HealthStub(served.channel)
+    await served.app.server.announce_drain(0)
+    names = ("liveness", "readiness", "startup")
+    answers = [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
+    states = health_pb2.HealthCheckResponse
+    assert answers == [states.SERVING, states.NOT_SERVING, states.SERVING]
