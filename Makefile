@@ -89,6 +89,14 @@ setup: .venv/ready ## create the environment of the server, the clients and thei
 		log=$$(GOBIN=$(CURDIR)/.tools/bin go -C tests/e2e/tools install tool 2>&1) || { echo "$$log" >&2; exit 1; }; touch $@; \
 	else echo "setup: no Go 1.25 or newer, so no grpcurl and no ghz: the tests that call with them will be skipped"; fi
 
+# Helm takes minutes to compile, so `make environments` leaves these out.
+.tools/bin/deploy-ready: $(wildcard $(addprefix tests/e2e/deploy/,go.mod go.sum */main.go))
+	@if go -C tests/e2e/deploy list -m > /dev/null 2>&1; then \
+		echo "setup: .tools (helm, readers of Kubernetes objects and compose files; takes minutes)"; \
+		log=$$(GOBIN=$(CURDIR)/.tools/bin go -C tests/e2e/deploy install tool ./decode ./compose 2>&1) \
+			|| { echo "$$log" >&2; exit 1; }; touch $@; \
+	else echo "setup: no Go 1.26 or newer, so no helm: the tests of the chart will be skipped"; fi
+
 .venv-bench/ready: benchmarks/requirements.lock | .venv-uv/ready
 	@echo "setup: .venv-bench (peers, bare session, charts)"
 	@$(PYTHON) -m venv .venv-bench
@@ -179,8 +187,16 @@ test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json
 	$(EXPORTER_TESTS) -m nightly $(PYTEST)
 	$(GALLERY_TESTS) -m nightly $(PYTEST)
 	$(MAKE) --no-print-directory release
+	$(MAKE) --no-print-directory test-deploy
 	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q --timeout 3600 tests/crash $(PYTEST)
 	FUZZ_EXAMPLES=300000 $(BIN)/python -m pytest -q --timeout 14400 tests/fuzz $(PYTEST)
+
+.PHONY: deploy-tools
+deploy-tools: .tools/bin/deploy-ready ## build helm and what else checks deploy/ into .tools/bin, which takes minutes
+
+.PHONY: test-deploy
+test-deploy: .venv/ready .tools/bin/deploy-ready ## check the compose file, the Helm chart and the systemd unit (IMAGE=name plays the chart with podman)
+	$(BIN)/python -m pytest -q tests/e2e/deploy $(PYTEST)
 
 # Seconds of each attack.
 ATTACK_SECONDS ?= 30

@@ -9,9 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = ("proto/python", "server", "clients/python", "clients/loadtest", "exporter")
+CHART = "deploy/helm/lookalike/Chart.yaml"
 MODULES = ("server/lookalike_server/__init__.py", "exporter/lookalike_exporter/__init__.py")
-PLACES = re.compile(r'^((?:__)?version(?:__)? = ")[^"]+(?=")|("lookalike-(?:proto|client)==)[^"]+(?=")', re.MULTILINE)
-"""A distribution's own version, and those of its siblings that it requires exactly."""
+PLACES = re.compile(
+    r'^((?:__)?version(?:__)? = ")[^"]+(?=")|("lookalike-(?:proto|client)==)[^"]+(?=")'
+    r'|^((?:version|appVersion): "?)[^"\n]+',
+    re.MULTILINE,
+)
+"""A distribution's own version, those of its siblings that it requires exactly, and the chart's and its image's."""
 
 
 def main() -> int:
@@ -21,10 +26,10 @@ def main() -> int:
     check = parser.parse_args().check
     version = (ROOT / "VERSION").read_text(encoding="utf-8").strip()
     wrong = []
-    for name in (*(f"{folder}/pyproject.toml" for folder in DISTRIBUTIONS), *MODULES):
+    for name in (*(f"{folder}/pyproject.toml" for folder in DISTRIBUTIONS), *MODULES, CHART):
         path = ROOT / name
         before = path.read_text(encoding="utf-8")
-        after, places = PLACES.subn(lambda match: f"{match[1] or match[2]}{version}", before)
+        after, places = PLACES.subn(lambda match: f"{match[1] or match[2] or match[3]}{version}", before)
         if not places:
             wrong.append(f"{name} has no version")
         elif after != before and check:

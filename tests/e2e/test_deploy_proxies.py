@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from lookalike.v1 import (
     embedding_service_pb2_grpc,
 )
 from support.attack.proxies import proxy
-from support.paths import MODELS
+from support.certificates import Authority
+from support.paths import MODELS, ROOT
 from support.processes import server_process
 from support.serving import connect, encoded, noise, product, raw, rejected
 
@@ -126,3 +128,33 @@ async def test_too_many_calls_learn_when_to_retry(name: str, changes: dict[str, 
     assert status.code == 8
     assert any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
     assert trailers["grpc-retry-pushback-ms"] == "1000"
+
+
+@pytest.mark.parametrize("name", ["nginx", "haproxy"])
+async def test_a_proxy_ends_tls(name: str, tmp_path: Path) -> None:
+    """With the lines that docs/deployment.md has for it, a proxy speaks TLS to callers and none to the server."""
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(rf"^```{name}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    authority = Authority()
+    files = authority.files(tmp_path)
+    (tmp_path / "tls.pem").write_bytes(files.certificate.read_bytes() + files.key.read_bytes())
+    shipped = {
+        "nginx": "        listen 127.0.0.1:50050 http2 backlog=1024;",
+        "haproxy": "    bind 127.0.0.1:50050 proto h2",
+    }
+    for path, there in {
+        "/etc/lookalike/tls.crt": files.certificate,
+        "/etc/lookalike/tls.key": files.key,
+        "/etc/lookalike/tls.pem": tmp_path / "tls.pem",
+        "0.0.0.0": "127.0.0.1",  # noqa: S104 - the sample has it, not the test
+    }.items():
+        lines = lines.replace(path, str(there))
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(server_process(MODELS / "tiny", tmp_path / "data", "--intra-op-threads", "1"))
+        address, _ = stack.enter_context(proxy(name, server.address, tmp_path, {shipped[name]: lines}))
+        channel = await stack.enter_async_context(authority.channel(address))
+        stub: Any = embedding_service_pb2_grpc.EmbeddingServiceStub(channel)
+        assert (await stub.GetModel(embedding_service_pb2.GetModelRequest(), timeout=60)).dim
+        plain: Any = embedding_service_pb2_grpc.EmbeddingServiceStub(await stack.enter_async_context(connect(address)))
+        with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+            await plain.GetModel(embedding_service_pb2.GetModelRequest(), timeout=60)

@@ -24,7 +24,7 @@ def proxy(
 ) -> Iterator[tuple[str, list[int]]]:
     """Run `nginx` or `haproxy` in front of the server's address; yield the proxy's address and its processes' ids.
 
-    `changes` are replaced in the shipped file, and must be in it.
+    `changes` are replaced in the shipped file, and must be in it; they may have the shipped addresses.
     """
     binary = shutil.which(name, path=PATH)
     if binary is None:
@@ -34,7 +34,7 @@ def proxy(
         address = f"127.0.0.1:{reserved.getsockname()[1]}"
     shipped = ROOT / "deploy" / name / ("nginx.conf" if name == "nginx" else "haproxy.cfg")
     text = shipped.read_text().replace("/run/nginx.pid", str(folder / "nginx.pid"))
-    for old, new in {_SERVER: server, _PROXY: address, **(changes or {})}.items():
+    for old, new in {**(changes or {}), _SERVER: server, _PROXY: address}.items():
         assert old in text
         text = text.replace(old, new)
     config = folder / shipped.name
