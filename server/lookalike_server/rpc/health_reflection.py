@@ -43,6 +43,8 @@ _Serve: TypeAlias = "Callable[[Context], Awaitable[Any]]"
 class HealthService:
     """Health: Check, List and Watch. A watcher that does not read misses changes; it delays nobody.
 
+    A watcher that does not read misses changes; it delays nobody.
+
     Attributes:
         is_hung: Whether the model's run or process hangs.
         is_damaged: Whether the catalog is damaged.
@@ -68,19 +70,19 @@ class HealthService:
         self._tell_watchers()
 
     def report_hang(self, *, hung: bool) -> None:
-        """Say NOT_SERVING of whatever is SERVING while the model's run or process hangs, and tell those who watch."""
+        """Say NOT_SERVING of all but the start while the model's run or process hangs, and tell those who watch."""
         self.is_hung = hung
         self._tell_watchers()
 
     def report_damage(self, *, damaged: bool) -> None:
-        """Say NOT_SERVING of whatever is SERVING while the catalog is damaged, and tell those who watch."""
+        """Say NOT_SERVING of all services while the catalog is damaged, and tell those who watch."""
         self.is_damaged = damaged
         self._tell_watchers()
 
     def _status(self, service: str) -> Any:
         """Return a service's status; raises KeyError where there is no such service."""
         status = self._statuses[service]
-        hides = (self.is_hung or self.is_damaged) and status == MESSAGES.HealthCheckResponse.SERVING
+        hides = (self.is_hung and service != STARTUP) or (self.is_damaged and service not in {STARTUP, LIVENESS})
         return MESSAGES.HealthCheckResponse.NOT_SERVING if hides else status
 
     def _tell_watchers(self) -> None:
