@@ -93,7 +93,7 @@ setup: .venv/ready ## create the environment of the server, the clients and thei
 .tools/bin/deploy-ready: $(wildcard $(addprefix tests/e2e/deploy/,go.mod go.sum */main.go))
 	@if go -C tests/e2e/deploy list -m > /dev/null 2>&1; then \
 		echo "setup: .tools (helm, readers of Kubernetes objects and compose files; takes minutes)"; \
-		log=$$(GOBIN=$(CURDIR)/.tools/bin go -C tests/e2e/deploy install tool ./decode ./compose 2>&1) \
+		log=$$(GOBIN=$(CURDIR)/.tools/bin go -C tests/e2e/deploy install tool ./decode ./compose ./container 2>&1) \
 			|| { echo "$$log" >&2; exit 1; }; touch $@; \
 	else echo "setup: no Go 1.26 or newer, so no helm: the tests of the chart will be skipped"; fi
 
@@ -195,7 +195,7 @@ test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json
 deploy-tools: .tools/bin/deploy-ready ## build helm and what else checks deploy/ into .tools/bin, which takes minutes
 
 .PHONY: test-deploy
-test-deploy: .venv/ready .tools/bin/deploy-ready ## check the compose file, the Helm chart and the systemd unit (IMAGE=name plays the chart with podman)
+test-deploy: .venv/ready .tools/bin/deploy-ready ## check the compose file, the Helm chart and the systemd unit
 	$(BIN)/python -m pytest -q tests/e2e/deploy $(PYTEST)
 
 # Seconds of each attack.
