@@ -63,7 +63,7 @@ exec: {command: [lookalike-server, health, --service, {{ $name }}, --timeout, "8
 {{- end -}}
 {{- end -}}
 
-{{/* Asking itself takes a process of its own and a second or two of a core, so it is done less often: (list context seconds). */}}
+{{/* Asking itself takes a process of its own and half a second of a core, so it is done less often: (list context seconds). */}}
 {{- define "lookalike.probePeriod" -}}
 {{- $values := (index . 0).Values -}}
 {{- $asksItself := and $values.tls.enabled (not $values.metrics.enabled) -}}
