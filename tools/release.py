@@ -1,16 +1,19 @@
 """`make release`: build every distribution, check its metadata, and use all of them on every Python that is here.
 
-Wheels and sdists are left in dist/release, with hnswlib's wheels beside them. Other dependencies come from the
-registry, at the versions of the lock files.
+Wheels and sdists are left in dist/release, with hnswlib's wheels, a bill of materials of each lock file and SHA256SUMS
+beside them; nothing is signed. Other dependencies come from the registry, at the versions of the lock files.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from tools.audit import UNAVAILABLE
 from tools.release_install import ROOT, build_hnswlib, pythons, run, use
 
 OUT = ROOT / "dist" / "release"
@@ -30,9 +33,27 @@ def main() -> int:
             build_hnswlib(python, OUT)
             with tempfile.TemporaryDirectory() as place:
                 use(python, OUT, Path(place))
+    run(sys.executable, "-m", "tools.sbom", "locks", OUT / "sbom")
+    write_sums(OUT)
     for path in sorted(OUT.iterdir()):
         print(f"release: {path.relative_to(ROOT)}")
-    return 0
+    return audited()
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS of every file in a folder, for `sha256sum --check`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
+    lines = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in files)
+    (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+
+
+def audited() -> int:
+    """Return 1 where vulnerabilities are known, and 0 where none is, or where nobody can be asked, which is printed."""
+    status = subprocess.run([sys.executable, "-m", "tools.audit"], cwd=ROOT, check=False).returncode
+    if status == UNAVAILABLE:
+        print("release: NOT AUDITED for known vulnerabilities; run `make audit` where they can be asked for")
+        return 0
+    return status
 
 
 def build(folder: Path, copy: Path) -> None:

@@ -41,8 +41,12 @@ def write_locks(folder: Path) -> None:
     """Write the bill of each lock file."""
     folder.mkdir(parents=True, exist_ok=True)
     for lock in lock_files():
-        file = folder / f"{label(str(lock.relative_to(ROOT)))}.cdx.json"
-        _cyclonedx("requirements", "-o", str(file), str(lock))
+        write_lock(lock, folder / f"{label(str(lock.relative_to(ROOT)))}.cdx.json")
+
+
+def write_lock(lock: Path, file: Path) -> None:
+    """Write the bill of a lock file."""
+    _cyclonedx("requirements", "-o", str(file), str(lock))
 
 
 def write_image(image: str, file: Path, engine: Sequence[str]) -> None:
