@@ -190,6 +190,7 @@ test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json
 	$(MAKE) --no-print-directory test-deploy
 	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q --timeout 3600 tests/crash $(PYTEST)
 	FUZZ_EXAMPLES=300000 $(BIN)/python -m pytest -q --timeout 14400 tests/fuzz $(PYTEST)
+	$(MAKE) --no-print-directory image-test
 
 .PHONY: deploy-tools
 deploy-tools: .tools/bin/deploy-ready ## build helm and what else checks deploy/ into .tools/bin, which takes minutes
@@ -343,12 +344,18 @@ $(JAVA)/target/ready: $(JAVA)/pom.xml $(JAVA)/service_config.json $(PROTOS) \
 ##@ Release
 
 # Without --no-cache-dir pip may take an hnswlib that was compiled for another processor.
-.PHONY: server-wheels
-server-wheels: ## build the server's wheels and all it needs into dist/wheels, for this kind of processor in general (EXTRA=gpu)
+.PHONY: dependency-wheels
+dependency-wheels:
 	$(PYTHON) -m venv .venv-build
 	.venv-build/bin/$(PIP_INSTALL) --require-hashes -r server/build.lock
 	$(HNSWLIB_BUILD) .venv-build/bin/python -m pip wheel --quiet --no-cache-dir --require-hashes \
 		--no-build-isolation --wheel-dir dist/wheels -r server/requirements$(EXTRA:%=-%).lock
+
+.PHONY: server-wheels
+server-wheels: dependency-wheels own-wheels ## build the server's wheels and all it needs into dist/wheels, for this kind of processor in general (EXTRA=gpu)
+
+.PHONY: own-wheels
+own-wheels: $(filter dependency-wheels,$(MAKECMDGOALS))
 	.venv-build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/wheels ./proto/python ./server
 
 # Into WHEELS, beside wheels of ours: who installs them needs no compiler then.
@@ -366,16 +373,34 @@ wheels: server-wheels ## build the wheels of server and client, and all the serv
 	.venv-build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/wheels \
 		./clients/python ./clients/loadtest
 
+# A docker without its daemon counts as none. Podman's own format would drop HEALTHCHECK.
+CONTAINERS = $(if $(shell docker info > /dev/null 2>&1 && echo found),docker,podman)
+IMAGE ?=
+
 .PHONY: image
-image: ## build the container image
-	docker build --tag lookalike-server:local .
+image: .venv-release/ready ## build the container image, by docker or else podman, with a bill of materials (IMAGE="--build-arg RUNTIME=gpu")
+	$(CONTAINERS) build $(if $(filter podman,$(CONTAINERS)),--format docker) --tag lookalike-server:local \
+		--label org.opencontainers.image.version=$$(cat VERSION) $(IMAGE) .
+	$(RELEASE_BIN)/python -m tools.sbom image lookalike-server:local dist/image/lookalike-server.cdx.json $(CONTAINERS)
+
+.PHONY: image-test
+image-test: .venv/ready .venv-release/ready models/default/model.json ## build the image, on Debian's packages where no registry is reached, and use it in every way
+	$(BIN)/python -m pytest -q --timeout 3600 tests/image $(PYTEST)
 
 .PHONY: release
-release: .venv-release/ready .venv/ready ## build wheels and sdists of every distribution into dist/release, and use them on every Python that is here
-	PYTHONPATH=. $(RELEASE_BIN)/python tools/release.py
+release: .venv-release/ready .venv/ready ## build wheels and sdists of every distribution into dist/release, use them on every Python that is here, and list what they are made of
+	$(RELEASE_BIN)/python -m tools.release
+
+.PHONY: audit
+audit: .venv-release/ready ## ask for known vulnerabilities of every locked package; exit status 69 where that cannot be asked
+	$(RELEASE_BIN)/python -m tools.audit
+
+.PHONY: licenses
+licenses: .venv-release/ready ## write docs/licenses.md again, after a change of the lock files
+	$(RELEASE_BIN)/python -m tools.licenses
 
 .venv-release/ready: tools/requirements.lock | .venv-uv/ready
-	@echo "setup: .venv-release (build, twine)"
+	@echo "setup: .venv-release (build, twine, bills of materials, audit)"
 	@$(PYTHON) -m venv .venv-release
 	@$(UV_INSTALL) .venv-release --require-hashes -r tools/requirements.lock
 	@touch $@

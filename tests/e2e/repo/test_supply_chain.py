@@ -56,7 +56,9 @@ def test_a_known_vulnerability_fails_with_the_version_that_fixes_it() -> None:
 @pytest.mark.parametrize("skipped", [1, 2])
 def test_what_could_not_be_asked_about_is_no_pass(skipped: int) -> None:
     """pip-audit itself ends with 0 where an index knows no vulnerabilities; here one such package is enough to fail."""
-    packages = [{"name": f"none-{i}", "skip_reason": "Dependency not found"} for i in range(skipped)]
+    packages: list[dict[str, object]] = [
+        {"name": f"none-{i}", "skip_reason": "Dependency not found"} for i in range(skipped)
+    ]
     assert audited(*packages, CLEAN).status == UNAVAILABLE
 
 
