@@ -44,7 +44,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 VOLUME /data
 EXPOSE 50051
 STOPSIGNAL SIGTERM
-# Asks where LOOKALIKE_LISTEN and the other settings say that the server listens.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["lookalike-server", "health"]
+# Asks where LOOKALIKE_LISTEN and the other settings say that the server listens; a check costs a second of a core.
+HEALTHCHECK --interval=30s --timeout=30s --start-period=120s CMD ["lookalike-server", "health"]
 ENTRYPOINT ["lookalike-server"]
 CMD ["serve"]

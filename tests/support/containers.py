@@ -45,26 +45,24 @@ class Podman:
 
     def __init__(self, folder: Path) -> None:
         """Use a folder; `close` empties it."""
-        self._command = ["podman", "--root", str(folder / "store"), "--runroot", str(folder / "run")]
+        self.command = ["podman", "--root", str(folder / "store"), "--runroot", str(folder / "run")]
 
     def __call__(self, *arguments: str, check: bool = True, seconds: float = 1200) -> subprocess.CompletedProcess[str]:
         """Run a command of podman; what it prints is in the result."""
-        done = subprocess.run(
-            [*self._command, *arguments], capture_output=True, text=True, check=False, timeout=seconds
-        )
+        done = subprocess.run([*self.command, *arguments], capture_output=True, text=True, check=False, timeout=seconds)
         if check and done.returncode:
             raise AssertionError(f"podman {' '.join(arguments)}: exit status {done.returncode}\n{done.stderr[-4000:]}")
         return done
 
     def popen(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a command of podman whose output, errors included, is read while it runs."""
-        return subprocess.Popen([*self._command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.Popen([*self.command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def choose_runtime(self, image: str) -> None:
         """Use a runtime that runs a container here: Debian 12's crun fails on some machines where runc does not."""
         failures = []
         for runtime in ("", "runc", "crun"):
-            command = [*self._command, *(("--runtime", runtime) if runtime else ())]
+            command = [*self.command, *(("--runtime", runtime) if runtime else ())]
             done = subprocess.run(
                 [*command, "run", "--rm", "--network", "host", *limits(), image, "true"],
                 capture_output=True,
@@ -73,7 +71,7 @@ class Podman:
                 timeout=300,
             )
             if done.returncode == 0:
-                self._command = command
+                self.command = command
                 return
             failures.append(f"{runtime or 'the default runtime'}: {done.stderr.strip()}")
         raise AssertionError("no runtime runs a container here:\n" + "\n".join(failures))
