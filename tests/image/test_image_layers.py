@@ -9,7 +9,7 @@ import pytest
 
 from support.image_layers import Layers
 
-pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(3600)]
 
 BUILD_TOOLS = {"gcc", "g++", "cc", "c++", "make", "ld", "as", "strip", "pip", "pip3", "git", "python3-config"}
 

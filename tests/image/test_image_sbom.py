@@ -12,7 +12,7 @@ import pytest
 from support.containers import Podman
 from support.paths import ROOT
 
-pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(3600)]
 
 
 def test_the_bill_has_what_is_installed_at_the_versions_of_the_lock(podman: Podman, image: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from support.paths import ROOT
 from support.pem_files import Authority
 from support.serving import connect
 
-pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600), pytest.mark.usefixtures("image")]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(3600), pytest.mark.usefixtures("image")]
 
 PRODUCTS = 40
 
