@@ -21,6 +21,7 @@ _pem_file = click.Path(path_type=Path, dir_okay=False)
 @click.command("health", cls=RenamedFlags)
 @partial(settings_options, names=("listen",))
 @click.option("--target", help="HOST:PORT of the server.  [default: where the settings say that it listens]")
+@click.option("--service", default="", metavar="NAME", help="A service, or liveness, readiness or startup.")
 @click.option("--timeout", default=3.0, show_default=True, help="Seconds to wait for the response.")
 @click.option("--tls", is_flag=True, help="Encrypt the connection; trust the CAs that gRPC trusts.")
 @click.option("--ca", type=_pem_file, metavar="FILE", help="Encrypt the connection; trust these CAs, PEM.")
@@ -38,6 +39,7 @@ def health_command(
     config: Path | None,
     listen: str | None,
     target: str | None,
+    service: str,
     timeout: float,
     *,
     own_certificate: Path | None,
@@ -53,7 +55,7 @@ def health_command(
     except LookalikeError as error:
         fail(str(error))
     own_certificate = own_certificate or settings.tls_certificate_file
-    health = ask_health(target, timeout, _probe_tls(own_certificate=own_certificate, **options))
+    health = ask_health(target, timeout, _probe_tls(own_certificate=own_certificate, **options), service)
     click.echo(health)
     sys.exit(0 if health == "SERVING" else 1)
 

@@ -66,8 +66,12 @@ class ProbeTls:
         return grpc.secure_channel(target, credentials, options)
 
 
-def ask_health(target: str, timeout: float, tls: ProbeTls | None = None) -> str:
-    """Ask the server at HOST:PORT and return "SERVING", "NOT_SERVING", or why no answer came in `timeout` seconds."""
+def ask_health(target: str, timeout: float, tls: ProbeTls | None = None, service: str = "") -> str:
+    """Ask the server at HOST:PORT for the health of a service, or its own under the empty name.
+
+    Returns:
+        "SERVING", "NOT_SERVING", or why no answer came in `timeout` seconds.
+    """
     # No proxy: probers are on this host or network, and the proxies of the environment are for others.
     options = [("grpc.enable_http_proxy", 0)]
     try:
@@ -77,8 +81,10 @@ def ask_health(target: str, timeout: float, tls: ProbeTls | None = None) -> str:
     with channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # its type stub lacks the methods
         try:
-            response = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout, wait_for_ready=False)
+            response = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout, wait_for_ready=False)
         except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                return f"no answer from {target}: it knows no {service!r}; try liveness, readiness or startup"
             return f"no answer from {target}: {_reason(error)}"
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
 

@@ -28,6 +28,18 @@ from lookalike_server.rpc.status import INTERNAL
 MESSAGES: Any = health_pb2  # the type stubs are older than List
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
+READINESS = "readiness"
+"""The name under which health says whether callers should come: as the server does under the empty name."""
+
+STARTUP = "startup"
+"""The name under which health says whether the server has been ready once; it then stays so."""
+
+LIVENESS = "liveness"
+"""The name under which health says whether the server is worth keeping: NOT_SERVING only while it hangs.
+
+While it starts, drains or loads the model again, and with a damaged catalog, a new start would help nobody.
+"""
+
 MAX_REQUEST_BYTES = 64 * 1024
 """Bytes of a request: some names."""
 
@@ -41,7 +53,7 @@ _Serve: TypeAlias = "Callable[[Context], Awaitable[Any]]"
 
 
 class HealthService:
-    """Health: Check, List and Watch. A watcher that does not read misses changes; it delays nobody.
+    """Health: Check, List and Watch of services and of what probes ask for.
 
     A watcher that does not read misses changes; it delays nobody.
 

@@ -89,3 +89,11 @@ def test_no_answer(ca: Authority, listen: Listen, tmp_path: Path) -> None:
         assert (result.exit_code, len(result.stdout.splitlines())) == (1, 1)
         assert result.stdout.startswith(f"no answer from {server.address}: ")
         assert words in result.stdout
+
+
+def test_a_service_by_name(listen: Listen) -> None:
+    """The health of a service is asked for by its name, and one that the server does not know is said so."""
+    server = listen(None)
+    assert health(server, "--service", "").stdout == "SERVING\n"
+    result = health(server, "--service", "alive")
+    assert (result.exit_code, "it knows no 'alive'; try liveness" in result.stdout) == (1, True)

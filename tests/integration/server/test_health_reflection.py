@@ -123,12 +123,13 @@ async def test_unknown_symbols_are_not_found(reflection: Reflection, symbol: str
 
 
 async def test_health_lists_every_service(served: Served) -> None:
-    """Health's List has the status of the server and of each service."""
+    """Health's List has the status of the server, of each service and of what probes ask for."""
     stub: Any = health_pb2_grpc.HealthStub(served.channel)
     messages: Any = health_pb2  # the type stubs are older than List
     answer = await stub.List(messages.HealthListRequest())
     serving = health_pb2.HealthCheckResponse.SERVING
-    assert {name: health.status for name, health in answer.statuses.items()} == dict.fromkeys(("", *SERVICES), serving)
+    names = ("", "liveness", "readiness", "startup", *SERVICES)
+    assert {name: health.status for name, health in answer.statuses.items()} == dict.fromkeys(names, serving)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,8 @@ async def test_hang_hides_serving_only(served: Served) -> None:
     assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.NOT_SERVING
     messages: Any = health_pb2  # the type stubs are older than List
     listed = (await stub.List(messages.HealthListRequest())).statuses
-    assert {each.status for each in listed.values()} == {health_pb2.HealthCheckResponse.NOT_SERVING}
+    serving = {name for name, each in listed.items() if each.status == health_pb2.HealthCheckResponse.SERVING}
+    assert serving == {"startup"}
     server.report_hang(hung=False)
     assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
     server.report_hang(hung=True)
