@@ -82,8 +82,8 @@ class Metrics(SelectiveObserver, Collector):
         self._batch = self._batches.of()
         self._padding = Counts(definitions.PADDING)
         self._dropped = Counts(definitions.DROPPED, "cancelled", "expired")
-        self._lates = Histograms(definitions.LATE)
-        self._late = self._lates.of()
+        self._late_seconds = Histograms(definitions.LATE)
+        self._late = self._late_seconds.of()
         self._lookups = Counts(definitions.LOOKUPS, "hit", "in_flight", "miss")
         self._lag = Histograms(definitions.LOOP_LAG)
         self._graphs = Counts(definitions.GRAPH_BUILDS)
@@ -130,7 +130,7 @@ class Metrics(SelectiveObserver, Collector):
             self._batches,
             self._padding,
             self._dropped,
-            self._lates,
+            self._late_seconds,
             self._lookups,
             self._lag,
             self._graphs,
