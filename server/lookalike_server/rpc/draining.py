@@ -12,11 +12,14 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_QUIET_SECONDS = 0.05
-"""When no call has arrived for so long none is on its way: that takes half a round trip."""
+_QUIET_SECONDS = 0.1
+"""When no call has arrived for so long none is on its way: that takes half a round trip, and the time to get a core."""
 
-_MAX_HOLD_SECONDS = 0.25
-"""How long responses are held at most, where calls come without waiting for them."""
+_MAX_HOLD_SECONDS = 0.5
+"""How long responses are held at most, where calls come without waiting for them; seconds of a loop that runs."""
+
+_LATE_SECONDS = 0.01
+"""By so much later than asked the loop goes on where it was busy, and calls that had arrived were not seen."""
 
 
 class Draining:
@@ -44,10 +47,15 @@ class Draining:
         loop = asyncio.get_running_loop()
         latest = loop.time() + _MAX_HOLD_SECONDS
         while True:
-            wait = min(self._arrived + _QUIET_SECONDS, latest) - loop.time()
+            now = loop.time()
+            wait = min(self._arrived + _QUIET_SECONDS, latest) - now
             if wait <= 0:
                 return
             await asyncio.sleep(wait)
+            late = loop.time() - now - wait
+            if late > _LATE_SECONDS:
+                latest += late
+                self._arrived = loop.time()
 
     def release(self) -> None:
         """Let the responses go."""

@@ -31,6 +31,9 @@ def embed_request(seed: int = 1) -> embedding_service_pb2.EmbedRequest:
     return embedding_service_pb2.EmbedRequest(image=raw(noise(seed)))
 
 
+# A call that is on its way for longer than responses are held is lost, as where cores are overloaded many times.
+@pytest.mark.slow
+@pytest.mark.serial
 async def test_callers_lose_no_call(serve: Serve) -> None:
     """Callers that call again and again have every call answered until they are sent away, at whatever moment."""
     outcomes: Counter[str] = Counter()
