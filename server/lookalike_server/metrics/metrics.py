@@ -31,8 +31,10 @@ UNCOUNTED = (
     events.CatalogChecked,
     events.CredentialsFileReloaded,
     events.RecallMeasured,  # the index has the average
+    events.StageTraced,  # one for each of `StageCompleted`, for traces
+    events.TraceExportFailed,  # a fault of the collector, not of this server
 )
-"""What is for the log only."""
+"""What is for the log or for traces only."""
 
 
 CALL_FAULT = "call"
