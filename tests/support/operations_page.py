@@ -9,11 +9,15 @@ from support.paths import ROOT
 PAGE = ROOT / "docs" / "operations.md"
 
 
+def fenced_blocks(heading: str) -> list[str]:
+    """Return the fenced blocks below a heading, without those of the next one."""
+    _, _, section = PAGE.read_text(encoding="utf-8").partition(f"\n{heading}\n")
+    section = re.split(r"^##", section, maxsplit=1, flags=re.MULTILINE)[0]
+    return re.findall(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+
+
 def first_command(alert: str) -> str:
     """Return the first command of an alert's runbook."""
-    _, _, section = PAGE.read_text(encoding="utf-8").partition(f"\n### {alert}\n")
-    assert section, f"no runbook of {alert}"
-    section = re.split(r"^##", section, maxsplit=1, flags=re.MULTILINE)[0]
-    found = re.search(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-    assert found, f"no command in the runbook of {alert}"
-    return found[1].strip()
+    blocks = fenced_blocks(f"### {alert}")
+    assert blocks, f"no runbook of {alert}, or no command in it"
+    return blocks[0].strip()
