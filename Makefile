@@ -191,6 +191,7 @@ test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json
 	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q --timeout 3600 tests/crash $(PYTEST)
 	FUZZ_EXAMPLES=300000 $(BIN)/python -m pytest -q --timeout 14400 tests/fuzz $(PYTEST)
 	$(MAKE) --no-print-directory image-test
+	$(MAKE) --no-print-directory soak SOAK_SECONDS=300
 
 .PHONY: deploy-tools
 deploy-tools: .tools/bin/deploy-ready ## build helm and what else checks deploy/ into .tools/bin, which takes minutes
@@ -205,6 +206,12 @@ ATTACK_SECONDS ?= 30
 .PHONY: test-attack
 test-attack: .venv/ready ## attack a server for long, alone and behind the proxies of deploy/ (ATTACK_SECONDS=30)
 	ATTACK_SECONDS=$(ATTACK_SECONDS) $(BIN)/python -m pytest -q --timeout 1800 tests/attack $(PYTEST)
+
+SOAK_SECONDS ?= 3600
+
+.PHONY: soak
+soak: .venv/ready ## load servers for an hour, and judge whether they keep something of each call (SOAK_SECONDS=3600)
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -q tests/soak $(PYTEST)
 
 .PHONY: test-gallery
 test-gallery: .venv/ready .venv-gallery/ready models/default/model.json ## run the gallery's tests in Debian's chromium, over a real server

@@ -18,11 +18,15 @@ SERVE = (sys.executable, "-m", "lookalike_server", "serve")
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A server process and its address; `log` has, once the block has ended, what it logged since it serves."""
+    """A server process and its address; `log` has, once the block has ended, what it logged since it serves.
+
+    `metrics_port` is 0 where it has no metrics.
+    """
 
     process: subprocess.Popen[bytes]
     address: str
     log: list[bytes]
+    metrics_port: int = 0
 
     def stop(self, number: int) -> int:
         """Send a signal and return the exit status."""
@@ -49,8 +53,11 @@ def server_process(
     reader = threading.Thread(target=rest.extend, args=(process.stderr,))
     try:
         log = []
+        metrics_port = 0
         for line in process.stderr:
             log.append(line)
+            if b'"event": "metrics_listening"' in line:
+                metrics_port = int(json.loads(line)["port"])
             if b'"event": "serving"' in line:
                 serving = json.loads(line)
                 break
@@ -59,7 +66,7 @@ def server_process(
         # A full pipe would block the server.
         reader.start()
         address = f"127.0.0.1:{serving['port']}" if "port" in serving else serving["listen"]
-        yield ServerProcess(process, address, rest)
+        yield ServerProcess(process, address, rest, metrics_port)
     finally:
         if process.poll() is None:
             process.kill()
