@@ -114,7 +114,7 @@ def test_interval_has_the_slope_most_of_the_time() -> None:
         ("threads", 1, Verdict.FLAT),
         ("threads", 5, Verdict.GROWS),
         ("wal", 16 * MIB, Verdict.FLAT),
-        ("wal", 80 * MIB, Verdict.GROWS),
+        ("wal", 100 * MIB, Verdict.GROWS),
         ("database", 0.5 * MIB, Verdict.FLAT),
         ("database", 3 * MIB, Verdict.GROWS),
     ],
