@@ -207,6 +207,7 @@ ATTACK_SECONDS ?= 30
 test-attack: .venv/ready ## attack a server for long, alone and behind the proxies of deploy/ (ATTACK_SECONDS=30)
 	ATTACK_SECONDS=$(ATTACK_SECONDS) $(BIN)/python -m pytest -q --timeout 1800 tests/attack $(PYTEST)
 
+# Seconds of load; a run of less than an hour sees only faster leaks (CONTRIBUTING.md).
 SOAK_SECONDS ?= 3600
 
 .PHONY: soak

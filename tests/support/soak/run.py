@@ -25,7 +25,7 @@ WARM_UP = 0.3
 comes to what it needs for calls that happen to be at once."""
 
 MAX_WARM_UP_SECONDS = 900.0
-"""About 20,000 calls, after which the memory of a server with these calls did not grow any more."""
+"""About 20,000 calls. At first the memory grows by 300 bytes a call, whatever the kind, and by 30 after so many."""
 
 CALLS_PER_SECOND = 25.0
 
