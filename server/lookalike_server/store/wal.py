@@ -20,18 +20,24 @@ from typing import Any
 CHECKPOINT_BYTES = 16 << 20
 """About how many bytes are written between checkpoints; SQLite's own 4 MiB would checkpoint four times as often."""
 
+RESTART_BYTES = 64 << 20
+"""The size from which a checkpoint waits for readers, so that the WAL does not grow for as long as readers overlap."""
+
 _CHUNK = 1 << 20  # bytes written at a time
+_RESTART_SECONDS = 0.05  # that such a checkpoint waits; a reader takes milliseconds
 
 
 class Wal:
     """The write-ahead log of the connection that writes. Used by the thread that owns the connection."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, restart_bytes: int = RESTART_BYTES) -> None:
         """Turn off SQLite's automatic checkpoints."""
         _, _, name = connection.execute("PRAGMA database_list").fetchone()
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         self._connection = connection
         self._path = Path(name)
+        self._log = self._path.with_name(f"{self._path.name}-wal")
+        self._restart_bytes = restart_bytes
         self._descriptor: int | None = None
         self._written = 0
 
@@ -41,7 +47,10 @@ class Wal:
         return self._written >= CHECKPOINT_BYTES
 
     def checkpoint(self) -> None:
-        """Copy into the file what no reader blocks; the WAL is then written from its start again.
+        """Copy into the file what no reader blocks; the WAL is written from its start again once no reader uses it.
+
+        Where readers overlap there always is one, so a large WAL makes new ones read the file alone, and waits for the
+        others a little.
 
         Raises:
             OSError: The disk is full or fails; the contents of the WAL are safe, and a retry is possible.
@@ -50,6 +59,13 @@ class Wal:
         self._written = 0
         self.preallocate()
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if self._log.exists() and self._log.stat().st_size >= self._restart_bytes:
+            (milliseconds,) = self._connection.execute("PRAGMA busy_timeout").fetchone()
+            self._connection.execute(f"PRAGMA busy_timeout = {_RESTART_SECONDS * 1e3:.0f}")
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
 
     def reset(self) -> bool:
         """Copy the WAL into the file and truncate it; return False if a reader blocks that.
@@ -58,8 +74,7 @@ class Wal:
             OSError: The disk is full, or still fails; nothing is lost, and a retry is possible.
             sqlite3.Error: As `checkpoint`.
         """
-        log = self._path.with_name(f"{self._path.name}-wal")
-        if not log.exists() or log.stat().st_size == 0:
+        if not self._log.exists() or self._log.stat().st_size == 0:
             return True
         self.preallocate()
         (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
