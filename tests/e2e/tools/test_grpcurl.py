@@ -19,6 +19,7 @@ from lookalike.v1 import (
     embedding_service_pb2,
     search_service_pb2,
 )
+from lookalike_server.rpc.health_reflection import LIVENESS, READINESS, STARTUP
 from lookalike_server.rpc.server import SERVICES
 from support.credentials import add_key
 from support.serving import HeldModel, Serve, Served, encoded, noise, product, until, violation
@@ -171,11 +172,12 @@ async def test_deadline_travels(serve: Serve, grpcurl: Tool) -> None:
 
 @pytest.mark.slow
 async def test_health(served: Served, grpcurl: Tool) -> None:
-    """Health is reported for the server, for each service, and for all of them in one call."""
-    for service in ("", *SERVICES):
+    """Health is reported for the server, for each service and probe, and for all of them in one call."""
+    names = ("", LIVENESS, READINESS, STARTUP, *SERVICES)
+    for service in names:
         assert await call(grpcurl, served, f"{HEALTH}/Check", {"service": service}) == {"status": "SERVING"}
     listed = await call(grpcurl, served, f"{HEALTH}/List")
-    assert listed["statuses"].keys() == {"", *SERVICES}
+    assert listed["statuses"].keys() == set(names)
 
 
 @pytest.mark.slow
