@@ -183,7 +183,7 @@ test-all: test ## run every test, also the exporter's matrix, all languages, the
 .PHONY: test-nightly
 test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json ## run what takes long by nature: coverage, real images, benchmarks, kills and full disks by the hundred, fuzzing for hours
 	$(MAKE) --no-print-directory test COVERAGE=1
-	$(SERVER_TESTS) tests -m nightly $(PYTEST)
+	$(SERVER_TESTS) tests -m nightly --ignore tests/image --ignore tests/soak $(PYTEST)
 	$(EXPORTER_TESTS) -m nightly $(PYTEST)
 	$(GALLERY_TESTS) -m nightly $(PYTEST)
 	$(MAKE) --no-print-directory release

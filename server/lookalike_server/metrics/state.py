@@ -15,6 +15,7 @@ from lookalike_server.metrics import definitions
 from lookalike_server.metrics.categories import MAX_CATEGORIES, bounded, bounded_recalls
 from lookalike_server.metrics.cells import gauge
 from lookalike_server.metrics.gpu import Gpus
+from lookalike_server.rpc.certificate_dates import certificate_dates
 from lookalike_server.store.sqlite import FILE
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ class State:
         if certificate is None:
             return gauge(definitions.CERTIFICATE)
         if certificate != self._certificate:
-            self._certificate, self._expiry = certificate, _expiry(certificate)
+            self._certificate = certificate
+            self._expiry = min(end.timestamp() for _, end in certificate_dates(certificate.decode()))
         return gauge(definitions.CERTIFICATE, ((), self._expiry))
 
     def _gpu_families(self) -> Iterable[Metric]:
@@ -106,10 +108,3 @@ class State:
         model, runtime = self.engine.model, self.engine.runtime
         labels = (__version__, model.name, model.digest, runtime.provider, runtime.library, runtime.precision)
         return gauge(definitions.BUILD, (labels, 1))
-
-
-def _expiry(certificate: bytes) -> float:
-    """Return when the first certificate of a PEM file expires, in seconds since 1970."""
-    from cryptography import x509  # takes a while to import, and is needed where there is TLS only
-
-    return min(each.not_valid_after_utc.timestamp() for each in x509.load_pem_x509_certificates(certificate))

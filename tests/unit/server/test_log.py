@@ -15,25 +15,12 @@ import structlog
 from lookalike_server.domain import events
 from lookalike_server.domain.calls import TraceContext
 from lookalike_server.telemetry import LogObserver, configure_log
-
-
-class _Pipe:
-    """Records every write by itself, as an unbuffered pipe has them."""
-
-    def __init__(self) -> None:
-        self.writes: list[str] = []
-
-    def write(self, text: str) -> int:
-        self.writes.append(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: there is no buffer."""
+from support.written_lines import WrittenLines
 
 
 def test_a_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line and its end are one write, so a server that is killed leaves no unfinished line."""
-    pipe = _Pipe()
+    pipe = WrittenLines()
     monkeypatch.setattr(sys, "stderr", pipe)
     try:
         configure_log("json", "info")
@@ -62,21 +49,21 @@ def clock() -> _Clock:
 
 
 @pytest.fixture
-def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Pipe]:
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[WrittenLines]:
     """The log of this test, as JSON."""
-    pipe = _Pipe()
+    pipe = WrittenLines()
     monkeypatch.setattr(sys, "stderr", pipe)
     configure_log("json", "info")
     yield pipe
     structlog.reset_defaults()
 
 
-def lines(pipe: _Pipe) -> list[dict[str, Any]]:
+def lines(pipe: WrittenLines) -> list[dict[str, Any]]:
     """Return the lines of a log."""
     return [json.loads(line) for line in pipe.writes]
 
 
-def reported(pipe: _Pipe) -> int:
+def reported(pipe: WrittenLines) -> int:
     """Count the faults that a log tells of: its lines, and those that they stand for."""
     return sum(1 + line.get("repeated", 0) for line in lines(pipe))
 
@@ -89,7 +76,7 @@ def failed(number: int, error: Exception | None = None, method: str = "/a/B") ->
 COMPLETED = events.CallCompleted("/a/B", "OK", 0.1, "good", None)
 
 
-def test_a_fault_is_logged_at_once(pipe: _Pipe, clock: _Clock) -> None:
+def test_a_fault_is_logged_at_once(pipe: WrittenLines, clock: _Clock) -> None:
     """The first fault of a kind is one line with its traceback and request id, and no count."""
     LogObserver(clock)(failed(1))
     (line,) = lines(pipe)
@@ -98,7 +85,7 @@ def test_a_fault_is_logged_at_once(pipe: _Pipe, clock: _Clock) -> None:
     assert "repeated" not in line
 
 
-def test_a_call_is_logged_with_its_trace(pipe: _Pipe, clock: _Clock) -> None:
+def test_a_call_is_logged_with_its_trace(pipe: WrittenLines, clock: _Clock) -> None:
     """A line about a call has its trace and its span, as OpenTelemetry writes them, so that one leads to the other."""
     trace = TraceContext(0xAB, 0xCD, sampled=False)
     LogObserver(clock)(replace(failed(1), trace=trace))
@@ -106,7 +93,7 @@ def test_a_call_is_logged_with_its_trace(pipe: _Pipe, clock: _Clock) -> None:
     assert (line["trace_id"], line["span_id"]) == (f"{0:030}ab", f"{0:014}cd")
 
 
-def test_a_burst_is_one_line_a_second(pipe: _Pipe, clock: _Clock) -> None:
+def test_a_burst_is_one_line_a_second(pipe: WrittenLines, clock: _Clock) -> None:
     """A thousand faults in three seconds are a few lines, whose counts add up to all of them."""
     observer = LogObserver(clock)
     for number in range(1000):
@@ -118,7 +105,7 @@ def test_a_burst_is_one_line_a_second(pipe: _Pipe, clock: _Clock) -> None:
     assert lines(pipe)[-1]["request_id"] == "id-999"
 
 
-def test_faults_a_second_apart_are_all_logged(pipe: _Pipe, clock: _Clock) -> None:
+def test_faults_a_second_apart_are_all_logged(pipe: WrittenLines, clock: _Clock) -> None:
     """Faults that come no faster than once a second are each a line without a count."""
     observer = LogObserver(clock)
     for number in range(5):
@@ -130,7 +117,9 @@ def test_faults_a_second_apart_are_all_logged(pipe: _Pipe, clock: _Clock) -> Non
 
 
 @pytest.mark.parametrize("others", [COMPLETED, events.BatchCompleted(1, 1, 0.1), events.EmbeddingReused(cached=True)])
-def test_the_end_of_a_burst_is_reported_with_the_next_event(pipe: _Pipe, clock: _Clock, others: events.Event) -> None:
+def test_the_end_of_a_burst_is_reported_with_the_next_event(
+    pipe: WrittenLines, clock: _Clock, others: events.Event
+) -> None:
     """What was counted last is logged with whatever event comes after its second, once, with the last one's id."""
     observer = LogObserver(clock)
     for number in range(4):
@@ -147,7 +136,7 @@ def test_the_end_of_a_burst_is_reported_with_the_next_event(pipe: _Pipe, clock: 
     assert reported(pipe) == 4
 
 
-def test_the_end_of_a_burst_is_reported_at_the_end(pipe: _Pipe, clock: _Clock) -> None:
+def test_the_end_of_a_burst_is_reported_at_the_end(pipe: WrittenLines, clock: _Clock) -> None:
     """What was counted last is logged when the server closes, and only once."""
     observer = LogObserver(clock)
     for number in range(3):
@@ -158,7 +147,7 @@ def test_the_end_of_a_burst_is_reported_at_the_end(pipe: _Pipe, clock: _Clock) -
     assert len(pipe.writes) == 2
 
 
-def test_kinds_are_logged_apart(pipe: _Pipe, clock: _Clock) -> None:
+def test_kinds_are_logged_apart(pipe: WrittenLines, clock: _Clock) -> None:
     """Another method, type of error or event is a line of its own, whatever was logged just before."""
     observer = LogObserver(clock)
     kinds: list[events.Event] = [
@@ -176,7 +165,7 @@ def test_kinds_are_logged_apart(pipe: _Pipe, clock: _Clock) -> None:
     assert reported(pipe) == 2 * len(kinds)
 
 
-def test_no_fault_is_lost_between_threads(pipe: _Pipe) -> None:
+def test_no_fault_is_lost_between_threads(pipe: WrittenLines) -> None:
     """Faults that several threads report at once are all reported."""
     observer = LogObserver()
     with ThreadPoolExecutor(4) as threads:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import structlog
@@ -15,6 +13,7 @@ from lookalike_server.domain.errors import Rejection
 from lookalike_server.domain.events import CallRejected
 from lookalike_server.rejection_log import WINDOW_SECONDS
 from lookalike_server.telemetry import LogObserver, configure_log
+from support.written_lines import WrittenLines
 
 SEARCH, EMBED = "/lookalike.v1.SearchService/Search", "/lookalike.v1.EmbeddingService/Embed"
 
@@ -59,35 +58,17 @@ class _Timer:
         self.started = False
 
 
-class _Lines:
-    """Collects what is written."""
-
-    def __init__(self) -> None:
-        self.written: list[str] = []
-
-    def write(self, text: str) -> int:
-        self.written.append(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: there is no buffer."""
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return the lines so far."""
-        return [json.loads(line) for line in self.written]
-
-
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Lines]:
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[WrittenLines]:
     """The log of this test."""
-    lines = _Lines()
+    lines = WrittenLines()
     monkeypatch.setattr(sys, "stderr", lines)
     configure_log("json", "info")
     yield lines
     structlog.reset_defaults()
 
 
-def test_a_minute_is_one_line(lines: _Lines) -> None:
+def test_a_minute_is_one_line(lines: WrittenLines) -> None:
     """All rejected calls of a minute are one line, with their sum, their reasons and their methods."""
     time = _Time()
     observer = LogObserver(time.clock, time.timer)
@@ -104,7 +85,7 @@ def test_a_minute_is_one_line(lines: _Lines) -> None:
     assert line["methods"] == {SEARCH: {"queue_full": 3, "deadline": 1}, EMBED: {"queue_full": 1}}
 
 
-def test_a_quiet_minute_is_no_line(lines: _Lines) -> None:
+def test_a_quiet_minute_is_no_line(lines: WrittenLines) -> None:
     """Each minute with rejected calls has a line of its own, and one without has none."""
     time = _Time()
     observer = LogObserver(time.clock, time.timer)
@@ -124,7 +105,7 @@ def test_a_quiet_minute_is_no_line(lines: _Lines) -> None:
         ([Rejection.INDEX_BEHIND], "warning"),
     ],
 )
-def test_levels(lines: _Lines, reasons: list[Rejection], level: str) -> None:
+def test_levels(lines: WrittenLines, reasons: list[Rejection], level: str) -> None:
     """What a caller's quota or a restart rejects is information, and whatever else is a warning."""
     time = _Time()
     observer = LogObserver(time.clock, time.timer)
@@ -134,7 +115,7 @@ def test_levels(lines: _Lines, reasons: list[Rejection], level: str) -> None:
     assert [line["level"] for line in lines.read()] == [level]
 
 
-def test_the_rest_is_logged_at_the_end(lines: _Lines) -> None:
+def test_the_rest_is_logged_at_the_end(lines: WrittenLines) -> None:
     """What was counted when the server closes is logged then, once, and its timer does nothing more."""
     time = _Time()
     observer = LogObserver(time.clock, time.timer)
@@ -146,7 +127,7 @@ def test_the_rest_is_logged_at_the_end(lines: _Lines) -> None:
     assert [(line["count"], line["seconds"]) for line in lines.read()] == [(1, 7.0)]
 
 
-def test_no_call_is_lost_between_threads(lines: _Lines) -> None:
+def test_no_call_is_lost_between_threads(lines: WrittenLines) -> None:
     """Calls that threads report at once, and lines written between them, count all of them."""
     observer = LogObserver()
     with ThreadPoolExecutor(4) as threads:
