@@ -20,12 +20,13 @@ from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.io_binding import IN_FLIGHT, BoundSession
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
 from lookalike_server.inference.onnx_session import OnnxSession
-from lookalike_server.inference.parity import embed_in_batches, parity_images
+from lookalike_server.inference.parity import embed_in_batches, measure_parity, parity_images
 from lookalike_server.inference.providers import CudaOptions
 
 if TYPE_CHECKING:
     from benchmarks.gpu.steps import Step
 
+_SECONDS = 1.0  # below which no model is begun
 _LIMIT = 1 << 20  # bytes and pixels of the images that are compared
 _MIN_COSINE = {"fp32": 0.99999, "fp16": 0.999}
 """Least cosine with the CPU's embeddings, by precision; with TF32 off, rounding of sums alone differs in fp32."""
@@ -44,7 +45,7 @@ def smoke(step: Step, models: Sequence[Model], provider: str, batches: Sequence[
             name = f"{folder.model.name}{', CUDA graphs' if graphs else ''}"
             options = CudaOptions(graphs=graphs, use_tf32=False, max_batch_size=max(batches))
             check = partial(_check, folder, provider, options, images, expected, batches)
-            step.measure(f"smoke {name}", 0.0, check)
+            step.measure(f"smoke {name}", _SECONDS, check)
 
 
 def _check(
@@ -62,7 +63,7 @@ def _check(
             # Each of the two in flight has another order of the images, so that one's rows in the other's would show.
             orders = [np.arange(size) % len(images), np.arange(size)[::-1] % len(images)]
             for order, found in zip(orders, threads.map(lambda order: bound.run(images[order]), orders), strict=True):
-                cosines.append(_min_cosine(expected[order], found))
+                cosines.append(measure_parity(expected[order], found, folder.parity_bounds).min_cosine)
         about = {
             "model": folder.model.name,
             "frontends": 0,
@@ -75,14 +76,6 @@ def _check(
     least = _MIN_COSINE.get(folder.model.precision, _MIN_COSINE["fp16"])
     met = min(cosines) >= least if provider != "cpu" else None  # which it is compared with
     return [Result("cosine with the CPU's embeddings", "", Spread.of(cosines), f">= {least}", met, about)]
-
-
-def _min_cosine(expected: Floats, found: Floats) -> float:
-    """Return the smallest cosine of rows of two float32 [n, dim]; -1 where a value is not finite."""
-    if not np.isfinite(found).all():
-        return -1.0
-    a, b = expected.astype(np.float64), found.astype(np.float64)
-    return float(((a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))).min())
 
 
 def _folder(model: Model) -> ModelFolder:

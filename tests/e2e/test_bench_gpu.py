@@ -74,7 +74,7 @@ def test_every_step_runs_and_is_written(tmp_path: Path) -> None:
 def test_a_step_that_fails_does_not_stop_the_next(tmp_path: Path) -> None:
     """Without a result of bare runs the server is measured with its defaults, and both are said."""
     done, written = bench(
-        MODELS, tmp_path, "--batches", "1", "--provider", "tensorrt", "--steps", "smoke,bare", "--budget", "60"
+        MODELS, tmp_path, "--batches", "1", "--provider", "tensorrt", "--steps", "smoke,bare", "--budget", "120"
     )
     assert done.returncode == 1
     skipped = {**written["steps"]["smoke"]["skipped"], **written["steps"]["bare"]["skipped"]}
