@@ -28,7 +28,7 @@ async def test_a_server_on_a_device_gives_the_same_embeddings(serve: Serve) -> N
         await until(lambda: repr(served.app.batcher) == "<MicroBatcher [Queued: 18 | Running: 2]>")
         device.let_go("run")
         answers = await asyncio.gather(*calls)
-        assert served.observer.batches == [1, 1, 8, 8, 2]
+        assert sorted(served.observer.batches) == [1, 1, 2, 8, 8]  # which of two running ones ends first is open
     for answer, expected in zip(answers, expected_embeddings, strict=True):
         assert list(answer.embedding) == pytest.approx(expected, abs=1e-6)
     assert device.faults == []
