@@ -14,11 +14,12 @@ from collections.abc import Callable
 
 _PIECE_BYTES = 128 << 10  # of the vectors of a piece beside searches, which are added to a graph in about 10 ms
 _QUIET_BYTES = 512 << 10  # of a piece for each thread otherwise, because every call of the library costs something
+_IDLE_BYTES = 4 << 20  # where nobody searched for long: Faiss shares a small piece badly among threads
 _MAX_WAIT = 0.05  # seconds for searches to pause; under a load without a pause, work goes on at one piece for each wait
 _MAX_WAIT_FOR_WRITES = 0.2  # the same for writes: graphs take at most a twentieth of a core meanwhile
 _QUIET_SECONDS = 0.2  # without a search or many writes, after which a piece takes all threads
 _WRITE_SECONDS = 0.001  # for which a written row counts: some hundred rows a second are no reason to wait
-_SEARCHED_SECONDS = 10.0  # since a search, for which writes do not come first
+_SEARCHED_SECONDS = 10.0  # since a search, for which another one is expected
 _REST = 4  # times as long as it took, beside searches, after a piece that can wait
 
 
@@ -80,7 +81,8 @@ class Pacing:
         self._await(self._may_work, _MAX_WAIT_FOR_WRITES if self.writes_come_first else _MAX_WAIT)
         if self.is_searched or self.writes_come_first:
             return _PIECE_BYTES, 1
-        return _QUIET_BYTES * self._threads, self._threads
+        each = _QUIET_BYTES if self.searched_within(_SEARCHED_SECONDS) else _IDLE_BYTES
+        return each * self._threads, self._threads
 
     def await_searches(self) -> None:
         """Wait until no search runs, though not for long, before work that takes a millisecond.

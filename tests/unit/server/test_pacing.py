@@ -27,10 +27,26 @@ def test_many_writes_come_first() -> None:
         pacing.record_writes(64)
         assert pacing.writes_come_first
         clock.now += 0.02
-    assert pacing.next_piece() == (quiet[0] // 8, 1)
+    assert pacing.next_piece() == (quiet[0] // 64, 1)
     clock.now += 0.2
     assert not pacing.writes_come_first
     assert pacing.next_piece() == quiet
+
+
+def test_pieces_are_large_where_nobody_searches() -> None:
+    """A piece is largest ten seconds after a search, and smallest beside one."""
+    clock = Clock()
+    pacing = Pacing(2, clock)
+    with pacing:
+        beside = pacing.next_piece()
+    clock.now += 0.2
+    between = pacing.next_piece()
+    clock.now += 9.7
+    assert pacing.next_piece() == between
+    clock.now += 0.2
+    idle = pacing.next_piece()
+    assert (beside[1], between[1], idle[1]) == (1, 2, 2)
+    assert beside[0] < between[0] < idle[0]
 
 
 def test_few_writes_do_not() -> None:
