@@ -229,7 +229,7 @@ class Settings(BaseModel):
     )
     hnsw_m: int = Field(16, ge=2, le=512, description="Links per node of an HNSW graph (M).")
     hnsw_ef_construction: int = Field(100, ge=1, description="Candidates considered while a graph is built.")
-    hnsw_ef_search: int = Field(48, ge=1, description="Candidates considered by a search of a graph; at least k are.")
+    hnsw_ef_search: int = Field(56, ge=1, description="Candidates considered by a search of a graph; at least k are.")
 
     recall_sample_rate: float = Field(
         0.01, ge=0, le=1, description="The fraction of searches by graph that are repeated exactly to measure recall."

@@ -30,7 +30,7 @@ class HnswSettings:
 
     m: int = 16
     ef_construction: int = 100
-    ef_search: int = 48
+    ef_search: int = 56
     library: str = "faiss"
 
 
