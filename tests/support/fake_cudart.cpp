@@ -1,6 +1,7 @@
 // A CUDA runtime without a GPU: the calls that `inference/cuda.py` makes, on plain memory, with CUDA's rules enforced.
 // Copies happen when their stream is synchronized, and only between page-locked and device memory that is allocated and
-// large enough. `fake_fails` makes the next call of a name fail, `fake_open` counts what was not freed.
+// large enough. `fake_fails` makes the next call of a name fail, `fake_open` counts what was not freed, and the GPU's
+// driver and memory are what `fake_gpu` says.
 #include <cstring>
 #include <map>
 #include <string>
@@ -18,6 +19,24 @@ struct Stream {
 std::map<char *, size_t> host, device;
 std::map<Stream *, int> streams;
 std::map<std::string, int> failures;
+int driver_version = 0;
+size_t free_bytes = 0, total_bytes = 0;
+
+struct Error {
+    const char *name, *text;
+};
+// By CUDA 13's own names and words.
+const std::map<int, Error> errors = {
+    {1, {"cudaErrorInvalidValue", "invalid argument"}},
+    {2, {"cudaErrorMemoryAllocation", "out of memory"}},
+    {35, {"cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version"}},
+    {46, {"cudaErrorDevicesUnavailable", "CUDA-capable device(s) is/are busy or unavailable"}},
+    {100, {"cudaErrorNoDevice", "no CUDA-capable device is detected"}},
+    {802, {"cudaErrorSystemNotReady", "system not yet initialized"}},
+    {803, {"cudaErrorSystemDriverMismatch", "system has unsupported display driver / cuda driver combination"}},
+};
+
+const Error &error(int code) { return errors.at(code); }
 
 int failing(const char *name) {
     auto found = failures.find(name);
@@ -52,9 +71,24 @@ extern "C" {
 void fake_fails(const char *name, int code) { failures[name] = code; }
 int fake_open() { return static_cast<int>(host.size() + device.size() + streams.size()); }
 
-const char *cudaGetErrorName(int code) { return code == 2 ? "cudaErrorMemoryAllocation" : code == 100 ? "cudaErrorNoDevice" : "cudaErrorInvalidValue"; }
-const char *cudaGetErrorString(int code) { return code == 2 ? "out of memory" : code == 100 ? "no CUDA-capable device is detected" : "invalid argument"; }
+void fake_gpu(int driver, size_t free, size_t total) {
+    driver_version = driver;
+    free_bytes = free;
+    total_bytes = total;
+}
 
+const char *cudaGetErrorName(int code) { return error(code).name; }
+const char *cudaGetErrorString(int code) { return error(code).text; }
+
+int cudaDriverGetVersion(int *version) {
+    *version = driver_version;
+    return 0;
+}
+int cudaMemGetInfo(size_t *free, size_t *total) {
+    *free = free_bytes;
+    *total = total_bytes;
+    return failing("cudaMemGetInfo");
+}
 int cudaGetDeviceCount(int *count) {
     *count = 1;
     return failing("cudaGetDeviceCount");

@@ -14,11 +14,14 @@ from lookalike_server.domain.errors import LookalikeError
 from lookalike_server.domain.protocols import Session
 from lookalike_server.engine.model_loading import load_model
 from lookalike_server.inference.autotune_cache import FILE as AUTOTUNE_FILE
+from lookalike_server.inference.gpu_problems import gpu_problem
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
 from lookalike_server.inference.onnx_session import import_onnxruntime
 from lookalike_server.inference.openvino_session import OpenVinoModel, import_openvino
 from lookalike_server.inference.processor import has_avx2
 from lookalike_server.inference.providers import ON_GPU, PROVIDERS, unavailable_reason
+
+_ON_CPU = "until then --provider auto runs the model on the CPU"
 
 
 def check_model(path: Path) -> tuple[Finding, ModelFolder | None]:
@@ -68,6 +71,9 @@ def check_provider(provider: str, last_choice: str | None) -> tuple[Finding, str
     else:
         return error("provider", f"nothing can run the model: {'; '.join(skipped_ones)}"), None
     facts: dict[str, Fact] = {"provider": name, "onnxruntime": str(ort.__version__)}
+    unusable = [why_not for why_not in skipped_ones if (found := gpu_problem(why_not)) and found.has_gpu]
+    if unusable and name not in ON_GPU:
+        return warning("provider", "; ".join(unusable), _ON_CPU, **facts), name
     if provider != "auto" or name in ON_GPU:
         return ok("provider", f"{PROVIDERS[name]} of ONNX Runtime {ort.__version__} runs the model", **facts), name
     why_not = _openvino_reason()
@@ -111,6 +117,8 @@ def check_model_run(folder: ModelFolder | None, provider: str | None, settings: 
                 settings.model_copy(update={"provider": provider, "max_batch_size": 1, "cuda_graphs": False}),
             )
     except LookalikeError as problem:
+        if settings.provider == "auto" and gpu_problem(problem.message):
+            return warning("model_run", problem.message, _ON_CPU)
         return error("model_run", problem.message)
     try:
         image = np.zeros((1, folder.model.height, folder.model.width, 3), dtype=np.uint8)

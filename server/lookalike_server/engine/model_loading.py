@@ -11,6 +11,7 @@ from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.protocols import Session
 from lookalike_server.inference.cuda import CudaError
+from lookalike_server.inference.gpu_problems import explain
 from lookalike_server.inference.io_binding import IN_FLIGHT, BoundSession
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.onnx_session import OnnxSession
@@ -71,7 +72,9 @@ def _on_device(session: OnnxSession, folder: ModelFolder, settings: Settings) ->
         in_flight = settings.max_concurrent_batches or IN_FLIGHT
         return BoundSession(session, device, folder.model, rows=settings.max_batch_size, in_flight=in_flight)
     except CudaError as error:
-        raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot run the model on the GPU: {error}") from error
+        raise LookalikeError(
+            Code.FAILED_PRECONDITION, f"cannot run the model on the GPU: {explain(str(error))}"
+        ) from error
 
 
 def _try(session: BoundSession, folder: ModelFolder) -> None:

@@ -22,6 +22,7 @@ from lookalike_server.domain.protocols import Session
 from lookalike_server.engine.model_loading import LoadSession, load_model
 from lookalike_server.inference.autotune import LoadConcurrent, measure_plan, warm_up
 from lookalike_server.inference.autotune_cache import Measured, cache_key, read_measured, write_measured
+from lookalike_server.inference.gpu_problems import gpu_problem
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.openvino_session import PROVIDER as OPENVINO
@@ -109,8 +110,14 @@ class _Choice:
     def _compare(self) -> tuple[Plan, Parity | None]:
         """Measure ONNX Runtime, and OpenVINO beside it where `auto` finds no GPU."""
         onnx = self._load_onnx(load_model, 1)
-        self._skipped += getattr(onnx, "skipped", ())
-        loads = [self._reusing(onnx, partial(self._load_onnx, load_model))]
+        for reason in getattr(onnx, "skipped", ()):
+            self._skipped.append(reason)
+            problem = gpu_problem(reason)
+            if problem and problem.has_gpu:
+                self._log.warning("gpu_unusable", reason=reason)
+        # Further sessions are on the CPU where the first one is, whatever becomes of a GPU meanwhile.
+        load = _load_reference if onnx.gains_from_concurrency else load_model
+        loads = [self._reusing(onnx, partial(self._load_onnx, load))]
         if self._settings.provider != "auto" or not onnx.gains_from_concurrency:
             return self._measure(*loads), None
         try:

@@ -20,7 +20,9 @@ _NON_BLOCKING = 1  # cudaStreamNonBlocking: waits for nothing on the default str
 
 _POINTER = ctypes.POINTER(ctypes.c_void_p)
 _SIGNATURES: dict[str, tuple[type, ...]] = {
+    "cudaDriverGetVersion": (ctypes.POINTER(ctypes.c_int),),
     "cudaGetDeviceCount": (ctypes.POINTER(ctypes.c_int),),
+    "cudaMemGetInfo": (ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(ctypes.c_size_t)),
     "cudaHostAlloc": (_POINTER, ctypes.c_size_t, ctypes.c_uint),
     "cudaFreeHost": (ctypes.c_void_p,),
     "cudaMalloc": (_POINTER, ctypes.c_size_t),
@@ -65,6 +67,22 @@ class CudaRuntime:
         count = ctypes.c_int()
         self.call("cudaGetDeviceCount", ctypes.byref(count))
         return count.value
+
+    def driver_version(self) -> str:
+        """Return the newest version of CUDA that the driver supports, as "13.0"; empty where there is no driver."""
+        version = ctypes.c_int()
+        self.call("cudaDriverGetVersion", ctypes.byref(version))
+        return f"{version.value // 1000}.{version.value % 1000 // 10}" if version.value else ""
+
+    def memory(self) -> tuple[int, int]:
+        """Return the bytes of the GPU's memory that are free, and of all of it. The first call takes the GPU into use.
+
+        Raises:
+            CudaError: When the GPU cannot be used.
+        """
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self.call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
+        return free.value, total.value
 
     def call(self, name: str, *arguments: object) -> None:
         """Call a function by name.

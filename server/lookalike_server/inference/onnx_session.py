@@ -13,6 +13,7 @@ from lookalike_server.domain.inference import Floats, Pixels
 from lookalike_server.domain.protocols import Session
 from lookalike_server.inference.cuda import CudaDevice
 from lookalike_server.inference.device import Device
+from lookalike_server.inference.gpu_problems import gpu_problem
 from lookalike_server.inference.io_binding import RunBatch
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.providers import (
@@ -21,6 +22,7 @@ from lookalike_server.inference.providers import (
     CudaOptions,
     ProviderOptions,
     cuda_runtime,
+    failure_reason,
     provider_options,
     unavailable_reason,
 )
@@ -60,26 +62,13 @@ class OnnxSession(Session):
         self._cuda = cuda or CudaOptions()
         names = list(PROVIDERS) if provider == "auto" else [provider]
         for name in names:
-            problem = unavailable_reason(self._ort, name)
+            problem = unavailable_reason(self._ort, name) or self._start(name, threads)
             if problem is None:
-                options = provider_options(name, folder, self._cuda)
-                try:
-                    self._session = _load(self._ort, folder, options, threads)
-                except LookalikeError as error:
-                    # Every other provider loads any valid graph; TensorRT may fail to build an engine of it.
-                    if name != "tensorrt":
-                        raise
-                    problem = f"{name}: {error.message}"
-                else:
-                    # Without a GPU, ONNX Runtime falls back to the CPU with only a warning.
-                    if self._session.get_providers()[0] == PROVIDERS[name]:
-                        self._provider = name
-                        break
-                    problem = f"{name}: {PROVIDERS[name]} did not start (no usable device)"
+                self._provider = name
+                break
             self.skipped.append(problem)
         else:
             raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot run the model: {'; '.join(self.skipped)}")
-        _check_input_and_output(self._session, folder)
 
     @property
     def provider(self) -> str:
@@ -115,6 +104,45 @@ class OnnxSession(Session):
         """Embed uint8 [n, height, width, 3], n >= 1: float32 [n, dim]."""
         (embeddings,) = self._session.run([self._folder.output_name], {self._folder.input_name: images})
         return np.asarray(embeddings, dtype=np.float32)
+
+    def _start(self, name: str, threads: int) -> str | None:
+        """Load the model; return why this provider cannot run it, None where it does.
+
+        Raises:
+            LookalikeError: FAILED_PRECONDITION when no provider could.
+        """
+        try:
+            self._session = _load(self._ort, self._folder, provider_options(name, self._folder, self._cuda), threads)
+            # Without a GPU, ONNX Runtime falls back to the CPU with only a warning.
+            if self._session.get_providers()[0] != PROVIDERS[name]:
+                return f"{name}: {PROVIDERS[name]} did not start (no usable device)"
+            _check_input_and_output(self._session, self._folder)
+            if name in ON_GPU:
+                self._try()
+        except LookalikeError as error:
+            # Any other provider loads every valid graph, where nothing is wrong with the GPU; TensorRT may fail to
+            # build an engine of it.
+            if name != "tensorrt" and gpu_problem(error.message) is None:
+                raise
+            problem = error.message
+        else:
+            return None
+        self._session = None  # which may hold memory of the GPU
+        return f"{name}: {failure_reason(self._ort, problem)}"
+
+    def _try(self) -> None:
+        """Run one image: whether a GPU has kernels for the model, and memory, shows in a run.
+
+        Raises:
+            LookalikeError: FAILED_PRECONDITION when it fails.
+        """
+        model, options = self._folder.model, self._ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", "-1")  # no graph is recorded of it
+        image = np.zeros((1, model.height, model.width, 3), dtype=np.uint8)
+        try:
+            self._session.run([self._folder.output_name], {self._folder.input_name: image}, options)
+        except Exception as error:  # ONNX Runtime's exceptions share no base
+            raise LookalikeError(Code.FAILED_PRECONDITION, f"a run of {self._folder.graph} fails: {error}") from error
 
     def close(self) -> None:
         """Free the session and end its threads."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lookalike_server.inference.cuda import CudaError, CudaRuntime
+from lookalike_server.inference.gpu_problems import LITTLE_MEMORY, NO_DRIVER, explain, gpu_problem
 from lookalike_server.inference.manifest import ModelFolder
 
 PROVIDERS = {
@@ -52,7 +53,9 @@ class CudaOptions:
 
 
 def unavailable_reason(ort: Any, name: str) -> str | None:
-    """Say why a provider is not available: not in this build, no libraries, no GPU. None where nothing is missing.
+    """Say why a provider is not available: not in this build, no libraries, no GPU that may be used.
+
+    None where nothing is missing.
 
     Args:
         ort: The module `onnxruntime`.
@@ -68,15 +71,30 @@ def unavailable_reason(ort: Any, name: str) -> str | None:
         if name in ON_GPU:
             cuda_runtime(ort)
     except (CudaError, OSError) as error:
-        return f"{name}: {error}"
+        return f"{name}: {explain(str(error))}"
     return None
 
 
+def failure_reason(ort: Any, text: str) -> str:
+    """Say why a model does not start on a GPU, and how much of its memory is free where that is too little.
+
+    Args:
+        ort: The module `onnxruntime`.
+        text: What ONNX Runtime raised.
+    """
+    reason = explain(text)
+    if gpu_problem(text) is LITTLE_MEMORY:
+        with contextlib.suppress(CudaError):
+            free, total = (size / 2**30 for size in cuda_runtime(ort).memory())
+            return f"{reason}; {free:.1f} of {total:.1f} GiB are free"
+    return reason
+
+
 def cuda_runtime(ort: Any) -> CudaRuntime:
-    """Load the CUDA runtime that this build of ONNX Runtime uses, and check that it finds a GPU.
+    """Load the CUDA runtime that this build of ONNX Runtime uses, and check that it can use a GPU.
 
     Raises:
-        CudaError: When there is no such library, no driver or no GPU.
+        CudaError: When there is no such library, no driver, no GPU, or none that may be used.
     """
     output = io.StringIO()
     with contextlib.redirect_stdout(output):  # it prints what it could not load
@@ -88,7 +106,9 @@ def cuda_runtime(ort: Any) -> CudaRuntime:
     try:
         runtime.device_count()
     except CudaError as error:
-        raise CudaError(f"{error}; this process needs NVIDIA's driver and a GPU that it can see") from None
+        driver = runtime.driver_version()
+        raise CudaError(f"{error}; the driver is for CUDA {driver}" if driver else NO_DRIVER) from None
+    runtime.memory()  # fails where others have the GPU
     return runtime
 
 

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the index and of the store's writer."""
+"""Fixtures for the tests of the index, of the store's writer and of a GPU."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.store.wal import Wal
 from lookalike_server.store.writer import Writer
+from support.fake_cudart import FakeRuntime, compile_runtime
 from support.fakes import RecordingObserver
 from support.index_model import DIM, MakeIndex
 from support.writer_fakes import FaultyConnection, RecordingIndex
@@ -75,3 +76,17 @@ def writer(connection: FaultyConnection, recording_index: RecordingIndex) -> Ite
     yield made
     connection.free.set()
     made.close()
+
+
+@pytest.fixture(scope="session")
+def compiled_runtime(tmp_path_factory: pytest.TempPathFactory) -> FakeRuntime:
+    """Compile the fake CUDA runtime once."""
+    return compile_runtime(tmp_path_factory.mktemp("cudart"))
+
+
+@pytest.fixture
+def fake_cuda(compiled_runtime: FakeRuntime) -> Iterator[FakeRuntime]:
+    """Provide the fake CUDA runtime with a free GPU, of which everything must be freed in the end."""
+    compiled_runtime.set_gpu()
+    yield compiled_runtime
+    assert compiled_runtime.unfreed() == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lookalike_server.config_loading import load_settings
@@ -66,6 +67,12 @@ class FakeOrt:
         def add_session_config_entry(self, key: str, value: str) -> None:
             """Accept it."""
 
+    class RunOptions:
+        """Accepts any option."""
+
+        def add_run_config_entry(self, key: str, value: str) -> None:
+            """Accept it."""
+
     def InferenceSession(  # noqa: N802 - the name is ONNX Runtime's
         self,
         path: str,
@@ -85,6 +92,7 @@ class FakeOrt:
             get_providers=lambda: running,
             get_inputs=lambda: [SimpleNamespace(name="images", type="tensor(uint8)", shape=["n", 32, 32, 3])],
             get_outputs=lambda: [SimpleNamespace(name="embeddings", type="tensor(float)", shape=["n", 48])],
+            run=lambda *_: [np.zeros((1, 48), np.float32)],
         )
 
 
