@@ -1,7 +1,8 @@
 // A CUDA runtime without a GPU: the calls that `inference/cuda.py` makes, on plain memory, with CUDA's rules enforced.
 // Copies happen when their stream is synchronized, and only between page-locked and device memory that is allocated and
-// large enough. `fake_fails` makes the next call of a name fail, `fake_open` counts what was not freed, and the GPU's
-// driver and memory are what `fake_gpu` says.
+// large enough. `fake_fails` makes the next call of a name fail, with an error that is the thread's last one until
+// `cudaGetLastError` asks for it; `fake_open` counts what was not freed, and the GPU's driver and memory are what
+// `fake_gpu` says.
 #include <cstring>
 #include <map>
 #include <string>
@@ -21,6 +22,7 @@ std::map<Stream *, int> streams;
 std::map<std::string, int> failures;
 int driver_version = 0;
 size_t free_bytes = 0, total_bytes = 0;
+thread_local int last_error;
 
 struct Error {
     const char *name, *text;
@@ -32,6 +34,11 @@ const std::map<int, Error> errors = {
     {35, {"cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version"}},
     {46, {"cudaErrorDevicesUnavailable", "CUDA-capable device(s) is/are busy or unavailable"}},
     {100, {"cudaErrorNoDevice", "no CUDA-capable device is detected"}},
+    {214, {"cudaErrorECCUncorrectable", "uncorrectable ECC error encountered"}},
+    {400, {"cudaErrorInvalidResourceHandle", "invalid resource handle"}},
+    {700, {"cudaErrorIllegalAddress", "an illegal memory access was encountered"}},
+    {701, {"cudaErrorLaunchOutOfResources", "too many resources requested for launch"}},
+    {719, {"cudaErrorLaunchFailure", "unspecified launch failure"}},
     {802, {"cudaErrorSystemNotReady", "system not yet initialized"}},
     {803, {"cudaErrorSystemDriverMismatch", "system has unsupported display driver / cuda driver combination"}},
 };
@@ -43,7 +50,7 @@ int failing(const char *name) {
     if (found == failures.end()) return 0;
     int code = found->second;
     failures.erase(found);
-    return code;
+    return last_error = code;
 }
 
 bool inside(const std::map<char *, size_t> &blocks, const char *at, size_t size) {
@@ -79,6 +86,12 @@ void fake_gpu(int driver, size_t free, size_t total) {
 
 const char *cudaGetErrorName(int code) { return error(code).name; }
 const char *cudaGetErrorString(int code) { return error(code).text; }
+
+int cudaGetLastError() {
+    int code = last_error;
+    last_error = 0;
+    return code;
+}
 
 int cudaDriverGetVersion(int *version) {
     *version = driver_version;

@@ -36,6 +36,10 @@ class FakeRuntime:
         """Make the next call of this name fail."""
         self._library.fake_fails(name.encode(), code)
 
+    def last_error(self) -> int:
+        """Return the last error of this thread that nobody has asked for, as ONNX Runtime does after a kernel."""
+        return int(self._library.cudaGetLastError())
+
     def unfreed(self) -> int:
         """Count the streams and allocations that were not freed."""
         return int(self._library.fake_open())

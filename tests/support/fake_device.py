@@ -15,6 +15,7 @@ import numpy as np
 
 from lookalike_server.config import Settings
 from lookalike_server.domain.inference import Floats, Model, Pixels
+from lookalike_server.inference.cuda import CudaError
 from lookalike_server.inference.device import HostDevice, HostSlot
 from lookalike_server.inference.io_binding import IN_FLIGHT, Bindable, BoundSession, RunBatch
 from lookalike_server.inference.manifest import ModelFolder
@@ -23,7 +24,25 @@ from lookalike_server.inference.onnx_session import OnnxSession
 SECONDS_PER_IMAGE = 1e-4
 """Of `load`'s device: ten thousand images per second, whatever the CPU does meanwhile."""
 
+OUT_OF_MEMORY = (
+    "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running Conv node. Name:'conv1'"
+    " Status Message: /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:376 void* onnxruntime::BFCArena"
+    "::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Failed to allocate memory for requested buffer of size"
+    " 4194304"
+)
+"""What ONNX Runtime raises where a run finds too little memory."""
+
+ILLEGAL_ADDRESS = (
+    "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=gpu"
+    " ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_stream_handle.cc ; line=70 ;"
+    " expr=cudaStreamSynchronize(static_cast<cudaStream_t>(GetHandle()));"
+)
+"""What it raises where a kernel accessed memory that is not there."""
+
 Embed = Callable[[Pixels], Floats]
+
+Fits = Callable[[str, int], bool]
+"""Whether memory suffices for an operation ("allocate" or "run") of so many rows."""
 
 
 class Event(NamedTuple):
@@ -45,12 +64,22 @@ class FakeDevice(HostDevice):
         """By the address of their input."""
         self.fails: str | None = None
         """An operation that fails once, the next time it starts."""
+        self.fits: Fits = lambda _operation, _rows: True
+        self.breaks_at: str | None = None
+        """An operation at which the device breaks: it and whatever follows fails, as after a sticky error of CUDA."""
+        self._is_broken = False
         self._changed = threading.Condition()
         self._held: set[str] = set()
         self._made = 0
 
     def slot(self, rows: int, image: tuple[int, int, int], dim: int) -> FakeSlot:
-        """Create a slot that reports to this device."""
+        """Create a slot that reports to this device.
+
+        Raises:
+            CudaError: When the test says that it does not fit.
+        """
+        if not self.fits("allocate", rows):
+            raise CudaError("cudaMalloc failed: cudaErrorMemoryAllocation (out of memory)")
         slot = FakeSlot(self, self._made, rows, image, dim)
         self._made += 1
         self.open_slots[slot.input] = slot
@@ -106,6 +135,15 @@ class FakeDevice(HostDevice):
                 raise RuntimeError(f"the {operation} fails by request")
             if not self._changed.wait_for(lambda: operation not in self._held, 30):
                 raise TimeoutError(f"the test never let the {operation} go")
+            self._is_broken = self._is_broken or self.breaks_at == operation
+            if self._is_broken and operation == "run":
+                raise RuntimeError(ILLEGAL_ADDRESS)
+            if self._is_broken:
+                raise CudaError(
+                    "cudaStreamSynchronize failed: cudaErrorIllegalAddress (an illegal memory access was encountered)"
+                )
+            if operation == "run" and not self.fits(operation, rows):
+                raise RuntimeError(OUT_OF_MEMORY)
         yield
         self._record(Event(operation, slot, rows, ended=True))
 

@@ -32,6 +32,7 @@ class Rejection(StrEnum):
     SILENT = "silent"
     INDEX_BEHIND = "index_behind"
     DISK_FULL = "disk_full"
+    MEMORY = "memory"
     STARTING = "starting"
     DRAINING = "draining"
     ENGINE_LOST = "engine_lost"

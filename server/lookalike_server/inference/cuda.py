@@ -31,6 +31,7 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
     "cudaStreamDestroy": (ctypes.c_void_p,),
     "cudaMemcpyAsync": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p),
     "cudaStreamSynchronize": (ctypes.c_void_p,),
+    "cudaGetLastError": (),
 }
 
 
@@ -92,6 +93,8 @@ class CudaRuntime:
         """
         code = getattr(self._library, name)(*arguments)
         if code:
+            # Cleared, or ONNX Runtime would take it for its own after its next kernel in this thread.
+            self._library.cudaGetLastError()
             error, text = self._library.cudaGetErrorName(code), self._library.cudaGetErrorString(code)
             raise CudaError(f"{name} failed: {error.decode()} ({text.decode()})")
 

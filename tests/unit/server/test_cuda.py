@@ -9,6 +9,7 @@ import pytest
 
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.inference.cuda import CudaDevice, CudaError, CudaRuntime
+from lookalike_server.inference.gpu_errors import GpuFailure, gpu_failure
 from lookalike_server.inference.io_binding import BoundSession
 from lookalike_server.inference.manifest import read_model_folder
 from lookalike_server.inference.onnx_session import OnnxSession
@@ -55,6 +56,29 @@ def test_too_little_memory_is_an_error_and_leaves_nothing(fake_cuda: FakeRuntime
     fake_cuda.fail(call, OUT_OF_MEMORY)
     with pytest.raises(CudaError, match=rf"{call} failed: cudaErrorMemoryAllocation \(out of memory\)"):
         BoundSession(OnFakeGpu(), device, FOLDER.model, rows=4)
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "failure"),
+    [
+        (OUT_OF_MEMORY, "cudaErrorMemoryAllocation", GpuFailure.OUT_OF_MEMORY),
+        (214, "cudaErrorECCUncorrectable", GpuFailure.STICKY),
+        (700, "cudaErrorIllegalAddress", GpuFailure.STICKY),
+        (719, "cudaErrorLaunchFailure", GpuFailure.STICKY),
+        (400, "cudaErrorInvalidResourceHandle", None),
+        (701, "cudaErrorLaunchOutOfResources", None),  # of this kernel alone
+    ],
+)
+def test_errors_are_classified_and_cleared(
+    fake_cuda: FakeRuntime, code: int, name: str, failure: GpuFailure | None
+) -> None:
+    """A failed call says what can be done about it, and leaves no error that ONNX Runtime would take for its own."""
+    device = CudaDevice(CudaRuntime(str(fake_cuda.path)))
+    fake_cuda.fail("cudaMalloc", code)
+    with pytest.raises(CudaError, match=name) as caught:
+        device.slot(1, (2, 2, 3), 3)
+    assert gpu_failure(caught.value) is failure
+    assert fake_cuda.last_error() == 0
 
 
 @pytest.mark.parametrize("call", ["cudaMemcpyAsync", "cudaStreamSynchronize"])
