@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import structlog
@@ -11,17 +12,23 @@ from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.protocols import Session
 from lookalike_server.inference.cuda import CudaError
+from lookalike_server.inference.gpu_errors import gpu_failure
 from lookalike_server.inference.gpu_problems import explain
 from lookalike_server.inference.io_binding import IN_FLIGHT, BoundSession
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.onnx_session import OnnxSession
-from lookalike_server.inference.providers import CudaOptions
+from lookalike_server.inference.providers import ON_GPU, CudaOptions, unavailable_reason
 
 LoadSession = Callable[[ModelFolder, Settings], Session]
 
 
-def load_onnx(folder: ModelFolder, settings: Settings) -> OnnxSession:
+def load_onnx(folder: ModelFolder, settings: Settings, *, without_gpu: str = "") -> OnnxSession:
     """Load the model as the settings say, without device memory of its own.
+
+    Args:
+        folder: The model folder, already checked.
+        settings: How it runs.
+        without_gpu: Why no GPU is to be used; empty where one is.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when it cannot be loaded.
@@ -34,7 +41,11 @@ def load_onnx(folder: ModelFolder, settings: Settings) -> OnnxSession:
         max_batch_size=settings.max_batch_size,
         engine_dir=settings.data_dir / "tensorrt",
     )
-    return OnnxSession(folder, settings.provider, settings.intra_op_threads, cuda=cuda)
+
+    def reason(ort: Any, name: str) -> str | None:
+        return f"{name}: {without_gpu}" if without_gpu and name in ON_GPU else unavailable_reason(ort, name)
+
+    return OnnxSession(folder, settings.provider, settings.intra_op_threads, cuda=cuda, unavailable_reason=reason)
 
 
 def load_model(
@@ -58,7 +69,9 @@ def load_model(
         session = _on_device(load(folder, settings), folder, settings)
         if isinstance(session, BoundSession):
             _try(session, folder)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base; without graphs it raises again
+    except Exception as error:  # ONNX Runtime's exceptions share no base; without graphs it raises again
+        if gpu_failure(error):
+            raise  # not for the graphs' sake
         session = _on_device(load(folder, settings.model_copy(update={"cuda_graphs": False})), folder, settings)
         structlog.get_logger().warning("cuda_graphs_unavailable", reason=str(error))
     return session

@@ -1,11 +1,13 @@
 """Chooses the runtime that runs the model and measures how it runs best, for `serve` and `reembed`.
 
 On a GPU that is ONNX Runtime. On a CPU ONNX Runtime and OpenVINO are measured, and the faster one runs the model if its
-embeddings are those of ONNX Runtime, within bounds; the other one is unloaded.
+embeddings are those of ONNX Runtime, within bounds; the other one is unloaded. Where memory is short, batches are made
+smaller.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,9 +21,10 @@ from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import Floats, Parity, Pixels, Runtime
 from lookalike_server.domain.protocols import Session
-from lookalike_server.engine.model_loading import LoadSession, load_model
+from lookalike_server.engine.model_loading import LoadSession, load_model, load_onnx
 from lookalike_server.inference.autotune import LoadConcurrent, measure_plan, warm_up
 from lookalike_server.inference.autotune_cache import Measured, cache_key, read_measured, write_measured
+from lookalike_server.inference.gpu_errors import GpuFailure, gpu_failure
 from lookalike_server.inference.gpu_problems import gpu_problem
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.manifest import ModelFolder
@@ -46,16 +49,47 @@ class PlannedModel:
 def plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSession | None = None) -> PlannedModel:
     """Load the model and measure how it runs best; takes seconds, unless the last start measured the same.
 
+    Where memory is short, `max_batch_size` is halved until it suffices; `auto` then does without a GPU.
+
     Args:
         folder: The model folder, already checked.
         settings: How it runs.
         load_session: Loads it instead of the runtimes that the settings allow.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when it cannot be loaded as the settings say, or the runtime that they name
-            computes other embeddings.
+        LookalikeError: FAILED_PRECONDITION when it cannot be loaded as the settings say, the runtime that they name
+            computes other embeddings, memory is short even for a single image, or the GPU fails.
     """
-    choice = _Choice(folder, settings)
+    log = structlog.get_logger()
+    smaller, without_gpu = settings, ""
+    while True:
+        try:
+            return _plan_model(folder, smaller, load_session, without_gpu)
+        except Exception as error:
+            failure, reason = gpu_failure(error), str(error)
+            if failure is GpuFailure.STICKY:
+                raise LookalikeError(Code.FAILED_PRECONDITION, f"the GPU failed: {reason}") from error
+            if failure is None:
+                raise
+        gc.collect()  # after the exception, whose frames have the sessions and with them the memory
+        if smaller.max_batch_size > 1:
+            smaller = smaller.model_copy(update={"max_batch_size": smaller.max_batch_size // 2})
+            log.warning("max_batch_size_reduced", max_batch_size=smaller.max_batch_size, reason=reason)
+        elif settings.provider == "auto" and load_session is None and not without_gpu:
+            smaller, without_gpu = settings, f"too little memory to run one image at a time: {reason}"
+            log.warning("gpu_skipped", reason=without_gpu)
+        else:
+            raise LookalikeError(
+                Code.FAILED_PRECONDITION,
+                f"too little memory to run the model even one image at a time: {reason}; free memory (nvidia-smi shows"
+                " what uses a GPU's), take a smaller model or one in fp16, or set --provider cpu",
+            )
+
+
+def _plan_model(
+    folder: ModelFolder, settings: Settings, load_session: LoadSession | None, without_gpu: str
+) -> PlannedModel:
+    choice = _Choice(folder, settings, without_gpu)
     try:
         return choice.of_session(load_session) if load_session else choice.make()
     finally:
@@ -65,7 +99,9 @@ def plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSessio
 class _Choice:
     """One choice, and what it holds until it is made."""
 
-    def __init__(self, folder: ModelFolder, settings: Settings) -> None:
+    def __init__(self, folder: ModelFolder, settings: Settings, without_gpu: str) -> None:
+        """Choose for this model; `without_gpu` says why no GPU is to be used, and is empty where one is."""
+        self._load_model = partial(load_model, load=partial(load_onnx, without_gpu=without_gpu))
         self._folder = folder
         self._settings = settings
         self._cores = settings.intra_op_threads or available_cores()
@@ -109,14 +145,14 @@ class _Choice:
 
     def _compare(self) -> tuple[Plan, Parity | None]:
         """Measure ONNX Runtime, and OpenVINO beside it where `auto` finds no GPU."""
-        onnx = self._load_onnx(load_model, 1)
+        onnx = self._load_onnx(self._load_model, 1)
         for reason in getattr(onnx, "skipped", ()):
             self._skipped.append(reason)
             problem = gpu_problem(reason)
             if problem and problem.has_gpu:
                 self._log.warning("gpu_unusable", reason=reason)
         # Further sessions are on the CPU where the first one is, whatever becomes of a GPU meanwhile.
-        load = _load_reference if onnx.gains_from_concurrency else load_model
+        load = _load_reference if onnx.gains_from_concurrency else self._load_model
         loads = [self._reusing(onnx, partial(self._load_onnx, load))]
         if self._settings.provider != "auto" or not onnx.gains_from_concurrency:
             return self._measure(*loads), None

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 
@@ -67,7 +68,42 @@ def measure_plan(
             says itself how many it has in flight.
         preferred_batch_size: The most images in a batch that is formed from the queue; 0 to measure it.
         clock: The time in seconds.
+
+    Raises:
+        Exception: What a run raised, after all sessions were closed.
     """
+    with ExitStack() as loaded:
+        plan = _measure(
+            [partial(_load, load, loaded) for load in loads],
+            image,
+            cores=cores,
+            max_batch_size=max_batch_size,
+            max_concurrent_batches=max_concurrent_batches,
+            preferred_batch_size=preferred_batch_size,
+            clock=clock,
+        )
+        warm_up(plan, image)
+        loaded.pop_all()
+    return plan
+
+
+def _load(load: LoadConcurrent, loaded: ExitStack, concurrency: int) -> Session:
+    """Load a session that is closed with the stack."""
+    session = load(concurrency)
+    loaded.callback(session.close)
+    return session
+
+
+def _measure(
+    loads: Sequence[LoadConcurrent],
+    image: Pixels,
+    *,
+    cores: int,
+    max_batch_size: int,
+    max_concurrent_batches: int,
+    preferred_batch_size: int,
+    clock: Callable[[], float],
+) -> Plan:
     limit = min(preferred_batch_size or max_batch_size, max_batch_size)
     sizes = sorted({2**power for power in range(limit.bit_length()) if 2**power < limit} | {limit})
     every = preferred_batch_size > 0
@@ -104,7 +140,7 @@ def measure_plan(
     for each in (*alone, *candidates):
         if each.session not in (latency_session, best.session):
             each.session.close()
-    plan = Plan(
+    return Plan(
         latency_session=latency_session,
         throughput_session=best.session,
         max_concurrent_batches=best.concurrency,
@@ -116,8 +152,6 @@ def measure_plan(
         and profiles[-1].seconds < _MAX_INLINE_SECONDS,
         slower=tuple(_results(candidates, best)),
     )
-    warm_up(plan, image)
-    return plan
 
 
 def warm_up(plan: Plan, image: Pixels) -> None:

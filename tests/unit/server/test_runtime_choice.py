@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,63 @@ try:
     print(planned.runtime.provider, *planned.runtime.skipped)
 except LookalikeError as error:
     print(error.code.name, error.message)
+"""
+
+
+ON_SMALL_GPU = """
+import sys
+from pathlib import Path
+
+import onnxruntime
+import structlog
+
+provider, images, model, data = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
+session, cuda = onnxruntime.InferenceSession, "CUDAExecutionProvider"
+
+
+class OnSmallGpu:
+    # Runs on the CPU, as on a GPU whose memory suffices for so many images at a time.
+    def __new__(cls, path, options, providers, **others):
+        if providers != [cuda]:
+            return session(path, options, providers=providers, **others)
+        return super().__new__(cls)
+
+    def __init__(self, path, options, providers, provider_options, **others):
+        self._session = session(path, options, providers=["CPUExecutionProvider"])
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def get_providers(self):
+        return [cuda]
+
+    def run(self, outputs, inputs):
+        (batch,) = inputs.values()
+        if len(batch) > images:
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 4096")
+        return self._session.run(outputs, inputs)
+
+
+onnxruntime.InferenceSession = OnSmallGpu
+onnxruntime.get_available_providers = lambda: [cuda, "CPUExecutionProvider"]
+
+from lookalike_server.inference import onnx_session, providers
+
+providers.cuda_runtime = lambda ort: None  # there is a GPU
+onnx_session.OnnxSession.gpu = lambda self: None  # without memory of its own
+from lookalike_server.config import Settings
+from lookalike_server.domain.errors import LookalikeError
+from lookalike_server.engine.runtime_choice import plan_model
+from lookalike_server.inference.manifest import read_model_folder
+
+settings = Settings(model=model, data_dir=data, provider=provider, max_batch_size=8, preferred_batch_size=8)
+with structlog.testing.capture_logs() as log:
+    try:
+        runtime = plan_model(read_model_folder(Path(model)), settings).runtime
+        print(runtime.provider, runtime.batch_profiles[-1].batch_size, *runtime.skipped)
+    except LookalikeError as error:
+        print(error.code.name, error.message)
+print(*[f"{line['event']} {line.get('max_batch_size', '')}" for line in log if line["log_level"] == "warning"], sep=",")
 """
 
 
@@ -243,3 +301,27 @@ def test_fewer_cores_than_threads(tiny: ModelFolder, tmp_path: Path) -> None:
         planned, _ = plan(tiny, tmp_path / provider, provider=provider, intra_op_threads=1)
         assert planned.plan.max_concurrent_batches == 1
     assert len(os.sched_getaffinity(0)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("provider", "images", "expected", "warnings"),
+    [
+        ("cuda", 3, r"^CUDAExecutionProvider 2$", "max_batch_size_reduced 4,max_batch_size_reduced 2"),
+        ("auto", 3, r"^CUDAExecutionProvider 2 tensorrt: ", "max_batch_size_reduced 4,max_batch_size_reduced 2"),
+        (
+            *("cuda", 0, r"^FAILED_PRECONDITION too little memory .* one image .*Failed to allocate"),
+            "max_batch_size_reduced 4,max_batch_size_reduced 2,max_batch_size_reduced 1",
+        ),
+        (
+            *("auto", 0, r"^(CPUExecutionProvider|OpenVINO) 8 .*cuda: too little memory to run one image at a time"),
+            "max_batch_size_reduced 4,max_batch_size_reduced 2,max_batch_size_reduced 1,gpu_skipped ",
+        ),
+    ],
+)
+def test_a_gpu_with_little_memory(tmp_path: Path, provider: str, images: int, expected: str, warnings: str) -> None:
+    """Batches are halved until they fit; where not even one image does, `auto` does without and `cuda` is an error."""
+    arguments = (sys.executable, "-c", ON_SMALL_GPU, provider, str(images), str(MODELS / "tiny"), str(tmp_path))
+    output = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stdout
+    result, log = output.splitlines()[-2:]
+    assert re.search(expected, result)
+    assert log == warnings
