@@ -128,8 +128,10 @@ async def serve(
             async with running(settings, load_session=load_session, reloads=reloads) as app:
                 watchdog.log_stalls()
                 watchdog.report_lag(app.observer)
+                report_hang = partial(_report_hang, app.server, loop)
+                watchdog.watch_gpu(app.batcher.runs, report_hang)
                 if settings.watchdog:
-                    watchdog.arm(app.batcher.runs, partial(_report_hang, app.server, loop), exits_on_stall=True)
+                    watchdog.arm(app.batcher.runs, report_hang, exits_on_stall=True)
                 ready.set()
                 await stop.wait()
                 structlog.get_logger().info("lame_duck", seconds=lame_duck)
@@ -319,6 +321,7 @@ async def loading(
             bulk_wait=settings.bulk_max_wait_seconds,
             observer=observer,
             nice=settings.inference_nice,
+            run_timeout=settings.run_timeout_seconds,
         )
         stack.push_async_callback(batcher.close)
         decode_threads = settings.decode_threads or available_cores()

@@ -239,6 +239,12 @@ class Settings(BaseModel):
         True,
         description="Replace processes that hang, or exit with 70 where there is only one; turn it off to debug.",
     )
+    run_timeout_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Seconds after which a run of the model hangs; 0: ten times what is predicted, and at least one.",
+    )
     lame_duck_seconds: float = Field(
         2.0,
         ge=0,

@@ -175,6 +175,8 @@ class LogObserver(SelectiveObserver):
                 self._log.debug("images_dropped", cancelled=event.cancelled, expired=event.expired)
             case events.BatchFailed():
                 self._faults.error("batch_failed", event.error, size=event.size)
+            case events.BatchSplit():
+                self._log.warning("batch_split", size=event.size, reason=str(event.error))
             case events.ItemFailed():
                 self._faults.error("item_failed", event.error)
             case events.SearchFellBack():

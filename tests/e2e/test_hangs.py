@@ -239,6 +239,60 @@ async def test_run_that_ends_late_is_forgiven(one: MultiprocessServer) -> None:
     assert one.stop() == 0
 
 
+@pytest.mark.parametrize("watchdog", ["true", "false"])
+async def test_lost_gpu_ends_a_single_process(tmp_path: Path, watchdog: str) -> None:
+    """A sticky error of CUDA turns health NOT_SERVING, callers get UNAVAILABLE, and then the process exits with 71.
+
+    Also where the watchdog is off: nothing has to be judged.
+    """
+    with server(tmp_path, "--gpu", "--frontend-processes", "0", "--watchdog", watchdog) as one:
+        await armed(one)
+        caller = Caller(one.address)
+        async with caller.channel:
+            noticed = asyncio.ensure_future(caller.healthy("NOT_SERVING"))
+            await caller.healthy("SERVING")
+            one.break_gpu()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await caller.embedding.Embed(embed())
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+            await noticed
+            assert await asyncio.to_thread(one.wait) == 71
+    given_up = one.events("process_gives_up")[0]
+    assert given_up["status"] == 71
+    assert "CUDA failure 700: an illegal memory access" in given_up["why"]
+    assert len(one.events("batch_failed")) == 1
+
+
+async def test_lost_gpu_ends_the_engine(tmp_path: Path) -> None:
+    """With front-end processes health says NOT_SERVING, the engine exits with 71, and the next one serves."""
+    with server(tmp_path, "--gpu") as two:
+        async with two.connect("frontend 1") as first:
+            await first.embedding.Embed(embed())
+            noticed = asyncio.ensure_future(first.healthy("NOT_SERVING"))
+            await first.healthy("SERVING")
+            two.break_gpu()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await first.embedding.Embed(embed())
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+            await noticed
+            await two.logged("process_exited", child="engine", how="with status 71")
+            await first.healthy("SERVING")
+            assert len((await first.embedding.Embed(embed())).embedding) == 48
+
+
+async def test_time_of_a_run_is_configurable(tmp_path: Path) -> None:
+    """A run longer than `run_timeout_seconds` hangs, whatever was predicted, and `model_run_hangs` has the limit."""
+    with server(tmp_path, "--frontend-processes", "0", "--run-timeout-seconds", "0.2") as one:
+        caller = Caller(one.address)
+        async with caller.channel:
+            with one.runs_held():
+                lost = asyncio.ensure_future(caller.embedding.Embed(embed()))
+                assert await asyncio.to_thread(one.wait) == 70
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await lost
+    assert one.events("model_run_hangs")[0]["limit_seconds"] == 0.2
+
+
 async def test_stall_is_logged_and_kills_nobody(one: MultiprocessServer) -> None:
     """An event loop that is held for half a second is logged with the function that held it, and that is all."""
     await armed(one)

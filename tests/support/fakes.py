@@ -41,6 +41,11 @@ class RecordingObserver:
         return [(event.size, event.error) for event in self.of(events.BatchFailed)]
 
     @property
+    def split_batches(self) -> list[int]:
+        """The size of every batch of which the halves ran."""
+        return [event.size for event in self.of(events.BatchSplit)]
+
+    @property
     def cancelled(self) -> int:
         """How many images left the queue because their callers had gone."""
         return sum(event.cancelled for event in self.of(events.ImagesDropped))

@@ -3,7 +3,8 @@
 While FILE is locked, each run of the model logs "run_held" and waits. Where FILE.broken exists, the process exits when
 it loads the model. Each run takes at least `--seconds`. SIGUSR1 holds the event loop of the process that gets it for
 `--stall` seconds. With `--frontend-processes 0` all is one process. With `--gpu` the model runs on a fake GPU instead,
-which logs "copied_out" for each batch, with the faults until then.
+which logs "copied_out" for each batch, with the faults until then. Where FILE.breaks exists, it is removed and the
+GPU's next run ends with an error of CUDA that the process cannot recover from.
 """
 
 from __future__ import annotations
@@ -73,20 +74,27 @@ def stall_loop(seconds: float) -> None:
 
 
 class LoggedDevice(FakeDevice):
-    """A fake GPU that logs every batch."""
+    """A fake GPU that logs every batch, and breaks where the file says so."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._breaks = file.with_suffix(".breaks")
 
     @contextmanager
     def operation(self, operation: str, slot: int, rows: int) -> Iterator[None]:
         """Log what is copied out."""
+        if operation == "run" and self._breaks.exists():
+            self._breaks.unlink()
+            self.breaks_at = "run"
         with super().operation(operation, slot, rows):
             yield
         if operation == "copy out":
             structlog.get_logger().info("copied_out", rows=rows, faults=self.faults)
 
 
-def load_on_gpu(folder: ModelFolder, settings: Settings) -> Session:
+def load_on_gpu(file: Path, folder: ModelFolder, settings: Settings) -> Session:
     """Load the real model onto a fake GPU."""
-    return load_on_fake_device(folder, settings, LoggedDevice())
+    return load_on_fake_device(folder, settings, LoggedDevice(file))
 
 
 @click.command()
@@ -98,7 +106,7 @@ def load_on_gpu(folder: ModelFolder, settings: Settings) -> Session:
 def main(config: Path | None, lock: Path, seconds: float, stall: float, gpu: bool, **flags: Any) -> None:
     """Serve."""
     signal.signal(signal.SIGUSR1, lambda *_: stall_loop(stall))
-    load_session = load_on_gpu if gpu else partial(load, lock, seconds)
+    load_session = partial(load_on_gpu, lock) if gpu else partial(load, lock, seconds)
     try:
         settings = load_settings(flags, config)
         if settings.frontend_processes:

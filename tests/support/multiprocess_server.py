@@ -101,6 +101,10 @@ class MultiprocessServer:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def break_gpu(self) -> None:
+        """Have the next run of a server with `--gpu` fail for good; that of its next process is healthy."""
+        self._lock.with_suffix(".breaks").touch()
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and return the exit status."""
         self.process.send_signal(number)

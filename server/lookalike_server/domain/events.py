@@ -38,7 +38,9 @@ class BatchCompleted:
 
 @dataclass(frozen=True, slots=True)
 class BatchFailed:
-    """The model raised an error; every caller of this batch got INTERNAL.
+    """The model raised an error; every caller of this batch got INTERNAL, or by its kind another code.
+
+    That is RESOURCE_EXHAUSTED where memory was short, and UNAVAILABLE where the GPU is lost.
 
     The batch left the queue at `started`, in `time.monotonic()`; `traced` are those of its images whose calls' traces
     are recorded.
@@ -48,6 +50,14 @@ class BatchFailed:
     error: Exception
     started: float = 0.0
     traced: Sequence[TracedImage] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSplit:
+    """Memory was short for a batch of `size` images, and its halves run instead."""
+
+    size: int
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +357,7 @@ class AuditLogFailed:
 Event: TypeAlias = (
     BatchCompleted
     | BatchFailed
+    | BatchSplit
     | ImagesDropped
     | ImagesEmbedded
     | EmbeddingReused

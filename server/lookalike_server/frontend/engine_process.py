@@ -80,8 +80,10 @@ async def _serve(
         )
         watchdog.log_stalls()
         watchdog.report_lag(observer)
+        report_hang = partial(beats.report_hang, ENGINE)
+        watchdog.watch_gpu(loaded.batcher.runs, report_hang)
         if settings.watchdog:
-            watchdog.arm(loaded.batcher.runs, partial(beats.report_hang, ENGINE), exits_on_stall=False)
+            watchdog.arm(loaded.batcher.runs, report_hang, exits_on_stall=False)
         control.report(READY)
         running = plan.preferred_batch_size * (plan.max_concurrent_batches + plan.prefetch)
         slots = min(settings.max_queue_size, _MAX_QUEUE_SLOTS) + running + engine.stream_window

@@ -89,11 +89,11 @@ class BatchRunner:
         runs: The batches that run.
     """
 
-    def __init__(self, plan: Plan, clock: Callable[[], float], nice: int) -> None:
-        """Start the threads, whose priority is lowered by `nice`."""
+    def __init__(self, plan: Plan, clock: Callable[[], float], nice: int, run_timeout: float) -> None:
+        """Start the threads, whose priority is lowered by `nice`; `run_timeout` is `RunWatch`'s limit."""
         self._plan = plan
         self._clock = clock
-        self.runs = RunWatch()
+        self.runs = RunWatch(run_timeout)
         self._threads = ThreadPoolExecutor(
             plan.max_concurrent_batches, thread_name_prefix="model", initializer=lower_priority, initargs=(nice,)
         )

@@ -1,7 +1,8 @@
 """Dynamic micro-batching: images that wait together share one run of the model.
 
 There is no timer: a batch is what is queued when the model can take one, so an idle server adds no wait and a busy one
-forms large batches. A caller that cancels, expires or meets a failing run affects no other caller's result.
+forms large batches. A caller that cancels, expires or meets a failing run affects no other caller's result. A batch for
+which memory is short is split once.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from lookalike_server.domain.calls import ANYBODY, Caller, TraceContext
-from lookalike_server.domain.errors import Code, LookalikeError, Rejection, deadline_exceeded, exhausted, unavailable
+from lookalike_server.domain.errors import LookalikeError, Rejection, deadline_exceeded, exhausted, unavailable
 from lookalike_server.domain.events import (
     BatchCompleted,
     BatchFailed,
+    BatchSplit,
     ImagesDropped,
     ImagesEmbedded,
     Observer,
@@ -26,7 +28,9 @@ from lookalike_server.domain.events import (
 )
 from lookalike_server.domain.inference import EmbedResult, Pixels, ResponseStats
 from lookalike_server.domain.observing import receiver
+from lookalike_server.domain.protocols import Session
 from lookalike_server.inference.batch_runner import BatchOutcome, BatchRunner, QueuedImage
+from lookalike_server.inference.gpu_errors import GpuFailure, error_of_batch, gpu_failure
 from lookalike_server.inference.latency_model import LatencyModel
 from lookalike_server.inference.plan import Plan
 from lookalike_server.inference.run_watch import RunWatch
@@ -47,12 +51,14 @@ class _RunningBatch:
         started: When it left the queue.
         expected_end: When it is predicted to be done.
         exclusive: Whether it is a single image on the latency session, beside which nothing runs.
+        is_half: Whether it is of a larger batch for which memory was short.
     """
 
     entries: Sequence[QueuedImage]
     started: float
     expected_end: float
     exclusive: bool
+    is_half: bool = False
 
 
 class MicroBatcher:
@@ -66,6 +72,7 @@ class MicroBatcher:
         bulk_wait: float,
         observer: Observer,
         nice: int = 0,
+        run_timeout: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start with an empty queue.
@@ -76,6 +83,7 @@ class MicroBatcher:
             bulk_wait: Seconds after which a bulk image goes before interactive ones.
             observer: Receives batches and dropped images.
             nice: By how much the priority of the threads that run the model is lowered.
+            run_timeout: Seconds after which a run of the model is overdue; 0 to judge by what was predicted.
             clock: The time in seconds, as deadlines count it.
         """
         self._plan = plan
@@ -93,8 +101,9 @@ class MicroBatcher:
         self._turns = Turns()
         self._last_caller: str | None = None
         self._competing_until = -math.inf
-        self._runner = BatchRunner(plan, clock, nice)
-        self._closed = False
+        self._runner = BatchRunner(plan, clock, nice, run_timeout)
+        self._stopped: Callable[[], LookalikeError] | None = None
+        """Makes the error of every image from now on."""
 
     def __repr__(self) -> str:
         queued = len(self._interactive) + len(self._bulk)
@@ -116,9 +125,9 @@ class MicroBatcher:
             The embedding, float32 [dim], and the stats of its queue and run.
 
         Raises:
-            LookalikeError: RESOURCE_EXHAUSTED when the queue is full or the deadline is predicted to be missed;
-                DEADLINE_EXCEEDED when it passed in the queue; INTERNAL when the model failed; UNAVAILABLE when the
-                server stops.
+            LookalikeError: RESOURCE_EXHAUSTED when the queue is full, the deadline is predicted to be missed or memory
+                is short; DEADLINE_EXCEEDED when it passed in the queue; INTERNAL when the model failed; UNAVAILABLE
+                when the server stops or its GPU is lost.
         """
         return await self.submit(pixels, deadline, bulk=bulk, caller=caller)
 
@@ -138,8 +147,8 @@ class MicroBatcher:
         Raises:
             LookalikeError: RESOURCE_EXHAUSTED or UNAVAILABLE, as `embed`; the future raises the others.
         """
-        if self._closed:
-            raise unavailable("the server is stopping", Rejection.DRAINING)
+        if self._stopped:
+            raise self._stopped()
         now = self._clock()
         predicted = 0.0 if bulk else self._admit(now, deadline, caller)
         idle = not (self._running or self._interactive or self._bulk)
@@ -164,13 +173,17 @@ class MicroBatcher:
 
     async def close(self) -> None:
         """Fail whoever waits with UNAVAILABLE, wait for the running batches and close the sessions."""
-        self._closed = True
+        self._stop(partial(unavailable, "the server is stopping", Rejection.DRAINING))
+        await self._runner.close()
+
+    def _stop(self, error: Callable[[], LookalikeError]) -> None:
+        """Fail whoever waits, and all images from now on."""
+        self._stopped = error
         waiting = [*self._interactive, *self._bulk, *(entry for batch in self._running for entry in batch.entries)]
         self._interactive.clear()
         self._bulk.clear()
         for entry in waiting:
-            entry.fail(unavailable("the server is stopping", Rejection.DRAINING))
-        await self._runner.close()
+            entry.fail(error())
 
     def predict(
         self, deadline: float, caller: Caller = ANYBODY, arriving: Collection[Waiting] = ()
@@ -254,7 +267,7 @@ class MicroBatcher:
         """Start as many batches as the model can take."""
         while self._interactive or self._bulk:
             free = self._plan.max_concurrent_batches + self._plan.prefetch - len(self._running)
-            if free <= 0 or any(batch.exclusive for batch in self._running) or self._closed:
+            if free <= 0 or any(batch.exclusive for batch in self._running) or self._stopped:
                 return
             queued = len(self._interactive) + len(self._bulk)
             if self._plan.serialized:
@@ -292,22 +305,45 @@ class MicroBatcher:
         exclusive = alone and self._plan.latency_session is not self._plan.throughput_session
         session = self._plan.latency_session if exclusive else self._plan.throughput_session
         expected = self._plan.idle.seconds if alone else self._latency.batch_seconds(len(entries))
-        batch = _RunningBatch(entries, now, now + expected, exclusive)
+        self._run(session, _RunningBatch(entries, now, now + expected, exclusive), expected, alone=alone)
+
+    def _run(self, session: Session, batch: _RunningBatch, expected: float, *, alone: bool) -> None:
         self._running.add(batch)
-        self._runner.submit(session, entries, expected, partial(self._finish, batch, alone))
+        self._runner.submit(session, batch.entries, expected, partial(self._finish, batch, alone))
 
     def _finish(self, batch: _RunningBatch, alone: bool, outcome: BatchOutcome | Exception) -> None:
         self._running.discard(batch)
+        failure = gpu_failure(outcome) if isinstance(outcome, Exception) else None
+        may_split = len(batch.entries) > 1 and not batch.is_half and not self._stopped
+        if is_split := may_split and failure is GpuFailure.OUT_OF_MEMORY:
+            self._run_halves(batch)
+        elif failure is GpuFailure.STICKY:
+            self._stop(partial(error_of_batch, failure))  # all of them, because only another process can run them
         # The next batch first: resolving this one's futures would keep its thread waiting.
         try:
             self._dispatch()
         finally:
-            if isinstance(outcome, Exception):
-                self._observer(BatchFailed(len(batch.entries), outcome, batch.started, _traced(batch.entries)))
-                for entry in batch.entries:
-                    entry.fail(LookalikeError(Code.INTERNAL, "the model failed on this batch"))
-            else:
+            if not isinstance(outcome, Exception):
                 self._resolve(outcome, alone=alone)
+            elif is_split:
+                self._observer(BatchSplit(len(batch.entries), outcome))
+            else:
+                self._fail(batch, outcome, failure)
+
+    def _run_halves(self, batch: _RunningBatch) -> None:
+        middle = math.ceil(len(batch.entries) / 2)
+        now = self._clock()
+        for half in (batch.entries[:middle], batch.entries[middle:]):
+            expected = self._latency.batch_seconds(len(half))
+            running = _RunningBatch(half, now, now + expected, exclusive=False, is_half=True)
+            self._run(self._plan.throughput_session, running, expected, alone=False)
+
+    def _fail(self, batch: _RunningBatch, error: Exception, failure: GpuFailure | None) -> None:
+        self._observer(BatchFailed(len(batch.entries), error, batch.started, _traced(batch.entries)))
+        if failure is GpuFailure.STICKY:
+            self._runner.runs.gpu_error = error
+        for entry in batch.entries:
+            entry.fail(error_of_batch(failure))
 
     def _resolve(self, outcome: BatchOutcome, *, alone: bool) -> None:
         """Give each caller its result, and learn from the run."""

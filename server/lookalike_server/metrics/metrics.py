@@ -40,6 +40,7 @@ UNCOUNTED = (
 CALL_FAULT = "call"
 FAULTS: Mapping[type[Any], str] = {
     events.BatchFailed: "batch",
+    events.BatchSplit: "memory",
     events.ItemFailed: "item",
     events.IndexMaintenanceFailed: "index",
     events.GraphFileUnusable: "graph_file",

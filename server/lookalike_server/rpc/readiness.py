@@ -26,6 +26,6 @@ _SENTENCES = {
     Readiness.SERVING: "serving",
     Readiness.DRAINING: "draining: the server is shutting down",
     Readiness.ENGINE_LOST: "the engine process has ended and is being restarted",
-    Readiness.HUNG: "a run of the model or a process hangs",
+    Readiness.HUNG: "a run of the model or a process hangs, or the GPU failed",
     Readiness.DAMAGED: "the catalog is damaged, and nothing is stored; the log has catalog_damaged with the remedy",
 }

@@ -1,4 +1,4 @@
-"""The thread that watches its own process: the event loop, and the model's runs."""
+"""The thread that watches its own process: the event loop, the GPU, and the model's runs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import structlog
 from lookalike_server.domain.events import EventLoopLagged, Observer
 from lookalike_server.domain.observing import receiver
 from lookalike_server.inference.run_watch import RunWatch
+from lookalike_server.watchdog.gpu_loss import GpuLoss
 from lookalike_server.watchdog.loop_stalls import StallLog, stack
 from lookalike_server.watchdog.own_time import OwnTime
 from lookalike_server.watchdog.run_hangs import RunHangs
@@ -22,6 +23,9 @@ from lookalike_server.watchdog.starvation import WaitedSeconds
 
 EXIT_STATUS = 70
 """Of a process that gave itself up: EX_SOFTWARE of sysexits.h. Whoever started it is to start it again."""
+
+GPU_EXIT_STATUS = 71
+"""Of a process that gave itself up because its GPU failed: EX_OSERR of sysexits.h. It is to be started again too."""
 
 _LOOK_SECONDS = 0.1
 _CLOSE_LOOK_SECONDS = 0.05  # while the event loop is silent
@@ -32,7 +36,7 @@ class Watchdog:
     """Runs while a `with` block on the event loop's thread does.
 
     A thread, because what it watches may hold the event loop. It logs stalls from `log_stalls` on, and gives the
-    process up where something hangs from `arm` on.
+    process up where the GPU fails from `watch_gpu` on, and where something hangs from `arm` on.
     """
 
     def __init__(self, on_beat: Callable[[], object] = lambda: None) -> None:
@@ -45,6 +49,7 @@ class Watchdog:
         self._silence = Silence(lambda: self._beaten, WaitedSeconds(lambda: loop_thread))
         self._stalls: StallLog | None = None
         self._on_lag: Callable[[EventLoopLagged], None] | None = None
+        self._gpu_loss: GpuLoss | None = None
         self._run_hangs: RunHangs | None = None
         self._exits_on_stall = False
         self._closed = threading.Event()
@@ -68,6 +73,15 @@ class Watchdog:
     def report_lag(self, observer: Observer) -> None:
         """Report from now on by how much each beat is late."""
         self._on_lag = receiver(observer, EventLoopLagged)
+
+    def watch_gpu(self, runs: RunWatch, on_loss: Callable[[bool], object]) -> None:
+        """Exit with GPU_EXIT_STATUS when a run of the model finds that this process cannot use its GPU any more.
+
+        Args:
+            runs: The model's runs.
+            on_loss: Called in the watchdog's thread, with True, a second before the exit.
+        """
+        self._gpu_loss = GpuLoss(runs, on_loss)
 
     def arm(self, runs: RunWatch, on_hang: Callable[[bool], object], *, exits_on_stall: bool) -> None:
         """Exit with EXIT_STATUS when a run of the model hangs, or the event loop; for when all is loaded and warm.
@@ -99,16 +113,18 @@ class Watchdog:
                 self._stalls.look(silence)
             if self._exits_on_stall and silence > HUNG_SECONDS:
                 self._exit("the event loop hangs")
-            if self._run_hangs is not None and self._run_hangs.look(step):
+            if self._gpu_loss is not None and self._gpu_loss.look(step):
+                self._exit(f"the GPU failed: {self._gpu_loss.reason}", GPU_EXIT_STATUS)
+            # A run that hung and ended late is no reason to say SERVING once the GPU is lost.
+            lost = self._gpu_loss is not None and self._gpu_loss.reason
+            if self._run_hangs is not None and not lost and self._run_hangs.look(step):
                 self._exit("a run of the model hangs")
 
-    def _exit(self, why: str) -> None:
-        """End the process as it is: whatever hangs would keep it from closing anything."""
+    def _exit(self, why: str, status: int = EXIT_STATUS) -> None:
+        """End the process as it is: whatever hangs, or CUDA after an error, would keep it from closing anything."""
         # First, because the log may be what hangs: standard error is a pipe that nobody reads.
-        last = threading.Timer(_LOG_SECONDS, os._exit, (EXIT_STATUS,))
+        last = threading.Timer(_LOG_SECONDS, os._exit, (status,))
         last.daemon = True
         last.start()
-        structlog.get_logger().error(
-            "process_gives_up", why=why, status=EXIT_STATUS, event_loop=stack(self._loop_thread)
-        )
-        os._exit(EXIT_STATUS)
+        structlog.get_logger().error("process_gives_up", why=why, status=status, event_loop=stack(self._loop_thread))
+        os._exit(status)

@@ -14,11 +14,12 @@ import structlog
 
 from lookalike_server.config import Settings
 from lookalike_server.config_loading import load_settings
-from lookalike_server.domain.errors import Code, LookalikeError
+from lookalike_server.domain.errors import Code, LookalikeError, Rejection
 from lookalike_server.domain.inference import BatchProfile
 from lookalike_server.engine.model_loading import load_model
 from lookalike_server.inference.autotune import measure_plan
 from lookalike_server.inference.batcher import MicroBatcher
+from lookalike_server.inference.gpu_errors import GpuFailure, gpu_failure
 from lookalike_server.inference.io_binding import RunBatch
 from lookalike_server.inference.manifest import ModelFolder, read_model_folder
 from lookalike_server.inference.onnx_session import OnnxSession
@@ -160,6 +161,86 @@ async def test_a_failing_batch_fails_alone(harness: DeviceHarness, operation: st
         await harness.embed(1)
     assert [size for size, _ in harness.observer.failed_batches] == [1]
     assert await asyncio.gather(*(harness.embed(value) for value in (2, 3, 4))) == [2, 3, 4]
+
+
+async def three_wait(harness: DeviceHarness) -> list[asyncio.Task[float]]:
+    """Queue three images behind two that compute, of which the first is held; they will be one batch."""
+    ahead = [await harness.occupy(), harness.embed(1)]
+    waiting = [harness.embed(value) for value in (7, 8, 9)]
+    await until(lambda: repr(harness.batcher) == "<MicroBatcher [Queued: 3 | Running: 2]>")
+    return [*ahead, *waiting]
+
+
+async def test_a_batch_without_memory_is_split(harness: DeviceHarness) -> None:
+    """Where memory is short for a batch its halves run, and every caller gets its own result."""
+    images = await three_wait(harness)
+    harness.device.fits = lambda _, rows: rows < 4
+    harness.device.let_go("run")
+    assert await asyncio.gather(*images) == [200, 1, 7, 8, 9]
+    assert harness.observer.split_batches == [3]
+    assert harness.observer.failed_batches == []
+    assert sorted(harness.observer.batches) == [1, 1, 1, 2]
+
+
+async def test_a_half_without_memory_fails_alone(harness: DeviceHarness) -> None:
+    """A half is not split again: its callers get RESOURCE_EXHAUSTED and a time to retry, all others their results."""
+    images = await three_wait(harness)
+    harness.device.fits = lambda _, rows: rows < 2
+    harness.device.let_go("run")
+    first, second, seven, eight, nine = await asyncio.gather(*images, return_exceptions=True)
+    assert [first, second, nine] == [200, 1, 9]
+    for failed in (seven, eight):
+        assert isinstance(failed, LookalikeError)
+        assert (failed.code, failed.rejection) == (Code.RESOURCE_EXHAUSTED, Rejection.MEMORY)
+        assert failed.retry_after == 1.0
+    assert harness.observer.split_batches == [3]
+    assert [size for size, _ in harness.observer.failed_batches] == [2]
+
+
+async def test_an_image_without_memory_is_not_split(harness: DeviceHarness) -> None:
+    """A batch of one has no halves."""
+    harness.device.fits = lambda _, _rows: False
+    with pytest.raises(LookalikeError, match="too little memory") as caught:
+        await harness.embed(1)
+    assert caught.value.code is Code.RESOURCE_EXHAUSTED
+    harness.device.fits = lambda _, _rows: True
+    assert await harness.embed(2) == 2
+
+
+async def test_callers_that_leave_a_split_batch(harness: DeviceHarness) -> None:
+    """A caller that goes while its batch finds no memory is not in a half."""
+    images = await three_wait(harness)
+    loop = asyncio.get_running_loop()
+
+    def fits(_: str, rows: int) -> bool:
+        if rows == 4:
+            loop.call_soon_threadsafe(images[2].cancel)
+        return rows < 4
+
+    harness.device.fits = fits
+    harness.device.let_go("run")
+    assert await asyncio.gather(*images[3:]) == [8, 9]
+    assert harness.observer.split_batches == [3]
+    assert sorted(harness.observer.batches) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("operation", ["copy in", "run", "copy out"])
+async def test_after_a_sticky_error_nothing_runs(harness: DeviceHarness, operation: str) -> None:
+    """Whoever runs, waits or comes later gets UNAVAILABLE and a time to retry, and the watchdog sees the error."""
+    images = await three_wait(harness)
+    harness.device.breaks_at = operation
+    harness.device.let_go("run")
+    for failed in await asyncio.gather(*images, return_exceptions=True):
+        if operation == "copy in" and failed in (200, 1):
+            continue  # they were copied in before the device broke
+        assert isinstance(failed, LookalikeError)
+        assert (failed.code, failed.retry_after) == (Code.UNAVAILABLE, 1.0)
+    with pytest.raises(LookalikeError, match="the GPU failed") as caught:
+        await harness.embed(3)
+    assert caught.value.code is Code.UNAVAILABLE
+    error = harness.batcher.runs.gpu_error
+    assert error is not None
+    assert gpu_failure(error) is GpuFailure.STICKY
 
 
 @pytest.mark.parametrize(("max_concurrent_batches", "in_flight"), [(0, 2), (3, 3), (1, 1)])

@@ -13,13 +13,16 @@ import pytest
 import structlog
 
 from lookalike_server.inference.run_watch import LIMIT_FACTOR, MIN_LIMIT_SECONDS, RunWatch
+from lookalike_server.watchdog import gpu_loss
 from lookalike_server.watchdog.beats import ENGINE, SUPERVISOR, Beats
+from lookalike_server.watchdog.gpu_loss import GpuLoss
 from lookalike_server.watchdog.loop_stalls import StallLog, stack
 from lookalike_server.watchdog.own_time import OwnTime
 from lookalike_server.watchdog.run_hangs import DOUBT_SECONDS, LAST_SECONDS, RunHangs
 from lookalike_server.watchdog.silence import HUNG_SECONDS, Silence
 from lookalike_server.watchdog.starvation import ModelThreads, WaitedSeconds
 from lookalike_server.watchdog.thread import Watchdog
+from support.fake_device import ILLEGAL_ADDRESS
 
 STEP = 0.05
 
@@ -185,8 +188,8 @@ class Threads(ModelThreads):
 class Judged:
     """Runs, and what was reported about them."""
 
-    def __init__(self, starved: float = 0.0) -> None:
-        self.runs = RunWatch()
+    def __init__(self, starved: float = 0.0, limit: float = 0.0) -> None:
+        self.runs = RunWatch(limit)
         self.reports: list[bool] = []
         self.starved = starved
         self.hangs = RunHangs(self.runs, self.reports.append, lambda: Threads(self.starved))
@@ -219,6 +222,33 @@ def test_short_runs_have_a_second() -> None:
         assert judged.seconds_until_given_up(MIN_LIMIT_SECONDS) is None
         judged.runs.end(run)
     assert judged.reports == []
+
+
+@pytest.mark.usefixtures("logged")
+def test_fixed_limit_of_a_run() -> None:
+    """Where the settings give runs a time, the prediction does not count, nor the second that short runs have."""
+    judged = Judged(limit=0.3)
+    judged.runs.begin(5.0, images=1)
+    given_up = judged.seconds_until_given_up()
+    assert given_up is not None
+    assert 0.3 + DOUBT_SECONDS + LAST_SECONDS <= given_up < 0.3 + 2.0
+
+
+def test_lost_gpu_is_reported_at_once_and_given_up() -> None:
+    """The first look after a sticky error reports it, and the process is given up a second later."""
+    runs, reports = RunWatch(), list[bool]()
+    loss = GpuLoss(runs, reports.append)
+    assert not any(loss.look(STEP) for _ in range(100))
+    assert reports == []
+    runs.gpu_error = RuntimeError(ILLEGAL_ADDRESS)
+    assert not loss.look(STEP)
+    assert reports == [True]
+    assert loss.reason == ILLEGAL_ADDRESS
+    looks = 1
+    while not loss.look(STEP):
+        looks += 1
+    assert looks * STEP == pytest.approx(gpu_loss.LAST_SECONDS, abs=2 * STEP)
+    assert reports == [True]
 
 
 @pytest.mark.usefixtures("logged")
