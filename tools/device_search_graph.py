@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from onnx import TensorProto, checker, helper, numpy_helper
-
 import numpy as np
+from onnx import TensorProto, checker, helper, numpy_helper
 
 PATH = Path(__file__).parents[1] / "server/lookalike_server/device_search/nearest_rows.onnx"
 

@@ -27,6 +27,7 @@ from lookalike_server.engine.engine import Engine
 from lookalike_server.engine.graph_library import check_graph_library
 from lookalike_server.engine.model_loading import LoadSession
 from lookalike_server.engine.runtime_choice import plan_model
+from lookalike_server.engine.search_device import OpenSearchDevice, open_search_device
 from lookalike_server.index.category_index import CategoryIndex
 from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.scan_rate import rows_compared_in
@@ -155,6 +156,7 @@ async def running(
     load_session: LoadSession | None = None,
     reloads: Reloads | None = None,
     metrics: Metrics | None = None,
+    open_device: OpenSearchDevice = open_search_device,
 ) -> AsyncIterator[App]:
     """Run a server while the block runs: SERVING inside it, drained and closed after it, or cut where that raises.
 
@@ -164,6 +166,7 @@ async def running(
         load_session: Loads the model; ONNX Runtime without it.
         reloads: Where to add what can be reloaded; nothing is without it.
         metrics: Count what happens too, and get what there is to read; made where the settings ask for metrics.
+        open_device: Opens what searches besides the CPU.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when the model, the catalog or the address cannot be used.
@@ -208,7 +211,7 @@ async def running(
 
         loop = asyncio.get_running_loop()
         on_damage = partial(loop.call_soon_threadsafe, partial(server.report_damage, damaged=True))
-        loaded = await stack.enter_async_context(loading(settings, observer, load_session, on_damage))
+        loaded = await stack.enter_async_context(loading(settings, observer, load_session, on_damage, open_device))
         if metrics is not None:
             metrics.attach_engine(loaded.engine, loaded.index, settings.data_dir)
         gate.open(loaded.engine)
@@ -244,6 +247,7 @@ async def loading(
     observer: Observer,
     load_session: LoadSession | None = None,
     on_damage: Callable[[], object] = lambda: None,
+    open_device: OpenSearchDevice = open_search_device,
 ) -> AsyncIterator[Loaded]:
     """Run an engine while the block runs, with the model warm in every batch size; without gRPC.
 
@@ -252,9 +256,10 @@ async def loading(
         observer: Receives what happens.
         load_session: Loads the model; ONNX Runtime without it.
         on_damage: Called once the catalog turns out to be damaged, in any thread.
+        open_device: Opens what searches besides the CPU.
 
     Raises:
-        LookalikeError: FAILED_PRECONDITION when the model, the library of graphs or the catalog cannot be used.
+        LookalikeError: FAILED_PRECONDITION when the model, GPU, library of graphs or catalog cannot be used.
     """
     log = structlog.get_logger()
     check_graph_library(settings.graph_library)
@@ -265,6 +270,7 @@ async def loading(
         log.info("model_loading", model=model.name, backbone=model.backbone, weights=model.weights, dim=model.dim)
         if model.weights.startswith("random"):
             log.warning("random_weights", weights=model.weights)
+        device = await asyncio.to_thread(open_device, settings, model)
         # In a thread of lower priority, which the threads that ONNX Runtime starts for the model inherit.
         with ThreadPoolExecutor(1, initializer=lower_priority, initargs=(settings.inference_nice,)) as loader:
             planned = await asyncio.get_running_loop().run_in_executor(
@@ -281,6 +287,7 @@ async def loading(
                 ),
                 max_segment_rows=settings.max_segment_rows,
                 catch_up_seconds=_CATCH_UP_SECONDS,
+                device=device,
                 max_waiting_rows=await asyncio.to_thread(rows_compared_in, _WAITING_ROWS_SECONDS, model.dim),
             ),
             observer,

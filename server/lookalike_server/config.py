@@ -223,6 +223,10 @@ class Settings(BaseModel):
         ge=64,
         description="The most distinct embeddings in one HNSW graph; a larger category has several, searched in turn.",
     )
+    search_device: Literal["cpu", "gpu"] = Field(
+        "cpu",
+        description="Where large categories are searched: by HNSW graphs on the CPU, or exactly in the GPU's memory.",
+    )
     graph_library: Literal["faiss", "hnswlib"] = Field(
         "faiss",
         description="The library of the HNSW graphs; hnswlib stops all calls while it copies or reads a graph.",

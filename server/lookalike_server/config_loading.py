@@ -67,6 +67,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None, *, complete: bool
         raise _wrong(setting_error(error)) from None
     if complete:
         _check_tls(settings)
+        _check_search_device(settings)
     return Loaded(settings, sources)
 
 
@@ -75,6 +76,14 @@ def _check_tls(settings: Settings) -> None:
         raise _wrong("tls_certificate_file and tls_key_file go together: give both, or neither")
     if settings.tls_client_ca_file and not settings.tls_certificate_file:
         raise _wrong("tls_client_ca_file needs TLS: give tls_certificate_file and tls_key_file too")
+
+
+def _check_search_device(settings: Settings) -> None:
+    if settings.search_device == "gpu" and settings.provider in ("cpu", "openvino"):
+        raise _wrong(
+            f"search_device gpu needs a GPU, and provider {settings.provider} uses none: set provider to auto, cuda or"
+            " tensorrt, or search_device to cpu"
+        )
 
 
 def _variables() -> dict[str, str]:

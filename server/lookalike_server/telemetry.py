@@ -181,6 +181,8 @@ class LogObserver(SelectiveObserver):
                 self._faults.error("item_failed", event.error)
             case events.SearchFellBack():
                 self._log.warning("search_fell_back", category=event.category)
+            case events.DeviceSearchFailed():
+                self._log.warning("device_search_failed", category=event.category, reason=str(event.error))
             case events.RecallMeasured():
                 level = logging.WARNING if event.recall < POOR_RECALL else logging.DEBUG
                 self._log.log(level, "recall_measured", category=event.category, recall=event.recall)

@@ -6,18 +6,17 @@ make few runs. Where rows were deleted, or the last block is full, a block is re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from lookalike_server.device_search.memory import Buffer, DeviceMemory
 from lookalike_server.device_search.rounding import ROUNDING, RowErrors
-from lookalike_server.device_search.runs import MAX_QUERIES, Mask, Operand, Runs
+from lookalike_server.device_search.runs import MAX_QUERIES, Operand, Runs
 from lookalike_server.domain.inference import Floats
-from lookalike_server.domain.search import Candidates
-from lookalike_server.index.row_storage import Rows, rows_in
+from lookalike_server.index.device import Candidates, DeviceMatrix, DeviceView, Mask
+from lookalike_server.index.row_storage import Rows, Slots, rows_in
 
 BLOCK_BYTES = 1 << 30
 """The most bytes of a block's rows: those of a run."""
@@ -28,8 +27,6 @@ MAX_BLOCK_ROWS = 1 << 20
 _PIECE_BYTES = 8 << 20  # of float32 rows that are rounded at a time
 _GROWTH = 1.5  # of the last block, when it is full
 _MIN_LIVE = 2 / 3  # of a block's rows; with fewer, the live ones are copied
-
-Slots = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +54,14 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class MatrixView:
-    """The rows on the device at one moment (see `DeviceRows`)."""
+class MatrixView(DeviceView):
+    """The rows on the device at one moment."""
 
     runs: Runs
-    blocks: Sequence[Block]
+    blocks: tuple[Block, ...]
 
     def candidates(self, queries: Floats, count: int, allowed: Mask | None = None) -> Candidates:
-        """Find the rows with the highest scores (see `DeviceRows`)."""
+        """Find the rows with the highest scores (see `DeviceView`)."""
         halves = queries.astype(np.float16)
         count = min(count, self.runs.max_count)
         operands = list(self._operands(allowed))
@@ -77,7 +74,7 @@ class MatrixView:
         return Candidates(scores, slots_, self._errors.of_queries(queries, halves), ROUNDING)
 
     def scores(self, query: Floats, allowed: Mask | None = None) -> tuple[Floats, Slots]:
-        """Return the score of every row (see `DeviceRows`)."""
+        """Return the score of every row (see `DeviceView`)."""
         found = self.runs.scores(query[np.newaxis].astype(np.float16), list(self._operands(allowed)))
         return (
             np.concatenate([scores[: block.count] for block, scores in zip(self.blocks, found, strict=True)]),
@@ -102,8 +99,8 @@ class MatrixView:
                 yield Operand(block.rows, rows, mask)
 
 
-class Matrix:
-    """The rows of one category on the device (see `DeviceMatrix`). One thread changes it."""
+class Matrix(DeviceMatrix):
+    """The rows of one category on the device."""
 
     def __init__(self, dim: int, runs: Runs, memory: DeviceMemory, block_bytes: int = BLOCK_BYTES) -> None:
         """Begin with no row; `block_bytes` as in `BLOCK_BYTES`."""
@@ -142,15 +139,20 @@ class Matrix:
             blocks.append(replace(block, allowed=allowed))
         self._blocks = tuple(blocks)
 
-    def move(self, moved: Slots) -> None:
-        """Note that rows have new slots (see `DeviceMatrix`)."""
+    def moved(self, moved: Slots) -> MatrixView:
+        """Return the rows with other slots (see `DeviceMatrix`)."""
         blocks = []
         for block in self._blocks:
             slots = block.slots.copy()
             before = slots[: block.count]
             slots[: block.count] = np.where(before >= 0, moved[before], -1)
             blocks.append(replace(block, slots=slots))
-        self._blocks = tuple(blocks)
+        return MatrixView(self._runs, tuple(blocks))
+
+    def use(self, view: DeviceView) -> None:
+        """Go on from a view (see `DeviceMatrix`)."""
+        assert isinstance(view, MatrixView)  # noqa: S101 - one of `moved`
+        self._blocks = view.blocks
 
     def stale(self, live: Mask) -> int | None:
         """Return a block to compact (see `DeviceMatrix`)."""

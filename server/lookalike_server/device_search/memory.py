@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lookalike_server.domain.errors import DeviceSearchError
+from lookalike_server.index.device import DeviceSearchError
 from lookalike_server.inference.cuda import CudaError, CudaRuntime
 
 Array = npt.NDArray[Any]

@@ -11,9 +11,8 @@ import numpy.typing as npt
 from lookalike_server.device_search.matrix import BLOCK_BYTES, Matrix
 from lookalike_server.device_search.memory import CudaMemory, DeviceMemory
 from lookalike_server.device_search.runs import MAX_QUERIES, QUERIES, Runs
-from lookalike_server.domain.errors import DeviceSearchError
 from lookalike_server.domain.inference import Floats
-from lookalike_server.domain.search import Candidates
+from lookalike_server.index.device import Candidates, DeviceSearchError, SearchDevice
 from lookalike_server.index.row_storage import rows_in
 from lookalike_server.inference.cuda import CudaError
 from lookalike_server.inference.providers import PROVIDERS, cuda_runtime, unavailable_reason
@@ -39,8 +38,8 @@ def forbid_half_sums() -> None:
         )
 
 
-class SearchDevice:
-    """A device with ONNX Runtime on it, whose matrices share the memory of runs (see `domain.protocols`)."""
+class OnnxSearchDevice(SearchDevice):
+    """A device with ONNX Runtime on it, whose matrices share the memory of runs."""
 
     def __init__(self, runs: Runs, memory: DeviceMemory, dim: int, block_bytes: int = BLOCK_BYTES) -> None:
         """Check that the device computes as it should, with vectors of `dim` dimensions.
@@ -55,7 +54,7 @@ class SearchDevice:
         self._check()
 
     @classmethod
-    def cuda(cls, ort: Any, dim: int) -> SearchDevice:
+    def cuda(cls, ort: Any, dim: int) -> OnnxSearchDevice:
         """Open the first GPU that CUDA lists.
 
         Args:

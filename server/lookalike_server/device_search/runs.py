@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lookalike_server.device_search.memory import Buffer, DeviceMemory
-from lookalike_server.domain.errors import DeviceSearchError
 from lookalike_server.domain.inference import Floats
+from lookalike_server.index.device import DeviceSearchError
 
 CHUNK_ROWS = 4096
 """The rows of which a block of threads selects the best; a run compares a multiple of them."""
@@ -113,7 +113,6 @@ class Runs:
         with self._lock:
             for name, size in sizes.items():
                 if name not in self._buffers or self._buffers[name].size < size:
-                    self._buffers.pop(name, None)
                     self._buffers[name] = self._memory.allocate(size)
 
     def best(self, queries: Halves, operands: Sequence[Operand], count: int) -> list[tuple[Floats, Positions]]:

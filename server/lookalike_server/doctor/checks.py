@@ -11,13 +11,15 @@ from pathlib import Path
 from lookalike_server.config import Settings
 from lookalike_server.doctor import clock, disk, limits, processor, sizing
 from lookalike_server.doctor.finding import Finding, warning
+from lookalike_server.domain.inference import Model
 from lookalike_server.inference.processor import available_cores
+from lookalike_server.store.sqlite import FILE
 
 Check = Callable[[], Finding]
 
 CHECKS = (
     *("settings", "processor", "cores", "packages", "gpu", "model", "provider", "model_run"),
-    *("data_dir", "file_system", "disk_space", "disk_sync", "catalog"),
+    *("data_dir", "file_system", "disk_space", "disk_sync", "catalog", "search_device"),
     *("open_files", "memory", "threads", "clock"),
     *("certificate", "auth_keys", "jwks", "quotas", "port"),
 )
@@ -48,6 +50,7 @@ def all_checks(settings: Settings) -> Iterator[Finding]:
         *_disk_checks(settings),
         ("disk_sync", partial(disk.check_disk_sync, settings.data_dir, disk.sync_seconds)),
         ("catalog", partial(catalog.check_catalog, settings.data_dir, folder.model if folder else None)),
+        ("search_device", partial(_check_search_device, settings, folder.model if folder else None)),
         *_limit_checks(settings, clock.is_synchronized),
         ("certificate", partial(access.check_certificate, access.tls_files(settings), datetime.now(UTC))),
         ("auth_keys", partial(access.check_auth_keys, settings.auth_keys_file)),
@@ -71,6 +74,18 @@ def quick_checks(settings: Settings) -> Iterator[Finding]:
 
         files = access.tls_files(settings)
         yield from _each(("certificate", partial(access.check_certificate, files, datetime.now(UTC), only_dates=True)))
+
+
+def _check_search_device(settings: Settings, model: Model | None) -> Finding:
+    from lookalike_server.doctor import gpu
+    from lookalike_server.metrics.gpu import Gpus
+    from lookalike_server.store.maintenance import row_count
+
+    if settings.search_device == "cpu":
+        return gpu.check_search_device(settings.search_device, 0, model, None)
+    rows = row_count(settings.data_dir) if (settings.data_dir / FILE).exists() else 0
+    states = Gpus().states()
+    return gpu.check_search_device(settings.search_device, rows, model, int(states[0].total_bytes) if states else None)
 
 
 def _disk_checks(settings: Settings) -> Sequence[tuple[str, Check]]:

@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from lookalike_server.doctor import sizing
 from lookalike_server.doctor.finding import Finding, error, ok, skipped, warning
 from lookalike_server.doctor.processor import ROOT
+from lookalike_server.domain.inference import Metric, Model
 from lookalike_server.inference.providers import ON_GPU
 
 _DRIVER = "proc/driver/nvidia"
@@ -52,6 +54,46 @@ def check_gpu(provider: str, packages: Mapping[str, str], files: Path = ROOT) ->
         )
     unused = "" if provider in ON_GPU or provider == "auto" else f"; not used, because of --provider {provider}"
     return ok("gpu", named + unused, **facts)
+
+
+def check_search_device(device: str, rows: int, model: Model | None, gpu_bytes: int | None) -> Finding:
+    """Check that the GPU has the memory for the rows where it is to search them.
+
+    Args:
+        device: The setting `search_device`.
+        rows: Embeddings in the catalog.
+        model: What will be served; None where that cannot be read.
+        gpu_bytes: Memory of the first GPU; None where that is not known.
+    """
+    if device == "cpu":
+        return skipped("search_device", "searches run on the CPU")
+    if model is None:
+        return skipped("search_device", "the model cannot be read, so the length of its embeddings is not known")
+    if model.metric is not Metric.COSINE:
+        return warning(
+            "search_device",
+            f"the metric is {model.metric.value}, so that searches run on the CPU",
+            "set --search-device cpu, or serve a model whose metric is cosine",
+        )
+    needed = sizing.device_bytes(rows, model.dim)
+    facts = {"needed_bytes": needed, "gpu_bytes": gpu_bytes}
+    says = f"{rows:,} embeddings of {model.dim:,} dimensions need {needed // sizing.MIB:,} MiB of the GPU"
+    if gpu_bytes is None:
+        return warning(
+            "search_device",
+            f"{says}, whose memory is not known",
+            "pip install 'lookalike-server[gpu]', and see the check gpu",
+            **facts,
+        )
+    says = f"{says}, which has {gpu_bytes // sizing.MIB:,} MiB"
+    if gpu_bytes < needed:
+        return warning(
+            "search_device",
+            f"{says}: what does not fit is searched by graphs on the CPU",
+            "use a GPU with more memory, or a model with fewer dimensions; docs/sizing.md has the formula",
+            **facts,
+        )
+    return ok("search_device", f"{says} for that and the model", **facts)
 
 
 def driver_version(files: Path = ROOT) -> str | None:

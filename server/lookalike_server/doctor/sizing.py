@@ -46,6 +46,12 @@ IMAGE_BYTES = 200
 WAL_BYTES = 32 * MIB
 """The write-ahead log, which is copied into the file each 16 MiB."""
 
+DEVICE_BYTES = 1536 * MIB
+"""GPU memory of a server that searches there besides its rows: CUDA and its libraries, runs, a block that is copied."""
+
+DEVICE_ROW_BYTES = 1
+"""GPU memory of a row besides its vector: whether it is live."""
+
 USUAL_PIXELS = 224 * 224
 """Of a model's input, where it is not known."""
 
@@ -87,6 +93,11 @@ def graph_bytes(rows: int, dim: int, hnsw_m: int, *, cosine: bool) -> int:
 def row_bytes(rows: int, dim: int) -> int:
     """Return the bytes of the vectors that searches compare: float32, in mapped files."""
     return rows * 4 * dim
+
+
+def device_bytes(rows: int, dim: int) -> int:
+    """Return the bytes of GPU memory that searches there take: half precision. The model comes on top."""
+    return DEVICE_BYTES + rows * (2 * dim + DEVICE_ROW_BYTES)
 
 
 def file_bytes(rows: int, dim: int, products: int, images: int = 0, image_bytes: int = 0) -> int:

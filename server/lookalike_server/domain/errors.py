@@ -131,7 +131,3 @@ def deadline_exceeded() -> LookalikeError:
 def unavailable(message: str, rejection: Rejection) -> LookalikeError:
     """UNAVAILABLE: the server is not ready yet, or no longer."""
     return LookalikeError(Code.UNAVAILABLE, message, retry_after=1.0, rejection=rejection)
-
-
-class DeviceSearchError(Exception):
-    """The device that searches failed, or has too little memory; searches go on without it. The message is for logs."""

@@ -212,6 +212,14 @@ class SearchFellBack:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceSearchFailed:
+    """The device that searches failed or has too little memory, so this category is searched by graphs from now on."""
+
+    category: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class RecallMeasured:
     """An approximate search was repeated exactly; `recall` is 0 to 1."""
 
@@ -372,6 +380,7 @@ Event: TypeAlias = (
     | EventLoopLagged
     | ItemFailed
     | SearchFellBack
+    | DeviceSearchFailed
     | RecallMeasured
     | CategoriesLoaded
     | GraphBuilt

@@ -10,9 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from lookalike_server.domain.catalog import Product
 from lookalike_server.domain.filters import Condition
 from lookalike_server.domain.inference import Floats, Image, ResponseStats
@@ -114,29 +111,3 @@ class SearchResult:
 
     neighbors: Sequence[Neighbor]
     stats: ResponseStats
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The rows that a device found nearest to each query, by scores that are rounded cosine distances, negated.
-
-    Attributes:
-        scores: float32 [q, count], highest first; -inf where fewer rows are allowed. No other row has a higher score
-            than the last.
-        slots: int64 [q, count], of each score's row; -1 where there is none.
-        errors: float64 [q], by how much a row's distance can differ from a score before that was rounded.
-        rounding: By how much of a score, of any size, that differs from what was rounded.
-    """
-
-    scores: Floats
-    slots: npt.NDArray[np.int64]
-    errors: npt.NDArray[np.float64]
-    rounding: float
-
-    def least_distance(self, query: int, score: float) -> float:
-        """Return the least distance to a query (by number) of a row whose score is at most this."""
-        return -score - self.rounding * abs(score) - float(self.errors[query])
-
-    def greatest_distance(self, query: int, score: float) -> float:
-        """Return the greatest distance to a query (by number) of a row whose score is at least this."""
-        return -score + self.rounding * abs(score) + float(self.errors[query])

@@ -6,7 +6,7 @@ The store calls `apply`, one call at a time. `Maintenance` has the thread that l
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from types import MappingProxyType
 from lookalike_server.domain.catalog import IndexChange, IndexKind, IndexRow
 from lookalike_server.domain.events import (
     CategoriesLoaded,
+    DeviceSearchFailed,
     IndexMaintenanceFailed,
     Observer,
     RowFileFailed,
@@ -23,6 +24,7 @@ from lookalike_server.domain.events import (
 from lookalike_server.domain.filters import Condition
 from lookalike_server.domain.protocols import RowSource
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
+from lookalike_server.index.device import DeviceSearchError
 from lookalike_server.index.graph_files import GraphFiles
 from lookalike_server.index.lazy_loading import PartitionChange, ReadPriority, UnloadedCategory, catch_up
 from lookalike_server.index.maintenance import IndexFiles, Maintenance
@@ -262,7 +264,7 @@ class CategoryIndex:
         elif self._small.fits(category, change):
             self._small.change(category, change)
         else:
-            partition = Partition(self._settings, self._on_fallback(category))
+            partition = Partition(self._settings, self._on_fallback(category), self._on_device_failure(category))
             partition.change((), self._small.rows(category))
             partition.change(change.removed, change.added, change.updated)
             # In this order, so that a search finds the category in one of them.
@@ -315,6 +317,7 @@ class CategoryIndex:
         partition = Partition.load(
             self._settings,
             self._on_fallback(category),
+            self._on_device_failure(category),
             source.labels(category),
             self._maintenance.files.rows.load(category) if self._maintenance.files is not None else None,
             lambda labels: self._read_priority.pace(source.rows_with(labels), urgent=urgent),
@@ -370,6 +373,13 @@ class CategoryIndex:
 
     def _on_fallback(self, category: str) -> partial[None]:
         return partial(self._observer, SearchFellBack(category))
+
+    def _on_device_failure(self, category: str) -> Callable[[DeviceSearchError], None]:
+        def on_failure(error: DeviceSearchError) -> None:
+            self._observer(DeviceSearchFailed(category, error))
+            self._maintenance.check(category)  # which builds graphs
+
+        return on_failure
 
 
 def _merge(results: Sequence[IndexResult], k: int) -> IndexResult:

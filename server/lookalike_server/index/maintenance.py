@@ -72,7 +72,8 @@ class Maintenance:
         """Read the graphs of a category now, if that is still to do; for the thread of this."""
         partition = self._partitions.get(category)
         if category in self._unattached and partition is not None and self.files is not None:
-            partition.attach(self.files.graphs.load(category))
+            if not partition.has_device:
+                partition.attach(self.files.graphs.load(category))
             partition.load_attributes()
         self._unattached.discard(category)
 

@@ -1,10 +1,10 @@
-"""One category: a matrix of all rows and, above a threshold, segments with a graph each over most of them.
+"""One category: a matrix of all rows and, above a threshold, segments with a graph each over most of them, or a device.
 
 A row is searchable at once: a search merges what the graphs find with an exact scan of the rows that are in no graph
 yet, or that their graph loses, drops deleted ones, and measures the rest exactly. Graphs are built in the background
 and swapped in by reference; new rows are added to a copy of the last segment until it is full. The live rows of a graph
 most of whose rows were deleted move to another one, and where many rows are deleted the live ones are copied
-(compaction).
+(compaction). Where a device searches, most rows are copied to it instead, and there are no segments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ import numpy as np
 
 from lookalike_server.domain.catalog import IndexKind, IndexRow
 from lookalike_server.domain.filters import Condition
+from lookalike_server.domain.inference import Metric
 from lookalike_server.index.compaction import PIECE_ROWS, Compaction
+from lookalike_server.index.device import DeviceSearchError
+from lookalike_server.index.device_rows import NOT_ON_DEVICE, DeviceRows, DeviceState
 from lookalike_server.index.lazy_attributes import ReadAttributes
 from lookalike_server.index.pacing import Pacing
 from lookalike_server.index.partition_rows import PartitionRows
@@ -41,12 +44,20 @@ _BACKLOG = 4  # times the rows that may wait for a graph, with which a search ta
 class Partition:
     """The rows of one category. One thread changes it, another one may maintain it; any thread searches."""
 
-    def __init__(self, settings: PartitionSettings, on_fallback: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: PartitionSettings,
+        on_fallback: Callable[[], None],
+        on_device_failure: Callable[[DeviceSearchError], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._on_fallback = on_fallback
+        self._on_device_failure = on_device_failure
         self._lock = threading.Lock()
         self._rows = PartitionRows(settings.dim, settings.memory)
         self._segments = Segments()
+        self._device_rows = _device_rows(settings)
+        self._device = NOT_ON_DEVICE
         self._searched = -math.inf  # when, by the clock
         self._changed = time.monotonic()
 
@@ -55,6 +66,7 @@ class Partition:
         cls,
         settings: PartitionSettings,
         on_fallback: Callable[[], None],
+        on_device_failure: Callable[[DeviceSearchError], None],
         labels: Slots,
         saved: RowColumns | None,
         read: Callable[[Slots], Iterable[IndexRow]],
@@ -65,12 +77,13 @@ class Partition:
         Args:
             settings: How it is searched.
             on_fallback: Called when a search falls back to comparing all rows.
+            on_device_failure: Called once when the device failed, which then searches this category no more.
             labels: Its rows, int64 [n].
             saved: The rows of a file, some of which may exist no more.
             read: Reads rows by label, in any order and without attributes; deleted ones are missing.
             read_attributes: Reads the attributes of all rows, when they are needed.
         """
-        partition = cls(settings, on_fallback)
+        partition = cls(settings, on_fallback, on_device_failure)
         rows = partition._rows
         if saved is not None:
             rows.restore(saved, np.isin(saved.labels, labels))
@@ -111,15 +124,20 @@ class Partition:
         return IndexKind.HNSW if self.segments else IndexKind.FLAT
 
     @property
+    def has_device(self) -> bool:
+        """Whether a device searches it, or will once it has enough rows."""
+        return self._device_rows is not None
+
+    @property
     def waiting(self) -> int:
-        """Rows that are in no graph."""
-        return self.row_count - self._segments.end + len(self._segments.loose)
+        """Rows that are in no graph, nor on the device."""
+        return self.row_count - max(self._segments.end, self._device.end) + len(self._segments.loose)
 
     @property
     def counts(self) -> RowCounts:
         """Its rows; those of a category that is to have no graph do not wait for one."""
         with self._lock:  # so that rows and graphs are of the same moment
-            waits = bool(self.segments) or self._needs_graph
+            waits = self._is_indexed or self._needs_graph
             dead = self.deleted_count
             return RowCounts(self.row_count - dead, dead, self.waiting if waits else 0)
 
@@ -133,6 +151,8 @@ class Partition:
     @property
     def is_cheap(self) -> bool:
         """Whether a search is fast: few rows outside the graphs, few graphs, and no row on a disk only."""
+        if self._device.rows is not None:
+            return False
         compared = self.waiting + len(self._segments.lost)
         if self.segments:
             compared += self._settings.hnsw.ef_search
@@ -146,6 +166,8 @@ class Partition:
             self._needs_graph
             or self.can_catch_up
             or self._segments.stale is not None
+            or self._device.stale is not None
+            or self._device.needs_refresh(self.deleted_count)
             or self._needs_compaction
             or any(each.is_unproven for each in self.segments)
         )
@@ -154,7 +176,11 @@ class Partition:
     def can_catch_up(self) -> bool:
         """Whether rows that need not be in a graph yet may as well be, because nothing changes any more."""
         quiet = time.monotonic() - self._changed >= self._settings.catch_up_seconds
-        return bool(self.segments) and quiet and self.waiting > 0
+        return self._is_indexed and quiet and self.waiting > 0
+
+    @property
+    def _is_indexed(self) -> bool:
+        return bool(self.segments) or self._device.rows is not None
 
     @property
     def _needs_compaction(self) -> bool:
@@ -162,7 +188,7 @@ class Partition:
 
     @property
     def _needs_graph(self) -> bool:
-        return self._settings.needs_graph(self.waiting, has_graph=bool(self.segments))
+        return self._settings.needs_graph(self.waiting, has_graph=self._is_indexed)
 
     def change(
         self,
@@ -200,6 +226,8 @@ class Partition:
                 filtered=bool(conditions),
                 has_deleted=rows.vectors.deleted > 0,
                 on_fallback=self._on_fallback,
+                device=self._device,
+                on_device_failure=self._drop_device,
             )
 
     def saved(self) -> list[tuple[Segment, Callable[[], Slots]]]:
@@ -246,7 +274,10 @@ class Partition:
             MaintenanceStopped: The index is closing.
         """
         added = 0
-        if self._needs_graph or self.can_catch_up:
+        if self._device_rows is not None:
+            if not self._maintain_device(self._device_rows, pacing) and self._needs_compaction:
+                self._compact(pacing)
+        elif self._needs_graph or self.can_catch_up:
             added = self._grow(pacing)
         elif self._segments.stale is not None:
             added = self._move(self._segments.stale, pacing)
@@ -279,6 +310,33 @@ class Partition:
         with self._lock:
             self._segments = Segments.of(segments, end, self._rows.vectors.view().live)
 
+    def _maintain_device(self, device: DeviceRows, pacing: Pacing) -> bool:
+        """Do one step for the rows on the device, and return whether one was due."""
+        with self._lock:
+            view, before = self._rows.vectors.view(), self._device
+        after = before
+        try:
+            if before.needs_refresh(self.deleted_count):
+                after = device.refreshed(before, view)
+            elif self._needs_graph or self.can_catch_up:
+                after = device.extended(before, view, self._settings.step_rows, pacing)
+            elif before.stale is not None:
+                after = device.compacted(before, view, pacing)
+        except DeviceSearchError as error:
+            self._drop_device(error)
+        with self._lock:
+            if self._device_rows is device:
+                self._device = after
+        return after is not before
+
+    def _drop_device(self, error: DeviceSearchError) -> None:
+        """Search without the device from now on; in any thread."""
+        with self._lock:
+            if self._device_rows is None:
+                return
+            self._device_rows, self._device = None, NOT_ON_DEVICE
+        self._on_device_failure(error)
+
     def _look_up(self, pacing: Pacing) -> None:
         with self._lock:
             view = self._rows.vectors.view()
@@ -302,7 +360,8 @@ class Partition:
             moved = compaction.moved
             segments = tuple(replace(each, rows=each.rows.moved(moved)) for each in self.segments)
             end = int(np.count_nonzero(moved[: self._segments.end] >= 0))
-            while not self._swap(compaction, segments, end):
+            device = self._device_rows.moved(self._device, moved) if self._device_rows is not None else NOT_ON_DEVICE
+            while not self._swap(compaction, segments, end, device):
                 self._copy_piece(compaction, pacing)
         finally:
             with self._lock:
@@ -316,7 +375,7 @@ class Partition:
         with self._lock:
             compaction.add(piece)
 
-    def _swap(self, compaction: Compaction, segments: tuple[Segment, ...], end: int) -> bool:
+    def _swap(self, compaction: Compaction, segments: tuple[Segment, ...], end: int, device: DeviceState) -> bool:
         """Use the copy, unless more rows have come meanwhile than fit into a piece."""
         with self._lock:
             if compaction.remaining() > PIECE_ROWS:
@@ -326,4 +385,14 @@ class Partition:
             compaction.add(piece)
             self._rows = compaction.copy
             self._segments = Segments.of(segments, end, self._rows.vectors.view().live)
+            if self._device_rows is not None:
+                self._device_rows.use(device)
+                self._device = device
             return True
+
+
+def _device_rows(settings: PartitionSettings) -> DeviceRows | None:
+    """Return where rows go that a device is to search; it has no bound for euclidean distances."""
+    if settings.device is None or settings.metric is not Metric.COSINE:
+        return None
+    return DeviceRows(settings.device)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lookalike_server.domain.inference import Floats, Metric
+from lookalike_server.index.device import SearchDevice
 from lookalike_server.index.graph import Graph, HnswSettings, graph_class
 from lookalike_server.index.nodes import NodeRows
 from lookalike_server.index.pacing import Pacing
@@ -40,6 +41,7 @@ class PartitionSettings:
         catch_up_seconds: How long without a change until the next search has all that wait added to a graph.
         memory: Where rows are.
         min_row_file_bytes: The least bytes of vectors that are worth a file for the next start.
+        device: What searches large categories in the place of graphs; needs the metric cosine.
     """
 
     dim: int
@@ -52,6 +54,7 @@ class PartitionSettings:
     catch_up_seconds: float = math.inf
     memory: RowBlocks = ANONYMOUS
     min_row_file_bytes: int = MIN_FILE_BYTES
+    device: SearchDevice | None = None
 
     @property
     def segment_rows(self) -> int:

@@ -12,6 +12,9 @@ import numpy as np
 from lookalike_server.domain.inference import Floats
 from lookalike_server.domain.search import Hit, IndexQuery, IndexResult
 from lookalike_server.index.brute_force import Distances, FlatView, RowsApart, nearest_of, rounding_margin
+from lookalike_server.index.device import DeviceSearchError, DeviceView
+from lookalike_server.index.device_rows import NOT_ON_DEVICE, DeviceState
+from lookalike_server.index.device_search import DeviceSearch
 from lookalike_server.index.row_storage import Slots
 from lookalike_server.index.segment import PartitionSettings, Segment, nearest_nodes
 
@@ -42,6 +45,8 @@ class Snapshot:
         filtered: Whether conditions excluded rows.
         has_deleted: Whether rows were deleted.
         on_fallback: Called when the graphs did not find enough rows.
+        device: What of the rows is on a device.
+        on_device_failure: Called when that failed, so that the rows were all compared instead.
     """
 
     settings: PartitionSettings
@@ -54,14 +59,20 @@ class Snapshot:
     filtered: bool
     has_deleted: bool
     on_fallback: Callable[[], None]
+    device: DeviceState = NOT_ON_DEVICE
+    on_device_failure: Callable[[DeviceSearchError], None] | None = None
 
     def search(self, queries: Sequence[IndexQuery], *, exact: bool) -> list[IndexResult]:
         """Search for several queries at once; `exact` compares every row even if there are graphs."""
         # k products are needed, not k rows: any of them may have all its images among the nearest.
         rows = max(each.k + (each.exclude is not None) for each in queries) * self.most_images
-        if not self.segments or exact:
-            return self._exact(queries, rows)
-        if self.filtered and np.count_nonzero(self.view.live) <= self.settings.full_scan_threshold:
+        if self.device.rows is not None and not self._is_small:
+            try:
+                return self._by_device(self.device.rows, queries, rows)
+            except DeviceSearchError as error:
+                if self.on_device_failure is not None:
+                    self.on_device_failure(error)
+        if not self.segments or exact or self._is_small:
             return self._exact(queries, rows)
         counts = [self._nodes_to_find(segment, rows) for segment in self.segments]
         if self.filtered and sum(counts) > _MAX_CANDIDATE_RATIO * len(self.view.live):
@@ -92,6 +103,34 @@ class Snapshot:
         if not len(live):
             return None
         return IndexQuery(self.view.vectors[live[[int(position * len(live))]]], k)
+
+    @property
+    def _is_small(self) -> bool:
+        """Whether conditions leave so few rows that comparing them is fast."""
+        return self.filtered and np.count_nonzero(self.view.live) <= self.settings.full_scan_threshold
+
+    def _by_device(self, rows: DeviceView, queries: Sequence[IndexQuery], needed: int) -> list[IndexResult]:
+        vectors = [each.vectors for each in queries]
+        search = DeviceSearch(rows, self.view, vectors, needed, filtered=self.filtered)
+        outside, compared = self.view.compared(vectors, self.settings.metric, start=self.device.end)
+        results: list[IndexResult] = []
+        for number, (query, rough) in enumerate(zip(queries, compared, strict=True)):
+            found = search.nearest(number)
+            hits = self._nearest_hits(found.slots, outside, rough, query, needed)
+            farthest = hits[-1].distance if len(hits) == query.k else math.inf
+            if found.others <= farthest and found.others < math.inf:
+                every = search.nearest_of_all(number, farthest)
+                hits = self._nearest_hits(every, outside, rough, query, needed)
+            results.append(IndexResult(hits, exact=True))
+        return results
+
+    def _nearest_hits(self, slots: Slots, outside: Slots, rough: Floats, query: IndexQuery, rows: int) -> list[Hit]:
+        """Measure rows, and those of the rows outside of the device that can be among the nearest beside them."""
+        distances = self._measured(slots, query)
+        if len(outside):
+            more = self._nearer(outside, rough, distances, rows)
+            slots, distances = np.append(slots, more), np.append(distances, self._measured(more, query))
+        return self._ranked(slots, distances, query, rows)
 
     def _exact(self, queries: Sequence[IndexQuery], rows: int) -> list[IndexResult]:
         nearest = self.view.nearest([each.vectors for each in queries], rows, self.settings.metric)

@@ -47,6 +47,7 @@ FAULTS: Mapping[type[Any], str] = {
     events.GraphFileFailed: "graph_file",
     events.RowFileUnusable: "row_file",
     events.RowFileFailed: "row_file",
+    events.DeviceSearchFailed: "device_search",
     events.VectorDamaged: "vector",
     events.CatalogCheckFailed: "catalog_check",
     events.CredentialsFileRejected: "credentials",

@@ -112,6 +112,20 @@ def described(folder: Path) -> tuple[int, str | None, bool]:
     return int(version), digest[0] if digest else None, has_rows
 
 
+def row_count(folder: Path) -> int:
+    """Count a catalog's embeddings.
+
+    Raises:
+        LookalikeError: FAILED_PRECONDITION if there is no catalog, or it cannot be read.
+    """
+    try:
+        with closing(_opened(folder)) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM embeddings").fetchone()
+    except FILE_ERRORS as error:
+        raise LookalikeError(Code.FAILED_PRECONDITION, f"cannot read the catalog in {folder}: {error}") from error
+    return int(count)
+
+
 def _first_problems(what: str, problems: Iterator[str]) -> Iterator[str]:
     try:
         for number, problem in enumerate(problems):

@@ -18,10 +18,12 @@ from lookalike_server.domain.inference import Floats, Metric
 from lookalike_server.domain.protocols import VectorIndex
 from lookalike_server.domain.search import IndexQuery
 from lookalike_server.index.category_index import CategoryIndex
+from lookalike_server.index.device import SearchDevice
 from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
 from support.fakes import RecordingObserver
 from support.index_model import Shop, prepared, vectors
+from support.search_devices import shared_device
 
 DIM = 7  # odd, so that rows lie at every alignment
 
@@ -63,6 +65,12 @@ def segments(metric: Metric) -> Engine:
     return category_index(metric, full_scan_threshold=10, kind=IndexKind.HNSW, max_segment_rows=20)
 
 
+def device(metric: Metric) -> Engine:
+    """Make an index whose rows a device compares from the eleventh on; it leaves euclidean distances to graphs."""
+    kind = IndexKind.FLAT if metric is Metric.COSINE else IndexKind.HNSW
+    return category_index(metric, full_scan_threshold=10, kind=kind, search_device=shared_device(DIM))
+
+
 def shards(metric: Metric) -> Engine:
     """Make an index whose categories share matrices, up to a few rows more than those of the full shop."""
     return category_index(metric, full_scan_threshold=10**9, kind=IndexKind.FLAT, max_shard_rows=640)
@@ -75,17 +83,24 @@ def category_index(
     max_segment_rows: int = 10**9,
     max_shard_rows: int = 65_536,
     library: str = "faiss",
+    search_device: SearchDevice | None = None,
 ) -> Engine:
     """Make the `CategoryIndex`."""
     graphs = HnswSettings(m=16, ef_construction=200, ef_search=400, library=library)
     settings = PartitionSettings(
-        DIM, metric, full_scan_threshold, graphs, max_segment_rows=max_segment_rows, max_shard_rows=max_shard_rows
+        DIM,
+        metric,
+        full_scan_threshold,
+        graphs,
+        max_segment_rows=max_segment_rows,
+        max_shard_rows=max_shard_rows,
+        device=search_device,
     )
     index = CategoryIndex(settings, RecordingObserver())
     return Engine(index, index.wait_until_idle, kind, index.close)
 
 
-ENGINES = (flat, hnsw, hnswlib, segments, shards)
+ENGINES = (flat, hnsw, hnswlib, segments, device, shards)
 
 
 @pytest.fixture(params=Metric, ids=lambda metric: metric.value)
