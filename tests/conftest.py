@@ -14,6 +14,7 @@ from lookalike.v1 import catalog_service_pb2_grpc, embedding_service_pb2_grpc, s
 from lookalike_server.app import running
 from lookalike_server.config import Settings
 from lookalike_server.engine.model_loading import LoadSession
+from lookalike_server.engine.search_device import OpenSearchDevice, open_search_device
 from support.fakes import RecordingObserver
 from support.paths import MODELS
 from support.serving import Serve, Served, connect
@@ -42,6 +43,7 @@ def serve(tmp_path: Path, provider: str) -> Serve:
         load_session: LoadSession | None = None,
         observer: RecordingObserver | None = None,
         metrics: Metrics | None = None,
+        open_device: OpenSearchDevice = open_search_device,
         **settings: Any,
     ) -> AsyncIterator[Served]:
         chosen: dict[str, Any] = {
@@ -59,7 +61,13 @@ def serve(tmp_path: Path, provider: str) -> Serve:
         } | settings
         observer = observer or RecordingObserver()
         async with (
-            running(Settings(**chosen), observer=observer, load_session=load_session, metrics=metrics) as app,
+            running(
+                Settings(**chosen),
+                observer=observer,
+                load_session=load_session,
+                metrics=metrics,
+                open_device=open_device,
+            ) as app,
             connect(f"127.0.0.1:{app.port}") as channel,
         ):
             yield Served(

@@ -1,12 +1,12 @@
 """The rows of one category on the device, in half precision, in blocks of bounded size.
 
 A block only grows at its end, so that a view, which knows how many rows it shows, needs no lock. A few large blocks
-make few runs. Where rows were deleted, or the last block is full, a block is replaced by one with its live rows.
+make few runs. The last block is replaced by a larger one when it is full, and one with deleted rows by one without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +59,10 @@ class MatrixView(DeviceView):
 
     runs: Runs
     blocks: tuple[Block, ...]
+
+    def __len__(self) -> int:
+        """Count the rows, with deleted ones."""
+        return sum(block.count for block in self.blocks)
 
     def candidates(self, queries: Floats, count: int, allowed: Mask | None = None) -> Candidates:
         """Find the rows with the highest scores (see `DeviceView`)."""
@@ -163,15 +167,27 @@ class Matrix(DeviceMatrix):
 
     def compact(self, number: int, vectors: Rows, live: Mask, wait: Callable[[], object]) -> None:
         """Replace a block by one with its live rows (see `DeviceMatrix`)."""
-        block = self._blocks[number]
-        slots = block.slots[: block.count][block.live(live)]
-        compacted = self._allocated(len(slots))
-        for begin in range(0, len(slots), rows_in(_PIECE_BYTES, self._dim)):
-            wait()
-            piece = slots[begin : begin + rows_in(_PIECE_BYTES, self._dim)]
-            compacted = self._with_rows(compacted, vectors[piece], piece)
-        kept = (compacted,) if len(slots) else ()
-        self._blocks = (*self._blocks[:number], *kept, *self._blocks[number + 1 :])
+        # With the next one where both fit, so that there are always few.
+        first = min(number, max(0, len(self._blocks) - 2))
+        slots = self._live_slots(self._blocks[first : first + 2], live)
+        end = first + 2
+        if len(slots) > self._block_rows:
+            first, end = number, number + 1
+            slots = self._live_slots(self._blocks[first:end], live)
+        kept: tuple[Block, ...] = ()
+        if len(slots):
+            compacted = self._allocated(len(slots))
+            step = rows_in(_PIECE_BYTES, self._dim)
+            for begin in range(0, len(slots), step):
+                wait()
+                piece = slots[begin : begin + step]
+                compacted = self._with_rows(compacted, vectors[piece], piece)
+            kept = (compacted,)
+        self._blocks = (*self._blocks[:first], *kept, *self._blocks[end:])
+
+    @staticmethod
+    def _live_slots(blocks: Sequence[Block], live: Mask) -> Slots:
+        return np.concatenate([each.slots[: each.count][each.live(live)] for each in blocks])
 
     def _last(self, rows: int) -> Block:
         """Return the last block, with room for so many more rows or as many as a block may have."""

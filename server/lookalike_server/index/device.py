@@ -52,7 +52,10 @@ class Candidates:
 
 
 class DeviceView(Protocol):
-    """Rows on the device as they were at one moment. Any thread may search them."""
+    """Rows on the device as they were at one moment. Any thread may search them, if there are any."""
+
+    def __len__(self) -> int:
+        """Count the rows, with deleted ones."""
 
     def candidates(self, queries: Floats, count: int, allowed: Mask | None = None) -> Candidates:
         """Find the rows nearest to each query.
@@ -94,7 +97,7 @@ class DeviceMatrix(Protocol):
         Args:
             vectors: float32 [n, dim].
             slots: int64 [n], ascending.
-            expected: With how many more to come soon, for which memory is reserved.
+            expected: How many come soon, with these, for which memory is reserved.
 
         Raises:
             DeviceSearchError: The device failed, or has too little memory.

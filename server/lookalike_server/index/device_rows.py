@@ -56,7 +56,7 @@ class DeviceRows:
         end = min(before.end + rows, len(view.live))
         slots = before.end + np.flatnonzero(view.live[before.end : end])
         self._matrix.append(view.vectors[slots], slots, expected=int(np.count_nonzero(view.live[before.end :])))
-        return replace(before, rows=self._matrix.view(), end=end)
+        return replace(before, rows=self._shown(), end=end)
 
     def refreshed(self, before: DeviceState, view: FlatView) -> DeviceState:
         """Tell the device which rows are live.
@@ -66,7 +66,7 @@ class DeviceRows:
         """
         self._matrix.refresh(view.live)
         deleted = len(view.live) - int(np.count_nonzero(view.live))
-        return replace(before, rows=self._matrix.view(), deleted=deleted, stale=self._matrix.stale(view.live))
+        return replace(before, rows=self._shown(), deleted=deleted, stale=self._matrix.stale(view.live))
 
     def compacted(self, before: DeviceState, view: FlatView, pacing: Pacing) -> DeviceState:
         """Compact the stale block.
@@ -77,14 +77,20 @@ class DeviceRows:
         """
         if before.stale is not None:
             self._matrix.compact(before.stale, view.vectors, view.live, pacing.await_searches)
-        return replace(before, rows=self._matrix.view(), stale=self._matrix.stale(view.live))
+        return replace(before, rows=self._shown(), stale=self._matrix.stale(view.live))
 
     def moved(self, before: DeviceState, moved: Slots) -> DeviceState:
         """Return the state where rows have new slots (int64 by the old one, -1 where there is none); see `use`."""
         end = int(np.count_nonzero(moved[: before.end] >= 0))
-        return DeviceState(self._matrix.moved(moved), end) if before.rows is not None else before
+        rows = self._matrix.moved(moved) if before.rows is not None else None
+        # The device is to be told which rows are live, and many may be gone.
+        return DeviceState(rows, end, deleted=-_MAX_DELETED - 1)
 
     def use(self, state: DeviceState) -> None:
         """Go on from a state of `moved`."""
         if state.rows is not None:
             self._matrix.use(state.rows)
+
+    def _shown(self) -> DeviceView | None:
+        view = self._matrix.view()
+        return view if len(view) else None

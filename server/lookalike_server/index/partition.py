@@ -360,7 +360,9 @@ class Partition:
             moved = compaction.moved
             segments = tuple(replace(each, rows=each.rows.moved(moved)) for each in self.segments)
             end = int(np.count_nonzero(moved[: self._segments.end] >= 0))
-            device = self._device_rows.moved(self._device, moved) if self._device_rows is not None else NOT_ON_DEVICE
+            device_rows, device = self._device_rows, NOT_ON_DEVICE
+            if device_rows is not None:
+                device = device_rows.moved(self._device, moved)
             while not self._swap(compaction, segments, end, device):
                 self._copy_piece(compaction, pacing)
         finally:

@@ -150,6 +150,14 @@ def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(tmp_path / "gone.toml") in rejection(MODEL)
 
 
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_a_search_on_the_gpu_beside_a_provider_without_one(provider: str) -> None:
+    """A search on the GPU needs a provider that may use one."""
+    message = rejection(MODEL | {"search_device": "gpu", "provider": provider})
+    assert message.startswith(f"search_device gpu needs a GPU, and provider {provider} uses none: set provider to auto")
+    assert load_settings(MODEL | {"search_device": "gpu"}).search_device == "gpu"
+
+
 WRONG = [
     ("provider", "tpu"),
     ("intra_op_threads", "-1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from lookalike_server.doctor.clock import check_clock, is_synchronized
 from lookalike_server.doctor.finding import Finding, Status
-from lookalike_server.doctor.gpu import check_gpu
+from lookalike_server.doctor.gpu import check_gpu, check_search_device
 from lookalike_server.doctor.limits import (
     LEAST_FILES,
     OWN_FILES,
@@ -22,7 +23,9 @@ from lookalike_server.doctor.limits import (
 )
 from lookalike_server.doctor.packages import check_packages, installed_packages
 from lookalike_server.doctor.processor import check_cores, check_processor
+from lookalike_server.domain.inference import Metric, Model
 from support.file_trees import write_tree
+from support.store_fixtures import MODEL
 
 MIB = 1 << 20
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -128,6 +131,27 @@ def test_gpu(
 ) -> None:
     """A GPU that is needed must be there, and one that is there is used, or somebody said that it need not be."""
     finding = check_gpu(provider, packages, write_tree(tmp_path, files))
+    assert finding.status is status
+    assert says in finding.line()
+
+
+COSINE = replace(MODEL, dim=2048, metric=Metric.COSINE)
+
+
+@pytest.mark.parametrize(
+    ("device", "model", "gpu_bytes", "status", "says"),
+    [
+        ("cpu", COSINE, None, Status.SKIPPED, "on the CPU"),
+        ("gpu", None, 80 << 30, Status.SKIPPED, "cannot be read"),
+        ("gpu", replace(COSINE, metric=Metric.EUCLIDEAN), 80 << 30, Status.WARNING, "the metric is euclidean"),
+        ("gpu", COSINE, None, Status.WARNING, "whose memory is not known"),
+        ("gpu", COSINE, 4 << 30, Status.WARNING, "searched by graphs"),
+        ("gpu", COSINE, 80 << 30, Status.OK, "1,000,000 embeddings of 2,048 dimensions need 5,443 MiB of the GPU"),
+    ],
+)
+def test_the_search_device(device: str, model: Model | None, gpu_bytes: int | None, status: Status, says: str) -> None:
+    """A GPU that searches should have the memory for the catalog; what does not fit is searched on the CPU."""
+    finding = check_search_device(device, 1_000_000, model, gpu_bytes)
     assert finding.status is status
     assert says in finding.line()
 

@@ -109,6 +109,7 @@ def test_rare_events() -> None:
         events.ItemFailed(error),
         events.AuditLogFailed("audit.log", error),
         events.VectorDamaged("secret-product", 0),
+        events.DeviceSearchFailed("Shoes", error),
     ):
         metrics(event)
     scrape = Scrape(metrics)
@@ -116,7 +117,7 @@ def test_rare_events() -> None:
     assert scrape.value("lookalike_search_fallbacks_total") == 1
     assert scrape.value("lookalike_catalog_damaged") == 1
     faults = scrape.labels("lookalike_faults_total", "kind")
-    assert {kind for kind, count in faults.items() if count} == {"call", "item", "audit_log", "vector"}
+    assert {kind for kind, count in faults.items() if count} == {"call", "item", "audit_log", "vector", "device_search"}
     assert scrape.total("grpc_server_handled_total") == 0  # probes are no calls
     assert "secret-product" not in scrape.text
 
