@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
@@ -34,7 +35,7 @@ def graph() -> bytes:
         helper.make_tensor_value_info("place", long, ["q", "count"]),
         helper.make_tensor_value_info("within", long, ["q", "count"]),
     ]
-    constants = {
+    constants: dict[str, np.ndarray[Any, Any]] = {
         "distance": np.array(-1, dtype=np.float16),  # of a row to itself, so that the nearest scores are near zero
         "masked": np.array(_MASKED, dtype=np.float16),
         "flat": np.array([0, -1], dtype=np.int64),

@@ -37,6 +37,7 @@ _GRAPH = Path(__file__).with_name("nearest_rows.onnx")
 Halves = npt.NDArray[np.float16]
 Mask = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
+Binding = tuple[str, type[np.generic], tuple[int, ...], int]
 
 
 class Operand(NamedTuple):
@@ -44,12 +45,12 @@ class Operand(NamedTuple):
 
     Attributes:
         rows: float16 [n, dim] on the device, none of them NaN.
-        count: n, a multiple of the chunk's rows.
+        padded: n, a multiple of the chunk's rows.
         allowed: bool [n], on the device or not.
     """
 
     rows: Buffer
-    count: int
+    padded: int
     allowed: Buffer | Mask
 
 
@@ -147,7 +148,7 @@ class Runs:
             self._put(query)
             for operand in operands:
                 self._run(operand, 1, query.shape[1], 1)
-                scores = np.empty(operand.count, dtype=np.float16)
+                scores = np.empty(operand.padded, dtype=np.float16)
                 self._memory.copy_out(scores, self._buffers["scores"].address)
                 results.append(_scores(scores))
         return results
@@ -170,21 +171,23 @@ class Runs:
         binding = self._session.io_binding()
         binding.bind_cpu_input("chunks", self._chunks)
         binding.bind_cpu_input("count", np.array([count], dtype=np.int64))
-        rows = operand.count
-        for name, dtype, shape, address in (
+        rows = operand.padded
+        inputs: Sequence[Binding] = (
             ("queries", np.float16, (queries, dim), self._buffers["queries"].address),
             ("rows", np.float16, (rows, dim), operand.rows.address),
             ("allowed", np.bool_, (rows,), allowed),
-        ):
-            binding.bind_input(name, kind, 0, dtype, shape, address)
+        )
         place = self._buffers["found"].address
         within = place + 8 * queries * count
-        for name, dtype, shape, address in (
+        outputs: Sequence[Binding] = (
             ("scores", np.float16, (queries, rows), self._buffers["scores"].address),
             ("place", np.int64, (queries, count), place),
             ("within", np.int64, (queries, count), within),
             ("best", np.float16, (queries, count), within + 8 * queries * count),
-        ):
+        )
+        for name, dtype, shape, address in inputs:
+            binding.bind_input(name, kind, 0, dtype, shape, address)
+        for name, dtype, shape, address in outputs:
             binding.bind_output(name, kind, 0, dtype, shape, address)
         try:
             self._session.run_with_iobinding(binding)  # returns when the device is done

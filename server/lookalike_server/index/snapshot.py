@@ -107,7 +107,7 @@ class Snapshot:
     @property
     def _is_small(self) -> bool:
         """Whether conditions leave so few rows that comparing them is fast."""
-        return self.filtered and np.count_nonzero(self.view.live) <= self.settings.full_scan_threshold
+        return self.filtered and int(np.count_nonzero(self.view.live)) <= self.settings.full_scan_threshold
 
     def _by_device(self, rows: DeviceView, queries: Sequence[IndexQuery], needed: int) -> list[IndexResult]:
         vectors = [each.vectors for each in queries]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -40,7 +41,7 @@ async def answers(served: Served) -> list[tuple[list[tuple[str, float]], bool]]:
         response = await served.search.Search(
             search_service_pb2.SearchRequest(image=raw(noise(seed)), category="Shoes", k=7)
         )
-        found.append(([(each.id, each.distance) for each in response.neighbors], response.stats.exact))
+        found.append(([(each.product.id, each.distance) for each in response.neighbors], response.stats.exact))
     return found
 
 
@@ -72,9 +73,9 @@ async def test_a_start_without_a_gpu(serve: Serve) -> None:
 
 def test_euclidean_distances() -> None:
     """They are searched on the CPU, and the log says why."""
-    settings = Settings(model=Path("m"), search_device="gpu")
+    chosen: dict[str, Any] = {"model": "m", "search_device": "gpu"}
     with structlog.testing.capture_logs() as log:
-        assert open_search_device(settings, replace(MODEL, metric=Metric.EUCLIDEAN)) is None
+        assert open_search_device(Settings(**chosen), replace(MODEL, metric=Metric.EUCLIDEAN)) is None
     assert [(each["event"], each["reason"]) for each in log] == [
         ("device_search_unavailable", "it needs the metric cosine, and the model's is euclidean")
     ]
