@@ -63,7 +63,7 @@ class DeviceView(Protocol):
         Args:
             queries: float32 [q, dim].
             count: How many; fewer come back where a run does not select so many.
-            allowed: bool by slot, rows to compare; None compares all that were live when `refresh` was told so.
+            allowed: bool by slot, rows to compare; None compares all but those that `refresh` has left out.
 
         Raises:
             DeviceSearchError: The device failed.

@@ -21,7 +21,7 @@ class DeviceState:
     Attributes:
         rows: The rows; None before there are any.
         end: Live slots before it are all there, and those from it on are not.
-        deleted: How many rows of the partition had been deleted when the device was told which are live.
+        deleted: How many rows of the partition were deleted before the device was last refreshed.
         stale: A block that is to be compacted, by number.
     """
 
@@ -83,7 +83,7 @@ class DeviceRows:
         """Return the state where rows have new slots (int64 by the old one, -1 where there is none); see `use`."""
         end = int(np.count_nonzero(moved[: before.end] >= 0))
         rows = self._matrix.moved(moved) if before.rows is not None else None
-        # The device is to be told which rows are live, and many may be gone.
+        # Refreshed soon: many rows may be gone.
         return DeviceState(rows, end, deleted=-_MAX_DELETED - 1)
 
     def use(self, state: DeviceState) -> None:

@@ -18,12 +18,14 @@ from lookalike_server.domain.filters import Condition, NoneOf, OneOf
 from lookalike_server.domain.inference import Metric
 from lookalike_server.domain.search import EmbeddedQuery, IndexQuery, Query, ResultOptions, SearchResult
 from lookalike_server.index.category_index import CategoryIndex
+from lookalike_server.index.device import SearchDevice
 from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.search.retriever import Retriever
 from lookalike_server.store.catalog_store import Store
 from support.fakes import RecordingObserver
 from support.index_model import distance, meets, vectors
+from support.search_devices import shared_device
 from support.store_fixtures import MODEL
 
 DIM = 4
@@ -53,6 +55,11 @@ class Known:
 class Catalog(RuleBasedStateMachine):
     """Writes to the store, searches by the retriever, and a dictionary with the expected contents."""
 
+    @staticmethod
+    def device() -> SearchDevice | None:
+        """Return what searches large categories; graphs do without one."""
+        return None
+
     @initialize()
     def open(self) -> None:
         """Begin with an empty folder."""
@@ -62,7 +69,9 @@ class Catalog(RuleBasedStateMachine):
 
     def _start(self) -> None:
         graphs = HnswSettings(ef_search=100)
-        settings = PartitionSettings(DIM, Metric.COSINE, 4, graphs, max_segment_rows=8, max_shard_rows=16)
+        settings = PartitionSettings(
+            DIM, Metric.COSINE, 4, graphs, max_segment_rows=8, max_shard_rows=16, device=self.device()
+        )
         self._index = CategoryIndex(settings, RecordingObserver())
         self._store = Store(Path(self._folder.name), COSINE, self._index.apply, product_cache_bytes=1 << 20)
         self._index.open(self._store, Path(self._folder.name) / "index")
@@ -193,6 +202,18 @@ class Catalog(RuleBasedStateMachine):
             name: (known.category, known.attributes) for name, known in self._known.items()
         }
 
+
+class CatalogOnDevice(Catalog):
+    """The same with a device that searches the categories of more than four rows."""
+
+    @staticmethod
+    def device() -> SearchDevice | None:
+        """Return a device in host memory."""
+        return shared_device(DIM)
+
+
+TestCatalogOnDevice = pytest.mark.slow(CatalogOnDevice.TestCase)
+TestCatalogOnDevice.settings = settings(derandomize=True, database=None, max_examples=20, stateful_step_count=40)
 
 TestCatalog = pytest.mark.slow(Catalog.TestCase)
 TestCatalog.settings = settings(derandomize=True, database=None, max_examples=40, stateful_step_count=40)

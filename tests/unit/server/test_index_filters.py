@@ -15,26 +15,31 @@ from lookalike_server.domain.inference import Metric
 from lookalike_server.domain.search import IndexQuery
 from lookalike_server.index.attributes import AttributeColumns
 from lookalike_server.index.category_index import CategoryIndex
+from lookalike_server.index.device import SearchDevice
 from lookalike_server.index.graph import HnswSettings
 from lookalike_server.index.segment import PartitionSettings
 from support.fakes import RecordingObserver
 from support.index_model import Shop, vectors
+from support.search_devices import shared_device
 
 DIM = 7
 COLORS = ("red", "blue", "green", "")
 PRICES = ("5", "7.50", "+12", "1e1", ".5", "-3", "cheap", "nan", "inf", "1_0", " 4", "")
 
 
-def index(full_scan_threshold: int, observer: RecordingObserver | None = None) -> CategoryIndex:
-    """Make an index that builds graphs above this many rows."""
-    settings_ = PartitionSettings(DIM, Metric.COSINE, full_scan_threshold, HnswSettings(ef_search=400))
+def index(
+    full_scan_threshold: int, observer: RecordingObserver | None = None, device: SearchDevice | None = None
+) -> CategoryIndex:
+    """Make an index that builds graphs above this many rows, or has a device search them."""
+    settings_ = PartitionSettings(DIM, Metric.COSINE, full_scan_threshold, HnswSettings(ef_search=400), device=device)
     return CategoryIndex(settings_, observer or RecordingObserver())
 
 
-@pytest.fixture(params=[10**9, 40], ids=["flat", "graph"])
+@pytest.fixture(params=["flat", "graph", "device"])
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     """300 products: every third is red, every hundredth gold, and the price is the number."""
-    made = index(request.param)
+    device = shared_device(DIM) if request.param == "device" else None
+    made = index(10**9 if request.param == "flat" else 40, device=device)
     shop = Shop(made, Metric.COSINE)
     for number, row in enumerate(vectors(300, DIM, Metric.COSINE, seed=1)):
         color = "gold" if number % 100 == 0 else COLORS[number % 3]
@@ -151,11 +156,13 @@ _CONDITIONS = st.lists(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(_STEPS, max_size=50), _CONDITIONS)
-@pytest.mark.parametrize("full_scan_threshold", [4, 10**9])
-def test_any_history(full_scan_threshold: int, steps: list[tuple[object, ...]], conditions: list[Condition]) -> None:
+@pytest.mark.parametrize(("full_scan_threshold", "device"), [(4, False), (4, True), (10**9, False)])
+def test_any_history(
+    full_scan_threshold: int, device: bool, steps: list[tuple[object, ...]], conditions: list[Condition]
+) -> None:
     """After any changes the results equal those of a list with the same changes."""
     pool = vectors(12, DIM, Metric.COSINE, seed=6)
-    made = index(full_scan_threshold)
+    made = index(full_scan_threshold, device=shared_device(DIM) if device else None)
     shop = Shop(made, Metric.COSINE)
     changes: dict[str, Callable[..., None]] = {
         "put": lambda name, category, images, attributes: shop.put_all({name: pool[:images]}, category, attributes),
