@@ -36,7 +36,7 @@ def all_checks(settings: Settings) -> Iterator[Finding]:
         ("processor", partial(processor.check_processor, settings.provider, settings.graph_library)),
         ("cores", partial(processor.check_cores, settings.intra_op_threads)),
         ("packages", partial(packages.check_packages, settings.provider, found)),
-        ("gpu", partial(gpu.check_gpu, settings.provider, found)),
+        ("gpu", partial(gpu.check_gpu, settings.provider, found, search_device=settings.search_device)),
     )
     of_model, folder = model.check_model(settings.model)
     yield of_model

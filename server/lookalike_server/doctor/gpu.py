@@ -15,24 +15,28 @@ from lookalike_server.inference.providers import ON_GPU
 _DRIVER = "proc/driver/nvidia"
 
 
-def check_gpu(provider: str, packages: Mapping[str, str], files: Path = ROOT) -> Finding:
+def check_gpu(provider: str, packages: Mapping[str, str], files: Path = ROOT, search_device: str = "cpu") -> Finding:
     """Check that there is a GPU where one is wanted, and that one that is there is used.
 
     Args:
         provider: The setting.
         packages: Versions by name, of `installed_packages`.
         files: Where /proc is.
+        search_device: The setting.
     """
+    needs_gpu = f"--provider {provider}" if provider in ON_GPU else ""
+    if search_device == "gpu":
+        needs_gpu = "--search-device gpu"
     driver = driver_version(files)
     gpus = gpu_names(files)
     has_build = "onnxruntime-gpu" in packages
     facts = {"driver": driver, "gpus": len(gpus)}
     if driver is None or not gpus:
         missing = "there is no driver of NVIDIA's" if driver is None else f"driver {driver} has no GPU"
-        if provider in ON_GPU:
+        if needs_gpu:
             return error(
                 "gpu",
-                f"{missing}, and --provider {provider} needs one",
+                f"{missing}, and {needs_gpu} needs one",
                 "install the driver; in a container, give it the GPU (--gpus all, or the device plugin of Kubernetes)",
                 **facts,
             )
@@ -45,6 +49,13 @@ def check_gpu(provider: str, packages: Mapping[str, str], files: Path = ROOT) ->
             )
         return skipped("gpu", f"{missing}; the CPU runs the model")
     named = f"{', '.join(gpus)}, driver {driver}"
+    if search_device == "gpu" and not has_build:
+        return error(
+            "gpu",
+            f"{named}: --search-device gpu cannot use it, because the installed build of ONNX Runtime is for CPUs",
+            "pip uninstall onnxruntime, then pip install 'lookalike-server[gpu]'; or set --search-device cpu",
+            **facts,
+        )
     if provider == "auto" and not has_build:
         return warning(
             "gpu",

@@ -135,6 +135,23 @@ def test_gpu(
     assert says in finding.line()
 
 
+@pytest.mark.parametrize(
+    ("packages", "files", "status", "says"),
+    [
+        (GPU, DRIVER, Status.OK, "driver 580.95.05"),
+        (GPU, {}, Status.ERROR, "--search-device gpu needs one"),
+        (CPU, DRIVER, Status.ERROR, "--search-device gpu cannot use it"),
+    ],
+)
+def test_gpu_that_searches(
+    tmp_path: Path, packages: dict[str, str], files: dict[str, str], status: Status, says: str
+) -> None:
+    """A server that is to search on a GPU needs one, and the build that uses it."""
+    finding = check_gpu("auto", packages, write_tree(tmp_path, files), search_device="gpu")
+    assert finding.status is status
+    assert says in finding.line()
+
+
 COSINE = replace(MODEL, dim=2048, metric=Metric.COSINE)
 
 

@@ -252,7 +252,7 @@ def test_searches_during_changes(make_index: MakeDeviceIndex) -> None:
     stays = near(40, 1.0)
     shop.put_all(one_image_each(stays, "stays"))
     ended = threading.Event()
-    missing: list[str] = []
+    missing: list[str] = []  # what was found instead
 
     def search() -> None:
         while not ended.is_set():
@@ -264,13 +264,15 @@ def test_searches_during_changes(make_index: MakeDeviceIndex) -> None:
     searchers = [threading.Thread(target=search) for _ in range(2)]
     for each in searchers:
         each.start()
-    for step in range(12):
-        shop.put_all(one_image_each(near(60, 1.0, seed=10 + step), f"s{step}-"))
-        if step >= 2:
-            shop.remove(*[product_id for product_id in shop.rows if product_id.startswith(f"s{step - 2}-")])
-    index.wait_until_idle()
-    ended.set()
-    for each in searchers:
-        each.join()
+    try:
+        for step in range(12):
+            shop.put_all(one_image_each(near(60, 1.0, seed=10 + step), f"s{step}-"))
+            if step >= 2:
+                shop.remove(*[product_id for product_id in shop.rows if product_id.startswith(f"s{step - 2}-")])
+        index.wait_until_idle()
+    finally:
+        ended.set()
+        for each in searchers:
+            each.join()
     assert missing == []
     shop.check(near(1, 1.0, seed=9), 30, exact=False)
