@@ -24,10 +24,9 @@ MAX_MIB = 55.0
 
 SOURCES = ("Makefile", "VERSION", "benchmarks", "server", "proto", "clients/python", "clients/loadtest", "tools")
 
+UNPACK = "mkdir -p /tmp/lookalike && tar xf {} -C /tmp/lookalike"
 RUN = (
-    "mkdir -p /tmp/lookalike && for parcel in parcel-*.tar.xz; do tar xf $parcel -C /tmp/lookalike; done;"
-    " cd /tmp/lookalike && make bench-gpu PYTHON=python3 MODELS=models WHEELS=wheels RUNTIME=runtime"
-    ' BENCH="--commit {}"'
+    'cd /tmp/lookalike && make bench-gpu PYTHON=python3 MODELS=models WHEELS=wheels RUNTIME=runtime BENCH="--commit {}"'
 )
 
 
@@ -71,8 +70,10 @@ def main() -> None:
             "wheels": sorted(path.name for path in (second / "wheels").iterdir()),
         }
         (second / "parcel.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        sizes = [_pack(folder, options.out / f"parcel-{at}.tar.xz") for at, folder in enumerate((first, second), 1)]
-    _log(RUN.format(commit[:12]))
+        paths = [options.out / f"parcel-{at}.tar.xz" for at in (1, 2)]
+        sizes = [_pack(folder, path) for folder, path in zip((first, second), paths, strict=True)]
+    for line in (*map(UNPACK.format, paths), RUN.format(commit[:12])):
+        _log(line)
     if max(sizes) > MAX_MIB:
         sys.exit(f"a parcel has more than {MAX_MIB:.0f} MiB; leave out a model")
 
