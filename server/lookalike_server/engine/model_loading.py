@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import structlog
@@ -17,18 +16,17 @@ from lookalike_server.inference.gpu_problems import explain
 from lookalike_server.inference.io_binding import IN_FLIGHT, BoundSession
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.onnx_session import OnnxSession
-from lookalike_server.inference.providers import ON_GPU, CudaOptions, unavailable_reason
+from lookalike_server.inference.providers import CudaOptions
 
 LoadSession = Callable[[ModelFolder, Settings], Session]
 
 
-def load_onnx(folder: ModelFolder, settings: Settings, *, without_gpu: str = "") -> OnnxSession:
+def load_onnx(folder: ModelFolder, settings: Settings) -> OnnxSession:
     """Load the model as the settings say, without device memory of its own.
 
     Args:
         folder: The model folder, already checked.
         settings: How it runs.
-        without_gpu: Why no GPU is to be used; empty where one is.
 
     Raises:
         LookalikeError: FAILED_PRECONDITION when it cannot be loaded.
@@ -41,11 +39,7 @@ def load_onnx(folder: ModelFolder, settings: Settings, *, without_gpu: str = "")
         max_batch_size=settings.max_batch_size,
         engine_dir=settings.data_dir / "tensorrt",
     )
-
-    def reason(ort: Any, name: str) -> str | None:
-        return f"{name}: {without_gpu}" if without_gpu and name in ON_GPU else unavailable_reason(ort, name)
-
-    return OnnxSession(folder, settings.provider, settings.intra_op_threads, cuda=cuda, unavailable_reason=reason)
+    return OnnxSession(folder, settings.provider, settings.intra_op_threads, cuda=cuda)
 
 
 def load_model(

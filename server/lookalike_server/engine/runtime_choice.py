@@ -21,11 +21,11 @@ from lookalike_server.config import Settings
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import Floats, Parity, Pixels, Runtime
 from lookalike_server.domain.protocols import Session
-from lookalike_server.engine.model_loading import LoadSession, load_model, load_onnx
+from lookalike_server.engine.model_loading import LoadSession, load_model
 from lookalike_server.inference.autotune import LoadConcurrent, measure_plan, warm_up
 from lookalike_server.inference.autotune_cache import Measured, cache_key, read_measured, write_measured
 from lookalike_server.inference.gpu_errors import GpuFailure, gpu_failure
-from lookalike_server.inference.gpu_problems import gpu_problem
+from lookalike_server.inference.gpu_problems import explain, gpu_problem
 from lookalike_server.inference.image_decoding import ImageDecoder
 from lookalike_server.inference.manifest import ModelFolder
 from lookalike_server.inference.openvino_session import PROVIDER as OPENVINO
@@ -49,7 +49,7 @@ class PlannedModel:
 def plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSession | None = None) -> PlannedModel:
     """Load the model and measure how it runs best; takes seconds, unless the last start measured the same.
 
-    Where memory is short, `max_batch_size` is halved until it suffices; `auto` then does without a GPU.
+    Where a GPU has too little memory, `max_batch_size` is halved until it suffices.
 
     Args:
         folder: The model folder, already checked.
@@ -60,36 +60,25 @@ def plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSessio
         LookalikeError: FAILED_PRECONDITION when it cannot be loaded as the settings say, the runtime that they name
             computes other embeddings, memory is short even for a single image, or the GPU fails.
     """
-    log = structlog.get_logger()
-    smaller, without_gpu = settings, ""
+    smaller = settings
     while True:
         try:
-            return _plan_model(folder, smaller, load_session, without_gpu)
+            return _plan_model(folder, smaller, load_session)
         except Exception as error:
             failure, reason = gpu_failure(error), str(error)
-            if failure is GpuFailure.STICKY:
-                raise LookalikeError(Code.FAILED_PRECONDITION, f"the GPU failed: {reason}") from error
-            if failure is None:
-                raise
+            if failure is not GpuFailure.OUT_OF_MEMORY or smaller.max_batch_size == 1:
+                if failure is None or isinstance(error, LookalikeError):
+                    raise
+                raise LookalikeError(Code.FAILED_PRECONDITION, f"the GPU failed: {explain(reason)}") from error
         gc.collect()  # after the exception, whose frames have the sessions and with them the memory
-        if smaller.max_batch_size > 1:
-            smaller = smaller.model_copy(update={"max_batch_size": smaller.max_batch_size // 2})
-            log.warning("max_batch_size_reduced", max_batch_size=smaller.max_batch_size, reason=reason)
-        elif settings.provider == "auto" and load_session is None and not without_gpu:
-            smaller, without_gpu = settings, f"too little memory to run one image at a time: {reason}"
-            log.warning("gpu_skipped", reason=without_gpu)
-        else:
-            raise LookalikeError(
-                Code.FAILED_PRECONDITION,
-                f"too little memory to run the model even one image at a time: {reason}; free memory (nvidia-smi shows"
-                " what uses a GPU's), take a smaller model or one in fp16, or set --provider cpu",
-            )
+        smaller = smaller.model_copy(update={"max_batch_size": smaller.max_batch_size // 2})
+        structlog.get_logger().warning(
+            "max_batch_size_reduced", max_batch_size=smaller.max_batch_size, reason=explain(reason)
+        )
 
 
-def _plan_model(
-    folder: ModelFolder, settings: Settings, load_session: LoadSession | None, without_gpu: str
-) -> PlannedModel:
-    choice = _Choice(folder, settings, without_gpu)
+def _plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSession | None) -> PlannedModel:
+    choice = _Choice(folder, settings)
     try:
         return choice.of_session(load_session) if load_session else choice.make()
     finally:
@@ -99,9 +88,7 @@ def _plan_model(
 class _Choice:
     """One choice, and what it holds until it is made."""
 
-    def __init__(self, folder: ModelFolder, settings: Settings, without_gpu: str) -> None:
-        """Choose for this model; `without_gpu` says why no GPU is to be used, and is empty where one is."""
-        self._load_model = partial(load_model, load=partial(load_onnx, without_gpu=without_gpu))
+    def __init__(self, folder: ModelFolder, settings: Settings) -> None:
         self._folder = folder
         self._settings = settings
         self._cores = settings.intra_op_threads or available_cores()
@@ -145,14 +132,14 @@ class _Choice:
 
     def _compare(self) -> tuple[Plan, Parity | None]:
         """Measure ONNX Runtime, and OpenVINO beside it where `auto` finds no GPU."""
-        onnx = self._load_onnx(self._load_model, 1)
+        onnx = self._load_onnx(load_model, 1)
         for reason in getattr(onnx, "skipped", ()):
             self._skipped.append(reason)
             problem = gpu_problem(reason)
             if problem and problem.has_gpu:
                 self._log.warning("gpu_unusable", reason=reason)
         # Further sessions are on the CPU where the first one is, whatever becomes of a GPU meanwhile.
-        load = _load_reference if onnx.gains_from_concurrency else self._load_model
+        load = _load_reference if onnx.gains_from_concurrency else load_model
         loads = [self._reusing(onnx, partial(self._load_onnx, load))]
         if self._settings.provider != "auto" or not onnx.gains_from_concurrency:
             return self._measure(*loads), None

@@ -12,6 +12,7 @@ import re
 from enum import Enum
 
 from lookalike_server.domain.errors import Code, LookalikeError, Rejection, exhausted, unavailable
+from lookalike_server.inference.gpu_problems import LITTLE_MEMORY, gpu_problem
 
 STICKY_ERRORS = {
     # "This leaves the process in an inconsistent state and any further CUDA work will return the same error. To
@@ -42,14 +43,6 @@ STICKY_ERRORS = {
 From the CUDA Runtime API, section Data types used by CUDA Runtime.
 """
 
-_OUT_OF_MEMORY = re.compile(
-    r"\bcudaErrorMemoryAllocation\b"
-    r"|\bCUDA failure 2: "  # the same by its code
-    r"|\bCU(BLAS|DNN)_STATUS_\w*ALLOC(ATION)?_FAILED\b"  # cuDNN 9 says on which side, device or host
-    r"|Failed to allocate memory for requested buffer of size "
-    r"|Failed to find a free memory block despite calling Extend"
-    r"|Available memory of \d+ is smaller than requested bytes of \d+"  # by the provider's gpu_mem_limit
-)
 _RETRY_SECONDS = 1.0  # where memory was short; when others free theirs is unknown
 _CODE = re.compile(r"\bCUDA failure (\d+): ")
 _NAME = re.compile(r"\bcudaError\w+")
@@ -72,7 +65,7 @@ def gpu_failure(error: Exception) -> GpuFailure | None:
         return GpuFailure.STICKY
     if not set(_NAME.findall(text)).isdisjoint(STICKY_ERRORS.values()):
         return GpuFailure.STICKY
-    return GpuFailure.OUT_OF_MEMORY if _OUT_OF_MEMORY.search(text) else None
+    return GpuFailure.OUT_OF_MEMORY if gpu_problem(text) is LITTLE_MEMORY else None
 
 
 def error_of_batch(failure: GpuFailure | None) -> LookalikeError:

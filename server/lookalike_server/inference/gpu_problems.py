@@ -34,9 +34,13 @@ LITTLE_MEMORY = GpuProblem(
     (
         "cudaErrorMemoryAllocation",
         "CUDA failure 2:",
-        "Failed to allocate memory for requested buffer",  # ONNX Runtime's own allocator
+        # ONNX Runtime's own allocator, the last by the provider's gpu_mem_limit
+        "Failed to allocate memory for requested buffer",
+        "Failed to find a free memory block despite calling Extend",
+        "is smaller than requested bytes of",
         "CUBLAS_STATUS_ALLOC_FAILED",
         "CUDNN_STATUS_ALLOC_FAILED",
+        "_ALLOCATION_FAILED",  # cuDNN 9, which says on which side: device or host
     ),
 )
 
