@@ -36,10 +36,12 @@ def main() -> None:
     )
     parser.add_argument("--batches", default="", help="batch sizes to try, such as 1,8,32")
     parser.add_argument("--rows", type=int, default=4_000, help="products in each of the catalog's five categories")
+    parser.add_argument("--search-rows", type=int, default=1_000_000, help="vectors of the exact search on the GPU")
+    parser.add_argument("--search-dim", type=int, default=2_048, help="their dimensions")
     parser.add_argument("--generators", type=int, default=0, help="load processes; 0 means one for every four cores")
     parser.add_argument("--commit", default="", help="what is measured, where there is no git to ask")
     parser.add_argument("--runtime", type=Path, help="a folder with ONNX Runtime unpacked, to use with the wheels")
-    parser.add_argument("--steps", default="smoke,bare,serve,frontends", help="which steps to run")
+    parser.add_argument("--steps", default="smoke,bare,serve,frontends,search", help="which steps to run")
     parser.add_argument("--step", help=argparse.SUPPRESS)  # a process of one step
     options = parser.parse_args()
     if options.wheels is not None and _INSTALLED not in os.environ:

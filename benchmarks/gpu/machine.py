@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ _GPU_FIELDS = (
     "pcie.link.width.max",
 )
 _LIBRARIES = ("onnxruntime", "nvidia-", "tensorrt", "grpcio", "numpy", "protobuf", "uvloop", "faiss", "pillow")
+_BANDWIDTH = {"H200": 4_800.0, "H100 NVL": 3_938.0, "H100 PCIe": 2_039.0, "H100 80GB HBM3": 3_352.0}
+"""GB/s of a GPU's memory by a part of its name, from NVIDIA's data sheets: the driver does not say."""
+
 _BUILD = """
 import json, onnxruntime
 built_for = getattr(onnxruntime, "cuda_version", "")
@@ -37,6 +41,7 @@ def about(commit: str, settings: dict[str, Any]) -> dict[str, Any]:
         line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "model name" in line
     ]
     return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "gpu": _gpu(),
         "cpu": processor[0].partition(":")[2].strip() if processor else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -58,6 +63,12 @@ def gpu_memory_mib() -> int | None:
         return None
     used = _output_of(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
     return int(used.splitlines()[0]) if used else None
+
+
+def bandwidth_gb_per_s() -> float | None:
+    """Return the GB/s of the GPU's memory by its data sheet; None where it is not known."""
+    name = _gpu()["name"]
+    return next((value for part, value in _BANDWIDTH.items() if part in name), None)
 
 
 def _gpu() -> dict[str, str]:

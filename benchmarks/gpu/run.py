@@ -9,20 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from benchmarks.gpu.machine import about
+from benchmarks.gpu.report import report
 
-SECONDS = {"smoke": 60.0, "bare": 90.0, "serve": 150.0, "frontends": 120.0}
+SECONDS = {"smoke": 50.0, "bare": 100.0, "serve": 110.0, "frontends": 80.0, "search": 80.0}
 """What each step may take of the default budget, which is their sum: seven minutes."""
 
 _LATE_SECONDS = 20.0  # after its time, in which a step ends by itself
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Run every step, write gpu.json with all that they wrote, and print a table; exit status 1 without a result."""
+    """Run every step, write gpu.json with all that they wrote and gpu.md with verdicts; status 1 without a result."""
     if not any(options.models.glob("*/model.json")):
         sys.exit(f"{options.models} has no model folders")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -32,9 +32,11 @@ def measure(options: argparse.Namespace) -> None:
     steps = {}
     for name in options.steps.split(","):
         steps[name] = _run(name, options, SECONDS[name] * options.budget / sum(SECONDS.values()))
-        written = {"about": machine, "steps": steps, "seconds": round(time.monotonic() - begun, 1)}
+        seconds = round(time.monotonic() - begun, 1)
+        written = {"about": machine, "steps": steps, "seconds": seconds}
         (options.out / "gpu.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    print(_table(machine, steps, time.monotonic() - begun))
+        (options.out / "gpu.md").write_text(report(machine, steps, seconds), encoding="utf-8")
+    print((options.out / "gpu.md").read_text(encoding="utf-8"))
     if not any(step["results"] for step in steps.values()):
         sys.exit(1)
 
@@ -56,29 +58,8 @@ def _run(name: str, options: argparse.Namespace, seconds: float) -> dict[str, An
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
         process.wait()
-    nothing: dict[str, Any] = {"results": [], "skipped": {}, "bare": [], "seconds": seconds}
+    nothing: dict[str, Any] = {"results": [], "skipped": {}, "ways": [], "profiles": [], "seconds": seconds}
     written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else nothing
     if ending:
         written["skipped"][f"the rest of {name}"] = f"its process {ending}"
     return written
-
-
-def _table(machine: Mapping[str, Any], steps: Mapping[str, Mapping[str, Any]], seconds: float) -> str:
-    gpu = machine["gpu"]
-    lines = [
-        f"{gpu['name']}, driver {gpu.get('driver_version', 'none')}; {machine['cpu']}, {machine['cores']} cores; "
-        f"commit {machine['commit'][:10]}; {seconds:.0f} s",
-        "",
-        "| result | model | front ends | median | quartiles | target | |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for result in (result for step in steps.values() for result in step["results"]):
-        value, details = result["value"], result["details"]
-        met = {True: "met", False: "**missed**", None: "no GPU"}[result["met"]]
-        name = f"{result['name']} over {result['versus']}" if result["versus"] else result["name"]
-        lines.append(
-            f"| {name} | {details['model']} | {details['frontends']} | {value['median']:,.5g} "
-            f"| {value['low']:,.5g} .. {value['high']:,.5g} | {result['bound']} | {met} |"
-        )
-    skipped = [f"Skipped: {name}: {why}" for step in steps.values() for name, why in step["skipped"].items()]
-    return "\n".join([*lines, "", *skipped]).rstrip()

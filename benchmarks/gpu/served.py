@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.catalog.client import import_rows
-from benchmarks.catalog.our_server import Rest, Served, rest
+from benchmarks.catalog.our_server import Served
 from benchmarks.catalog.vectors import draw_clustered
 from benchmarks.environment import ROOT, Model
 from benchmarks.processes import serving
@@ -36,24 +37,45 @@ def known_settings() -> str:
     return done.stdout
 
 
+@dataclass(frozen=True, slots=True)
+class GpuServer:
+    """A running server.
+
+    Attributes:
+        at: Where it serves.
+        metrics_address: Where its metrics are.
+        log: The events of its log until it served.
+    """
+
+    at: Served
+    metrics_address: str
+    log: Sequence[Mapping[str, Any]]
+
+
 @contextmanager
-def server(model: Model, flags: Sequence[str], seconds: float) -> Iterator[Served]:
-    """Run the server for as long as the block runs; it must serve within so many seconds."""
+def server(model: Model, flags: Sequence[str], seconds: float) -> Iterator[GpuServer]:
+    """Run the server with metrics for as long as the block runs; it must serve within so many seconds."""
+    ports: dict[str, int] = {}
+    log: list[Mapping[str, Any]] = []
 
     def port(line: str) -> str | None:
         event: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
-        return str(event["port"]) if event.get("event") == "serving" else None
+        log.append(event)
+        if event.get("event") in ("serving", "metrics_listening"):
+            ports[event["event"]] = event["port"]
+        return str(ports["serving"]) if len(ports) == 2 else None
 
     with tempfile.TemporaryDirectory(prefix="lookalike-gpu-") as data:
         command = [sys.executable, "-m", "lookalike_server", "serve", "--model", str(model.folder), "--data-dir", data]
-        command += ["--listen", "127.0.0.1:0", "--log-format", "json", *flags]
+        command += ["--listen", "127.0.0.1:0", "--log-format", "json"]
+        command += ["--metrics-listen", "0", *flags]
         with serving(command, environment()) as process:
             found = process.wait_for(port, seconds)
-            yield Served(process.process.pid, f"127.0.0.1:{found}", Path(data), 2048, 0.0, {})
+            at = Served(process.process.pid, f"127.0.0.1:{found}", Path(data), 2048, 0.0, {})
+            yield GpuServer(at, f"127.0.0.1:{ports['metrics_listening']}", log)
 
 
-def fill(at: Served, rows: int, dim: int, seconds: float) -> Rest:
-    """Import `rows` products into each category, and wait for their graphs, for at most so many seconds."""
+def fill(at: Served, rows: int, dim: int) -> None:
+    """Import `rows` products into each category."""
     with tempfile.TemporaryDirectory(prefix="lookalike-gpu-") as folder:
-        import_rows(at.address, draw_clustered(Path(folder), CATEGORIES, rows, 1, dim), CATEGORIES)
-    return rest(at, seconds)
+        import_rows(at.address, draw_clustered(Path(folder), CATEGORIES, rows, 1, dim, spares=1), CATEGORIES)

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.gpu.defaults import verdicts
+from benchmarks.gpu.profile import IDEAS
+from benchmarks.gpu.report import TARGETS
+from benchmarks.gpu.ways import CONCURRENT
 
 from support.paths import MODELS, ROOT
 
@@ -32,9 +36,11 @@ def bench(models: Path, out: Path, *more: str) -> tuple[subprocess.CompletedProc
                 "--rows",
                 "250",
                 "--generators",
-                "2",
+                "1",
                 "--frontend-processes",
                 "1",
+                "--search-rows",
+                "1500",
                 *more,
             ),
         ],
@@ -57,36 +63,73 @@ def test_every_step_runs_and_is_written(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     steps = written["steps"]
     assert {name: step["skipped"] for name, step in steps.items()} == {name: {} for name in steps}
-    assert {(each["model"], each["batch"]) for each in steps["bare"]["bare"]} == {("tiny", 1), ("tiny", 4)}
     assert {name: len(step["results"]) for name, step in steps.items()} == {
-        "smoke": 1,
+        "smoke": 7,  # two strictly, and each setting by itself
         "bare": 0,
         "serve": 7,
-        "frontends": 5,
+        "frontends": 3,
+        "search": 8,
     }
     results = [result for step in steps.values() for result in step["results"]]
     assert all(result["met"] is None for result in results)
-    assert all(result["name"] in done.stdout for result in results)
+    ways = steps["bare"]["ways"]
+    assert {way["batch"] for way in ways} == {1, 4}
+    assert all(rate > 0 for way in ways for rate in way["rates"])
+    # each other setting, and each number of batches in flight, is tried on the fastest of the grid
+    assert {way["concurrent"] for way in ways if way["stage"] == "best"} == {0, *CONCURRENT}
+    assert {frozenset(way["variant"]) for way in ways} >= {frozenset(), frozenset({"graphs", "prefer_nhwc"})}
+    assert [profile["scenario"] for profile in steps["serve"]["profiles"]] == [
+        "images/s, raw",
+        "concurrency 16, search included",
+        "concurrency 128, search included",
+        "images/s, JPEG",
+    ]
+    for profile in steps["serve"]["profiles"]:
+        assert profile["batch_size"] >= 1
+        assert profile["run_ms"] > 0
+        assert 0 < profile["processor"] <= 1
+        assert profile["limit"] in IDEAS
+        assert profile["gpu"] > 0
+    assert steps["serve"]["profiles"][-1]["decode"] > 0
     assert written["about"]["commit"] == "abc"
-    assert {"gpu", "cpu", "versions", "onnxruntime", "settings"} <= set(written["about"])
+    assert {"date", "gpu", "cpu", "versions", "onnxruntime", "settings"} <= set(written["about"])
+    report = (tmp_path / "out" / "gpu.md").read_text(encoding="utf-8")
+    assert report in done.stdout
+    assert all(result["name"] in report for result in results)
+    assert "A rehearsal on the CPU" in report
+    assert report.count("not measured: there was no GPU") == len(TARGETS) + len(verdicts(steps))
+    # A result that gets another name would leave its target not measured for ever.
+    measured = {result["name"] for result in results}
+    assert {name for target in TARGETS if target.step == "serve" for name in target.results} <= measured
 
 
 def test_a_step_that_fails_does_not_stop_the_next(tmp_path: Path) -> None:
-    """Without a result of bare runs the server is measured with its defaults, and both are said."""
-    done, written = bench(
-        MODELS, tmp_path, "--batches", "1", "--provider", "tensorrt", "--steps", "smoke,bare", "--budget", "120"
-    )
+    """Where nothing can be run, each step is begun all the same, and each says why it has nothing."""
+    done, written = bench(MODELS, tmp_path, "--batches", "1", "--provider", "tensorrt", "--budget", "240")
     assert done.returncode == 1
-    skipped = {**written["steps"]["smoke"]["skipped"], **written["steps"]["bare"]["skipped"]}
-    assert any(name.startswith("smoke tiny") and "tensorrt" in reason for name, reason in skipped.items())
-    assert any(name.startswith("bare tiny") and "tensorrt" in reason for name, reason in skipped.items())
+    skipped = {name: step["skipped"] for name, step in written["steps"].items()}
+    assert set(skipped) == {"smoke", "bare", "serve", "frontends", "search"}
+    assert all("tensorrt" in " ".join(reasons.values()) for reasons in skipped.values()), skipped
+    assert not any(step["results"] for step in written["steps"].values())
+
+
+def test_a_step_that_crashes_does_not_stop_the_next(tmp_path: Path) -> None:
+    """A process that ends without a word is named with its status, and the next step is begun all the same."""
+    (tmp_path / "models" / "broken").mkdir(parents=True)
+    (tmp_path / "models" / "broken" / "model.json").write_text("{")
+    done, written = bench(tmp_path / "models", tmp_path / "out", "--steps", "smoke,bare")
+    assert done.returncode == 1
+    assert {name: step["skipped"] for name, step in written["steps"].items()} == {
+        name: {f"the rest of {name}": "its process ended with status 1"} for name in ("smoke", "bare")
+    }
 
 
 def test_what_does_not_fit_into_the_budget_is_named(tmp_path: Path) -> None:
-    """Without time nothing is measured, nothing is guessed, and the table says what was skipped and why."""
+    """Without time nothing is measured, nothing is guessed, and the report says what was skipped and why."""
     done, written = bench(MODELS, tmp_path, "--batches", "1", "--budget", "2")
-    skipped = {name: why for step in written["steps"].values() for name, why in step["skipped"].items()}
+    skipped = {name: step["skipped"] for name, step in written["steps"].items()}
     assert not any(step["results"] for step in written["steps"].values())
-    assert skipped
+    assert all(skipped.values())
     assert done.returncode == 1
-    assert all(f"Skipped: {name}: {reason}" in done.stdout for name, reason in skipped.items())
+    for step, reasons in skipped.items():
+        assert all(f"- {step}: {name}: {reason}" in done.stdout for name, reason in reasons.items())
