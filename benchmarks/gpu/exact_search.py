@@ -32,7 +32,7 @@ BATCHES = ((1, 4.0), (64, 8.0))
 _QUERIES = 512
 _SAMPLE = 16  # queries whose answers are compared with brute force
 _IMPORT_SECONDS = 30.0
-_SERVED_SHARE = 0.4  # of the time left: the most that the import takes
+_SERVED_SHARE = 0.3  # of the time left: the most that the import takes
 
 
 def search(step: Step, options: argparse.Namespace, models: Sequence[Model]) -> None:
@@ -127,6 +127,6 @@ def _served(step: Step, options: argparse.Namespace, model: Model, rows: Floats,
         about = {"model": model.name, "frontends": 0, "flags": flags, "rested": rested.rested}
         about["kinds"] = dict(rested.kinds)
         about["gpu_memory_mib"] = gpu_memory_mib()
-        turn = options.seconds, options.rounds
+        turn = options.seconds / 2, options.rounds
         judged = options.provider != "cpu"
         return served_search(at, load, rows[:stored], queries, _SAMPLE, turn, about, judged=judged)

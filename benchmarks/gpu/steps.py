@@ -81,6 +81,9 @@ def _frontends(step: Step, options: argparse.Namespace, models: Sequence[Model])
     flags = way.flags(options.provider)
     rows = min(options.rows, _FEW_ROWS)
     turn = options.seconds * options.rounds
+    if step.left() < _SHORTEST + 2 * turn:
+        step.skipped[f"{way.model.name}, servers"] = f"{max(0.0, step.left()):.0f} s of the budget were left"
+        return
     with ExitStack() as stack:
         load = stack.enter_context(load_generator(options.generators or max(1, threads() // 4)))
         one = stack.enter_context(server(way.model, flags, step.left() / 2))

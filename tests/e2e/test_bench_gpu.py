@@ -20,6 +20,9 @@ from support.paths import MODELS, ROOT
 
 pytestmark = pytest.mark.slow
 
+AMPLE = ("--budget", "5000")
+"""Seconds that even a busy machine does not need."""
+
 
 def bench(models: Path, out: Path, *more: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """Run it over a folder of models; return the process and what it wrote."""
@@ -48,7 +51,7 @@ def bench(models: Path, out: Path, *more: str) -> tuple[subprocess.CompletedProc
         env=os.environ | {"PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1200,
         check=False,
     )
     written: dict[str, Any] = json.loads((out / "gpu.json").read_text(encoding="utf-8"))
@@ -59,7 +62,7 @@ def test_every_step_runs_and_is_written(tmp_path: Path) -> None:
     """Unattended and without a GPU each step measures all its results, judges none, and writes what it measured."""
     shutil.copytree(MODELS / "tiny", tmp_path / "models" / "tiny")
     (tmp_path / "models" / "again").symlink_to("tiny")
-    done, written = bench(tmp_path / "models", tmp_path / "out", "--batches", "1,4", "--commit", "abc")
+    done, written = bench(tmp_path / "models", tmp_path / "out", "--batches", "1,4", "--commit", "abc", *AMPLE)
     assert done.returncode == 0, done.stderr
     steps = written["steps"]
     assert {name: step["skipped"] for name, step in steps.items()} == {name: {} for name in steps}
@@ -105,11 +108,14 @@ def test_every_step_runs_and_is_written(tmp_path: Path) -> None:
 
 def test_a_step_that_fails_does_not_stop_the_next(tmp_path: Path) -> None:
     """Where nothing can be run, each step is begun all the same, and each says why it has nothing."""
-    done, written = bench(MODELS, tmp_path, "--batches", "1", "--provider", "tensorrt", "--budget", "240")
+    done, written = bench(
+        MODELS, tmp_path, "--batches", "1", "--provider", "tensorrt", "--steps", "bare,search", *AMPLE
+    )
     assert done.returncode == 1
     skipped = {name: step["skipped"] for name, step in written["steps"].items()}
-    assert set(skipped) == {"smoke", "bare", "serve", "frontends", "search"}
-    assert all("tensorrt" in " ".join(reasons.values()) for reasons in skipped.values()), skipped
+    assert set(skipped) == {"bare", "search"}
+    for reasons in skipped.values():
+        assert "this build of ONNX Runtime lacks" in " ".join(reasons.values())
     assert not any(step["results"] for step in written["steps"].values())
 
 
@@ -126,7 +132,7 @@ def test_a_step_that_crashes_does_not_stop_the_next(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_into_the_budget_is_named(tmp_path: Path) -> None:
     """Without time nothing is measured, nothing is guessed, and the report says what was skipped and why."""
-    done, written = bench(MODELS, tmp_path, "--batches", "1", "--budget", "2")
+    done, written = bench(MODELS, tmp_path, "--batches", "1", "--budget", "0.5")
     skipped = {name: step["skipped"] for name, step in written["steps"].items()}
     assert not any(step["results"] for step in written["steps"].values())
     assert all(skipped.values())
