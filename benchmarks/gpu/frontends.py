@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.gpu.served import GpuServer
+from benchmarks.gpu.served import GpuServer, closed_loop
 from benchmarks.gpu.ways import Way
 from benchmarks.load import LoadGenerator, Outcome, model_load
 from benchmarks.rounds import Pairs, Spread, paired
@@ -47,7 +47,7 @@ class FrontendPair:
     def _pairs(self, protocol: str, concurrency: int) -> Pairs[Outcome, Outcome]:
         def turn(server: GpuServer) -> Outcome:
             load = model_load(Target(protocol, server.at.address), self.way.model, connections=_CONNECTIONS)
-            return self.load.run(load, self.seconds / 2, concurrency=concurrency).check(all_answered=True)
+            return closed_loop(self.load, load, self.seconds / 2, concurrency)
 
         turn(self.many)
         return paired(lambda: turn(self.many), lambda: turn(self.one), self.rounds)

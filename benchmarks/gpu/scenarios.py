@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu.profile import Bare, profiled
-from benchmarks.gpu.served import GpuServer
+from benchmarks.gpu.served import GpuServer, closed_loop
 from benchmarks.gpu.ways import BareProcess, Trial, Way
 from benchmarks.load import ImageForm, LoadGenerator, Outcome, model_load
 from benchmarks.rounds import Pairs, Spread, paired
@@ -118,7 +118,7 @@ class Measured:
             LoadError: One was not.
         """
         load = model_load(Target(protocol, self.server.at.address), self.way.model, form)
-        return self.load.run(load, seconds, concurrency=concurrency).check(all_answered=True)
+        return closed_loop(self.load, load, seconds, concurrency)
 
     @cached_property
     def _bare(self) -> Bare:

@@ -17,7 +17,9 @@ from benchmarks.catalog.client import import_rows
 from benchmarks.catalog.our_server import Served
 from benchmarks.catalog.vectors import draw_clustered
 from benchmarks.environment import ROOT, Model
+from benchmarks.load import LoadGenerator, Outcome
 from benchmarks.processes import serving
+from lookalike_loadtest.worker_messages import WorkerConfig
 
 CATEGORIES = 5
 _SOURCES = (ROOT / "server", ROOT / "proto" / "python")
@@ -73,6 +75,19 @@ def server(model: Model, flags: Sequence[str], seconds: float) -> Iterator[GpuSe
             found = process.wait_for(port, seconds)
             at = Served(process.process.pid, f"127.0.0.1:{found}", Path(data), 2048, 0.0, {})
             yield GpuServer(at, f"127.0.0.1:{ports['metrics_listening']}", log)
+
+
+def closed_loop(load: LoadGenerator, config: WorkerConfig, seconds: float, concurrency: int) -> Outcome:
+    """Send calls for so many seconds, all of which must be answered.
+
+    A turn is repeated, twice as long, where a busy machine let nothing be sent.
+
+    Raises:
+        LoadError: A call was not answered.
+    """
+    while not len((outcome := load.run(config, seconds, concurrency=concurrency)).code):
+        seconds *= 2
+    return outcome.check(all_answered=True)
 
 
 def fill(at: Served, rows: int, dim: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.catalog import messages
 from benchmarks.catalog.vectors import K, VectorSet
 from benchmarks.gpu.drawn import Floats, brute_force
-from benchmarks.gpu.served import GpuServer
+from benchmarks.gpu.served import GpuServer, closed_loop
 from benchmarks.load import LoadGenerator, Outcome
 from benchmarks.protocols import SEARCHED
 from benchmarks.rounds import Spread
@@ -81,8 +81,8 @@ def served_search(
     )
     results = []
     for concurrency in CONCURRENCY:
-        load.run(config, turn[0] / 2, concurrency=concurrency)
-        outcomes = [load.run(config, turn[0], concurrency=concurrency).check(all_answered=True) for _ in range(turn[1])]
+        closed_loop(load, config, turn[0] / 2, concurrency)
+        outcomes = [closed_loop(load, config, turn[0], concurrency) for _ in range(turn[1])]
         details = about | {"exact": [float(outcome.judged.mean()) for outcome in outcomes], "rows": len(rows)}
         details["p99_ms"] = [_percentile(outcome, 99) for outcome in outcomes]
         rates = Spread.of([outcome.throughput for outcome in outcomes])
