@@ -67,7 +67,7 @@ class BatcherHarness:
         """Hold the run of one image, so that later images wait."""
         self.session.hold()
         task = self.embed(200)
-        await asyncio.to_thread(self.session.waiting.wait, 30)
+        await self.session.caught()
         return task
 
     def embed(

@@ -96,7 +96,7 @@ class FakeDevice(HostDevice):
             self._held.discard(operation)
             self._changed.notify_all()
 
-    def wait_for(self, operation: str, *, ended: bool, beside: int | None = None, seconds: float = 30.0) -> int:
+    def wait_for(self, operation: str, *, ended: bool, beside: int | None = None, seconds: float = 60.0) -> int:
         """Wait until this has happened since `forget`, and return its slot.
 
         Args:
@@ -133,7 +133,7 @@ class FakeDevice(HostDevice):
             if self.fails == operation:
                 self.fails = None
                 raise RuntimeError(f"the {operation} fails by request")
-            if not self._changed.wait_for(lambda: operation not in self._held, 30):
+            if not self._changed.wait_for(lambda: operation not in self._held, 240):
                 raise TimeoutError(f"the test never let the {operation} go")
             self._is_broken = self._is_broken or self.breaks_at == operation
             if self._is_broken and operation == "run":

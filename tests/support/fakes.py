@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -190,11 +191,15 @@ class HeldSession(Wrapped):
         """Let the waiting run, and all later ones, go on."""
         self._free.set()
 
+    async def caught(self) -> None:
+        """Return once a run is being held; fails where none comes."""
+        assert await asyncio.to_thread(self.waiting.wait, 60)
+
     def run(self, images: Pixels) -> Floats:
         """Wait if held, then run."""
         if not self._free.is_set():
             self.waiting.set()
-        if not self._free.wait(timeout=60):
+        if not self._free.wait(timeout=240):
             raise TimeoutError("the test never let the session go")
         self.sizes.append(len(images))
         return self._session.run(images)

@@ -26,7 +26,7 @@ from lookalike.v1 import (
 )
 from support.paths import MODELS
 
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 120.0
 
 
 class MultiprocessServer:

@@ -72,12 +72,12 @@ class HeldModel:
 
     async def caught(self) -> None:
         """Return once a run is being held."""
-        await asyncio.to_thread(self.session.waiting.wait, 30)
+        await self.session.caught()
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let other tasks run until the condition holds; fails after ten seconds."""
-    async with asyncio.timeout(10):
+    """Let other tasks run until the condition holds; fails after a minute, in which a busy machine gets there too."""
+    async with asyncio.timeout(60):
         # No event to wait for: the condition is about the server's state, which has no hook for tests.
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)

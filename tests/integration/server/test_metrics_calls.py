@@ -179,7 +179,7 @@ async def test_a_starting_server_counts_whom_it_rejects(serve: Serve, metrics: M
     may_load, address = threading.Event(), f"unix:{tmp_path}/socket"
 
     def load(folder: ModelFolder, settings: Settings) -> Session:
-        assert may_load.wait(30)
+        assert may_load.wait(240)
         return load_session(folder, settings)
 
     async def run() -> None:

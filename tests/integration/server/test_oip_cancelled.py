@@ -37,10 +37,10 @@ def occupied(pool: ThreadPoolExecutor) -> Iterator[None]:
 
     def wait() -> None:
         begun.set()
-        end.wait(60)
+        end.wait(240)
 
     pool.submit(wait)
-    assert begun.wait(30)
+    assert begun.wait(60)
     try:
         yield
     finally:

@@ -44,7 +44,7 @@ async def test_starting(serve: Serve, tmp_path: Path) -> None:
     may_load = threading.Event()
 
     def load(folder: ModelFolder, settings: Settings) -> OnnxSession:
-        assert may_load.wait(30)
+        assert may_load.wait(240)
         return load_onnx(folder, settings)
 
     address = f"unix:{tmp_path}/socket"

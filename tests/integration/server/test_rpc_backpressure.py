@@ -36,7 +36,7 @@ class HeldGraphs(RecordingObserver):
         """Keep the event, and return when graphs may be built."""
         super().__call__(event)
         if isinstance(event, GraphBuilt):
-            self._go_on.wait(30)
+            assert self._go_on.wait(240)
 
     def let_go(self) -> None:
         """Hold nothing any longer."""

@@ -65,7 +65,7 @@ async def test_starting_server_says_so(serve: Serve, tmp_path: Path) -> None:
     may_load = threading.Event()
 
     def load(folder: ModelFolder, settings: Settings) -> Session:
-        assert may_load.wait(30)
+        assert may_load.wait(240)
         return load_session(folder, settings)
 
     address = f"unix:{tmp_path}/socket"  # its name is known before the server runs, unlike a free port

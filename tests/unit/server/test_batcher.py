@@ -219,7 +219,7 @@ async def test_model_that_takes_five_seconds() -> None:
     batcher = MicroBatcher(plan, max_queue_size=10, bulk_wait=1, observer=observer, clock=lambda: 1000.0)
     slow.hold()
     first = asyncio.create_task(batcher.embed(color(1), 1001.0))
-    await asyncio.to_thread(slow.waiting.wait, 30)
+    await slow.caught()
     with pytest.raises(LookalikeError, match="about 10000 ms"):
         await batcher.embed(color(2), 1009.0)
     second = asyncio.create_task(batcher.embed(color(3), 1010.0))

@@ -60,7 +60,7 @@ async def test_single_image_on_an_idle_server_uses_the_latency_session() -> None
     async with BatcherHarness(max_concurrent_batches=2, max_batch_size=1, latency_session=latency) as harness:
         latency.hold()
         alone = harness.embed(1)
-        await asyncio.to_thread(latency.waiting.wait, 30)
+        await latency.caught()
         others = [harness.embed(2), harness.embed(3)]
         await harness.queued(2)
         latency.let_go()
@@ -74,7 +74,7 @@ async def test_two_alternating_callers_use_the_throughput_session() -> None:
     async with BatcherHarness(max_concurrent_batches=2, latency_session=latency) as harness:
         latency.hold()
         first = harness.embed(1)
-        await asyncio.to_thread(latency.waiting.wait, 30)
+        await latency.caught()
         second = harness.embed(2)
         await harness.queued(1)
         latency.let_go()
