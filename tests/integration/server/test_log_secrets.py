@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from structlog.dev import RichTracebackFormatter
 
 from lookalike_server.app import running
@@ -60,7 +59,6 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     configure_log(request.param, "debug")
     yield log
     logging.getLogger().removeHandler(handler)
-    structlog.reset_defaults()
 
 
 def settings(tmp_path: Path, **more: Any) -> Settings:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from lookalike_server.__main__ import main
@@ -35,10 +33,9 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def runner() -> Iterator[CliRunner]:
-    """Run commands; `serve` sends the log to a stream that is gone afterwards, so that is reset."""
-    yield CliRunner()
-    structlog.reset_defaults()
+def runner() -> CliRunner:
+    """Run commands."""
+    return CliRunner()
 
 
 def rejection(flags: dict[str, Any], config: Path | None = None) -> str:

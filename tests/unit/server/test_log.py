@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -22,12 +21,9 @@ def test_a_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line and its end are one write, so a server that is killed leaves no unfinished line."""
     pipe = WrittenLines()
     monkeypatch.setattr(sys, "stderr", pipe)
-    try:
-        configure_log("json", "info")
-        structlog.get_logger().info("serving", port=1)
-        structlog.get_logger().warning("a line\nbreak")
-    finally:
-        structlog.reset_defaults()
+    configure_log("json", "info")
+    structlog.get_logger().info("serving", port=1)
+    structlog.get_logger().warning("a line\nbreak")
     assert all(line.endswith("\n") and line.count("\n") == 1 for line in pipe.writes)
     assert [json.loads(line)["event"] for line in pipe.writes] == ["serving", "a line\nbreak"]
 
@@ -49,13 +45,12 @@ def clock() -> _Clock:
 
 
 @pytest.fixture
-def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[WrittenLines]:
+def pipe(monkeypatch: pytest.MonkeyPatch) -> WrittenLines:
     """The log of this test, as JSON."""
     pipe = WrittenLines()
     monkeypatch.setattr(sys, "stderr", pipe)
     configure_log("json", "info")
-    yield pipe
-    structlog.reset_defaults()
+    return pipe
 
 
 def lines(pipe: WrittenLines) -> list[dict[str, Any]]:

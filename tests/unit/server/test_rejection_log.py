@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import structlog
 
 from lookalike_server.domain.errors import Rejection
 from lookalike_server.domain.events import CallRejected
@@ -59,13 +58,12 @@ class _Timer:
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[WrittenLines]:
+def lines(monkeypatch: pytest.MonkeyPatch) -> WrittenLines:
     """The log of this test."""
     lines = WrittenLines()
     monkeypatch.setattr(sys, "stderr", lines)
     configure_log("json", "info")
-    yield lines
-    structlog.reset_defaults()
+    return lines
 
 
 def test_a_minute_is_one_line(lines: WrittenLines) -> None:
