@@ -38,7 +38,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 @pytest.fixture
 def honest(server: ServerProcess) -> Iterator[HonestCaller]:
     """Call beside the attack."""
-    with HonestCaller(server.address) as caller:
+    with HonestCaller(server.address, deadline=10.0) as caller:  # other tests run beside it
         yield caller
 
 

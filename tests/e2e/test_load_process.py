@@ -175,7 +175,7 @@ def test_calls_to_a_server_that_went_away_are_failures(watched: WatchedServer) -
         report, _ = finish(process)
     assert process.returncode == 0
     measured = report["measurement"]
-    assert measured["calls"] == 120
-    assert 20 <= measured["answered"] <= 30
+    assert measured["calls"] == sum(code["calls"] for code in measured["codes"].values()) == 120
+    assert measured["answered"] <= 30  # fewer where some were still under way when the server went
     assert measured["codes"]["UNAVAILABLE"]["calls"] >= 60
     assert "UNAVAILABLE" in report["summary"]

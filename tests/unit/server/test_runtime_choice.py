@@ -237,7 +237,7 @@ def test_the_other_runtime_is_unloaded(tiny: ModelFolder, tmp_path: Path) -> Non
     for warm in ("cpu", "openvino"):
         threads(warm)  # what each library starts once per process
     alone = {"CPUExecutionProvider": threads("cpu"), "OpenVINO": threads("openvino")}
-    assert threads("auto") == alone[chosen["auto"]]
+    assert threads("auto") <= alone[chosen["auto"]]  # threads of earlier tests may end meanwhile
 
 
 def test_a_batch_limit_below_the_best(tiny: ModelFolder, tmp_path: Path) -> None:
