@@ -20,7 +20,7 @@ from lookalike_loadtest.worker_pool import WorkerPool
 from support.scripted_server import Rejection, ScriptedServer
 from support.threaded_server import png
 
-SHORT = Phase(seconds=0.3, warmup=0.0, deadline=30.0, concurrency=2)
+SHORT = Phase(seconds=1.0, warmup=0.0, deadline=30.0, concurrency=2)
 TEMPLATE = with_image(png(1), None, bust_cache=True)
 
 
@@ -69,7 +69,7 @@ def test_a_pool_is_configured_again(pool: WorkerPool, server: ScriptedServer) ->
     assert len(generated) > len(set(generated)) == 1
 
 
-@pytest.mark.parametrize(("pause", "at_most"), [(0.3, 2), (0.0, 10_000)])
+@pytest.mark.parametrize(("pause", "at_most"), [(SHORT.seconds, 2), (0.0, 10_000)])
 def test_a_closed_loop_pauses_after_a_failure(
     pool: WorkerPool, server: ScriptedServer, pause: float, at_most: int
 ) -> None:
@@ -86,9 +86,9 @@ def test_a_closed_loop_pauses_after_a_failure(
 def test_calls_are_canceled(pool: WorkerPool, server: ScriptedServer) -> None:
     """A closed loop that cancels its calls goes on to the next at once, and records each as canceled."""
     release = threading.Event()
-    server.hooks["Embed"] = lambda: release.wait(30)
+    server.hooks["Embed"] = lambda: release.wait(240)
     pool.connect(config(server))
-    calls, _ = run(pool, Phase(seconds=0.3, warmup=0.0, deadline=30.0, concurrency=2, cancel_within=0.02))
+    calls, _ = run(pool, replace(SHORT, cancel_within=0.02))
     release.set()
     codes = np.asarray(calls.code)
     assert len(codes) > 2
