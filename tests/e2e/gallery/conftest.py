@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from e2e.gallery.shop import BIN, REAL, TINY, Shop, open_shop
-from e2e.gallery.visitor import Visitor
+from e2e.gallery.visitor import TIMEOUT_MS, Visitor
 from support.paths import ROOT
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -39,11 +39,21 @@ QUICK = {
 }
 """One test of each thing that a visitor can do; with those that need no browser they are `make test`'s."""
 
+ONE_OF_SEVERAL = {
+    "test_phone": "?id=S0001",
+    "test_dark": "?id=S0001",
+    "test_invalid_url_parameters": "k=x",
+}
+"""The parameter that shows by day what the others show at night."""
+
+expect.set_options(timeout=TIMEOUT_MS)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the others slow, and those over the real catalog nightly."""
+    """Mark the others slow, and those over the real catalog, and repetitions, nightly."""
     for item in items:
-        if "real]" in item.name:
+        test, _, parameter = item.name.partition("[")
+        if "real]" in item.name or ONE_OF_SEVERAL.get(test, parameter[:-1]) != parameter[:-1]:
             item.add_marker(pytest.mark.nightly)
         elif item.path.name != "test_without_browser.py" and item.name not in QUICK:
             item.add_marker(pytest.mark.slow)
@@ -121,6 +131,7 @@ def visitor(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visito
     marker = request.node.get_closest_marker("screen")
     options = {"viewport": {"width": 1280, "height": 900}} | (marker.kwargs if marker else {})
     context = browser.new_context(**options)
+    context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     other_hosts: list[str] = []
     failures: list[str] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 CARD = '[class*="st-key-card-"]'
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 60_000
 """The timeout of every expectation, in milliseconds; the machine may be busy."""
 
 
