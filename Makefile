@@ -307,13 +307,14 @@ lock: .venv-uv/ready ## upgrade every lock file to the newest versions
 
 GO := clients/go
 
+# All with -trimpath, or gRPC would be compiled twice.
 .PHONY: client-go
 client-go: ## build the Go tour from generated stubs
 	@go -C $(GO) list -m > /dev/null 2>&1 || { echo "client-go: Go 1.26 or newer is needed" >&2; exit 1; }
 	@unformatted=$$("$$(go -C $(GO) env GOROOT)/bin/gofmt" -l $(GO)); test -z "$$unformatted" || { \
 		echo "client-go: gofmt would change" $$unformatted >&2; exit 1; }
-	@go -C $(GO) vet ./...
-	@log=$$(go -C $(GO) test -timeout 2m ./... 2>&1) || { echo "$$log" >&2; exit 1; }
+	@go -C $(GO) vet -trimpath ./...
+	@log=$$(go -C $(GO) test -trimpath -timeout 2m ./... 2>&1) || { echo "$$log" >&2; exit 1; }
 	@go -C $(GO) build -trimpath -o bin/ ./cmd/tour
 	@echo "client-go: built; $(GO)/bin/tour --help"
 
