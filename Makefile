@@ -182,13 +182,14 @@ test-all: test ## run every test, also the exporter's matrix, all languages, the
 
 .PHONY: test-nightly
 test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json ## run what takes long by nature: coverage, real images, benchmarks, kills and full disks by the hundred, fuzzing for hours
-	$(MAKE) --no-print-directory test COVERAGE=1
+	FUZZ_EXAMPLES=1000 $(MAKE) --no-print-directory test COVERAGE=1
 	$(SERVER_TESTS) tests -m nightly --ignore tests/image --ignore tests/soak $(PYTEST)
 	$(EXPORTER_TESTS) -m nightly $(PYTEST)
 	$(GALLERY_TESTS) -m nightly $(PYTEST)
 	$(MAKE) --no-print-directory release
 	$(MAKE) --no-print-directory test-deploy
 	CRASH_KILLS=100 CRASH_POWER_CUTS=50 CRASH_STRIDE=1 $(BIN)/python -m pytest -q --timeout 3600 tests/crash $(PYTEST)
+	ROLLING_RESTARTS=8 $(BIN)/python -m pytest -q --timeout 1200 tests/e2e/test_rolling_restarts.py $(PYTEST)
 	FUZZ_EXAMPLES=300000 $(BIN)/python -m pytest -q --timeout 14400 tests/fuzz $(PYTEST)
 	$(MAKE) --no-print-directory image-test
 	$(MAKE) --no-print-directory soak SOAK_SECONDS=300
