@@ -29,6 +29,7 @@ CATALOG = SHARED / "catalog" / "catalog.csv"
 NETWORK = SHARED / "models" / "squeezenet_imagenet.keras"
 LOOKALIKE = Path(sys.executable).parent / "lookalike"
 EXPORTER = ROOT / ".venv-exporter" / "bin" / "lookalike-exporter"
+AUTO = ("--provider", "auto")  # as users start it
 
 pytestmark = [
     pytest.mark.slow,
@@ -66,7 +67,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Imported:
     subprocess.run(
         [EXPORTER, "export", "--model", NETWORK, "--preprocess", "caffe", "--out", model], check=True, timeout=300
     )
-    with server_process(model, data) as server:
+    with server_process(model, data, *AUTO) as server:
         done = subprocess.run(
             [LOOKALIKE, "--server", server.address, "import", CATALOG],
             capture_output=True,
@@ -96,7 +97,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Imported:
 @pytest.fixture(scope="module")
 def client(imported: Imported) -> Iterator[Client]:
     """A server on the imported catalog, started again: nothing is imported again."""
-    with server_process(imported.model, imported.data) as server, Client(server.address) as one:
+    with server_process(imported.model, imported.data, *AUTO) as server, Client(server.address) as one:
         yield one
 
 
@@ -197,7 +198,7 @@ def test_restart_gives_the_same_answers(imported: Imported, tmp_path: Path) -> N
     drawn = random.Random(4).sample([row["product_id"] for row in imported.rows], 20)  # noqa: S311
     answers = []
     for _ in range(2):
-        with server_process(imported.model, data) as server, Client(server.address) as one:
+        with server_process(imported.model, data, *AUTO) as server, Client(server.address) as one:
             answers.append([one.search(product_id=product_id, k=10).neighbors for product_id in drawn])
             assert server.stop(signal.SIGTERM) == 0
     assert answers[0] == answers[1]

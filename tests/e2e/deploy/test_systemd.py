@@ -111,9 +111,8 @@ def test_the_server_makes_no_call_that_is_forbidden(tmp_path: Path, frontends: s
     assert not {"mount", "reboot", "ptrace", "bpf", "add_key"} & allowed
     trace = tmp_path / "trace"
     command = ("strace", "-f", "-qq", "-e", "signal=none", "-o", str(trace), *SERVE)
-    with server_process(
-        MODELS / "tiny", tmp_path / "data", "--frontend-processes", frontends, command=command
-    ) as traced:
+    flags = ("--provider", "auto", "--frontend-processes", frontends)
+    with server_process(MODELS / "tiny", tmp_path / "data", *flags, command=command) as traced:
         asked = subprocess.run((COMMAND, "health", "--target", traced.address, "--timeout", "60"), check=False)
         assert asked.returncode == 0
         # strace itself would end at a signal, and trace no shutdown.

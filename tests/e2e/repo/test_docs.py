@@ -185,7 +185,7 @@ def sample_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[st
     """Serve the sample catalog: the server's address, and a folder with the sample where the checkout has it."""
     folder = tmp_path_factory.mktemp("sample")
     write_sample(folder / "data" / "sample")
-    with server_process(MODELS / "tiny", folder / "store") as server:
+    with server_process(MODELS / "tiny", folder / "store", "--provider", "auto") as server:
         load = (LOOKALIKE, "--server", server.address, "import", "data/sample/catalog.csv")
         subprocess.run(load, cwd=folder, check=True, timeout=300)
         yield server.address, folder

@@ -70,7 +70,7 @@ def test_page_works_without_a_checkout(programs: Path, tmp_path: Path, monkeypat
     found = subprocess.run([programs / "python", "-c", where], capture_output=True, text=True, check=True).stdout
     assert str(ROOT) not in found
     command = (str(programs / "lookalike-server"), SERVE[-1])
-    with server_process(MODELS / "tiny", tmp_path / "data", command=command) as server:
+    with server_process(MODELS / "tiny", tmp_path / "data", "--provider", "auto", command=command) as server:
         monkeypatch.setenv("LOOKALIKE_CLIENT_SERVER", server.address)
         shown = [
             subprocess.run(
