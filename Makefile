@@ -166,19 +166,26 @@ environments: $(TEST_ENVIRONMENTS) .venv-gallery/ready ## create every environme
 # COVERAGE=1 measures what the tests of `make test` cover, and fails below the floor (percent).
 FLOOR := 88
 
+# The gallery's tests with these markers, where there is a browser.
+define gallery_tests
+@if command -v chromium > /dev/null; then set -x; $(GALLERY_TESTS) -m "$(1)" --durations 5 $(PYTEST); \
+else echo "test: skipped the gallery's tests, for want of a browser: apt-get install chromium"; fi
+endef
+GALLERY_ENVIRONMENT = $(if $(shell command -v chromium),.venv-gallery/ready models/default/model.json)
+
 .PHONY: test
-test: $(TEST_ENVIRONMENTS) $(if $(shell command -v chromium),.venv-gallery/ready models/default/model.json) ## run a test of every capability, in minutes
+test: $(TEST_ENVIRONMENTS) $(GALLERY_ENVIRONMENT) ## run a test of every capability, in minutes
 	$(EXPORTER_TESTS) -m "not slow and not nightly" --durations 5 $(PYTEST)
 	$(SERVER_TESTS) tests -m "not slow and not nightly" --durations 15 $(if $(COVERAGE),--cov --cov-report term:skip-covered --cov-fail-under $(FLOOR)) $(PYTEST)
-	@if command -v chromium > /dev/null; then set -x; $(GALLERY_TESTS) -m "not slow and not nightly" --durations 5 $(PYTEST); \
-	else echo "test: skipped the gallery's tests, for want of a browser: apt-get install chromium"; fi
+	$(call gallery_tests,not slow and not nightly)
 
+# Not after `test`: each run of pytest collects all tests and starts servers, models and the browser again.
 .PHONY: test-all
-test-all: test ## run every test, also the exporter's matrix, all languages, the browser, crashes and fuzzing
-	$(EXPORTER_TESTS) -m "slow and not nightly" --durations 5 $(PYTEST)
-	$(SERVER_TESTS) tests -m "slow and not serial and not nightly" --durations 15 $(PYTEST)
-	$(BIN)/python -m pytest -q tests -m "serial and not nightly" $(PYTEST)
-	@if command -v chromium > /dev/null; then set -x; $(GALLERY_TESTS) -m "slow and not nightly" --durations 5 $(PYTEST); fi
+test-all: $(TEST_ENVIRONMENTS) $(GALLERY_ENVIRONMENT) ## run every test but the nightly ones, also the exporter's matrix, all languages, the browser, crashes and fuzzing
+	$(EXPORTER_TESTS) -m "not nightly" --durations 10 $(PYTEST)
+	$(SERVER_TESTS) tests -m "not serial and not nightly" --durations 30 $(PYTEST)
+	$(BIN)/python -m pytest -q tests -m "serial and not nightly" --durations 10 $(PYTEST)
+	$(call gallery_tests,not nightly)
 
 .PHONY: test-nightly
 test-nightly: $(TEST_ENVIRONMENTS) .venv-gallery/ready models/default/model.json ## run what takes long by nature: coverage, real images, benchmarks, kills and full disks by the hundred, fuzzing for hours
@@ -416,7 +423,7 @@ licenses: .venv-release/ready ## write docs/licenses.md again, after a change of
 	@touch $@
 
 .PHONY: ci
-ci: lint test test-all ## run what CI runs
+ci: lint test-all ## run what CI runs
 
 .PHONY: hooks
 hooks: .venv/ready ## check every commit with make lint
