@@ -78,9 +78,9 @@ def test_published_file_is_that_of_the_size() -> None:
     ("name", "size", "dim"),
     [
         ("mobilenetv2", (96, 64), 1280),
-        ("mobilenetv3small", (64, 64), 576),
+        pytest.param("mobilenetv3small", (64, 64), 576, marks=pytest.mark.nightly),
         ("efficientnetb0", (64, 64), 1280),
-        ("densenet121", (64, 64), 1024),
+        pytest.param("densenet121", (64, 64), 1024, marks=pytest.mark.nightly),
         pytest.param("convnexttiny", (64, 96), 768, marks=pytest.mark.nightly),
     ],
 )
@@ -182,7 +182,7 @@ def test_damaged_cached_weights_are_named(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("home")
-@pytest.mark.parametrize("name", ["mobilenetv2", pytest.param("convnexttiny", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["mobilenetv2", pytest.param("convnexttiny", marks=pytest.mark.nightly)])
 def test_unreachable_host_says_what_to_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Keras' host any network's ImageNet weights end with status 69 and the three alternatives."""
     urls: list[str] = []

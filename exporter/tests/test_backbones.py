@@ -61,7 +61,7 @@ def test_resnet50_exports_whole(run: Run, tmp_path: Path) -> None:
     assert "BatchNormalization" not in operators
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_resnet50_seed_and_weights_file(tmp_path: Path) -> None:
     """A seed gives the same weights again, another seed others; a saved network's file gives its weights back."""
     first, other = build_known("resnet50", "random", 1), build_known("resnet50", "random", 2)

@@ -87,7 +87,7 @@ def test_layer_that_cannot_be_loaded_is_named(
 
 
 @pytest.mark.parametrize(
-    ("builder", "suffix"), [pytest.param("ConvNeXtTiny", ".keras", marks=pytest.mark.slow), ("MobileNetV2", ".h5")]
+    ("builder", "suffix"), [pytest.param("ConvNeXtTiny", ".keras", marks=pytest.mark.nightly), ("MobileNetV2", ".h5")]
 )
 def test_fine_tuned_network_loads(tmp_path: Path, builder: str, suffix: str) -> None:
     """A known network with another head, saved whole, embeds as it did; Keras' unlisted layers need no code."""
