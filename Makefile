@@ -179,12 +179,15 @@ test: $(TEST_ENVIRONMENTS) $(GALLERY_ENVIRONMENT) ## run a test of every capabil
 	$(SERVER_TESTS) tests -m "not slow and not nightly" --durations 15 $(if $(COVERAGE),--cov --cov-report term:skip-covered --cov-fail-under $(FLOOR)) $(PYTEST)
 	$(call gallery_tests,not slow and not nightly)
 
+# The files of the tests that run alone: to collect all others takes half a minute of processor time.
+SERIAL = $(shell grep -rl --include='test_*.py' 'mark\.serial' tests)
+
 # Not after `test`: each run of pytest collects all tests and starts servers, models and the browser again.
 .PHONY: test-all
 test-all: $(TEST_ENVIRONMENTS) $(GALLERY_ENVIRONMENT) ## run every test but the nightly ones, also the exporter's matrix, all languages, the browser, crashes and fuzzing
 	$(EXPORTER_TESTS) -m "not nightly" --durations 10 $(PYTEST)
 	$(SERVER_TESTS) tests -m "not serial and not nightly" --durations 30 $(PYTEST)
-	$(BIN)/python -m pytest -q tests -m "serial and not nightly" --durations 10 $(PYTEST)
+	$(BIN)/python -m pytest -q $(SERIAL) -m "serial and not nightly" --durations 10 $(PYTEST)
 	$(call gallery_tests,not nightly)
 
 .PHONY: test-nightly
