@@ -14,6 +14,8 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
+from lookalike_server.pausing import pausing
+
 Combine: TypeAlias = Callable[[float, float], float]
 
 _MONOTONIC = frozenset({"counter", "histogram", "summary", "gaugehistogram"})
@@ -54,16 +56,16 @@ Families: TypeAlias = dict[str, Family]
 
 
 def families_of(collector: Collector) -> Families:
-    """Collect metrics."""
+    """Collect metrics, with pauses."""
     return {
         metric.name: Family(
             metric.name,
             metric.documentation,
             metric.type,
             metric.unit,
-            {(each.name, tuple(each.labels.items())): (each.value, each.exemplar) for each in metric.samples},
+            {(each.name, tuple(each.labels.items())): (each.value, each.exemplar) for each in pausing(metric.samples)},
         )
-        for metric in collector.collect()
+        for metric in pausing(collector.collect())
     }
 
 

@@ -13,7 +13,6 @@ from prometheus_client.registry import Collector
 
 from lookalike_server.frontend.metrics_sum import Snapshot, families_of
 from lookalike_server.frontend.shared_snapshots import SharedSnapshots, check_size
-from lookalike_server.monitoring.pausing import Paused
 
 _LOOK_SECONDS = 0.02
 """How often a process looks whether somebody asks; a scrape waits for so long."""
@@ -42,7 +41,7 @@ async def publishing(collector: Collector, snapshots: SharedSnapshots, slot: int
 
 class _Publisher:
     def __init__(self, collector: Collector, snapshots: SharedSnapshots, slot: int) -> None:
-        self._collector = Paused(collector)
+        self._collector = collector
         self._snapshots = snapshots
         self._slot = slot
         self._before = Snapshot.loads(snapshots.read(slot).data).counted()

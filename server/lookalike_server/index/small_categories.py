@@ -19,6 +19,7 @@ from lookalike_server.index.row_storage import BLOCK_BYTES, rows_in
 from lookalike_server.index.segment import PartitionSettings
 from lookalike_server.index.shard import SLOT_BYTES, Shard
 from lookalike_server.index.snapshot import Snapshot
+from lookalike_server.pausing import pausing
 
 _SPARSE_RATIO = 0.2  # of a shard's rows; with more deleted ones, all categories leave it
 _MAX_ROWS = 256  # of a small category
@@ -92,16 +93,17 @@ class SmallCategories:
     def largest(self, most: int) -> tuple[dict[str, RowCounts], RowCounts]:
         """Return the rows of the largest `most` categories by name, and of the others together with all deleted ones.
 
-        In any thread; the lock is held for one shard at a time, because searches wait for it.
+        In any thread but the event loop's, for which it pauses. The lock is held for one shard at a time, because
+        searches wait for it.
         """
         found: list[tuple[int, str]] = []
         live = dead = 0
-        for shard in self.shards:
+        for shard in pausing(self.shards):
             with self._lock:
                 sizes = shard.sizes()
                 live += shard.row_count - shard.deleted_count
                 dead += shard.deleted_count
-            found = heapq.nlargest(most, [*found, *sizes])
+            found = heapq.nlargest(most, pausing([*found, *sizes]))
         largest = {category: RowCounts(size // SLOT_BYTES) for size, category in found}
         return largest, RowCounts(live - sum(rows.live for rows in largest.values()), dead)
 

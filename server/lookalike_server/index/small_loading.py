@@ -14,6 +14,7 @@ from lookalike_server.domain.protocols import RowSource
 from lookalike_server.index.lazy_loading import PartitionChange, ReadPriority
 from lookalike_server.index.row_counts import RowCounts
 from lookalike_server.index.row_storage import rows_in
+from lookalike_server.pausing import pausing
 
 _BATCH_ROWS = 1024  # that are read by one statement in the background
 _BATCH_BYTES = 8 << 20  # of their vectors
@@ -73,7 +74,7 @@ class SmallCategoryLoader:
         counts = self._counts.copy()
         largest = {
             category: RowCounts(rows)
-            for rows, category in heapq.nlargest(most, zip(counts.values(), counts, strict=True))
+            for rows, category in heapq.nlargest(most, pausing(zip(counts.values(), counts, strict=True)))
         }
         return largest, RowCounts(sum(counts.values()) - sum(rows.live for rows in largest.values()))
 

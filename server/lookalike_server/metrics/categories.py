@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterable, Mapping
 
 from lookalike_server.index.row_counts import RowCounts
+from lookalike_server.pausing import pausing
 
 MAX_CATEGORIES = 100
 """Categories with a series of their own."""
@@ -23,14 +24,14 @@ def bounded(counts: Iterable[tuple[str | None, RowCounts]]) -> dict[str, RowCoun
     """
     named: list[tuple[int, str, RowCounts]] = []
     totals = [0, 0, 0]
-    for category, rows in counts:
+    for category, rows in pausing(counts):
         live, dead, waiting = rows
         totals[0] += live
         totals[1] += dead
         totals[2] += waiting
         if category is not None and category != OTHERS:
             named.append((live, category, rows))
-    largest = {category: rows for _, category, rows in heapq.nlargest(MAX_CATEGORIES, named)}
+    largest = {category: rows for _, category, rows in heapq.nlargest(MAX_CATEGORIES, pausing(named))}
     for kept in largest.values():
         for at, count in enumerate(kept):
             totals[at] -= count

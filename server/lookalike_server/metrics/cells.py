@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from lookalike_server.metrics.definitions import Definition
+from lookalike_server.pausing import pausing
 
 
 class Counts:
@@ -32,7 +33,7 @@ class Counts:
     def family(self) -> Metric:
         """Return the values as the client library has them."""
         family = CounterMetricFamily(self.definition.name, self.definition.meaning, labels=self.definition.labels)
-        for labels, value in list(self._values.items()):
+        for labels, value in pausing(list(self._values.items())):
             family.add_metric(labels, value)
         return family
 
@@ -88,7 +89,7 @@ class Histograms:
     def family(self) -> Metric:
         """Return the series as the client library has them."""
         family = HistogramMetricFamily(self.definition.name, self.definition.meaning, labels=self.definition.labels)
-        for labels, buckets in list(self._series.items()):
+        for labels, buckets in pausing(list(self._series.items())):
             buckets.add_to(family, labels)
         return family
 

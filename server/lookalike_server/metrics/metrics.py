@@ -17,6 +17,7 @@ from lookalike_server.domain.observing import SelectiveObserver
 from lookalike_server.metrics import definitions
 from lookalike_server.metrics.cells import Buckets, Counts, Histograms, gauge
 from lookalike_server.metrics.state import State
+from lookalike_server.pausing import pausing
 
 if TYPE_CHECKING:
     from lookalike_server.engine.engine import Engine
@@ -154,7 +155,7 @@ class Metrics(SelectiveObserver, Collector):
     def _call_families(self) -> Iterable[Metric]:
         started, handled = Counts(definitions.STARTED), Counts(definitions.HANDLED)
         seconds = Histograms(definitions.HANDLING)
-        for calls in list(self._calls.values()):
+        for calls in pausing(list(self._calls.values())):
             # What ended first, so that no more calls have ended than began.
             for code, count in list(calls.ended.items()):
                 handled.add(*calls.labels, code, count=count)

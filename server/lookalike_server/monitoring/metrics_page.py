@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gzip
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
+from prometheus_client import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from lookalike_server.monitoring.exchange import Request, Response
-from lookalike_server.monitoring.pausing import Collected, Paused
+from lookalike_server.pausing import pausing
 
 Source: TypeAlias = Callable[[], Awaitable[Collector]]
 """Returns what is to be collected, in a thread, for the metrics of now."""
@@ -90,9 +93,22 @@ class MetricsPage:
         self._collecting = None
 
 
+class _Collected(Collector):
+    """Metrics that have been collected, to be written more than once, each time with pauses between samples."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = list(metrics)
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._metrics:
+            written = copy.copy(metric)
+            written.samples = cast("list[Sample]", pausing(metric.samples))  # which are read once, in their order
+            yield written
+
+
 def _responses(collector: Collector, forms: tuple[_Form, ...]) -> list[Response]:
     """Collect once, and write one response for each form."""
-    collected = Paused(Collected(Paused(collector).collect()))
+    collected = _Collected(pausing(collector.collect()))
     responses = []
     for form in forms:
         if form.is_openmetrics:
