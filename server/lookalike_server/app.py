@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 _WAITING_ROWS_SECONDS = 0.0005  # for which a search may compare rows that wait for a graph
 _CATCH_UP_SECONDS = 2.0  # without a change, after which no row waits for a graph any more
-_GARBAGE_OBJECTS = 50_000  # new objects after which cycles are looked for; a call makes about sixty
+_GARBAGE_OBJECTS = 50_000  # new objects after which cycles are looked for; of a call five remain, which are grpcio's
 
 INDEX_FOLDER = "index"
 """The folder of the index's graphs, in the catalog's folder."""

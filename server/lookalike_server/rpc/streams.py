@@ -54,7 +54,7 @@ async def serve_each(
     done: asyncio.Queue[R | None] = asyncio.Queue()
     inside = 0
     active = loop.time()
-    timer = loop.call_later(message_timeout, lambda: end_if_idle())
+    timer = loop.call_later(message_timeout, lambda: end_if_idle(end_if_idle))
     until_end = asyncio.timeout(None)
 
     async def response_to(message: Q | LookalikeError) -> R:
@@ -101,11 +101,12 @@ async def serve_each(
             raise failure
         done.put_nowait(None)
 
-    def end_if_idle() -> None:
+    def end_if_idle(again: Callable[..., None]) -> None:
+        # Given itself: what refers to itself is freed by the garbage collector alone, with all of the stream.
         nonlocal timer
         idle = loop.time() - active
         if inside or idle < message_timeout:
-            timer = loop.call_later(message_timeout if inside else message_timeout - idle, end_if_idle)
+            timer = loop.call_later(message_timeout if inside else message_timeout - idle, again, again)
         else:
             reading.cancel()
 

@@ -60,6 +60,7 @@ class WriteJob:
         self._outcomes[position] = outcome
         self._pending -= 1
         if not self._pending:
+            self.items = []  # which refer to this job: only the garbage collector would free them
             self._resolve(self._outcomes)
 
     def _resolve(self, outcomes: list[Any]) -> None:
