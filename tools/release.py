@@ -14,21 +14,25 @@ import tempfile
 from pathlib import Path
 
 from tools.audit import UNAVAILABLE
-from tools.release_install import ROOT, build_hnswlib, pythons, run, use
+from tools.release_install import ROOT, VERSIONS, build_hnswlib, pythons, run, use
 
 OUT = ROOT / "dist" / "release"
+_INSTALL = "`tools/uv.sh python install VERSION`, pyenv or the PATH can have it"
 DISTRIBUTIONS = ("proto/python", "server", "clients/python", "clients/loadtest", "exporter")
 
 
 def main() -> int:
-    """Build, check and use them; exit status 1 where anything fails."""
+    """Build, check and use them; exit status 1 where anything fails, or where there is no Python to use them on."""
+    found = pythons()
+    if not found:
+        raise SystemExit(f"release: none of Python {', '.join(VERSIONS)} is here; {_INSTALL}")
     shutil.rmtree(OUT, ignore_errors=True)
     with tempfile.TemporaryDirectory() as scratch:
         for folder in DISTRIBUTIONS:
             print(f"release: {folder}", flush=True)
             build(ROOT / folder, Path(scratch) / "source" / folder)
         run(sys.executable, "-m", "twine", "check", "--strict", *sorted(OUT.iterdir()))
-        for version, python in pythons().items():
+        for version, python in found.items():
             print(f"release: used on Python {version} ({python})", flush=True)
             build_hnswlib(python, OUT)
             with tempfile.TemporaryDirectory() as place:
@@ -37,7 +41,10 @@ def main() -> int:
     write_sums(OUT)
     for path in sorted(OUT.iterdir()):
         print(f"release: {path.relative_to(ROOT)}")
-    return audited()
+    status = audited()
+    if absent := [version for version in VERSIONS if version not in found]:
+        print(f"release: NOT USED on Python {', '.join(absent)}; {_INSTALL}")
+    return status
 
 
 def write_sums(folder: Path) -> None:

@@ -23,11 +23,18 @@ _START_SECONDS = 300
 
 
 def pythons() -> dict[str, str]:
-    """Find an interpreter of each version: the running one, in the PATH, or pyenv's; those that are not here lack."""
+    """Find an interpreter of each version: the running one, in the PATH, pyenv's or uv's; those not here are absent."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR") or data / "uv" / "python")
     found = {}
     for version in VERSIONS:
-        candidates = [sys.executable, shutil.which(f"python{version}"), *pyenv.glob(f"versions/{version}.*/bin/python")]
+        candidates = [
+            sys.executable,
+            shutil.which(f"python{version}"),
+            *pyenv.glob(f"versions/{version}.*/bin/python"),
+            *uv.glob(f"cpython-{version}.*/bin/python{version}"),
+        ]
         if fitting := [str(each) for each in candidates if each and _version_of(str(each)) == version]:
             found[version] = fitting[0]
     return found
