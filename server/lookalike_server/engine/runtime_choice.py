@@ -69,7 +69,9 @@ def plan_model(folder: ModelFolder, settings: Settings, load_session: LoadSessio
             if failure is not GpuFailure.OUT_OF_MEMORY or smaller.max_batch_size == 1:
                 if failure is None or isinstance(error, LookalikeError):
                     raise
-                raise LookalikeError(Code.FAILED_PRECONDITION, f"the GPU failed: {explain(reason)}") from error
+                raise LookalikeError(
+                    Code.FAILED_PRECONDITION, f"cannot run the model on the GPU: {explain(reason)}"
+                ) from error
         gc.collect()  # after the exception, whose frames have the sessions and with them the memory
         smaller = smaller.model_copy(update={"max_batch_size": smaller.max_batch_size // 2})
         structlog.get_logger().warning(

@@ -30,7 +30,8 @@ _GIVE_IT = "in a container, give it the GPU (--gpus all, or the device plugin of
 
 LITTLE_MEMORY = GpuProblem(
     "the GPU has too little free memory for the model",
-    "end other processes that use it (nvidia-smi lists them), lower --max-batch-size, or export the model in fp16",
+    "end other processes that use it (nvidia-smi lists them), lower --max-batch-size, export the model in fp16, or set"
+    " --provider cpu",
     (
         "cudaErrorMemoryAllocation",
         "CUDA failure 2:",
