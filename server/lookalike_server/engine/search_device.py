@@ -7,7 +7,6 @@ from collections.abc import Callable
 import structlog
 
 from lookalike_server.config import Settings
-from lookalike_server.device_search.opening import OnnxSearchDevice
 from lookalike_server.domain.errors import Code, LookalikeError
 from lookalike_server.domain.inference import Metric, Model
 from lookalike_server.index.device import DeviceSearchError, SearchDevice
@@ -31,6 +30,8 @@ def open_search_device(settings: Settings, model: Model) -> SearchDevice | None:
             "device_search_unavailable", reason=f"it needs the metric cosine, and the model's is {model.metric.value}"
         )
         return None
+    from lookalike_server.device_search.opening import OnnxSearchDevice  # for few servers, and every start would wait
+
     try:
         return OnnxSearchDevice.cuda(import_onnxruntime(), model.dim)
     except DeviceSearchError as error:
