@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from lookalike_server.index.device import DeviceSearchError
-from lookalike_server.inference.cuda import CudaError, CudaRuntime
+from lookalike_server.inference.cuda import ON_DEVICE, TO_DEVICE, TO_HOST, CudaError, CudaRuntime, CudaStream
 
 Array = npt.NDArray[Any]
-
-_TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3  # cudaMemcpyKind
-_NON_BLOCKING = 1  # cudaStreamNonBlocking
 
 
 class Buffer:
@@ -121,8 +119,8 @@ class CudaMemory(DeviceMemory):
             DeviceSearchError: The GPU failed.
         """
         self._runtime = runtime
-        with ExitStack() as stack:
-            self._stream = self._allocate(stack, "cudaStreamCreateWithFlags", "cudaStreamDestroy", _NON_BLOCKING)
+        with _as_search_error(), ExitStack() as stack:
+            self._stream = CudaStream(runtime, stack)
             weakref.finalize(self, stack.pop_all().close).atexit = False
 
     @property
@@ -132,32 +130,31 @@ class CudaMemory(DeviceMemory):
 
     def allocate(self, size: int) -> Buffer:
         """Allocate memory of the GPU."""
-        with ExitStack() as stack:
-            buffer = Buffer(self._allocate(stack, "cudaMalloc", "cudaFree", size), size)
+        with _as_search_error(), ExitStack() as stack:
+            buffer = Buffer(self._runtime.allocate(stack, "cudaMalloc", "cudaFree", size), size)
             weakref.finalize(buffer, stack.pop_all().close).atexit = False
         return buffer
 
     def copy_in(self, address: int, array: Array) -> None:
         """Copy an array to the GPU and wait for the copy."""
-        self._copy(address, array.ctypes.data, array.nbytes, _TO_DEVICE)
+        self._copy(address, array.ctypes.data, array.nbytes, TO_DEVICE)
 
     def copy_out(self, array: Array, address: int) -> None:
         """Copy from the GPU and wait for the copy."""
-        self._copy(array.ctypes.data, address, array.nbytes, _TO_HOST)
+        self._copy(array.ctypes.data, address, array.nbytes, TO_HOST)
 
     def copy(self, target: int, source: int, size: int) -> None:
         """Copy inside the GPU and wait for the copy."""
-        self._copy(target, source, size, _ON_DEVICE)
+        self._copy(target, source, size, ON_DEVICE)
 
-    def _allocate(self, stack: ExitStack, allocate: str, free: str, *arguments: object) -> int:
-        try:
-            return self._runtime.allocate(stack, allocate, free, *arguments)
-        except CudaError as error:
-            raise DeviceSearchError(str(error)) from error
+    def _copy(self, target: int, source: int, size: int, direction: int) -> None:
+        with _as_search_error():
+            self._stream.copy(target, source, size, direction)
 
-    def _copy(self, target: int, source: int, size: int, kind: int) -> None:
-        try:
-            self._runtime.call("cudaMemcpyAsync", target, source, size, kind, self._stream)
-            self._runtime.call("cudaStreamSynchronize", self._stream)
-        except CudaError as error:
-            raise DeviceSearchError(str(error)) from error
+
+@contextmanager
+def _as_search_error() -> Iterator[None]:
+    try:
+        yield
+    except CudaError as error:
+        raise DeviceSearchError(str(error)) from error

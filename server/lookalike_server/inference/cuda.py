@@ -15,7 +15,9 @@ import numpy as np
 from lookalike_server.domain.inference import Floats, Pixels
 from lookalike_server.inference.device import Device, Slot
 
-_TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
+TO_DEVICE, TO_HOST, ON_DEVICE = 1, 2, 3
+"""The directions of a copy: cudaMemcpyKind."""
+
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: waits for nothing on the default stream
 
 _POINTER = ctypes.POINTER(ctypes.c_void_p)
@@ -110,14 +112,35 @@ class CudaRuntime:
         return pointer.value or 0
 
 
+class CudaStream:
+    """A stream of copies, which run beside what is computed. Any thread may use it."""
+
+    def __init__(self, runtime: CudaRuntime, stack: ExitStack) -> None:
+        """Make the stream, which the stack destroys.
+
+        Raises:
+            CudaError: When it cannot be made.
+        """
+        self._runtime = runtime
+        self._stream = runtime.allocate(stack, "cudaStreamCreateWithFlags", "cudaStreamDestroy", _NON_BLOCKING)
+
+    def copy(self, target: int, source: int, size: int, direction: int) -> None:
+        """Copy bytes from one address to another, and wait for the copy.
+
+        Raises:
+            CudaError: When it fails.
+        """
+        self._runtime.call("cudaMemcpyAsync", target, source, size, direction, self._stream)
+        self._runtime.call("cudaStreamSynchronize", self._stream)
+
+
 class CudaSlot(Slot):
     """The memory of one batch in flight on a GPU."""
 
     def __init__(self, runtime: CudaRuntime, rows: int, image: tuple[int, int, int], dim: int) -> None:
-        self._runtime = runtime
         self._image_bytes, self._vector_bytes = int(np.prod(image)), 4 * dim
         with ExitStack() as stack:
-            self._stream = runtime.allocate(stack, "cudaStreamCreateWithFlags", "cudaStreamDestroy", _NON_BLOCKING)
+            self._stream = CudaStream(runtime, stack)
             self.input = runtime.allocate(stack, "cudaMalloc", "cudaFree", rows * self._image_bytes)
             self.output = runtime.allocate(stack, "cudaMalloc", "cudaFree", rows * self._vector_bytes)
             images = runtime.allocate(stack, "cudaHostAlloc", "cudaFreeHost", rows * self._image_bytes, 0)
@@ -133,7 +156,7 @@ class CudaSlot(Slot):
         Raises:
             CudaError: When it fails.
         """
-        self._copy(self.input, self._images, rows * self._image_bytes, _TO_DEVICE)
+        self._stream.copy(self.input, self._images, rows * self._image_bytes, TO_DEVICE)
 
     def copy_out(self, rows: int) -> None:
         """Copy the first `rows` embeddings from the device and wait for the copy.
@@ -141,7 +164,7 @@ class CudaSlot(Slot):
         Raises:
             CudaError: When it fails.
         """
-        self._copy(self._vectors, self.output, rows * self._vector_bytes, _TO_HOST)
+        self._stream.copy(self._vectors, self.output, rows * self._vector_bytes, TO_HOST)
 
     def close(self) -> None:
         """Free all memory, also where one of the calls fails.
@@ -152,10 +175,6 @@ class CudaSlot(Slot):
         # Empty arrays, because a view of freed memory would crash whoever still reads it.
         self.images, self.vectors = self.images[:0].copy(), self.vectors[:0].copy()
         self._memory.close()
-
-    def _copy(self, target: int, source: int, size: int, kind: int) -> None:
-        self._runtime.call("cudaMemcpyAsync", target, source, size, kind, self._stream)
-        self._runtime.call("cudaStreamSynchronize", self._stream)
 
 
 class CudaDevice(Device):
