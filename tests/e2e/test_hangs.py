@@ -260,6 +260,17 @@ async def test_run_that_ends_late_is_forgiven(one: MultiprocessServer) -> None:
     assert one.stop() == 0
 
 
+async def lose_gpu(server: MultiprocessServer, caller: Caller) -> None:
+    """Break the GPU: the next call is UNAVAILABLE, and health says NOT_SERVING."""
+    noticed = asyncio.ensure_future(caller.healthy("NOT_SERVING"))
+    await caller.healthy("SERVING")
+    server.break_gpu()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await caller.embedding.Embed(embed())
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    await noticed
+
+
 @pytest.mark.parametrize("watchdog", ["true", "false"])
 async def test_lost_gpu_ends_a_single_process(tmp_path: Path, watchdog: str) -> None:
     """A sticky error of CUDA turns health NOT_SERVING, callers get UNAVAILABLE, and then the process exits with 71.
@@ -270,13 +281,7 @@ async def test_lost_gpu_ends_a_single_process(tmp_path: Path, watchdog: str) -> 
         await armed(one)
         caller = Caller(one.address)
         async with caller.channel:
-            noticed = asyncio.ensure_future(caller.healthy("NOT_SERVING"))
-            await caller.healthy("SERVING")
-            one.break_gpu()
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await caller.embedding.Embed(embed())
-            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-            await noticed
+            await lose_gpu(one, caller)
             assert await asyncio.to_thread(one.wait) == 71
     given_up = one.events("process_gives_up")[0]
     assert given_up["status"] == 71
@@ -289,13 +294,7 @@ async def test_lost_gpu_ends_the_engine(tmp_path: Path) -> None:
     with server(tmp_path, "--gpu") as two:
         async with two.connect("frontend 1") as first:
             await first.embedding.Embed(embed())
-            noticed = asyncio.ensure_future(first.healthy("NOT_SERVING"))
-            await first.healthy("SERVING")
-            two.break_gpu()
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await first.embedding.Embed(embed())
-            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-            await noticed
+            await lose_gpu(two, first)
             await two.logged("process_exited", child="engine", how="with status 71")
             await first.healthy("SERVING")
             assert len((await first.embedding.Embed(embed())).embedding) == 48
