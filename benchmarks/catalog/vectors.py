@@ -22,11 +22,13 @@ K = 10
 SPARES = 2_000
 """Vectors a partition that replace others: fresh draws too, used again in turns."""
 
+TIE = 1e-6
+"""Cosines nearer than this are equal: float32 sums differ by their order."""
+
 _SEED = 20_480
 _ROWS, _QUERIES, _SPARES = range(3)
 _CHUNK = 4_096
 _CHUNK_VALUES = 2**25
-_TIE = 1e-6  # cosines nearer than this are equal: float32 sums differ by their order
 
 Floats = npt.NDArray[np.float32]
 
@@ -108,7 +110,7 @@ def draw_clustered(
         shape = (partitions * count, dim)
         array = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
         for partition in range(partitions):
-            centers = _unit(np.random.default_rng([_SEED, partition]).standard_normal((CLUSTERS, dim), np.float32))
+            centers = unit(np.random.default_rng([_SEED, partition]).standard_normal((CLUSTERS, dim), np.float32))
             random = np.random.default_rng([_SEED, partition, stream])
             # fewer long vectors at a time; the usual ones stay as they were
             chunk = min(_CHUNK, max(1, _CHUNK_VALUES // dim))
@@ -116,7 +118,7 @@ def draw_clustered(
                 size = min(chunk, count - begin)
                 noise = random.standard_normal((size, dim), np.float32) * np.float32(NOISE / np.sqrt(dim))
                 at = partition * count + begin
-                array[at : at + size] = _unit(centers[random.integers(CLUSTERS, size=size)] + noise)
+                array[at : at + size] = unit(centers[random.integers(CLUSTERS, size=size)] + noise)
         array.flush()
     return VectorSet(str(folder), partitions, rows, queries, dim)
 
@@ -124,8 +126,8 @@ def draw_clustered(
 def write_vectors(folder: Path, rows: Sequence[Floats], queries: Sequence[Floats]) -> VectorSet:
     """Write vectors made elsewhere, a partition each; all partitions are cut to the size of the smallest."""
     size, query_count = min(map(len, rows)), min(map(len, queries))
-    np.save(folder / "rows.npy", _unit(np.concatenate([part[:size] for part in rows])))
-    np.save(folder / "queries.npy", _unit(np.concatenate([part[:query_count] for part in queries])))
+    np.save(folder / "rows.npy", unit(np.concatenate([part[:size] for part in rows])))
+    np.save(folder / "queries.npy", unit(np.concatenate([part[:query_count] for part in queries])))
     return VectorSet(str(folder), len(rows), size, query_count, rows[0].shape[1])
 
 
@@ -154,12 +156,13 @@ def recall(vectors: VectorSet, answers: Sequence[Sequence[int]]) -> list[float]:
             answer = np.array(answers[partition * vectors.queries + at], dtype=np.int64) - first
             # a row that is as near as the last of the true ones is right, whichever of them brute force returns
             inside = answer[(answer >= 0) & (answer < vectors.rows)]
-            right = int((rows[np.unique(inside)] @ query >= cosines[at, -1] - _TIE).sum())
+            right = int((rows[np.unique(inside)] @ query >= cosines[at, -1] - TIE).sum())
             shares.append(min(right, K) / K)
     return shares
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit(vectors: Floats) -> Floats:
+    """Scale float32 [n, dim] to length 1; zeros stay zeros."""
     lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
     scaled: Floats = (vectors / lengths).astype(np.float32)
     return scaled

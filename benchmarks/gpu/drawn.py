@@ -10,22 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks.catalog.vectors import CLUSTERS, NOISE
+from benchmarks.catalog.vectors import CLUSTERS, NOISE, TIE, Floats, nearest, unit
 from benchmarks.environment import threads
-
-Floats = npt.NDArray[np.float32]
 
 _SEED = 1_000_003
 _BLOCK = 8_192  # rows that one thread draws at a time
-_TIE = 1e-6  # cosines nearer than this are equal: float32 sums differ by their order
 
 
 def draw(rows: int, queries: int, dim: int) -> tuple[Floats, Floats]:
     """Return rows and queries, float32 [n, dim] of length 1; the same arguments give the same vectors everywhere."""
     random = np.random.default_rng([_SEED])
-    centers = _unit(random.standard_normal((CLUSTERS, dim), np.float32))
+    centers = unit(random.standard_normal((CLUSTERS, dim), np.float32))
     drawn = np.empty((rows, dim), dtype=np.float32)
     with ThreadPoolExecutor(threads()) as pool:
         list(pool.map(lambda begin: _fill(drawn[begin : begin + _BLOCK], centers, begin), range(0, rows, _BLOCK)))
@@ -48,18 +44,13 @@ class Truth:
         Rows whose cosine equals that of the last one are as right as it.
         """
         cosines = self.rows[list(found)] @ self.queries[query]
-        least = self.nearest[query, -1] - _TIE
+        least = self.nearest[query, -1] - TIE
         return len(set(found)) == self.nearest.shape[1] == len(found) and bool((cosines >= least).all())
 
 
 def brute_force(rows: Floats, queries: Floats, k: int) -> Truth:
-    """Compare every row with every query, block by block."""
-    best = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    for begin in range(0, len(rows), _BLOCK):
-        cosines = queries @ rows[begin : begin + _BLOCK].T
-        both = np.concatenate([best, cosines], axis=1)
-        best = -np.sort(-np.partition(both, -k, axis=1)[:, -k:], axis=1)
-    return Truth(queries, best, rows)
+    """Compare every row with every query."""
+    return Truth(queries, nearest(rows, queries, k)[1], rows)
 
 
 def _fill(out: Floats, centers: Floats, seed: int) -> None:
@@ -68,8 +59,3 @@ def _fill(out: Floats, centers: Floats, seed: int) -> None:
     out *= np.float32(NOISE / np.sqrt(out.shape[1]))
     out += centers[random.integers(len(centers), size=len(out))]
     out /= np.linalg.norm(out, axis=1, keepdims=True)
-
-
-def _unit(vectors: Floats) -> Floats:
-    scaled: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return scaled

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.catalog.our_server import rest
-from benchmarks.catalog.vectors import K
+from benchmarks.catalog.vectors import Floats, K
 from benchmarks.environment import Model, threads
 from benchmarks.gpu.comparison import timed_models
-from benchmarks.gpu.drawn import Floats, brute_force, draw
+from benchmarks.gpu.drawn import brute_force, draw
 from benchmarks.gpu.machine import bandwidth_gb_per_s, gpu_memory_mib
 from benchmarks.gpu.search_core import Answer, SearchCore
 from benchmarks.gpu.served import server

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.gpu.drawn import Floats
+from benchmarks.catalog.vectors import Floats
 from lookalike_server.device_search.matrix import BLOCK_BYTES, MAX_BLOCK_ROWS, Matrix
 from lookalike_server.device_search.memory import HostMemory
 from lookalike_server.device_search.opening import OnnxSearchDevice

@@ -12,8 +12,8 @@ import grpc
 import numpy as np
 
 from benchmarks.catalog import messages
-from benchmarks.catalog.vectors import K, VectorSet
-from benchmarks.gpu.drawn import Floats, brute_force
+from benchmarks.catalog.vectors import Floats, K, VectorSet
+from benchmarks.gpu.drawn import brute_force
 from benchmarks.gpu.served import GpuServer, closed_loop
 from benchmarks.load import LoadGenerator, Outcome
 from benchmarks.protocols import SEARCHED
